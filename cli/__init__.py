@@ -1,0 +1,1 @@
+"""The `oce2stardist` program: parses, calls a runner, prints."""

@@ -1,0 +1,50 @@
+"""The command `oce2stardist merge`."""
+
+import click
+
+from .options import build_config, common, configured, set_up_logging
+
+
+@click.command()
+@click.argument("run")
+@click.option("--annotations", required=True, metavar="PATH", help="Label images of some cells.")
+@click.option("--fraction", type=float, help="Use only this share of the annotated cells.")
+@click.option(
+    "--zero",
+    type=click.Choice(["auto", "unlabelled", "background"]),
+    default="auto",
+    show_default=True,
+    help="What 0 means in the annotations; auto: background with --fraction, else unlabelled.",
+)
+@configured
+@common
+def merge(
+    run: str,
+    annotations: str,
+    fraction: float | None,
+    zero: str,
+    config_file: str | None,
+    seed: int | None,
+    overwrite: bool,
+    device: str | None,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Merge annotations into the pseudo labels of RUN; writes RUN/training."""
+    from oce2stardist.runners.training_labels import merge_run
+
+    set_up_logging(verbose=verbose, quiet=quiet)
+    config = build_config(config_file, seed=seed)
+    merged = merge_run(
+        run,
+        annotations,
+        fraction=fraction,
+        zero=zero,  # type: ignore[arg-type]
+        background_distance=config.merge.background_distance,
+        seed=config.seed,
+    )
+    sources = merged.objects["source"].value_counts()
+    click.echo(
+        f"{sources.get('manual', 0)} annotated cells and {sources.get('pseudo', 0)} pseudo objects "
+        f"in {len(merged.pseudo)} images: {run}/training"
+    )

@@ -1,0 +1,79 @@
+"""Options that several commands share, and how a config is put together from them."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from oce2stardist.config import Config
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PRESETS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def common(command: Command) -> Command:
+    """Add --device, -v and -q."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="Print results and errors only."),
+        click.option("-v", "--verbose", is_flag=True, help="Print what is done in detail."),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+            help="Where the networks run.  [default: auto]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def configured(command: Command) -> Command:
+    """Add --config, --seed and --overwrite."""
+    for option in (
+        click.option(
+            "--overwrite",
+            is_flag=True,
+            help="Start again where the output holds a run with other settings.",
+        ),
+        click.option("--seed", type=int, help="The one seed of every random draw.  [default: 0]"),
+        click.option(
+            "--config",
+            "config_file",
+            metavar="FILE",
+            help="YAML file, or a preset by name: fast (the default), paper. Options override it.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+axes_option = click.option(
+    "--axes", help="Axes of the image files, such as CYX, where their metadata do not say."
+)
+overlay_option = click.option(
+    "--overlay", is_flag=True, help="Also write PNGs with outlines over the images."
+)
+
+
+def build_config(config_file: str | None, **changes: Any) -> "Config":
+    """Read a config file or preset and put the options that were given over it."""
+    from oce2stardist.config import Config
+
+    config = Config()
+    if config_file is not None:
+        preset = PRESETS / f"{config_file}.yaml"
+        config = Config.from_yaml(
+            preset if "/" not in config_file and preset.exists() else Path(config_file)
+        )
+    given = {name: value for name, value in changes.items() if value is not None}
+    return config.replace(**given)
+
+
+def set_up_logging(*, verbose: bool, quiet: bool) -> None:
+    """Send log records to standard error."""
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("oce2stardist").setLevel(level)

@@ -1,0 +1,68 @@
+"""The command `oce2stardist pseudo`."""
+
+import click
+
+from .options import axes_option, build_config, common, configured, overlay_option, set_up_logging
+
+
+@click.command()
+@click.argument("images")
+@click.option("-o", "--output", required=True, metavar="RUN", help="Run folder to write.")
+@click.option("--diameter", type=float, help="Median cell diameter in the images, pixels.")
+@click.option(
+    "--annotations",
+    metavar="PATH",
+    help="Label images of some cells; the diameter is measured on them.",
+)
+@click.option("--steps", type=int, help="Training steps.  [default: from the config]")
+@axes_option
+@overlay_option
+@configured
+@common
+def pseudo(
+    images: str,
+    output: str,
+    diameter: float | None,
+    annotations: str | None,
+    steps: int | None,
+    axes: str | None,
+    overlay: bool,
+    config_file: str | None,
+    seed: int | None,
+    overwrite: bool,
+    device: str | None,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Train embeddings on IMAGES and write pseudo labels, without any annotation.
+
+    IMAGES is a folder, a glob or a file (TIFF, OME-TIFF, PNG). An interrupted run goes on
+    when the same command is given again.
+    """
+    from oce2stardist.runners.pseudo import make_pseudo_labels
+    from oce2stardist.runners.report import write_pseudo_report
+
+    from .reporting import TerminalReporter
+
+    set_up_logging(verbose=verbose, quiet=quiet)
+    config = build_config(
+        config_file, **{"seed": seed, "device": device, "embedding.steps": steps}
+    )
+    reporter = TerminalReporter(quiet=quiet)
+    result = make_pseudo_labels(
+        images,
+        output,
+        config=config,
+        diameter=diameter,
+        annotations=annotations,
+        axes=axes,
+        overlay=overlay,
+        overwrite=overwrite,
+        command="oce2stardist pseudo",
+        reporter=reporter,
+    )
+    report = write_pseudo_report(output, images, axes=axes)
+    n_objects = sum(int(labels.max()) for labels in result.labels.values())
+    reporter.say(f"Scale: {result.parameters['scale']['reason']}.")
+    click.echo(f"{n_objects} objects in {len(result.labels)} images: {output}/pseudo/labels")
+    click.echo(f"Look at {report}")

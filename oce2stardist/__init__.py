@@ -1,0 +1,47 @@
+"""From a folder of microscopy images and a few annotated cells to a StarDist model.
+
+Every command of the `oce2stardist` program is a function here; importing the package
+loads neither torch nor TensorFlow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from oce2stardist.errors import InputError
+
+if TYPE_CHECKING:
+    from oce2stardist.config import Config
+    from oce2stardist.runners.demo import run_demo
+    from oce2stardist.runners.evaluate import evaluate_folders
+    from oce2stardist.runners.finetune import finetune_stardist
+    from oce2stardist.runners.predict import predict_images
+    from oce2stardist.runners.pseudo import make_pseudo_labels
+    from oce2stardist.runners.training_labels import merge_run
+
+__all__ = [
+    "Config",
+    "InputError",
+    "evaluate_folders",
+    "finetune_stardist",
+    "make_pseudo_labels",
+    "merge_run",
+    "predict_images",
+    "run_demo",
+]
+
+_HOMES = {
+    "Config": "config",
+    "evaluate_folders": "runners.evaluate",
+    "finetune_stardist": "runners.finetune",
+    "make_pseudo_labels": "runners.pseudo",
+    "merge_run": "runners.training_labels",
+    "predict_images": "runners.predict",
+    "run_demo": "runners.demo",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use, so that `--help` answers at once.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,231 @@
+"""Every setting of a run: one frozen model per stage. The defaults are the `fast` preset."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from oce2stardist.errors import InputError
+
+
+_LARGEST_CONFIG = 1_000_000
+"""Bytes; a config is a page of text."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class EmbeddingConfig(_Settings):
+    """Training of the offset network, and its noisy inference (stage one)."""
+
+    feature_maps: int = Field(24, ge=1, le=512)
+    """Feature maps at full resolution."""
+    growth: int = Field(1, ge=1, le=8)
+    """Factor of feature maps at half resolution."""
+    crop_size: int = Field(140, ge=40, le=2048, multiple_of=2)
+    """Side of the training crops, pixels at working scale; the loss sees 16 less."""
+    batch_size: int = Field(8, ge=1, le=1024)
+    """Crops in a training step."""
+    steps: int = Field(600, ge=1)
+    """Training steps."""
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    """adam is the paper's."""
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    """Peak learning rate."""
+    schedule: Literal["one_cycle", "steps"] = "one_cycle"
+    """Rise and cosine fall, or division by ten at drop_at."""
+    drop_at: tuple[float, ...] = (0.4, 0.6)
+    """Shares of the steps after which the schedule `steps` divides by ten."""
+    pairs: Literal["dense", "sampled"] = "dense"
+    """Compare whole shifted images, or draw anchors and references as the paper does."""
+    displacements_per_step: int = Field(16, ge=1, le=1000)
+    """Shifts compared in a step (pairs: dense)."""
+    density: float = Field(0.1, gt=0, le=1)
+    """Share of pixels drawn as anchors, and as references of each (pairs: sampled)."""
+    kappa: float = Field(10.0, ge=1, le=100)
+    """Largest distance between the pixels of a pair, pixels."""
+    temperature: float = Field(10.0, gt=0)
+    """tau of Eq. 5, squared pixels."""
+    sigma: Literal["paper", "code"] = "paper"
+    """Penalty of a pair: the sigmoid of the paper's Eq. 5, or the form of its code."""
+    reference_gradient: bool = True
+    """Let gradients pass the reference pixel; the paper's code does not (pairs: sampled)."""
+    regularisation: float = Field(1e-5, ge=0)
+    """Weight of the mean offset length (lambda_reg)."""
+    centring: float = Field(1e-3, ge=0)
+    """What regularisation gains over the second half of the training; 0 in the paper."""
+    augment: bool = True
+    """Flip and turn training crops by quarters."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto takes bfloat16 where the processor has instructions for it."""
+    copies: int = Field(6, ge=2, le=1000)
+    """Noisy copies predicted per image."""
+    noise: float = Field(0.01, gt=0, lt=1)
+    """Probability of a pixel of a copy to be replaced."""
+    tile_size: int = Field(1024, ge=32)
+    """Side of the tiles of inference, pixels."""
+
+
+class PseudoConfig(_Settings):
+    """From offsets to pseudo labels (stage one)."""
+
+    working_diameter: float = Field(28.0, gt=16)
+    """Images are rescaled so that a cell of median diameter measures this many pixels."""
+    threshold: Literal["pooled", "per_image"] = "pooled"
+    """Otsu on the log spread of the whole set, or of each image as in the paper."""
+    smoothing: float = Field(2.0, ge=0, le=50)
+    """Gaussian that smooths the log spread, pixels at working scale."""
+    clustering: Literal["density", "mean_shift"] = "density"
+    """Fast density clustering, or scikit-learn's mean shift."""
+    bandwidth: float | None = Field(None, gt=0)
+    """Kernel radius, pixels at working scale; empty means half of working_diameter."""
+    halo: Literal["none", "shrink", "intensity"] = "intensity"
+    """How the rim of background around each cell is taken off."""
+    shrink: float = Field(3.0, ge=0, le=50)
+    """Pixels at working scale taken off (halo: shrink)."""
+    min_size: float = Field(0.0625, ge=0, lt=1)
+    """Smallest object kept, as share of the area of a cell of median diameter."""
+
+
+class MergeConfig(_Settings):
+    """Annotations and pseudo labels become training labels (stage two)."""
+
+    background_distance: float = Field(30.0, ge=0)
+    """Background this close to an annotated cell is known, pixels at original scale."""
+
+
+class StarDistConfig(_Settings):
+    """Training of the StarDist network (stage three)."""
+
+    alpha: float = Field(0.5, ge=0, le=1)
+    """Weight of the pseudo half of each batch: 0 trains on annotations alone."""
+    n_rays: int = Field(32, ge=4, le=256, multiple_of=4)
+    """Radial directions of the star-convex polygons."""
+    grid: int = Field(2, ge=1, le=8)
+    """Subsampling of the prediction: 1, 2, 4 or 8."""
+    width: int = Field(16, ge=1, le=512)
+    """Feature maps of the first U-Net level (unet_n_filter_base)."""
+    features: int = Field(128, ge=1, le=1024)
+    """Feature maps before the heads (net_conv_after_unet)."""
+    patch_size: int = Field(128, ge=32, le=2048)
+    """Side of the training patches, pixels; a multiple of 8 * grid."""
+    batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)
+    """Patches in a step, half of them sparse, half pseudo."""
+    steps: int = Field(1200, ge=1)
+    """Training steps."""
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    """Peak of the cosine schedule (Adam)."""
+    warm_up: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    around_objects: float = Field(0.9, ge=0, le=1)
+    """Share of the patches drawn around an object."""
+    intensity: float = Field(1.0, ge=0, le=2)
+    """Strength of the intensity augmentation; 0 turns it off."""
+    held_back: float = Field(0.2, ge=0, le=0.5)
+    """Share of the annotated cells that judge weights and thresholds instead of training."""
+    checks: int = Field(10, ge=1)
+    """How often during training the held-back cells are looked at."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "StarDistConfig":
+        if self.grid & (self.grid - 1):
+            raise ValueError(f"grid must be 1, 2, 4 or 8. Got {self.grid} instead.")
+        if self.patch_size % (8 * self.grid):
+            raise ValueError(
+                f"patch_size must be a multiple of 8 * grid = {8 * self.grid}. "
+                f"Got {self.patch_size} instead."
+            )
+        return self
+
+
+class Config(_Settings):
+    """A whole run."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    """The one seed of every random draw."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the networks run."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    """The offset network."""
+    pseudo: PseudoConfig = PseudoConfig()
+    """Pseudo labels."""
+    merge: MergeConfig = MergeConfig()
+    """Training labels."""
+    stardist: StarDistConfig = StarDistConfig()
+    """The StarDist network."""
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> "Config":
+        """Read a config file; what it does not name keeps the default.
+
+        Raises
+        ------
+        InputError
+            If the file can't be read, is not YAML, or names an unknown key or a value
+            out of range; the message names file and key.
+        """
+        try:
+            if path.stat().st_size > _LARGEST_CONFIG:
+                raise InputError(
+                    f"{path}: a config must be smaller than {_LARGEST_CONFIG} bytes. "
+                    f"Got {path.stat().st_size}; pass a config file."
+                )
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: the config can't be read: {error}") from error
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: the config is not YAML: {reason}") from error
+        if content is None:
+            content = {}
+        if not isinstance(content, dict):
+            raise InputError(
+                f"{path}: a config must be a mapping of keys. Got {type(content).__name__}; "
+                "see configs/fast.yaml for the form."
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{path.name}: {_one_line(error)}") from error
+
+    def to_yaml(self) -> str:
+        """Write every setting as YAML that `from_yaml` reads back to an equal config."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def replace(self, **changes: Any) -> "Config":
+        """Return a config with settings changed, by dotted name; values are checked again.
+
+        Examples
+        --------
+        >>> Config().replace(**{"seed": 3, "stardist.alpha": 0.0}).stardist.alpha
+        0.0
+        """
+        content = self.model_dump()
+        for name, value in changes.items():
+            *sections, key = name.split(".")
+            part = content
+            for section in sections:
+                part = part[section]
+            part[key] = value
+        try:
+            return type(self).model_validate(content)
+        except ValidationError as error:
+            raise InputError(_one_line(error)) from error
+
+
+def _one_line(error: ValidationError) -> str:
+    """Say the first thing that is wrong, and how many more there are."""
+    first, *others = error.errors()
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        message = f"{key} must be a known setting; see configs/fast.yaml for all of them."
+    elif first["type"] == "value_error":
+        message = f"{key}: {first['ctx']['error']}"
+    else:
+        wanted = first["msg"].replace("Input should", "must", 1)
+        message = f"{key} {wanted}. Got {first['input']!r} instead."
+    return message + (f" ({len(others)} more)" if others else "")

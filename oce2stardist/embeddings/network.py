@@ -1,0 +1,79 @@
+"""The U-Net that predicts offsets to a cell-specific point."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FIELD_OF_VIEW = 16
+"""Side of the square, in pixels, that one output pixel sees; the output is this much smaller."""
+
+
+def _block(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Two valid 3x3 convolutions around two 1x1 convolutions, each with a ReLU (App. A)."""
+    layers: list[nn.Module] = []
+    for index, kernel in enumerate((3, 1, 1, 3)):
+        layers += [
+            nn.Conv2d(channels_in if index == 0 else channels_out, channels_out, kernel),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+class OffsetNetwork(nn.Module):
+    """U-Net of depth 1 with valid convolutions and a field of view of 16x16 pixels.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the input image.
+    feature_maps : int
+        Feature maps at full resolution. The paper has 64.
+    growth : int
+        Factor of feature maps at half resolution. The paper has 3.
+
+    Notes
+    -----
+    Architecture of App. A of Wolf et al., arXiv:2310.08501: 2x2 max-pooling, nearest
+    ("constant") upsampling, two 1x1 convolutions as head. A field of view smaller than
+    a cell is what keeps the network from finding an answer without objects in it.
+    """
+
+    def __init__(self, *, channels: int, feature_maps: int, growth: int) -> None:
+        super().__init__()
+        wide = feature_maps * growth
+        self.encoder = _block(channels, feature_maps)
+        self.bottom = _block(feature_maps, wide)
+        self.decoder = _block(feature_maps + wide, feature_maps)
+        self.head = nn.Sequential(
+            nn.Conv2d(feature_maps, feature_maps, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(feature_maps, 2, 1),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        # Offsets start some pixels long. From offsets near zero the loss, flat for pairs far
+        # apart, is escaped late or never (benchmarks/RESULTS.md, "Initial offsets").
+        with torch.no_grad():
+            self.head[-1].weight.mul_(3.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Predict offsets.
+
+        Parameters
+        ----------
+        images : Tensor of shape (B, C, Y, X)
+            Normalised images; Y and X even and at least 18.
+
+        Returns
+        -------
+        Tensor of shape (B, 2, Y - 16, X - 16)
+            Offsets (y, x) in pixels.
+        """
+        fine = self.encoder(images)  # (B, F, Y-4, X-4)
+        coarse = self.bottom(F.max_pool2d(fine, 2))  # (B, F*growth, (Y-12)/2, (X-12)/2)
+        coarse = F.interpolate(coarse, scale_factor=2, mode="nearest")  # (B, F*growth, Y-12, X-12)
+        merged = torch.cat([fine[..., 4:-4, 4:-4], coarse], dim=1)
+        return self.head(self.decoder(merged))  # type: ignore[no-any-return]

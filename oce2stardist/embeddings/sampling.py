@@ -1,0 +1,82 @@
+"""Which pixels are compared: displacements and anchor/reference pairs within kappa."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def displacements_within(kappa: float) -> NDArray[np.int64]:
+    """List every non-zero integer displacement (y, x) no longer than kappa.
+
+    Parameters
+    ----------
+    kappa : float, >= 1
+        Radius in pixels.
+
+    Returns
+    -------
+    int64 array of shape (displacements, 2)
+    """
+    reach = int(np.floor(kappa))
+    grid = np.stack(np.mgrid[-reach : reach + 1, -reach : reach + 1], axis=-1).reshape(-1, 2)
+    squared = (grid**2).sum(axis=1)
+    return grid[(squared > 0) & (squared <= kappa**2)].astype(np.int64)
+
+
+def draw_displacements(kappa: float, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw `count` different displacements within kappa; shape (count, 2).
+
+    A displacement and its negative describe the same pairs, so only one half plane is
+    drawn from; at most all of it. Every displacement is equally likely, but the lengths
+    are spread evenly (systematic sampling): the loss depends mostly on the length, and
+    its mean over a step would otherwise vary with the luck of the draw.
+    """
+    every = displacements_within(kappa)
+    half = every[(every[:, 0] > 0) | ((every[:, 0] == 0) & (every[:, 1] > 0))]
+    shuffled = rng.permutation(half)
+    by_length = shuffled[np.argsort((shuffled**2).sum(axis=1), kind="stable")]
+    count = min(count, len(half))
+    positions = np.floor((rng.random() + np.arange(count)) * len(half) / count)
+    return by_length[positions.astype(np.int64)]
+
+
+def draw_pairs(
+    shape: tuple[int, int], *, kappa: float, density: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw anchors and, for each, references within kappa (paper, section 3 and App. A).
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Size (Y, X) of the network's output.
+    kappa : float
+        Radius in pixels within which references are drawn.
+    density : float, in (0, 1]
+        Share of the pixels that become anchors, and share of the pixels of the disc of
+        radius kappa that become references of each anchor.
+
+    Returns
+    -------
+    anchors, references : int64 arrays of shape (pairs, 2)
+        Pixel coordinates (y, x). Anchors keep kappa from the border so that every
+        displacement is possible.
+
+    Raises
+    ------
+    ValueError
+        If no pixel is far enough from the border.
+    """
+    reach = int(np.floor(kappa))
+    inner = np.array(shape) - 2 * reach
+    if inner.min() < 1:
+        raise ValueError(
+            f"the output must be larger than twice kappa. Got {shape} and kappa {kappa}; "
+            "enlarge embedding.crop_size."
+        )
+    n_anchors = max(1, round(density * shape[0] * shape[1]))
+    n_references = max(1, round(density * np.pi * kappa**2))
+    anchors = np.stack([rng.integers(reach, reach + size, n_anchors) for size in inner], axis=-1)
+    disc = displacements_within(kappa)
+    steps = disc[rng.integers(0, len(disc), (n_anchors, n_references))]
+    references = anchors[:, None] + steps
+    anchors = np.broadcast_to(anchors[:, None], references.shape)
+    return anchors.reshape(-1, 2), references.reshape(-1, 2)

@@ -1,0 +1,297 @@
+"""Predicted labels and ground truth in, scores out.
+
+F1 counts objects found by one-to-one matching at a threshold on their IoU; SEG
+is the segmentation score of the Cell Tracking Challenge. Both are read off one
+sparse matrix of overlaps, so time grows with pixels and never with predicted
+times true objects.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from oce2stardist.errors import InputError
+from oce2stardist.labels import BACKGROUND, object_sizes, remove_objects
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one image or, pooled, of many.
+
+    Attributes
+    ----------
+    f1, precision, recall : float in [0, 1]
+        ``2TP / (2TP + FP + FN)``, ``TP / (TP + FP)``, ``TP / (TP + FN)``. All are
+        1.0 where there is neither a true nor a predicted object (stardist gives
+        0 there), and 0.0 where only the denominator's objects are missing.
+    seg : float in [0, 1] or nan
+        Mean over true cells; nan where there is none.
+    tp, fp, fn : int
+        Objects matched, predicted but not true, true but not predicted.
+    n_true, n_predicted : int
+        ``tp + fn`` and ``tp + fp``: predicted objects ignored for lying on
+        unlabelled pixels are not counted.
+    iou_threshold : float in (0, 1]
+        Least IoU of a match. SEG does not depend on it.
+    """
+
+    f1: float
+    seg: float
+    precision: float
+    recall: float
+    tp: int
+    fp: int
+    fn: int
+    n_true: int
+    n_predicted: int
+    iou_threshold: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, with None for a missing SEG (JSON has no nan)."""
+        fields = asdict(self)
+        if math.isnan(self.seg):
+            fields["seg"] = None
+        return fields
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Shared pixels of predicted and true objects.
+
+    Attributes
+    ----------
+    predicted_ids, true_ids : int64 arrays of shape (predicted,), (true,)
+        Ascending; gaps are fine.
+    predicted_sizes, true_sizes : int64 arrays of shape (predicted,), (true,)
+        In pixels.
+    predicted_known : int64 array of shape (predicted,)
+        Pixels of each predicted object where the truth is known, that is not -1.
+    pixels : sparse int64 array of shape (predicted, true)
+        Pixels common to both objects; pairs without any are not stored.
+    """
+
+    predicted_ids: NDArray[np.int64]
+    true_ids: NDArray[np.int64]
+    predicted_sizes: NDArray[np.int64]
+    true_sizes: NDArray[np.int64]
+    predicted_known: NDArray[np.int64]
+    pixels: csr_array
+
+
+def overlap_matrix(predicted: NDArray[np.integer], truth: NDArray[np.integer]) -> Overlap:
+    """Count the pixels that each predicted object shares with each true one.
+
+    Parameters
+    ----------
+    predicted, truth : integer arrays of one shape
+        Objects are > 0. In `truth`, values below 0 are unlabelled.
+
+    Returns
+    -------
+    Overlap
+
+    Raises
+    ------
+    InputError
+        If the shapes differ.
+    """
+    if predicted.shape != truth.shape:
+        raise InputError(
+            f"predicted must have the shape of truth. Got {predicted.shape} and {truth.shape}; "
+            "predict at the scale of the truth, or crop or resample one of them."
+        )
+    inside = (predicted > BACKGROUND) | (truth > BACKGROUND)
+    # factorize hashes where np.unique sorts: linear in pixels, whatever the ids
+    rows, row_ids = pd.factorize(predicted[inside].astype(np.int64), sort=True)
+    columns, column_ids = pd.factorize(truth[inside].astype(np.int64), sort=True)
+    pairs, keys = pd.factorize(rows * len(column_ids) + columns)
+    shape = (len(row_ids), len(column_ids))
+    row, column = np.divmod(keys, max(1, shape[1]))  # no object at all: nothing to divide
+    table = csr_array((np.bincount(pairs, minlength=len(keys)), (row, column)), shape=shape)
+
+    is_predicted, is_true = row_ids > BACKGROUND, column_ids > BACKGROUND
+    of_predicted = table[np.flatnonzero(is_predicted)]
+    return Overlap(
+        predicted_ids=row_ids[is_predicted],
+        true_ids=column_ids[is_true],
+        predicted_sizes=of_predicted.sum(axis=1),
+        true_sizes=table.sum(axis=0)[is_true],
+        predicted_known=of_predicted[:, np.flatnonzero(column_ids >= BACKGROUND)].sum(axis=1),
+        pixels=of_predicted[:, np.flatnonzero(is_true)],
+    )
+
+
+def score_image(
+    predicted: NDArray[np.integer], truth: NDArray[np.integer], *, iou_threshold: float = 0.5
+) -> Scores:
+    """Score the predicted labels of one image; see `score_sparse` for every rule.
+
+    Parameters
+    ----------
+    predicted, truth : integer arrays of one shape
+        Objects are > 0. In `truth`, values below 0 are unlabelled.
+    iou_threshold : float in (0, 1]
+
+    Returns
+    -------
+    Scores
+    """
+    return score_sparse(predicted, truth, iou_thresholds=[iou_threshold])[0]
+
+
+def score_sparse(
+    predicted: NDArray[np.integer],
+    annotations: NDArray[np.integer],
+    *,
+    iou_thresholds: Sequence[float],
+) -> list[Scores]:
+    """Score predicted labels against annotations that may leave pixels unlabelled.
+
+    Parameters
+    ----------
+    predicted : integer array
+        Objects are > 0.
+    annotations : integer array of the same shape
+        Annotated cells > 0, known background 0, unknown -1.
+    iou_thresholds : sequence of float in (0, 1]
+
+    Returns
+    -------
+    list of Scores
+        One per threshold, in the order given.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or a threshold is outside (0, 1].
+
+    Notes
+    -----
+    Objects with an IoU of the threshold or more may be matched, each once. Above
+    0.5 that leaves one way; otherwise the way with most matches counts and, of
+    several such, one that leaves fewest false positives.
+
+    An unmatched predicted object is a false positive only if more than half of its
+    pixels are known (>= 0); otherwise it is ignored. Without unlabelled pixels the
+    counts are those of ``stardist.matching.matching``.
+
+    SEG [1]_: each true cell R scores its IoU with the one predicted S for which
+    ``|R & S| > |R| / 2``, or 0 without such an S.
+
+    References
+    ----------
+    .. [1] Maška et al., Bioinformatics 30(11), 2014, doi:10.1093/bioinformatics/btu080.
+    """
+    for threshold in iou_thresholds:
+        if not 0 < threshold <= 1:
+            raise InputError(
+                f"iou_threshold must be above 0 and at most 1. Got {threshold}; 0.5 is usual."
+            )
+    overlap = overlap_matrix(predicted, annotations)
+    pairs = overlap.pixels.tocoo()
+    found, true, shared = pairs.row, pairs.col, pairs.data
+    iou = shared / (overlap.predicted_sizes[found] + overlap.true_sizes[true] - shared)
+    n_true = len(overlap.true_ids)
+    covers_most = 2 * shared > overlap.true_sizes[true]
+    seg = float(iou[covers_most].sum() / n_true) if n_true else math.nan
+    is_known = 2 * overlap.predicted_known > overlap.predicted_sizes
+
+    scores = []
+    for threshold in iou_thresholds:
+        close = iou >= threshold
+        tp = _most_matches(found[close], true[close])
+        # Some largest matching holds as many known objects as a matching of these
+        # alone can (augmenting a matching never frees a vertex it covers).
+        close &= is_known[found]
+        fp = int(is_known.sum()) - _most_matches(found[close], true[close])
+        scores.append(_scores(tp=tp, fp=fp, fn=n_true - tp, seg=seg, iou_threshold=threshold))
+    return scores
+
+
+def _most_matches(found: NDArray[np.integer], true: NDArray[np.integer]) -> int:
+    """Return the size of the largest one-to-one matching among candidate pairs."""
+    if found.size == 0:
+        return 0
+    graph = csr_array((np.ones(found.size, np.int8), (found, true)))
+    return int(np.count_nonzero(maximum_bipartite_matching(graph) >= 0))
+
+
+def _scores(*, tp: int, fp: int, fn: int, seg: float, iou_threshold: float) -> Scores:
+    # no object anywhere and none predicted is a perfect answer
+    nothing = float(tp + fp + fn == 0)
+    return Scores(
+        f1=nothing or 2 * tp / (2 * tp + fp + fn),
+        seg=seg,
+        precision=tp / (tp + fp) if tp + fp else nothing,
+        recall=tp / (tp + fn) if tp + fn else nothing,
+        tp=tp,
+        fp=fp,
+        fn=fn,
+        n_true=tp + fn,
+        n_predicted=tp + fp,
+        iou_threshold=float(iou_threshold),
+    )
+
+
+def pool_scores(scores: Sequence[Scores]) -> Scores:
+    """Pool the counts of many images; SEG becomes the mean over all their true cells.
+
+    Parameters
+    ----------
+    scores : sequence of Scores
+        At least one, all at one threshold.
+
+    Returns
+    -------
+    Scores
+    """
+    thresholds = sorted({score.iou_threshold for score in scores})
+    if len(thresholds) != 1:
+        raise ValueError(
+            f"scores must be at one IoU threshold. Got thresholds {thresholds}; "
+            "pool each threshold by itself."
+        )
+    n_true = sum(score.n_true for score in scores)
+    # images without a true cell have SEG nan and no weight
+    seg_sum = sum(score.seg * score.n_true for score in scores if score.n_true)
+    return _scores(
+        tp=sum(score.tp for score in scores),
+        fp=sum(score.fp for score in scores),
+        fn=sum(score.fn for score in scores),
+        seg=seg_sum / n_true if n_true else math.nan,
+        iou_threshold=thresholds[0],
+    )
+
+
+def leave_out_border(labels: NDArray[np.integer], width: float) -> NDArray[np.integer]:
+    """Set to background the objects whose centroid lies close to the image edge.
+
+    Apply it to predicted and true labels alike before scoring.
+
+    Parameters
+    ----------
+    labels : integer array of any dimension
+    width : float, >= 0
+        In pixels. An object goes if its centroid is nearer than this to the
+        centre of an outermost pixel, along any axis.
+
+    Returns
+    -------
+    integer array of the same shape and dtype
+        A copy; unlabelled pixels stay unlabelled.
+    """
+    ids, _ = object_sizes(labels)
+    if ids.size == 0:
+        return labels.copy()
+    centroids = np.array(ndi.center_of_mass(labels > BACKGROUND, labels, ids))  # (objects, ndim)
+    far_edge = np.array(labels.shape) - 1
+    distance = np.minimum(centroids, far_edge - centroids).min(axis=1)
+    return remove_objects(labels, ids[distance < width])

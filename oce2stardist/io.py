@@ -1,0 +1,469 @@
+"""Finds, reads and writes images and label images; writes every file whole or not at all.
+
+Images are float32 arrays of shape (Y, X, C), labels int32 arrays of shape (Y, X).
+"""
+
+import glob
+import logging
+import math
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from skimage.color import hsv2rgb
+from skimage.segmentation import find_boundaries
+
+from oce2stardist.errors import InputError
+from oce2stardist.labels import BACKGROUND, UNLABELLED
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
+LABEL_ENDINGS = ("_masks", "_mask", "_labels")
+MAX_ELEMENTS = 2**31
+MAX_LABEL = 2**31 - 1
+
+_log = logging.getLogger(__name__)
+
+
+def image_stem(path: str | Path) -> str:
+    """Return the name without its suffix; ``.ome.tif`` is one suffix."""
+    path = Path(path)
+    if path.suffix.lower() in TIFF_SUFFIXES and path.stem.lower().endswith(".ome"):
+        return path.stem[: -len(".ome")]
+    return path.stem
+
+
+def find_images(source: str | Path) -> list[Path]:
+    """List the images that ``source`` names, sorted by name.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder (not searched recursively), a glob pattern or one file.
+
+    Returns
+    -------
+    list of Path
+        At least one; no two share an `image_stem`.
+
+    Notes
+    -----
+    Hidden files are left out. So are files named like labels (``x_masks.tif``,
+    ``x_mask.tif``, ``x_labels.tif``) where there are others.
+    """
+    source = Path(source)
+    if source.exists() or not glob.has_magic(str(source)):
+        files = _list_files(source)
+    else:
+        matches = map(Path, glob.glob(str(source), recursive=True))
+        files = [path for path in matches if path.is_file()]
+    found = sorted(filter(_has_image_name, files), key=lambda path: path.name)
+    if not found:
+        raise InputError(
+            f"{source} must hold images ({', '.join(IMAGE_SUFFIXES)}). "
+            f"Got {_some(files)}; name other files or convert these."
+        )
+    if not source.is_file():
+        found = [path for path in found if not _is_named_like_labels(path)] or found
+    first_of: dict[str, Path] = {}
+    for path in found:
+        first = first_of.setdefault(image_stem(path), path)
+        if first is not path:
+            raise InputError(
+                f"images must have different names without their suffixes. "
+                f"Got {first} and {path}; rename one or leave it out."
+            )
+    return found
+
+
+def read_image(path: str | Path, *, axes: str | None = None) -> NDArray[np.float32]:
+    """Read a 2-D image, its channels last.
+
+    Parameters
+    ----------
+    path : str or Path
+        TIFF, OME-TIFF, ImageJ TIFF or PNG of integers, floats or booleans.
+    axes : str, optional
+        One letter per stored dimension, such as ``"CYX"``, in place of what the
+        file says. Dimensions other than Y, X and C must have size 1.
+
+    Returns
+    -------
+    float32 array of shape (Y, X, C)
+        Stored values, not rescaled.
+
+    Notes
+    -----
+    Samples (RGB) and channels both become channels. The alpha channel of a PNG
+    is dropped, its palette applied. A dimension that the file does not name is
+    only taken for channels where it is the last of three and of size 3 or 4.
+    """
+    stored = _read_pixels(Path(path), axes)
+    if stored.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path} must hold integers or floats. Got {stored.dtype}; save real numbers."
+        )
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, refused below
+        image = stored.astype(np.float32)
+    bad = image.size - np.count_nonzero(np.isfinite(image))
+    if bad:
+        raise InputError(
+            f"{path} must hold finite numbers. Got NaN or infinity in {bad} of {image.size} "
+            f"values; replace them."
+        )
+    return image
+
+
+def read_labels(
+    path: str | Path,
+    *,
+    shape: tuple[int, int] | None = None,
+    image: str | Path | None = None,
+) -> NDArray[np.int32]:
+    """Read a label image.
+
+    Parameters
+    ----------
+    path : str or Path
+        TIFF or PNG of integers from -1 to 2**31 - 1, or of booleans.
+    shape : tuple of int, optional
+        The (Y, X) that the labels must have.
+    image : str or Path, optional
+        The file with that shape, for the message.
+
+    Returns
+    -------
+    int32 array of shape (Y, X)
+    """
+    stored = _read_pixels(Path(path), None)
+    if stored.shape[2] != 1:
+        raise InputError(
+            f"{path} must hold one channel of labels. Got {stored.shape[2]} channels; "
+            f"save object numbers, not colours."
+        )
+    labels = stored[..., 0]
+    if labels.dtype.kind not in "biu":
+        raise InputError(
+            f"labels in {path} must be integer. Got {labels.dtype}; "
+            f"save them as int32, uint16 or uint8."
+        )
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < UNLABELLED or highest > MAX_LABEL:
+        raise InputError(
+            f"labels in {path} must lie from {UNLABELLED} to {MAX_LABEL}. "
+            f"Got {lowest} to {highest}; number the objects from 1."
+        )
+    if shape is not None and labels.shape != tuple(shape):
+        raise InputError(
+            f"labels must have the shape of their image. Got {labels.shape} in {path} and "
+            f"{tuple(shape)} in {image or 'the image'}; crop or resample the labels first."
+        )
+    return labels.astype(np.int32)
+
+
+def label_paths(images: Iterable[Path], source: str | Path) -> dict[Path, Path]:
+    """Find the label file of each image by name.
+
+    Parameters
+    ----------
+    images : iterable of Path
+        As `find_images` lists them.
+    source : str or Path
+        A folder or one file. The labels of ``x.tif`` are ``x``, ``x_masks``,
+        ``x_mask`` or ``x_labels`` with any suffix that images may have. Where
+        ``source`` holds the images too, ``x`` itself does not count.
+
+    Returns
+    -------
+    dict of Path to Path
+        In the order of ``images``, without those that have no labels.
+    """
+    images, source = list(images), Path(source)
+    files = list(filter(_has_image_name, _list_files(source)))
+    beside_images = source.is_dir() and any(
+        image.parent.resolve() == source.resolve() for image in images
+    )
+    if beside_images:
+        files = list(filter(_is_named_like_labels, files))
+    image_of = {image_stem(image): image for image in images}
+    labels_of: dict[Path, Path] = {}
+    strays = []
+    for file in files:
+        stem = image_stem(file)
+        names = [stem.removesuffix(end) for end in LABEL_ENDINGS if stem.endswith(end)]
+        if not beside_images:
+            names.insert(0, stem)
+        image = next((image_of[name] for name in names if name in image_of), None)
+        if image is None:
+            strays.append(file)
+        elif image in labels_of:
+            raise InputError(
+                f"{image} must have one label file. Got {labels_of[image]} and {file}; "
+                f"move one away."
+            )
+        else:
+            labels_of[image] = file
+    if not labels_of:
+        raise InputError(
+            f"label files in {source} must be named after the images. Got labels "
+            f"{_some(files)} and images {_some(images)}; the labels of x.tif may be "
+            f"x.tif in another folder or x_masks.tif."
+        )
+    if strays:
+        _log.warning("label files that match no image: %s", _some(strays))
+    return {image: labels_of[image] for image in images if image in labels_of}
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``path`` once its file is whole.
+
+    The temporary file lies hidden in the folder of ``path``, which is created,
+    and has the same suffix. Where the block raises, it is removed and what was
+    at ``path`` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text with ``\\n`` line ends."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:
+    """Write labels of shape (Y, X) as a compressed int32 TIFF."""
+    assert labels.ndim == 2 and labels.dtype.kind in "biu", (labels.shape, labels.dtype)
+    assert labels.size == 0 or int(labels.max()) <= MAX_LABEL, labels.max()
+    with replacing(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            labels.astype(np.int32),
+            photometric="minisblack",
+            compression="zlib",
+            metadata={"axes": "YX"},
+        )
+
+
+def write_overlay(path: str | Path, image: NDArray[Any], labels: NDArray[np.integer]) -> None:
+    """Write a PNG of the image with the objects outlined in colour.
+
+    Parameters
+    ----------
+    path : str or Path
+        The PNG.
+    image : array of shape (Y, X, C)
+        Shown from its 1st to its 99.8th percentile, each channel for itself: in
+        grey where there are one or two channels (the first), else the first
+        three as red, green and blue.
+    labels : integer array of shape (Y, X)
+        Outlines lie inside the objects; touching objects have different colours.
+    """
+    assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
+    shown = normalise_percentiles(image[..., : 3 if image.shape[2] >= 3 else 1])
+    grey_or_rgb = np.rint(np.clip(shown, 0.0, 1.0) * 255).astype(np.uint8)
+    canvas = np.broadcast_to(grey_or_rgb, (*labels.shape, 3)).copy()
+    objects = np.maximum(labels, BACKGROUND)
+    outline = find_boundaries(objects, mode="inner")
+    ids, drawn = np.unique(objects[outline], return_inverse=True)
+    hues = _pick_hues(objects, ids)[drawn]
+    hsv = np.stack([hues, np.full_like(hues, 0.8), np.ones_like(hues)], axis=-1)
+    canvas[outline] = (hsv2rgb(hsv) * 255).round()
+    with replacing(path) as temporary:
+        temporary.write_bytes(imagecodecs.png_encode(canvas, level=3))
+
+
+def normalise_percentiles(
+    image: NDArray[Any], low: float = 1.0, high: float = 99.8
+) -> NDArray[np.float32]:
+    """Scale every channel so that its percentiles ``low`` and ``high`` become 0 and 1.
+
+    Parameters
+    ----------
+    image : array of shape (Y, X, C)
+    low, high : float, 0 to 100
+
+    Returns
+    -------
+    float32 array of shape (Y, X, C)
+        Not clipped. A channel whose two percentiles are equal becomes 0 everywhere.
+    """
+    scaled: NDArray[np.float32] = image.astype(np.float32)
+    bottom, top = np.percentile(scaled, (low, high), axis=(0, 1)).astype(np.float32)  # (C,)
+    flat = top <= bottom
+    scaled -= bottom
+    scaled /= np.where(flat, np.float32(1), top - bottom)
+    scaled[..., flat] = 0
+    return scaled
+
+
+def _pick_hues(objects: NDArray[np.integer], ids: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Give every object a hue, 0 to 1, that no object touching it has."""
+    touching = defaultdict(set)
+    for here, there in ((objects[1:], objects[:-1]), (objects[:, 1:], objects[:, :-1])):
+        meet = (here != there) & (here > BACKGROUND) & (there > BACKGROUND)
+        for one, other in set(zip(here[meet].tolist(), there[meet].tolist(), strict=True)):
+            touching[one].add(other)
+            touching[other].add(one)
+    tints: dict[int, int] = {}
+    for object_id in ids.tolist():
+        taken = {tints.get(other) for other in touching[object_id]}
+        tints[object_id] = next(tint for tint in count(object_id % 6) if tint not in taken)
+    # Small multiples of the golden ratio lie far apart on the circle of hues.
+    return np.array([tints[object_id] * 0.618034 % 1.0 for object_id in ids.tolist()])
+
+
+def _list_files(source: Path) -> list[Path]:
+    """List a folder's files but the hidden, sorted by name, or the one file itself."""
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise InputError(f"{source} must exist. Got no such file or folder; check the path.")
+    return sorted(path for path in source.iterdir() if path.is_file() and path.name[0] != ".")
+
+
+def _has_image_name(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+
+
+def _is_named_like_labels(path: Path) -> bool:
+    return image_stem(path).endswith(LABEL_ENDINGS)
+
+
+def _some(paths: list[Path], *, at_most: int = 5) -> str:
+    """Name the first paths and count the rest."""
+    names = ", ".join(path.name for path in paths[:at_most])
+    more = len(paths) - at_most
+    return f"{names} and {more} more" if more > 0 else names or "none"
+
+
+def _read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
+    """Read the stored values as (Y, X, C)."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{path} must be an image ({', '.join(IMAGE_SUFFIXES)}). "
+            f"Got {path.suffix or 'no suffix'}; convert it."
+        )
+    try:
+        if path.suffix.lower() == ".png":
+            return _read_png(path, axes)
+        return _read_tiff(path, axes)
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever a broken file makes them
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{path} can't be read as an image: {reason}. Save it again as TIFF or PNG."
+        ) from error
+
+
+def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
+    with tifffile.TiffFile(path) as tiff:
+        tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
+        if any(tiff.filehandle.read(tiff.tiff.offsetsize)):  # the last page points nowhere
+            raise ValueError("it ends before its last page")
+        images = [series for series in tiff.series if not series.keyframe.is_reduced]
+        if len(images) != 1:
+            raise InputError(
+                f"{path} must hold one image. Got {len(images)}; split it into one file each."
+            )
+        image = images[0]
+        _check_size(path, image.shape)
+        named = image.axes if axes is None else _parse(axes, image.shape)
+        names = _name_axes(path, image.shape, named)
+        _check_complete(tiff, image)
+        return _channels_last(image.asarray(), names)
+
+
+def _check_complete(tiff: tifffile.TiffFile, image: tifffile.TiffPageSeries) -> None:
+    """Refuse files that tifffile reads in part, with zeros for the rest or without it."""
+    if any(page is None or page.parent is not tiff for page in image):
+        raise ValueError("some of its planes lie in other files")
+    declared = tiff.imagej_metadata or {}
+    planes = math.prod(declared.get(key, 1) for key in ("channels", "slices", "frames"))
+    if planes * image.keyframe.imagelength * image.keyframe.imagewidth > math.prod(image.shape):
+        raise ValueError(f"it holds fewer planes than the {planes} it declares")
+
+
+def _read_png(path: Path, axes: str | None) -> NDArray[Any]:
+    data = path.read_bytes()
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 33:
+        raise ValueError("not a PNG file")
+    # IHDR: width and height in four bytes each, then bit depth and colour type (0 is grey).
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    depth, colour = data[24], data[25]
+    _check_size(path, (height, width, 4 if colour else 1))
+    pixels = imagecodecs.png_decode(data)
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        _log.warning("dropped the alpha channel of %s", path)
+        pixels = pixels[..., :-1]
+    if colour == 0 and depth < 8:  # the decoder stretches to 0..255: undo, labels are numbers
+        pixels = pixels // (255 // (2**depth - 1))
+    names = "YXC"[: pixels.ndim] if axes is None else _parse(axes, pixels.shape)
+    return _channels_last(pixels, _name_axes(path, pixels.shape, names))
+
+
+def _check_size(path: Path, shape: tuple[int, ...]) -> None:
+    if not 0 < math.prod(shape) <= MAX_ELEMENTS:
+        raise InputError(
+            f"{path} must hold 1 to {MAX_ELEMENTS} values. Got shape {shape}; "
+            f"crop it or split it into tiles."
+        )
+
+
+def _parse(axes: str, shape: tuple[int, ...]) -> str:
+    """Check the axes that a user named."""
+    names = axes.upper()
+    if len(names) != len(shape) or len(set(names)) != len(names) or not {"Y", "X"} <= set(names):
+        raise InputError(
+            f"axes must have one letter for each dimension, among them Y and X. "
+            f"Got {axes!r} for shape {shape}; write for example CYX."
+        )
+    return names
+
+
+def _name_axes(path: Path, shape: tuple[int, ...], axes: str) -> str:
+    """Call every dimension Y, X, C, S or, where it is to be squeezed, ``-``."""
+    names = "".join(
+        "-" if size == 1 and name not in "YX" else name
+        for name, size in zip(axes, shape, strict=True)
+    )
+    if "Q" in names or "I" in names:  # tifffile's letters for what the file doesn't name
+        sizes = [size for size in shape if size > 1]
+        if len(sizes) == 2 or (len(sizes) == 3 and sizes[-1] in (3, 4)):
+            letters = iter("YXC")
+            names = "".join("-" if size == 1 else next(letters) for size in shape)
+    if sorted(names.replace("-", "").replace("C", "", 1).replace("S", "", 1)) != ["X", "Y"]:
+        raise InputError(
+            f"{path} must be 2-D with channels. Got shape {shape} with axes {axes}; split a "
+            f"stack into one file per plane, or if these are channels pass --axes CYX or YXC."
+        )
+    return names
+
+
+def _channels_last(stored: NDArray[Any], names: str) -> NDArray[Any]:
+    """Squeeze and reorder to (Y, X, C); channels C and samples S share the last axis."""
+    letters = names.replace("-", "")
+    squeezed = stored.squeeze(axis=tuple(i for i, name in enumerate(names) if name == "-"))
+    order = sorted(range(len(letters)), key=lambda i: "YXCS".index(letters[i]))
+    ordered = squeezed.transpose(order)
+    return ordered.reshape(*ordered.shape[:2], -1)

@@ -1,0 +1,1 @@
+"""Runners connect the stages, read and write run folders, and print nothing."""

@@ -1,0 +1,86 @@
+"""Folders of predicted and true labels in, scores out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oce2stardist.errors import InputError
+from oce2stardist.evaluation import Scores, leave_out_border, pool_scores, score_image
+from oce2stardist.io import find_images, image_stem, label_paths, read_labels
+
+F1_CURVE = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores at one IoU threshold, pooled and per image, and pooled F1 over thresholds."""
+
+    pooled: Scores
+    images: dict[str, Scores]
+    f1_by_iou: dict[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pooled scores as top-level keys, ready for JSON."""
+        return {
+            **self.pooled.to_dict(),
+            "f1_by_iou": {f"{iou:g}": f1 for iou, f1 in self.f1_by_iou.items()},
+            "images": {stem: scores.to_dict() for stem, scores in self.images.items()},
+        }
+
+
+def evaluate_folders(
+    predicted: str | Path,
+    truth: str | Path,
+    *,
+    iou: float = 0.5,
+    border: float = 0,
+    curve: Sequence[float] = F1_CURVE,
+) -> Evaluation:
+    """Score predicted label files against true ones of the same name.
+
+    Parameters
+    ----------
+    predicted, truth : path
+        Folders (or one file each) of label images, matched by stem; ``x_masks.tif`` is
+        the truth of ``x.tif`` too.
+    iou : float, in (0, 1]
+        Least IoU of a match.
+    border : float, >= 0
+        Leave out objects, predicted or true, whose centroid lies closer to the image's
+        edge than this, pixels.
+    curve : sequence of float
+        IoU thresholds at which pooled F1 is given as well.
+
+    Returns
+    -------
+    Evaluation
+        Counts are pooled over images before F1 is taken; SEG is the mean over all true
+        cells.
+
+    Raises
+    ------
+    InputError
+        If either side is missing or unreadable, a true image has no prediction, or the
+        two have different shapes.
+    """
+    predictions = [path for path in find_images(predicted) if not path.stem.endswith("_overlay")]
+    matched = label_paths(predictions, Path(truth))
+    n_true = len(find_images(truth)) if Path(truth).is_dir() else 1
+    if len(matched) < n_true:
+        raise InputError(
+            f"every true label image must have a prediction. Got {len(matched)} predictions for "
+            f"the {n_true} files in {truth}; predict the missing images or move the others away."
+        )
+    images: dict[str, Scores] = {}
+    levels: dict[float, list[Scores]] = {level: [] for level in curve}
+    for path, true_path in matched.items():
+        found = read_labels(path)
+        wanted = read_labels(true_path, shape=found.shape, image=path)
+        if border:
+            found, wanted = (leave_out_border(one, border) for one in (found, wanted))
+        images[image_stem(path)] = score_image(found, wanted, iou_threshold=iou)
+        for level in curve:
+            levels[level].append(score_image(found, wanted, iou_threshold=level))
+    f1_by_iou = {level: pool_scores(scores).f1 for level, scores in levels.items()}
+    return Evaluation(pool_scores(list(images.values())), images, f1_by_iou)

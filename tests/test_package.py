@@ -1,0 +1,206 @@
+"""What the user installs: every file of it, under our name only, and quick to start."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from scenes import discs_scene
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+FOLDERS = {  # package -> its folder in the checkout
+    package: SETUPTOOLS["package-dir"].get(package, package.replace(".", "/"))
+    for package in SETUPTOOLS["packages"]
+}
+SOURCES = ("oce2stardist", "cli", "configs")
+DATA = (".yaml", ".j2")
+COMMANDS = ("demo", "pseudo", "merge", "finetune", "predict", "evaluate")
+
+TINY_YAML = """\
+seed: 1
+device: cpu
+embedding:
+  feature_maps: 8
+  crop_size: 76
+  batch_size: 4
+  steps: 60
+  displacements_per_step: 4
+  copies: 2
+pseudo:
+  working_diameter: 20
+stardist:
+  n_rays: 8
+  width: 8
+  features: 16
+  patch_size: 64
+  batch_size: 4
+  steps: 20
+  checks: 2
+"""
+
+
+def source_files():
+    """Paths, relative to the checkout, of the modules and data files we ship."""
+    return [
+        path.relative_to(ROOT)
+        for folder in SOURCES
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in (".py", *DATA)
+    ]
+
+
+def run(*command, cwd):
+    """Run a command away from the checkout's modules; return what it printed."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stderr}"
+    return done.stdout
+
+
+# --- the list in pyproject.toml
+
+
+def test_every_folder_with_modules_or_data_is_a_listed_package():
+    folders = {path.parent.as_posix() for path in source_files()}
+    assert folders <= set(FOLDERS.values())
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_every_listed_package_is_a_folder(package):
+    assert (ROOT / FOLDERS[package]).is_dir()
+
+
+def test_every_data_file_is_named_by_package_data():
+    package_of = {folder: package for package, folder in FOLDERS.items()}
+    for path in source_files():
+        if path.suffix in DATA:
+            patterns = SETUPTOOLS["package-data"].get(package_of[path.parent.as_posix()], [])
+            assert any(fnmatch(path.name, pattern) for pattern in patterns), path
+
+
+# --- the built distributions
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build the source distribution, and the wheel from it, of a copy of the checkout."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    run(sys.executable, "-m", "build", "--no-isolation", checkout, cwd=checkout)
+    (built,) = (checkout / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Install the wheel alone; return the new environment's folder of programs.
+
+    Nothing is downloaded: the dependencies are those of the running environment, whose
+    site-packages a .pth file appends. A .pth file in there, such as that of an editable
+    install, is not followed.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    python = programs / "python"
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site_packages = Path(run(python, "-c", ask, cwd=folder).strip())
+    running = {sysconfig.get_path("purelib"): None, sysconfig.get_path("platlib"): None}
+    (site_packages / "running_environment.pth").write_text("\n".join(running) + "\n")
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder)
+    return programs
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module_and_data_file_and_claims_one_name(wheel):
+    package_of = {folder: package.replace(".", "/") for package, folder in FOLDERS.items()}
+    expected = {f"{package_of[path.parent.as_posix()]}/{path.name}" for path in source_files()}
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert held == expected
+    assert {name.split("/")[0] for name in held} == {"oce2stardist"}
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_is_what_python_imports(installed, tmp_path):
+    ask = "import oce2stardist; print(oce2stardist.__file__)"
+    imported = Path(run(installed / "python", "-c", ask, cwd=tmp_path).strip())
+    assert imported.is_relative_to(installed.parent)
+    assert "Usage: oce2stardist" in run(installed / "oce2stardist", "--help", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_runs_from_images_to_scores(installed, tmp_path):
+    scores = run_tiny_pipeline(installed / "oce2stardist", tmp_path)
+    assert scores
+
+
+def run_tiny_pipeline(oce2stardist_exe, tmp_path):
+    """Run pseudo, finetune, predict and evaluate on one small scene; return the scores."""
+    image, truth = discs_scene(n=12, shape=(128, 128), radius=9, seed=0)
+    annotations = np.where((truth > 0) & (truth <= 6), truth, -1).astype(np.int32)
+    for name, pixels in {"images": image, "truth": truth, "annotations": annotations}.items():
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "scene.tif", pixels)
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML)
+
+    def oce2stardist(*arguments):
+        return run(oce2stardist_exe, *arguments, cwd=tmp_path)
+
+    settings = ("--config", "tiny.yaml")
+    oce2stardist("pseudo", "images", "-o", "run", *settings)
+    labelled = ("--pseudo", "run", "--annotations", "annotations")
+    oce2stardist("finetune", "images", *labelled, "-o", "model", *settings)
+    oce2stardist("predict", "images", "--model", "model", "-o", "predicted")
+    (predicted,) = (tmp_path / "predicted").rglob("scene*.tif")
+    assert tifffile.imread(predicted).shape == image.shape
+    return json.loads(oce2stardist("evaluate", predicted.parent, "truth", "--json"))
+
+
+# --- neither framework until it is needed
+
+PRINT_FRAMEWORKS = "print('loaded:', *sorted({'torch', 'tensorflow'} & set(sys.modules)))"
+RUN_COMMAND = f"""
+import sys
+from importlib.metadata import entry_points
+(command,) = entry_points(group="console_scripts", name="oce2stardist")
+main = command.load()
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+{PRINT_FRAMEWORKS}
+"""
+
+
+def test_importing_the_package_imports_neither_torch_nor_tensorflow():
+    script = f"import sys, oce2stardist; {PRINT_FRAMEWORKS}"
+    assert run(sys.executable, "-c", script, cwd=ROOT).strip() == "loaded:"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_neither_torch_nor_tensorflow(command, tmp_path):
+    arguments = [command, "--help"] if command else ["--help"]
+    printed = run(sys.executable, "-c", RUN_COMMAND, *arguments, cwd=tmp_path)
+    assert "Usage:" in printed
+    assert printed.splitlines()[-1].strip() == "loaded:"
