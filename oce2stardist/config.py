@@ -34,7 +34,7 @@ class EmbeddingConfig(_Settings):
     """Training steps."""
     optimiser: Literal["adamw", "adam"] = "adamw"
     """adam is the paper's."""
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rate: float = Field(2e-3, gt=0, le=1)
     """Peak learning rate."""
     schedule: Literal["one_cycle", "steps"] = "one_cycle"
     """Rise and cosine fall, or division by ten at drop_at."""

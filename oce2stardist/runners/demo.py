@@ -1,0 +1,168 @@
+"""All stages on one real image that a dependency ships, in a few minutes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import yaml
+from numpy.typing import NDArray
+
+from oce2stardist.evaluation import Scores
+from oce2stardist.io import read_labels, replacing, write_labels, write_text
+from oce2stardist.labels import UNLABELLED, object_sizes, remove_objects
+from oce2stardist.merge import draw_cells, keep_cells
+from oce2stardist.runners.evaluate import evaluate_folders
+from oce2stardist.runners.interruption import Interrupted
+from oce2stardist.runners.progress import Reporter, SilentReporter
+
+_TRAIN_ROWS = 320
+"""Rows of the 512 that may be annotated; what is scored lies below and was never annotated."""
+_ANNOTATED = 0.1
+"""Share of the cells of the training part that count as annotated."""
+_BACKGROUND_DISTANCE = 30.0
+
+MODELS = {
+    "alpha-0": ("annotations alone (alpha 0)", 0.0),
+    "alpha-0.5": ("annotations + pseudo labels (alpha 0.5)", 0.5),
+}
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Scores on the part that was never annotated, by name, and the seconds of each step."""
+
+    scores: dict[str, Scores]
+    seconds: dict[str, float]
+    n_annotated: int
+    folder: Path
+
+
+def run_demo(
+    output: str | Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    steps: Mapping[str, int] | None = None,
+    reporter: Reporter | None = None,
+) -> DemoResult:
+    """Run pseudo, finetune (alpha 0 and 0.5), predict and evaluate on real nuclei.
+
+    The 512x512 image of fluorescent nuclei that stardist ships is cut in two. A tenth of
+    the cells of the upper part are the annotations; the lower part is only scored. The
+    embeddings train on both parts, without any label; StarDist never sees the lower one.
+
+    Parameters
+    ----------
+    output : path
+        Folder for data, runs, models, predictions and report. The same call goes on where
+        an interrupted one stopped.
+    seed : int
+    device : {"auto", "cpu", "cuda", "mps"}
+    steps : mapping, optional
+        Training steps for "pseudo" and "finetune" in place of the preset's.
+
+    Returns
+    -------
+    DemoResult
+    """
+    reporter = reporter or SilentReporter()
+    folder = Path(output)
+    n_annotated = _write_data(folder / "data", seed)
+    images = folder / "data" / "images"
+    annotations = folder / "data" / "annotations"
+    run = folder / "pseudo"
+    shared = ["--seed", str(seed), "--device", device]
+    wanted = {name: ["--steps", str(count)] for name, count in (steps or {}).items()}
+    seconds = _Steps(folder / "times.yaml", reporter)
+    seconds.run(
+        "pseudo",
+        ["pseudo", images, "-o", run, "--annotations", annotations]
+        + shared
+        + wanted.get("pseudo", []),
+    )
+    truth = folder / "data" / "truth"
+    predictions = {"pseudo labels alone": folder / "predicted" / "pseudo"}
+    write_labels(
+        predictions["pseudo labels alone"] / "test.tif",
+        read_labels(run / "pseudo" / "labels" / "test.tif"),
+    )
+    for key, (name, alpha) in MODELS.items():
+        model = folder / "models" / key
+        seconds.run(
+            f"finetune, alpha {alpha:g}",
+            ["finetune", images, "--pseudo", run, "--annotations", annotations]
+            + ["--zero", "background", "--alpha", str(alpha), "-o", model]
+            + shared
+            + wanted.get("finetune", []),
+        )
+        predictions[name] = folder / "predicted" / key
+        seconds.run(
+            f"predict, alpha {alpha:g}",
+            ["predict", images / "test.tif", "--model", model, "-o", predictions[name]]
+            + ["--device", device],
+        )
+    scores = {
+        name: evaluate_folders(path, truth).pooled for name, path in predictions.items()
+    }
+    return DemoResult(scores, seconds.taken, n_annotated, folder)
+
+
+def _write_data(folder: Path, seed: int) -> int:
+    """Cut the example image in two and draw the annotated cells; returns their number."""
+    from stardist.data import test_image_nuclei_2d
+
+    image, truth = test_image_nuclei_2d(return_mask=True)
+    truth = truth.astype(np.int32)
+    parts = {"train": slice(None, _TRAIN_ROWS), "test": slice(_TRAIN_ROWS, None)}
+    for name, rows in parts.items():
+        _write_image(folder / "images" / f"{name}.tif", image[rows])
+    write_labels(folder / "truth" / "test.tif", truth[parts["test"]])
+    # A cell that the cut divides has a part in the scored image: it is not annotated.
+    divided = np.intersect1d(truth[_TRAIN_ROWS - 1], truth[_TRAIN_ROWS])
+    upper = truth[parts["train"]]
+    n_cells = len(object_sizes(upper)[0])
+    whole = remove_objects(upper, divided[divided > 0])
+    # Rounded down: at most this share.
+    drawn = draw_cells({"train": whole}, count=int(_ANNOTATED * n_cells), seed=seed)["train"]
+    annotations = keep_cells(upper, drawn, background_distance=_BACKGROUND_DISTANCE)
+    write_labels(folder / "annotations" / "train.tif", annotations)
+    assert (annotations == UNLABELLED).any()
+    return len(drawn)
+
+
+def _write_image(path: Path, image: NDArray[np.integer]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        tifffile.imwrite(temporary, image, metadata={"axes": "YX"})
+
+
+class _Steps:
+    """Runs commands as processes of their own: torch and TensorFlow never share one."""
+
+    def __init__(self, path: Path, reporter: Reporter) -> None:
+        self._path = path
+        self._reporter = reporter
+        self.taken: dict[str, float] = {}
+        if path.exists():
+            self.taken = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    def run(self, name: str, arguments: list[object]) -> None:
+        command = [str(argument) for argument in arguments]
+        self._reporter.say(f"$ oce2stardist {' '.join(command)}")
+        started = time.monotonic()
+        finished = subprocess.run([sys.executable, "-m", "oce2stardist", *command], check=False)
+        if finished.returncode == 130:
+            raise Interrupted("Stopped; the same command goes on from there.")
+        if finished.returncode != 0:
+            raise RuntimeError(
+                f"`oce2stardist {' '.join(command)}` failed with exit code {finished.returncode}; "
+                "its message is above."
+            )
+        # A step that was finished before keeps the time that it took then.
+        self.taken.setdefault(name, round(time.monotonic() - started, 1))
+        write_text(self._path, yaml.safe_dump(self.taken, sort_keys=False))
