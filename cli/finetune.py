@@ -53,8 +53,10 @@ def finetune(
     MODEL opens in stardist, stardist-napari and everything else that reads StarDist
     folders. An interrupted run goes on when the same command is given again.
     """
-    from oce2stardist.runners.finetune import finetune_stardist
+    from oce2stardist.runners.finetune import finetune_stardist, preview_predictions
+    from oce2stardist.runners.inputs import read_images
     from oce2stardist.runners.report import write_finetune_report
+    from oce2stardist.runners.training_labels import read_held_back
 
     from .reporting import TerminalReporter
 
@@ -76,7 +78,13 @@ def finetune(
         command="oce2stardist finetune",
         reporter=TerminalReporter(quiet=quiet),
     )
-    report = write_finetune_report(output, images, axes=axes)
+    found = read_images(images, axes=axes)
+    report = write_finetune_report(
+        result.model,
+        found,
+        preview_predictions(result.model, found),
+        held_back=read_held_back(result.model),
+    )
     score = result.parameters["held_back_score"]
     shown = "not judged" if score["value"] is None else f"{score['value']:.3f}"
     click.echo(f"Model: {output} (score on held-back cells: {shown}; {score['reason']})")

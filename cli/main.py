@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from oce2stardist.errors import InputError
+from oce2stardist.runners.interruption import Interrupted
 
 _COMMANDS = {
     "demo": "Run all stages on real nuclei and write a page of pictures.",
@@ -48,10 +49,8 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)
             sys.exit(130)
-        except Exception as error:
-            if type(error).__name__ != "Interrupted":
-                raise
-            click.echo(str(error), err=True)
+        except Interrupted as stopped:
+            click.echo(str(stopped), err=True)
             sys.exit(130)
 
 

@@ -1,5 +1,7 @@
 """The command `oce2stardist pseudo`."""
 
+from pathlib import Path
+
 import click
 
 from .options import axes_option, build_config, common, configured, overlay_option, set_up_logging
@@ -39,6 +41,7 @@ def pseudo(
     IMAGES is a folder, a glob or a file (TIFF, OME-TIFF, PNG). An interrupted run goes on
     when the same command is given again.
     """
+    from oce2stardist.runners.inputs import read_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
     from oce2stardist.runners.report import write_pseudo_report
 
@@ -61,7 +64,7 @@ def pseudo(
         command="oce2stardist pseudo",
         reporter=reporter,
     )
-    report = write_pseudo_report(output, images, axes=axes)
+    report = write_pseudo_report(Path(output), read_images(images, axes=axes))
     n_objects = sum(int(labels.max()) for labels in result.labels.values())
     reporter.say(f"Scale: {result.parameters['scale']['reason']}.")
     click.echo(f"{n_objects} objects in {len(result.labels)} images: {output}/pseudo/labels")

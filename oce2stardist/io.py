@@ -265,31 +265,62 @@ def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:
 
 
 def write_overlay(path: str | Path, image: NDArray[Any], labels: NDArray[np.integer]) -> None:
-    """Write a PNG of the image with the objects outlined in colour.
+    """Write a PNG of `draw_overlay`: the image with the objects outlined in colour."""
+    canvas = draw_overlay(image, labels)
+    with replacing(path) as temporary:
+        temporary.write_bytes(imagecodecs.png_encode(canvas, level=3))
+
+
+def draw_overlay(
+    image: NDArray[Any], labels: NDArray[np.integer], *, thickness: int = 1
+) -> NDArray[np.uint8]:
+    """Draw the image with the objects outlined in colour.
 
     Parameters
     ----------
-    path : str or Path
-        The PNG.
     image : array of shape (Y, X, C)
-        Shown from its 1st to its 99.8th percentile, each channel for itself: in
-        grey where there are one or two channels (the first), else the first
-        three as red, green and blue.
+        Shown as by `draw_image`.
     labels : integer array of shape (Y, X)
         Outlines lie inside the objects; touching objects have different colours.
+    thickness : int, >= 1
+        Of the outlines, pixels.
+
+    Returns
+    -------
+    uint8 array of shape (Y, X, 3)
     """
     assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
-    shown = normalise_percentiles(image[..., : 3 if image.shape[2] >= 3 else 1])
-    grey_or_rgb = np.rint(np.clip(shown, 0.0, 1.0) * 255).astype(np.uint8)
-    canvas = np.broadcast_to(grey_or_rgb, (*labels.shape, 3)).copy()
+    canvas = draw_image(image)
     objects = np.maximum(labels, BACKGROUND)
-    outline = find_boundaries(objects, mode="inner")
+    outline = find_outlines(objects, thickness=thickness)
     ids, drawn = np.unique(objects[outline], return_inverse=True)
     hues = _pick_hues(objects, ids)[drawn]
     hsv = np.stack([hues, np.full_like(hues, 0.8), np.ones_like(hues)], axis=-1)
     canvas[outline] = (hsv2rgb(hsv) * 255).round()
-    with replacing(path) as temporary:
-        temporary.write_bytes(imagecodecs.png_encode(canvas, level=3))
+    return canvas
+
+
+def draw_image(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Draw an image (Y, X, C) as uint8 RGB of shape (Y, X, 3).
+
+    It is shown from its 1st to its 99.8th percentile, each channel for itself: in grey
+    where there are one or two channels (the first), else the first three as red, green
+    and blue.
+    """
+    shown = normalise_percentiles(image[..., : 3 if image.shape[2] >= 3 else 1])
+    grey_or_rgb = np.rint(np.clip(shown, 0.0, 1.0) * 255).astype(np.uint8)
+    return np.broadcast_to(grey_or_rgb, (*image.shape[:2], 3)).copy()
+
+
+def find_outlines(labels: NDArray[np.integer], *, thickness: int = 1) -> NDArray[np.bool_]:
+    """Find the outermost pixels, `thickness` layers of them, of every object of (Y, X)."""
+    inside = np.maximum(labels, BACKGROUND)
+    outline = np.zeros(labels.shape, bool)
+    for _ in range(thickness):
+        rim = find_boundaries(inside, mode="inner")
+        outline |= rim
+        inside = np.where(rim, BACKGROUND, inside)
+    return outline
 
 
 def normalise_percentiles(

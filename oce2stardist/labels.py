@@ -32,14 +32,27 @@ def object_sizes(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArra
 def median_diameter(label_images: Iterable[NDArray[np.integer]]) -> float | None:
     """Find the median equivalent diameter, in pixels, of the objects of all images.
 
-    The equivalent diameter is that of the disc with the object's area. Returns
-    None where there is no object.
+    The equivalent diameter is that of the disc with the object's area. Objects that the
+    image's edge may cut are left out, unless there are no others. Returns None where there
+    is no object.
     """
-    sizes = [object_sizes(labels)[1] for labels in label_images]
-    pooled = np.concatenate(sizes) if sizes else np.empty(0, np.int64)
-    if pooled.size == 0:
-        return None
-    return float(np.median(np.sqrt(4.0 * pooled / np.pi)))
+    whole, cut = [], []
+    for labels in label_images:
+        ids, sizes = object_sizes(labels)
+        at_edge = np.isin(ids, ids_at_edge(labels))
+        whole.append(sizes[~at_edge])
+        cut.append(sizes[at_edge])
+    for group in (whole, cut):
+        pooled = np.concatenate(group) if group else np.empty(0, np.int64)
+        if pooled.size:
+            return float(np.median(np.sqrt(4.0 * pooled / np.pi)))
+    return None
+
+
+def ids_at_edge(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """List the ids of the objects that touch the edge of an image of shape (Y, X)."""
+    rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return np.unique(rim[rim > BACKGROUND]).astype(np.int64)
 
 
 def remove_objects(

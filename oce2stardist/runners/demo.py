@@ -13,18 +13,22 @@ import yaml
 from numpy.typing import NDArray
 
 from oce2stardist.evaluation import Scores
-from oce2stardist.io import read_labels, replacing, write_labels, write_text
-from oce2stardist.labels import UNLABELLED, object_sizes, remove_objects
+from oce2stardist.io import read_image, read_labels, replacing, write_labels, write_text
+from oce2stardist.labels import UNLABELLED, ids_at_edge, object_sizes, remove_objects
 from oce2stardist.merge import draw_cells, keep_cells
 from oce2stardist.runners.evaluate import evaluate_folders
 from oce2stardist.runners.interruption import Interrupted
 from oce2stardist.runners.progress import Reporter, SilentReporter
+from oce2stardist.runners.report import write_demo_report
 
 _TRAIN_ROWS = 320
 """Rows of the 512 that may be annotated; what is scored lies below and was never annotated."""
 _ANNOTATED = 0.1
 """Share of the cells of the training part that count as annotated."""
 _BACKGROUND_DISTANCE = 30.0
+
+STEPS = {"pseudo": 500, "finetune": 450}
+"""Enough for one image; a set of images gets the preset's."""
 
 MODELS = {
     "alpha-0": ("annotations alone (alpha 0)", 0.0),
@@ -34,12 +38,12 @@ MODELS = {
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Scores on the part that was never annotated, by name, and the seconds of each step."""
+    """Scores on the part that was never annotated, by name, the report, and what it cost."""
 
     scores: dict[str, Scores]
     seconds: dict[str, float]
     n_annotated: int
-    folder: Path
+    report: Path
 
 
 def run_demo(
@@ -47,7 +51,7 @@ def run_demo(
     *,
     seed: int = 0,
     device: str = "auto",
-    steps: Mapping[str, int] | None = None,
+    steps: Mapping[str, int] = STEPS,
     reporter: Reporter | None = None,
 ) -> DemoResult:
     """Run pseudo, finetune (alpha 0 and 0.5), predict and evaluate on real nuclei.
@@ -63,8 +67,8 @@ def run_demo(
         an interrupted one stopped.
     seed : int
     device : {"auto", "cpu", "cuda", "mps"}
-    steps : mapping, optional
-        Training steps for "pseudo" and "finetune" in place of the preset's.
+    steps : mapping
+        Training steps for "pseudo" and "finetune".
 
     Returns
     -------
@@ -77,13 +81,13 @@ def run_demo(
     annotations = folder / "data" / "annotations"
     run = folder / "pseudo"
     shared = ["--seed", str(seed), "--device", device]
-    wanted = {name: ["--steps", str(count)] for name, count in (steps or {}).items()}
+    wanted = {name: ["--steps", str(count)] for name, count in steps.items()}
     seconds = _Steps(folder / "times.yaml", reporter)
     seconds.run(
         "pseudo",
         ["pseudo", images, "-o", run, "--annotations", annotations]
         + shared
-        + wanted.get("pseudo", []),
+        + wanted["pseudo"],
     )
     truth = folder / "data" / "truth"
     predictions = {"pseudo labels alone": folder / "predicted" / "pseudo"}
@@ -98,7 +102,7 @@ def run_demo(
             ["finetune", images, "--pseudo", run, "--annotations", annotations]
             + ["--zero", "background", "--alpha", str(alpha), "-o", model]
             + shared
-            + wanted.get("finetune", []),
+            + wanted["finetune"],
         )
         predictions[name] = folder / "predicted" / key
         seconds.run(
@@ -109,7 +113,20 @@ def run_demo(
     scores = {
         name: evaluate_folders(path, truth).pooled for name, path in predictions.items()
     }
-    return DemoResult(scores, seconds.taken, n_annotated, folder)
+    report = write_demo_report(
+        folder,
+        images={stem: read_image(images / f"{stem}.tif") for stem in ("train", "test")},
+        annotations=read_labels(annotations / "train.tif"),
+        pseudo=run,
+        models={name: folder / "models" / key for key, (name, _) in MODELS.items()},
+        predictions={
+            name: read_labels(path / "test.tif") for name, path in predictions.items()
+        },
+        truth=read_labels(truth / "test.tif"),
+        scores=[{"name": name, **one.to_dict()} for name, one in scores.items()],
+        seconds=seconds.taken,
+    )
+    return DemoResult(scores, seconds.taken, n_annotated, report)
 
 
 def _write_data(folder: Path, seed: int) -> int:
@@ -122,11 +139,10 @@ def _write_data(folder: Path, seed: int) -> int:
     for name, rows in parts.items():
         _write_image(folder / "images" / f"{name}.tif", image[rows])
     write_labels(folder / "truth" / "test.tif", truth[parts["test"]])
-    # A cell that the cut divides has a part in the scored image: it is not annotated.
-    divided = np.intersect1d(truth[_TRAIN_ROWS - 1], truth[_TRAIN_ROWS])
     upper = truth[parts["train"]]
     n_cells = len(object_sizes(upper)[0])
-    whole = remove_objects(upper, divided[divided > 0])
+    # Nobody outlines half a cell; and a cell that the cut divides has a part in the scored image.
+    whole = remove_objects(upper, ids_at_edge(upper))
     # Rounded down: at most this share.
     drawn = draw_cells({"train": whole}, count=int(_ANNOTATED * n_cells), seed=seed)["train"]
     annotations = keep_cells(upper, drawn, background_distance=_BACKGROUND_DISTANCE)

@@ -19,6 +19,7 @@ from oce2stardist.io import normalise_percentiles, write_text
 from oce2stardist.runners.inputs import Image, ImageSet, Labels, read_images, read_matching_labels
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
 from oce2stardist.runners.progress import Reporter, SilentReporter
+from oce2stardist.runners.report import choose_evenly
 from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
 from oce2stardist.runners.training_labels import (
     TrainingLabels,
@@ -154,6 +155,35 @@ def finetune_stardist(
         parameters = _finish(model, normalised, labels, history, config, folder)
     stage.finish()
     return FinetuneResult(folder, parameters, history)
+
+
+def preview_predictions(model: str | Path, found: ImageSet, *, at_most: int = 6) -> dict[str, Labels]:
+    """Predict a few of the training images, those with annotated cells first.
+
+    Parameters
+    ----------
+    model : path
+        A finished model folder.
+    found : ImageSet
+    at_most : int
+        Number of images, chosen evenly over their sorted names.
+
+    Returns
+    -------
+    dict of image stem to int32 array of shape (Y, X)
+    """
+    from oce2stardist.stardist_model.network import open_model
+    from oce2stardist.stardist_model.predict import predict_labels
+
+    cells = pd.read_csv(Path(model) / "training" / "cells.csv", dtype={"image": str})
+    annotated = [stem for stem in found.images if stem in set(cells["image"])]
+    others = [stem for stem in found.images if stem not in annotated]
+    stems = choose_evenly(annotated, at_most)
+    stems += choose_evenly(others, at_most - len(stems))
+    network = open_model(Path(model))
+    return {
+        stem: predict_labels(network, normalise_percentiles(found.images[stem])) for stem in stems
+    }
 
 
 def _pseudo_files(pseudo: str | Path | None, labels: dict[str, Labels]) -> list[Path]:

@@ -155,12 +155,19 @@ def _split(known: Labels, held_back: list[int]) -> tuple[Labels, Labels]:
 
 
 def write_training_labels(folder: Path, labels: TrainingLabels) -> None:
-    """Write sparse/*.tif, pseudo/*.tif, objects.csv and, last, cells.csv."""
-    for kind, images in (("sparse", labels.sparse), ("pseudo", labels.pseudo)):
+    """Write sparse/, pseudo/ and held_back/*.tif, objects.csv and, last, cells.csv."""
+    kinds = {"sparse": labels.sparse, "pseudo": labels.pseudo, "held_back": labels.held_back}
+    for kind, images in kinds.items():
         for stem, image in images.items():
             write_labels(folder / kind / f"{stem}.tif", image)
     write_text(folder / "objects.csv", labels.objects.to_csv(index=False))
     write_text(folder / "cells.csv", labels.cells.to_csv(index=False))
+
+
+def read_held_back(model: Path) -> dict[str, Labels]:
+    """Read the held-back cells of a model folder, by image stem."""
+    files = sorted((model / "training" / "held_back").glob("*.tif"))
+    return {path.stem: read_labels(path) for path in files}
 
 
 def read_pseudo_labels(run: str | Path, found: ImageSet) -> dict[str, Labels]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Read when TensorFlow is loaded: only errors are worth a user's attention.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Read when TensorFlow is loaded. What it logs there, down to missing GPU drivers as an
+# "error", is of no use to a user; real failures raise exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import tensorflow as tf

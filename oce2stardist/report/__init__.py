@@ -1,0 +1,1 @@
+"""Pages that show a person what a run did: pictures from arrays, HTML from pictures."""

@@ -1,0 +1,145 @@
+"""One HTML file that needs no other: text, tables and pictures, no script, nothing fetched."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from numbers import Number
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from oce2stardist.io import write_text
+from oce2stardist.report.pictures import RGB
+
+Cell = str | int | float | None
+Panel = tuple[str, RGB | bytes]
+"""A caption and a picture, or the PNG of a plot with dark writing on nothing."""
+
+_RECORDED = ("command", "seed", "versions")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; every text in it is plain text and is escaped.
+
+    Attributes
+    ----------
+    heading : str
+    text : str
+        An empty line starts a paragraph.
+    table : sequence of rows, optional
+        The first row names the columns. Columns of numbers are aligned right; floats get
+        three decimals, and None a dash.
+    panels : sequence of (caption, picture)
+        Pictures can be enlarged on the page; plots can't.
+    legends : sequence of (caption, RGB)
+        Small pictures that explain the colours of the panels.
+    level : {2, 3}
+        3 for a part of the section before.
+    """
+
+    heading: str
+    text: str = ""
+    table: Sequence[Sequence[Cell]] | None = None
+    panels: Sequence[Panel] = ()
+    legends: Sequence[tuple[str, RGB]] = ()
+    level: int = 2
+
+
+def write_page(
+    path: str | Path,
+    *,
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    runs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
+    """Write a page, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The HTML file.
+    title, lead : str
+        Plain text.
+    sections : sequence of Section
+    runs : mapping of name to the content of a run.yaml, optional
+        Command, seed and versions stand at the foot of the page, folded.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = files("oce2stardist.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    html = environment.from_string(source).render(
+        title=title,
+        lead=lead,
+        sections=[_describe(section) for section in sections],
+        runs={name: _record(run) for name, run in (runs or {}).items()},
+    )
+    write_text(path, html)
+    return Path(path)
+
+
+def _describe(section: Section) -> dict[str, Any]:
+    """Turn a section into what the template shows."""
+    assert section.level in (2, 3), section.level
+    header, *rows = section.table or [[]]
+    pictures = [picture for _, picture in section.panels if not isinstance(picture, bytes)]
+    # Flat pictures in many columns would be too low to see anything in.
+    is_flat = any(picture.shape[1] > 1.4 * picture.shape[0] for picture in pictures)
+    return {
+        "heading": section.heading,
+        "level": section.level,
+        "paragraphs": [part for part in section.text.split("\n\n") if part.strip()],
+        "header": header,
+        "rows": [[_show(cell) for cell in row] for row in rows],
+        "numeric": [
+            all(isinstance(row[column], Number | None) for row in rows)
+            for column in range(len(header))
+        ],
+        "columns": max(2, len(pictures) if len(pictures) <= (3 if is_flat else 4) else 2),
+        "panels": [
+            {"caption": caption, "is_plot": isinstance(picture, bytes), **_embed(picture)}
+            for caption, picture in section.panels
+        ],
+        "legends": [
+            {"caption": caption, **_embed(picture)} for caption, picture in section.legends
+        ],
+    }
+
+
+def _show(cell: Cell) -> str:
+    if cell is None:
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:.3f}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _embed(picture: RGB | bytes) -> dict[str, Any]:
+    """Encode a picture into the page; also its size, so that nothing jumps while it loads."""
+    if isinstance(picture, bytes):
+        png = picture
+        height, width = imagecodecs.png_decode(picture).shape[:2]
+    else:
+        assert picture.dtype == np.uint8 and picture.ndim == 3, (picture.dtype, picture.shape)
+        height, width = picture.shape[:2]
+        is_grey = (picture == picture[..., :1]).all()
+        shown = np.ascontiguousarray(picture[..., 0] if is_grey else picture)
+        png = bytes(imagecodecs.png_encode(shown, level=7))
+    return {"png": base64.b64encode(png).decode("ascii"), "width": width, "height": height}
+
+
+def _record(run: Mapping[str, Any]) -> str:
+    kept = {key: run[key] for key in _RECORDED if key in run}
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).strip()

@@ -1,0 +1,256 @@
+"""The commands from outside: results, one line and exit code 2 for bad input, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from click.testing import CliRunner
+from scenes import discs_scene
+
+from oce2stardist.cli.main import main
+from oce2stardist.io import read_labels
+
+TINY = {
+    "embedding": {
+        "feature_maps": 8, "steps": 30, "crop_size": 80, "batch_size": 2, "copies": 2,
+        "learning_rate": 0.004,
+    },
+    "pseudo": {"working_diameter": 24},
+    "stardist": {
+        "width": 4, "features": 8, "n_rays": 8, "patch_size": 64, "batch_size": 4, "steps": 12,
+        "checks": 2,
+    },
+}  # fmt: skip
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A folder of images, complete masks, and a config that takes seconds."""
+    for index in range(2):
+        image, labels = discs_scene(9, (128, 144), 12, seed=index)
+        for folder, array in (("images", (1000 * image).astype(np.uint16)), ("masks", labels)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"field {index}.tif", array.astype(np.uint16))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return tmp_path
+
+
+def pseudo(lab, output="run", *more):
+    return run("pseudo", lab / "images", "-o", lab / output, "--config", lab / "tiny.yaml", *more)
+
+
+def finetune(lab, output="model", *more):
+    return run(
+        "finetune", lab / "images", "--pseudo", lab / "run", "--annotations", lab / "masks",
+        "-o", lab / output, "--config", lab / "tiny.yaml", "--fraction", "0.4", *more,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_three_commands_lead_from_images_to_scores(lab):
+    assert (result := pseudo(lab)).exit_code == 0, result.output
+    assert (lab / "run" / "report" / "index.html").exists()
+    recorded = yaml.safe_load((lab / "run" / "run.yaml").read_text())
+    assert recorded["seed"] == 0
+    assert recorded["config"]["embedding"]["steps"] == 30
+    assert recorded["versions"]["torch"].startswith("2.")
+    assert (result := finetune(lab)).exit_code == 0, result.output
+    model = lab / "model"
+    for name in ("config.json", "weights_best.h5", "weights_last.h5", "thresholds.json"):
+        assert (model / name).exists()
+    assert len((model / "training" / "cells.csv").read_text().splitlines()) == 1 + 7
+    result = run("predict", lab / "images", "--model", model, "-o", lab / "out", "--overlay")
+    assert result.exit_code == 0, result.output
+    assert read_labels(lab / "out" / "field 0.tif").shape == (128, 144)
+    assert (lab / "out" / "field 0_overlay.png").exists()
+    result = run("evaluate", lab / "out", lab / "masks", "--json")
+    assert result.exit_code == 0, result.output
+    scores = json.loads(result.output)
+    assert {"f1", "seg", "n_true", "n_predicted"} <= set(scores)
+    assert scores["n_true"] == 18
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_pseudo_labels(lab):
+    pseudo(lab, "one"), pseudo(lab, "two")
+    pseudo(lab, "other", "--seed", 7)
+    one, two, other = (
+        (lab / name / "pseudo" / "labels" / "field 1.tif").read_bytes()
+        for name in ("one", "two", "other")
+    )
+    assert one == two
+    assert one != other
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_kept_and_other_settings_are_refused(lab):
+    pseudo(lab)
+    weights = lab / "run" / "oce" / "weights.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert pseudo(lab).exit_code == 0
+    assert weights.stat().st_mtime_ns == written
+    refused = pseudo(lab, "run", "--steps", 31)
+    assert refused.exit_code == 2
+    assert "embedding.steps: 31 where it has 30" in refused.output
+    assert weights.stat().st_mtime_ns == written
+    assert pseudo(lab, "run", "--steps", 31, "--overwrite").exit_code == 0
+
+
+def interrupted(command, folder, *, after):
+    """Start a command as a process, send Ctrl-C once `after` exists, return its exit code."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oce2stardist", *map(str, command)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / after).exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_either_training_loses_nothing(lab):
+    long = yaml.safe_load((lab / "tiny.yaml").read_text())
+    long["embedding"]["steps"] = 150
+    long["stardist"]["steps"] = 150
+    (lab / "tiny.yaml").write_text(yaml.safe_dump(long))
+    config = ["--config", lab / "tiny.yaml"]
+    images = lab / "images"
+
+    command = ["pseudo", images, "-o", lab / "stopped", *config]
+    code, said = interrupted(command, lab / "stopped", after="oce/stage.yaml")
+    assert code == 130, said
+    assert "the same command goes on from there" in said
+    assert not (lab / "stopped" / "oce" / "weights.safetensors").exists()
+    assert run(*command).exit_code == 0
+    assert pseudo(lab).exit_code == 0
+    for name in ("field 0.tif", "field 1.tif"):
+        np.testing.assert_array_equal(
+            read_labels(lab / "stopped" / "pseudo" / "labels" / name),
+            read_labels(lab / "run" / "pseudo" / "labels" / name),
+        )
+
+    command = [
+        "finetune", images, "--pseudo", lab / "run", "--annotations", lab / "masks",
+        "-o", lab / "model-stopped", "--fraction", "0.4", *config,
+    ]  # fmt: skip
+    code, said = interrupted(command, lab / "model-stopped", after="config.json")
+    assert code == 130, said
+    assert run(*command).exit_code == 0
+    assert finetune(lab).exit_code == 0
+    for model in ("model", "model-stopped"):
+        run("predict", images, "--model", lab / model, "-o", lab / f"out-{model}")
+    for name in ("field 0.tif", "field 1.tif"):
+        np.testing.assert_array_equal(
+            read_labels(lab / "out-model" / name), read_labels(lab / "out-model-stopped" / name)
+        )
+
+
+def refused(result, *words):
+    """Bad input: exit code 2, exactly one line, and it holds the words."""
+    assert result.exit_code == 2, result.output
+    lines = result.output.strip().splitlines()
+    assert len(lines) == 1, result.output
+    assert lines[0].startswith("Error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_a_missing_folder_is_one_line(tmp_path):
+    refused(run("pseudo", tmp_path / "nowhere", "-o", tmp_path / "run"), "nowhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_images_is_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(run("pseudo", tmp_path, "-o", tmp_path / "run"), ".tif")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_image_is_one_line(lab):
+    (lab / "images" / "field 0.tif").write_bytes(b"II*\0broken")
+    refused(pseudo(lab), "field 0.tif", "can't be read")
+    assert not (lab / "run").exists()
+
+
+def test_a_mask_of_another_shape_is_one_line(lab):
+    tifffile.imwrite(lab / "masks" / "field 1.tif", np.ones((5, 6), np.uint16))
+    refused(finetune(lab, "model", "--alpha", 0), "(5, 6)", "(128, 144)")
+    assert not (lab / "model").exists()
+
+
+def test_a_float_mask_is_one_line(lab):
+    tifffile.imwrite(lab / "masks" / "field 1.tif", np.ones((128, 144), np.float32))
+    refused(finetune(lab, "model", "--alpha", 0), "integer", "float32")
+    assert not (lab / "model").exists()
+
+
+def test_an_unknown_config_key_is_one_line(lab):
+    (lab / "tiny.yaml").write_text("stardist: {alfa: 0.5}")
+    refused(pseudo(lab), "tiny.yaml: stardist.alfa must be a known setting")
+    assert not (lab / "run").exists()
+
+
+def test_a_run_without_pseudo_labels_is_one_line(lab):
+    refused(finetune(lab), "run `oce2stardist pseudo IMAGES -o RUN` first")
+    assert not (lab / "model").exists()
+
+
+def test_alpha_without_pseudo_labels_is_one_line(lab):
+    result = run(
+        "finetune", lab / "images", "--annotations", lab / "masks", "-o", lab / "model"
+    )
+    refused(result, "alpha 0.5 needs pseudo labels")
+
+
+def test_a_fraction_out_of_range_is_one_line(lab):
+    refused(finetune(lab, "model", "--alpha", 0, "--fraction", 1.5), "1.5")
+
+
+def test_a_folder_without_a_model_is_one_line(lab):
+    refused(
+        run("predict", lab / "images", "--model", lab / "masks", "-o", lab / "out"), "config.json"
+    )
+    assert not (lab / "out").exists()
+
+
+def test_images_of_different_channels_are_one_line(lab):
+    tifffile.imwrite(
+        lab / "images" / "rgb.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb"
+    )
+    refused(pseudo(lab), "same number of channels", "rgb.tif")
+
+
+def test_an_image_smaller_than_the_field_of_view_is_one_line(lab):
+    tifffile.imwrite(lab / "images" / "strip.tif", np.zeros((9, 200), np.uint8))
+    refused(pseudo(lab), "at least 18 pixels", "9x200")
+
+
+def test_a_missing_prediction_is_one_line(lab):
+    (lab / "half").mkdir()
+    (lab / "masks" / "field 0.tif").replace(lab / "half" / "field 0.tif")
+    tifffile.imwrite(lab / "masks" / "field 0.tif", np.zeros((128, 144), np.uint16))
+    refused(run("evaluate", lab / "half", lab / "masks"), "every true label image")
+
+
+def test_evaluating_a_perfect_prediction_prints_a_table(lab):
+    result = run("evaluate", lab / "masks", lab / "masks")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1].split() == ["all", "1.000", "1.000", "18", "18"]

@@ -1,0 +1,360 @@
+"""The alpha-weighted loss, the patches, and training on labels known only in places."""
+
+import csbdeep.utils
+import numpy as np
+import pytest
+import tensorflow as tf
+from scenes import discs_scene, two_touching_discs
+from stardist import edt_prob, star_dist
+from stardist.models import Config2D, StarDist2D
+
+from oce2stardist.errors import InputError
+from oce2stardist.io import normalise_percentiles
+from oce2stardist.stardist_model.checkpoint import (
+    read_state,
+    write_state,
+    write_thresholds,
+    write_weights,
+)
+from oce2stardist.stardist_model.network import create_model, open_model
+from oce2stardist.stardist_model.patches import BatchStream, PatchSource, augment, targets
+from oce2stardist.stardist_model.predict import choose_thresholds, predict_labels
+from oce2stardist.stardist_model.train import train_stardist
+
+N_RAYS = 8
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_model(tmp_path_factory.mktemp("models") / "small")
+
+
+def small_model(folder, **changes):
+    settings = {
+        "channels": 1,
+        "n_rays": N_RAYS,
+        "grid": 2,
+        "width": 4,
+        "features": 8,
+        "patch_size": 64,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "seed": 0,
+    }
+    return create_model(folder, **settings | changes)
+
+
+def random_batch(n, *, size=8, known=1.0, seed=0):
+    """Predictions and targets of n patches; a share `known` of the pixels is known."""
+    rng = np.random.default_rng(seed)
+    prob_true = rng.random((n, size, size, 1)) * (rng.random((n, size, size, 1)) < 0.5)
+    weight = prob_true.copy()
+    prob_true[rng.random(prob_true.shape) >= known] = -1
+    arrays = (
+        rng.uniform(0.01, 0.99, (n, size, size, 1)),
+        rng.normal(3, 3, (n, size, size, N_RAYS)),
+        prob_true,
+        rng.uniform(0, 9, (n, size, size, N_RAYS)),
+        np.where(prob_true < 0, 0, weight),
+    )
+    return [tf.constant(array, tf.float32) for array in arrays]
+
+
+def loss_of(model, batch, *, n_sparse, alpha):
+    total, sparse, pseudo = model.loss(
+        tuple(batch[:2]), tuple(batch[2:]), n_sparse=n_sparse, alpha=alpha
+    )
+    return float(total), float(sparse), float(pseudo)
+
+
+def test_loss_by_hand_on_8_by_8_pixels(model):
+    known = np.zeros((1, 8, 8, 1), bool)
+    known[0, :4] = True  # 32 known pixels, of which the first row holds a cell
+    prob_true = np.where(known, 0.0, -1.0)
+    prob_true[0, 0] = 0.5
+    weight = np.zeros((1, 8, 8, 1))
+    weight[0, 0] = 0.5
+    prob = np.full((1, 8, 8, 1), 0.25)
+    dist_true, dist = np.full((1, 8, 8, N_RAYS), 6.0), np.full((1, 8, 8, N_RAYS), 4.0)
+    batch = [tf.constant(one, tf.float32) for one in (prob, dist, prob_true, dist_true, weight)]
+    cell = -(0.5 * np.log(0.25) + 0.5 * np.log(0.75))
+    background = -np.log(0.75)
+    cross_entropy = (8 * cell + 24 * background) / 32
+    error = 2.0  # |6 - 4|, whatever the weights
+    pull = (8 * 0.5 * 4.0 + 24 * 1.0 * 4.0) / 32  # (1 - weight) * |dist| over known pixels
+    wanted = 1.0 * cross_entropy + 0.2 * (error + 1e-4 * pull)
+    assert loss_of(model, batch, n_sparse=1, alpha=0.0)[0] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_on_fully_known_patches_the_loss_is_stock_stardists(model):
+    prob, dist, prob_true, dist_true, weight = random_batch(3)
+    stock = StarDist2D(
+        Config2D(n_rays=N_RAYS, train_tensorboard=False, train_background_reg=1e-4),
+        name=None,
+        basedir=None,
+    )
+    stock.prepare_for_training()
+    losses = [
+        stock.keras_model._compile_loss._user_loss[index] for index in range(2)
+    ]
+    wanted = float(losses[0](prob_true, prob)) + 0.2 * float(
+        np.mean(losses[1](tf.concat([dist_true, weight], axis=-1), dist))
+    )
+    ours = loss_of(model, [prob, dist, prob_true, dist_true, weight], n_sparse=3, alpha=0.0)
+    assert ours[0] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(("alpha", "half"), [(0.0, slice(0, 2)), (1.0, slice(2, 5))])
+def test_alpha_0_and_1_are_the_pure_losses(model, alpha, half):
+    batch = random_batch(5, known=0.4)
+    alone = [part[half] for part in batch]
+    n_alone = alone[0].shape[0]
+    pure = loss_of(model, alone, n_sparse=n_alone, alpha=0.0)[0]
+    assert loss_of(model, batch, n_sparse=2, alpha=alpha)[0] == pytest.approx(pure, rel=1e-6)
+
+
+def test_a_sparse_half_weighs_as_much_as_a_dense_one(model):
+    batch = random_batch(2, seed=4)
+    twice = [tf.concat([part[:1], part[:1]], axis=0) for part in batch]
+    both = loss_of(model, twice, n_sparse=1, alpha=0.5)
+    known = np.ones((2, 8, 8, 1), bool)
+    known[0, 2:] = False
+    same_rows = [part[:, :2] for part in twice]
+    thinned = list(twice)
+    thinned[2] = tf.where(known, twice[2], -1.0)
+    thinned[4] = tf.where(known, twice[4], 0.0)
+    sparse = loss_of(model, thinned, n_sparse=1, alpha=0.5)
+    assert sparse[2] == pytest.approx(both[2], rel=1e-6)
+    assert sparse[1] == pytest.approx(
+        loss_of(model, same_rows, n_sparse=1, alpha=0.5)[1], rel=1e-5
+    )
+
+
+def test_unknown_pixels_have_no_influence_on_any_gradient(model):
+    first = random_batch(4, known=0.3, seed=1)
+    other = [*first]
+    unknown = first[2] < 0
+    other[3] = tf.where(unknown, 99.0, first[3])
+    other[4] = tf.where(unknown, 0.7, first[4])
+    gradients = []
+    for batch in (first, other):
+        prob, dist = tf.Variable(batch[0]), tf.Variable(batch[1])
+        with tf.GradientTape() as tape:
+            total = model.loss((prob, dist), tuple(batch[2:]), n_sparse=2, alpha=0.5)[0]
+        gradients.append(tape.gradient(total, [prob, dist]))
+    for one, two in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert not np.asarray(one)[np.asarray(unknown)[..., 0]].any()
+
+
+def test_a_half_without_known_pixels_is_zero_and_not_nan(model):
+    batch = random_batch(4)
+    batch[2] = tf.concat([-tf.ones_like(batch[2][:2]), batch[2][2:]], axis=0)
+    total, sparse, pseudo = loss_of(model, batch, n_sparse=2, alpha=0.5)
+    assert sparse == 0.0
+    assert total == pytest.approx(0.5 * pseudo)
+    nothing = [*batch]
+    nothing[2] = -tf.ones_like(batch[2])
+    assert loss_of(model, nothing, n_sparse=2, alpha=0.5) == (0.0, 0.0, 0.0)
+
+
+def test_targets_are_stardists_own():
+    labels = two_touching_discs().astype(np.int32)
+    prob, dist, weight = targets(labels, n_rays=N_RAYS, grid=2)
+    np.testing.assert_allclose(prob[..., 0], edt_prob(labels[::2, ::2]), atol=1e-6)
+    np.testing.assert_allclose(dist, star_dist(labels, N_RAYS)[::2, ::2], atol=1e-5)
+    np.testing.assert_array_equal(prob, weight)
+
+
+def test_distances_at_a_discs_centre_are_its_radius():
+    labels = np.zeros((64, 64), np.int32)
+    y, x = np.mgrid[:64, :64]
+    labels[np.hypot(y - 32, x - 32) <= 12] = 1
+    _, dist, _ = targets(labels, n_rays=16, grid=1)
+    assert dist[32, 32] == pytest.approx(12.5, abs=1.0)
+
+
+def test_unlabelled_pixels_are_minus_one_in_the_targets():
+    labels = np.full((16, 16), -1, np.int32)
+    labels[4:10, 4:10] = 5
+    prob, dist, weight = targets(labels, n_rays=N_RAYS, grid=1)
+    assert (prob[labels == -1] == -1).all()
+    assert (prob[labels == 5] > 0).all()
+    assert (weight[labels == -1] == 0).all()
+    assert (dist[labels == -1] == 0).all()
+
+
+def test_augmentation_moves_image_and_labels_together():
+    labels = np.arange(36, dtype=np.int32).reshape(6, 6)
+    seen = set()
+    for seed in range(40):
+        image, moved = augment(
+            labels[..., None].astype(np.float32),
+            labels,
+            intensity=0.0,
+            rng=np.random.default_rng(seed),
+        )
+        np.testing.assert_array_equal(image[..., 0], moved)
+        seen.add(tuple(moved.ravel()))
+    assert len(seen) == 8  # the symmetries of a square
+
+
+def test_patches_come_from_images_in_which_something_is_known():
+    images = [np.full((40, 40, 1), value, np.float32) for value in (0.0, 1.0)]
+    labels = [np.full((40, 40), -1, np.int32), np.zeros((40, 40), np.int32)]
+    source = PatchSource(images, labels, patch_size=32, around_objects=0.9)
+    rng = np.random.default_rng(0)
+    assert all(source.draw(rng)[0].min() == 1.0 for _ in range(20))
+
+
+def test_patches_around_objects_hold_one():
+    labels = np.full((200, 200), -1, np.int32)
+    labels[150:160, 20:30] = 1
+    source = PatchSource(
+        [np.zeros((200, 200, 1), np.float32)], [labels], patch_size=32, around_objects=1.0
+    )
+    rng = np.random.default_rng(0)
+    assert all((source.draw(rng)[1] == 1).any() for _ in range(50))
+
+
+def test_images_smaller_than_a_patch_are_padded_with_unlabelled():
+    source = PatchSource(
+        [np.ones((10, 50, 1), np.float32)],
+        [np.ones((10, 50), np.int32)],
+        patch_size=32,
+        around_objects=1.0,
+    )
+    image, labels = source.draw(np.random.default_rng(0))
+    assert image.shape == (32, 32, 1)
+    assert (labels == -1).sum() == 22 * 32
+    assert (image == 1).all()
+
+
+def stream(scene, *, n_sparse=2, n_pseudo=2, seed=0):
+    image, labels = scene
+    sparse = np.where(np.isin(labels, [1, 2]), labels, -1)
+    normalised = normalise_percentiles(image[..., None])
+    sources = [
+        PatchSource([normalised], [known], patch_size=64, around_objects=0.9)
+        for known in (sparse, labels)
+    ]
+    return BatchStream(
+        *sources, n_sparse=n_sparse, n_pseudo=n_pseudo, n_rays=N_RAYS, grid=2, intensity=0.5,
+        seed=seed,
+    )  # fmt: skip
+
+
+def test_batches_do_not_depend_on_threads_or_on_where_one_starts():
+    batches = stream(discs_scene(9, (128, 128), 11, seed=0))
+    one = list(batches.iterate(0, 5, ahead=1, threads=1))
+    many = list(batches.iterate(2, 5, ahead=6, threads=3))
+    for a, b in zip(one[2:], many, strict=True):
+        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.dist, b.dist)
+    assert (one[0].prob[:2] == -1).any()
+    assert (one[0].prob[2:] >= 0).all()
+
+
+def train(folder, scene, *, steps, **changes):
+    settings = {
+        "n_sparse": 2,
+        "alpha": 0.5,
+        "steps": steps,
+        "learning_rate": 3e-3,
+        "warm_up": 0.1,
+        "check_every": 1000,
+        "judge": None,
+        "keep_best": lambda model: None,
+    }
+    model = small_model(folder, width=8, features=16)
+    return model, train_stardist(model, stream(scene), **settings | changes)
+
+
+@pytest.mark.slow
+def test_a_scene_is_learned_from_two_annotated_cells_and_pseudo_labels(tmp_path):
+    scene = discs_scene(12, (160, 160), 12, seed=2)
+    model, run = train(tmp_path / "m", scene, steps=150)
+    losses = [row["loss"] for row in run.history]
+    assert np.mean(losses[-15:]) < 0.5 * np.mean(losses[:15])
+    labels = predict_labels(model, normalise_percentiles(scene[0][..., None]))
+    from stardist.matching import matching
+
+    assert matching(scene[1], labels, thresh=0.5).f1 > 0.9
+
+
+def test_resumed_training_equals_uninterrupted_training(tmp_path):
+    scene = discs_scene(6, (128, 128), 11, seed=0)
+    whole, whole_run = train(tmp_path / "whole", scene, steps=6)
+    stop = iter([False] * 3 + [True])
+    path = tmp_path / "state.safetensors"
+    _, first = train(
+        tmp_path / "part",
+        scene,
+        steps=6,
+        save=lambda state: write_state(path, state),
+        should_stop=lambda: next(stop),
+    )
+    assert not first.finished
+    rest, second = train(tmp_path / "rest", scene, steps=6, resume=read_state(path))
+    assert [row["loss"] for row in second.history] == pytest.approx(
+        [row["loss"] for row in whole_run.history], rel=1e-5
+    )
+    for one, other in zip(
+        whole.keras_model.get_weights(), rest.keras_model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_best_weights_are_the_latest_of_the_highest_score(tmp_path):
+    scores = iter([0.2, 0.7, 0.7, 0.4])
+    kept = []
+    _, run = train(
+        tmp_path / "m",
+        discs_scene(6, (128, 128), 11, seed=0),
+        steps=4,
+        check_every=1,
+        judge=lambda model: next(scores),
+        keep_best=lambda model: kept.append(model),
+    )
+    assert run.best_step == 3
+    assert run.best_score == 0.7
+    assert len(kept) == 3
+
+
+def test_plain_stardist_opens_the_folder_and_predicts_the_same(tmp_path):
+    image, _ = discs_scene(12, (150, 170), 12, seed=2)
+    model, _ = train(tmp_path / "model", discs_scene(12, (160, 160), 12, seed=2), steps=40)
+    write_weights(tmp_path / "model" / "weights_best.h5", model)
+    write_thresholds(tmp_path / "model", prob=0.35, nms=0.3)
+    plain = StarDist2D(None, name="model", basedir=str(tmp_path))
+    assert plain.thresholds == (0.35, 0.3)
+    wanted, _ = plain.predict_instances(
+        csbdeep.utils.normalize(image[..., None], 1, 99.8, axis=(0, 1))
+    )
+    ours = predict_labels(
+        open_model(tmp_path / "model"), normalise_percentiles(image[..., None])
+    )
+    np.testing.assert_array_equal(ours, wanted)
+    assert ours.max() > 0
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"It lacks config\.json and weights"):
+        open_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "wanted"),
+    [
+        ([[0.1, 0.1], [0.5, 0.4], [0.5, 0.4], [0.5, 0.3]], (0.5, 0.3)),
+        ([[np.nan, np.nan]] * 4, (0.9, 0.9)),
+        ([[0.0, 0.0], [0.0, 0.8], [0.0, 0.0], [0.0, 0.0]], (0.4, 0.4)),
+    ],
+)
+def test_thresholds_are_the_middle_of_the_best(scores, wanted):
+    chosen = choose_thresholds(
+        (0.3, 0.4, 0.5, 0.6), (0.3, 0.4), np.array(scores), default=(0.9, 0.9)
+    )
+    assert chosen == wanted
+
+
