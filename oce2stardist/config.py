@@ -82,7 +82,11 @@ class PseudoConfig(_Settings):
     clustering: Literal["density", "mean_shift"] = "density"
     """Fast density clustering, or scikit-learn's mean shift."""
     bandwidth: float | None = Field(None, gt=0)
-    """Kernel radius, pixels at working scale; empty means half of working_diameter."""
+    """Kernel radius, pixels at working scale; empty means 0.45 of working_diameter."""
+    min_cluster: float = Field(0.125, ge=0, lt=1)
+    """Smallest cluster, halo included, as share of the area of a cell of median diameter."""
+    max_ratio: float = Field(0.8, gt=0)
+    """Largest spread of an object's embeddings over that of its pixels; 1 on flat background."""
     halo: Literal["none", "shrink", "intensity"] = "intensity"
     """How the rim of background around each cell is taken off."""
     shrink: float = Field(3.0, ge=0, le=50)
@@ -117,7 +121,7 @@ class StarDistConfig(_Settings):
     """Patches in a step, half of them sparse, half pseudo."""
     steps: int = Field(1200, ge=1)
     """Training steps."""
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
     """Peak of the cosine schedule (Adam)."""
     warm_up: float = Field(0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from scenes import discs_scene, two_touching_discs
 from stardist import edt_prob, star_dist
+from stardist.matching import matching
 from stardist.models import Config2D, StarDist2D
 
 from oce2stardist.errors import InputError
@@ -260,7 +261,7 @@ def train(folder, scene, *, steps, **changes):
         "n_sparse": 2,
         "alpha": 0.5,
         "steps": steps,
-        "learning_rate": 3e-3,
+        "learning_rate": 5e-3,
         "warm_up": 0.1,
         "check_every": 1000,
         "judge": None,
@@ -270,16 +271,24 @@ def train(folder, scene, *, steps, **changes):
     return model, train_stardist(model, stream(scene), **settings | changes)
 
 
-@pytest.mark.slow
-def test_a_scene_is_learned_from_two_annotated_cells_and_pseudo_labels(tmp_path):
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A scene, and a model folder trained on two of its cells and on pseudo labels."""
     scene = discs_scene(12, (160, 160), 12, seed=2)
-    model, run = train(tmp_path / "m", scene, steps=150)
+    folder = tmp_path_factory.mktemp("models") / "learned"
+    model, run = train(folder, scene, steps=300)
+    write_weights(folder / "weights_best.h5", model)
+    write_thresholds(folder, prob=0.35, nms=0.3)
+    return scene, folder, run
+
+
+@pytest.mark.slow
+def test_a_scene_is_learned_from_two_annotated_cells_and_pseudo_labels(learned):
+    (image, truth), folder, run = learned
     losses = [row["loss"] for row in run.history]
     assert np.mean(losses[-15:]) < 0.5 * np.mean(losses[:15])
-    labels = predict_labels(model, normalise_percentiles(scene[0][..., None]))
-    from stardist.matching import matching
-
-    assert matching(scene[1], labels, thresh=0.5).f1 > 0.9
+    labels = predict_labels(open_model(folder), normalise_percentiles(image[..., None]))
+    assert matching(truth, labels, thresh=0.5).f1 > 0.9
 
 
 def test_resumed_training_equals_uninterrupted_training(tmp_path):
@@ -321,19 +330,16 @@ def test_the_best_weights_are_the_latest_of_the_highest_score(tmp_path):
     assert len(kept) == 3
 
 
-def test_plain_stardist_opens_the_folder_and_predicts_the_same(tmp_path):
-    image, _ = discs_scene(12, (150, 170), 12, seed=2)
-    model, _ = train(tmp_path / "model", discs_scene(12, (160, 160), 12, seed=2), steps=40)
-    write_weights(tmp_path / "model" / "weights_best.h5", model)
-    write_thresholds(tmp_path / "model", prob=0.35, nms=0.3)
-    plain = StarDist2D(None, name="model", basedir=str(tmp_path))
+@pytest.mark.slow
+def test_plain_stardist_opens_the_folder_and_predicts_the_same(learned):
+    _, folder, _ = learned
+    image, _ = discs_scene(9, (150, 170), 12, seed=5)
+    plain = StarDist2D(None, name=folder.name, basedir=str(folder.parent))
     assert plain.thresholds == (0.35, 0.3)
     wanted, _ = plain.predict_instances(
         csbdeep.utils.normalize(image[..., None], 1, 99.8, axis=(0, 1))
     )
-    ours = predict_labels(
-        open_model(tmp_path / "model"), normalise_percentiles(image[..., None])
-    )
+    ours = predict_labels(open_model(folder), normalise_percentiles(image[..., None]))
     np.testing.assert_array_equal(ours, wanted)
     assert ours.max() > 0
 

@@ -5,7 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FIELD_OF_VIEW = 16
-"""Side of the square, in pixels, that one output pixel sees; the output is this much smaller."""
+"""Nominal side of the square, in pixels, that one output pixel sees (paper, App. A).
+
+The output is exactly this much smaller than the input; because pooling joins pixels in
+pairs, what a single output pixel depends on is up to 2 pixels wider.
+"""
 
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:

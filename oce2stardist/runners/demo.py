@@ -99,7 +99,7 @@ def run_demo(
         model = folder / "models" / key
         seconds.run(
             f"finetune, alpha {alpha:g}",
-            ["finetune", images, "--pseudo", run, "--annotations", annotations]
+            ["finetune", images / "train.tif", "--pseudo", run, "--annotations", annotations]
             + ["--zero", "background", "--alpha", str(alpha), "-o", model]
             + shared
             + wanted["finetune"],

@@ -20,7 +20,9 @@ from oce2stardist.pseudo_gt import (
     foreground_threshold,
     remove_halo,
     remove_small,
+    remove_ungathered,
     smooth_log_spread,
+    split_parts,
 )
 from oce2stardist.runners.inputs import (
     Image,
@@ -296,8 +298,9 @@ def _cluster(
         for stem in working
     }
     pooled = foreground_threshold(list(maps.values()))
-    bandwidth = settings.bandwidth or settings.working_diameter / 2
-    min_size = settings.min_size * np.pi / 4 * settings.working_diameter**2
+    bandwidth = settings.bandwidth or 0.45 * settings.working_diameter
+    cell_area = np.pi / 4 * settings.working_diameter**2
+    min_size, min_cluster = settings.min_size * cell_area, settings.min_cluster * cell_area
     labels: dict[str, Labels] = {}
     objects = []
     with reporter.task("Finding objects", len(working)) as advance:
@@ -313,6 +316,8 @@ def _cluster(
                 method=settings.clustering,
                 seed=config.seed,
             )
+            clusters = remove_small(split_parts(clusters), min_size=min_cluster)
+            clusters = remove_ungathered(clusters, offsets, max_ratio=settings.max_ratio)
             trimmed = remove_halo(clusters, image, method=settings.halo, shrink=settings.shrink)
             shape = found.images[stem].shape[:2]
             labels[stem] = resize_labels(remove_small(trimmed, min_size=min_size), shape)
@@ -338,11 +343,20 @@ def _cluster(
         },
         "bandwidth": {
             "value": bandwidth,
-            "reason": "set in the config" if settings.bandwidth else "half the working diameter",
+            "reason": "set in the config" if settings.bandwidth else "0.45 of the working diameter",
         },
         "halo": {
             "value": settings.halo,
             "reason": f"set in the config{f', {settings.shrink:g} px' * (settings.halo == 'shrink')}",
+        },
+        "min_cluster": {
+            "value": round(float(min_cluster), 1),
+            "reason": f"{settings.min_cluster:g} of the area of a cell of working diameter; "
+            "even a speck carries its halo",
+        },
+        "max_ratio": {
+            "value": settings.max_ratio,
+            "reason": "set in the config; objects whose pixels do not come together are background",
         },
         "min_size": {
             "value": round(float(min_size), 1),

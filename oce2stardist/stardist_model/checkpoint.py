@@ -15,7 +15,8 @@ from oce2stardist.stardist_model.train import State
 def write_state(path: Path, state: State) -> None:
     """Write the state of a training; the file is complete or the old one stays."""
     arrays, facts = state
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # Not ascontiguousarray: it would turn the step counter, a scalar, into a vector.
+    contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
     with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata={"facts": json.dumps(facts)})
 

@@ -2,18 +2,20 @@
 
 import contextlib
 import io
-import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Read when TensorFlow is loaded. What it logs there, down to missing GPU drivers as an
-# "error", is of no use to a user; real failures raise exceptions.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from oce2stardist.stardist_model.quiet import quiet_native_code
 
-import keras
-import tensorflow as tf
-from stardist.models import Config2D, StarDist2D
+with quiet_native_code():
+    import keras
+    import tensorflow as tf
+    from stardist.models import Config2D, StarDist2D
+
+    # TensorFlow looks for GPUs, and complains about none, when it is first asked for them.
+    _GPUS = tf.config.list_physical_devices("GPU")
 
 from oce2stardist.errors import InputError
 
@@ -26,8 +28,7 @@ def prepare_tensorflow(device: str) -> None:
     InputError
         If a GPU is asked for that TensorFlow does not see.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if device == "cuda" and not gpus:
+    if device == "cuda" and not _GPUS:
         raise InputError(
             "device must be one that TensorFlow sees here (cpu). Got cuda instead; "
             "install tensorflow[and-cuda] or pass --device cpu."
@@ -36,14 +37,18 @@ def prepare_tensorflow(device: str) -> None:
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
             return
-        for gpu in gpus:
+        for gpu in _GPUS:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Swallow what StarDist prints about thresholds; ours are reported by the runner."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        # The folder exists: training labels were written to it, or a run goes on.
+        warnings.filterwarnings("ignore", "output path for model already exists")
+        # Its weights are still to come, or are loaded by name.
+        warnings.filterwarnings("ignore", "Couldn't find any network weights")
         yield
 
 
