@@ -62,8 +62,8 @@ class EmbeddingConfig(_Settings):
     """Flip and turn training crops by quarters."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto takes bfloat16 where the processor has instructions for it."""
-    copies: int = Field(6, ge=2, le=1000)
-    """Noisy copies predicted per image."""
+    copies: int | None = Field(None, ge=2, le=1000)
+    """Noisy copies predicted per image; empty takes 24 for small sets, down to 6 for large."""
     noise: float = Field(0.01, gt=0, lt=1)
     """Probability of a pixel of a copy to be replaced."""
     tile_size: int = Field(1024, ge=32)
@@ -82,7 +82,7 @@ class PseudoConfig(_Settings):
     clustering: Literal["density", "mean_shift"] = "density"
     """Fast density clustering, or scikit-learn's mean shift."""
     bandwidth: float | None = Field(None, gt=0)
-    """Kernel radius, pixels at working scale; empty means 0.45 of working_diameter."""
+    """Kernel radius, pixels at working scale; empty means 0.43 of working_diameter."""
     min_cluster: float = Field(0.125, ge=0, lt=1)
     """Smallest cluster, halo included, as share of the area of a cell of median diameter."""
     max_ratio: float = Field(0.8, gt=0)
