@@ -14,6 +14,7 @@ from .options import common, set_up_logging
 def demo(output: str, seed: int, device: str | None, verbose: bool, quiet: bool) -> None:
     """Run all stages on real nuclei that a dependency ships, and write a page of pictures."""
     from oce2stardist.runners.demo import run_demo
+
     from .reporting import TerminalReporter
 
     set_up_logging(verbose=verbose, quiet=quiet)

@@ -37,5 +37,5 @@ def predict(
         device=device or "auto",
         reporter=TerminalReporter(quiet=quiet),
     )
-    n_cells = sum(int((labels.max())) for labels in predicted.values())
+    n_cells = sum(int(labels.max()) for labels in predicted.values())
     click.echo(f"{n_cells} cells in {len(predicted)} images: {output}")

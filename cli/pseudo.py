@@ -48,9 +48,7 @@ def pseudo(
     from .reporting import TerminalReporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
-    config = build_config(
-        config_file, **{"seed": seed, "device": device, "embedding.steps": steps}
-    )
+    config = build_config(config_file, **{"seed": seed, "device": device, "embedding.steps": steps})
     reporter = TerminalReporter(quiet=quiet)
     result = make_pseudo_labels(
         images,

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from oce2stardist.errors import InputError
 
-
 _LARGEST_CONFIG = 1_000_000
 """Bytes; a config is a page of text."""
 

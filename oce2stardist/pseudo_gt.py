@@ -21,9 +21,7 @@ _SMALLEST_SPREAD = 1e-4
 """Pixels; keeps the logarithm finite where no copy differs from another."""
 
 
-def smooth_log_spread(
-    spread: NDArray[np.floating], *, smoothing: float
-) -> NDArray[np.float32]:
+def smooth_log_spread(spread: NDArray[np.floating], *, smoothing: float) -> NDArray[np.float32]:
     """Smooth the logarithm of the spread over noisy copies.
 
     Parameters
@@ -114,7 +112,10 @@ def _density_peaks(
     # whose standard deviation along each axis is h / sqrt(6).
     density = ndi.gaussian_filter(counts, bandwidth / np.sqrt(6.0), mode="constant")
     peaks = peak_local_max(
-        density, min_distance=max(1, round(bandwidth)), threshold_abs=0.0, exclude_border=False,
+        density,
+        min_distance=max(1, round(bandwidth)),
+        threshold_abs=0.0,
+        exclude_border=False,
         p_norm=2,
     )
     if len(peaks) == 0:
@@ -263,6 +264,8 @@ def remove_small(labels: NDArray[np.integer], *, min_size: float) -> NDArray[np.
     """Remove objects of fewer than min_size pixels and number the rest 1..n."""
     ids, sizes = object_sizes(labels)
     kept = remove_objects(labels, ids[sizes < min_size])
-    return np.unique(np.concatenate([[0], kept.ravel()]), return_inverse=True)[1][1:].reshape(
-        labels.shape
-    ).astype(np.int32)
+    return (
+        np.unique(np.concatenate([[0], kept.ravel()]), return_inverse=True)[1][1:]
+        .reshape(labels.shape)
+        .astype(np.int32)
+    )

@@ -12,9 +12,9 @@ import pytest
 import tifffile
 import yaml
 from click.testing import CliRunner
+from oce2stardist.cli.main import main
 from scenes import discs_scene
 
-from oce2stardist.cli.main import main
 from oce2stardist.io import read_labels
 
 TINY = {
@@ -214,9 +214,7 @@ def test_a_run_without_pseudo_labels_is_one_line(lab):
 
 
 def test_alpha_without_pseudo_labels_is_one_line(lab):
-    result = run(
-        "finetune", lab / "images", "--annotations", lab / "masks", "-o", lab / "model"
-    )
+    result = run("finetune", lab / "images", "--annotations", lab / "masks", "-o", lab / "model")
     refused(result, "alpha 0.5 needs pseudo labels")
 
 
@@ -232,9 +230,7 @@ def test_a_folder_without_a_model_is_one_line(lab):
 
 
 def test_images_of_different_channels_are_one_line(lab):
-    tifffile.imwrite(
-        lab / "images" / "rgb.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb"
-    )
+    tifffile.imwrite(lab / "images" / "rgb.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
     refused(pseudo(lab), "same number of channels", "rgb.tif")
 
 

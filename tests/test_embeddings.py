@@ -149,9 +149,7 @@ def test_every_displacement_of_a_half_plane_is_drawn_equally_often():
 
 
 def test_pairs_stay_within_kappa_and_inside_the_image():
-    anchors, references = draw_pairs(
-        (40, 50), kappa=7.0, density=0.1, rng=np.random.default_rng(0)
-    )
+    anchors, references = draw_pairs((40, 50), kappa=7.0, density=0.1, rng=np.random.default_rng(0))
     assert np.hypot(*(anchors - references).T).max() <= 7.0
     assert references.min() >= 0
     assert (references < [40, 50]).all()
@@ -214,9 +212,7 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path):
     assert not first.finished
     assert len(first.history) == 3
     second = train_offsets(scene, steps=8, resume=read_state(tmp_path / "state.pt"), **SETTINGS)
-    for one, other in zip(
-        whole.network.parameters(), second.network.parameters(), strict=True
-    ):
+    for one, other in zip(whole.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, other)
     assert [row["loss"] for row in whole.history] == [row["loss"] for row in second.history]
 

@@ -588,7 +588,7 @@ def test_replacing_creates_folders_and_leaves_only_the_file(tmp_path):
 def test_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(error), io.replacing(path) as temporary:
+    with pytest.raises(error), io.replacing(path) as temporary:  # noqa: PT012
         temporary.write_text("half of the n")
         raise error
     assert list(tmp_path.iterdir()) == [path]

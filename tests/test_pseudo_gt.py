@@ -9,9 +9,9 @@ from sklearn.metrics import adjusted_rand_score
 from oce2stardist.pseudo_gt import (
     cluster_embeddings,
     foreground_threshold,
+    gathering,
     remove_halo,
     remove_small,
-    gathering,
     remove_ungathered,
     smooth_log_spread,
     split_parts,
@@ -94,9 +94,7 @@ def test_one_threshold_serves_crowded_and_empty_images():
     rng = np.random.default_rng(0)
     crowded, nearly_empty = discs(20) > 0, disc(SHAPE, (20, 20), 9)
     maps = [
-        smooth_log_spread(
-            np.exp(rng.normal(np.where(cells, -2.0, 1.0), 0.5)), smoothing=1.0
-        )
+        smooth_log_spread(np.exp(rng.normal(np.where(cells, -2.0, 1.0), 0.5)), smoothing=1.0)
         for cells in (crowded, nearly_empty)
     ]
     threshold = foreground_threshold(maps)

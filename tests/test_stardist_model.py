@@ -95,9 +95,7 @@ def test_on_fully_known_patches_the_loss_is_stock_stardists(model):
         basedir=None,
     )
     stock.prepare_for_training()
-    losses = [
-        stock.keras_model._compile_loss._user_loss[index] for index in range(2)
-    ]
+    losses = [stock.keras_model._compile_loss._user_loss[index] for index in range(2)]
     wanted = float(losses[0](prob_true, prob)) + 0.2 * float(
         np.mean(losses[1](tf.concat([dist_true, weight], axis=-1), dist))
     )
@@ -126,9 +124,7 @@ def test_a_sparse_half_weighs_as_much_as_a_dense_one(model):
     thinned[4] = tf.where(known, twice[4], 0.0)
     sparse = loss_of(model, thinned, n_sparse=1, alpha=0.5)
     assert sparse[2] == pytest.approx(both[2], rel=1e-6)
-    assert sparse[1] == pytest.approx(
-        loss_of(model, same_rows, n_sparse=1, alpha=0.5)[1], rel=1e-5
-    )
+    assert sparse[1] == pytest.approx(loss_of(model, same_rows, n_sparse=1, alpha=0.5)[1], rel=1e-5)
 
 
 def test_unknown_pixels_have_no_influence_on_any_gradient(model):
@@ -362,5 +358,3 @@ def test_thresholds_are_the_middle_of_the_best(scores, wanted):
         (0.3, 0.4, 0.5, 0.6), (0.3, 0.4), np.array(scores), default=(0.9, 0.9)
     )
     assert chosen == wanted
-
-

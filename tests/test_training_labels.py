@@ -45,9 +45,7 @@ def test_zero_can_mean_background_everywhere():
 
 
 def test_a_fraction_of_complete_annotations_knows_only_background_near_the_drawn_cells():
-    merged = make_training_labels(
-        {"a": cells(), "b": cells()}, {}, **SETTINGS | {"fraction": 0.25}
-    )
+    merged = make_training_labels({"a": cells(), "b": cells()}, {}, **SETTINGS | {"fraction": 0.25})
     assert len(merged.cells) == 3
     for stem, group in merged.cells.groupby("image"):
         kept = cells(group["label"])

@@ -21,7 +21,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 def read_state(path: Path) -> dict[str, Any]:
     """Read the state of a training; only tensors and plain values are accepted."""
-    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def write_weights(

@@ -61,7 +61,9 @@ class OffsetNetwork(nn.Module):
         # Offsets start some pixels long. From offsets near zero the loss, flat for pairs far
         # apart, is escaped late or never (benchmarks/RESULTS.md, "Initial offsets").
         with torch.no_grad():
-            self.head[-1].weight.mul_(3.0)
+            last = self.head[-1]
+            assert isinstance(last, nn.Conv2d)
+            last.weight.mul_(3.0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Predict offsets.
@@ -80,4 +82,4 @@ class OffsetNetwork(nn.Module):
         coarse = self.bottom(F.max_pool2d(fine, 2))  # (B, F*growth, (Y-12)/2, (X-12)/2)
         coarse = F.interpolate(coarse, scale_factor=2, mode="nearest")  # (B, F*growth, Y-12, X-12)
         merged = torch.cat([fine[..., 4:-4, 4:-4], coarse], dim=1)
-        return self.head(self.decoder(merged))  # type: ignore[no-any-return]
+        return self.head(self.decoder(merged))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oce2stardist.embeddings.device import autocast, torch_device
+from oce2stardist.embeddings.device import autocast, on_device, torch_device
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 
 NOISE_VALUES = (0.5, 1.0)
@@ -56,8 +56,8 @@ def predict_offsets(
         The spread is the standard deviation over copies, summed over both components.
     """
     where = torch_device(device)
-    network = network.to(where, memory_format=torch.channels_last)
-    height, width, channels = image.shape
+    network = on_device(network, where)
+    height, width = image.shape[:2]
     margin = FIELD_OF_VIEW // 2
     # The pooling needs even sizes; what is added is cropped below.
     padded = np.pad(

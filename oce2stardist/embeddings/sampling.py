@@ -17,7 +17,8 @@ def displacements_within(kappa: float) -> NDArray[np.int64]:
     int64 array of shape (displacements, 2)
     """
     reach = int(np.floor(kappa))
-    grid = np.stack(np.mgrid[-reach : reach + 1, -reach : reach + 1], axis=-1).reshape(-1, 2)
+    side = np.arange(-reach, reach + 1)
+    grid = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
     squared = (grid**2).sum(axis=1)
     return grid[(squared > 0) & (squared <= kappa**2)].astype(np.int64)
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oce2stardist.embeddings.device import autocast, torch_device
+from oce2stardist.embeddings.device import autocast, on_device, torch_device
 from oce2stardist.embeddings.loss import Sigma, dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
@@ -107,9 +107,9 @@ def train_offsets(
     """
     where = torch_device(device)
     torch.manual_seed(seed)
-    network = OffsetNetwork(
-        channels=images[0].shape[-1], feature_maps=feature_maps, growth=growth
-    ).to(where, memory_format=torch.channels_last)
+    network = on_device(
+        OffsetNetwork(channels=images[0].shape[-1], feature_maps=feature_maps, growth=growth), where
+    )
     optimise = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimiser](
         network.parameters(), lr=learning_rate
     )

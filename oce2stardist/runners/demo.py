@@ -85,9 +85,7 @@ def run_demo(
     seconds = _Steps(folder / "times.yaml", reporter)
     seconds.run(
         "pseudo",
-        ["pseudo", images, "-o", run, "--annotations", annotations]
-        + shared
-        + wanted["pseudo"],
+        ["pseudo", images, "-o", run, "--annotations", annotations] + shared + wanted["pseudo"],
     )
     truth = folder / "data" / "truth"
     predictions = {"pseudo labels alone": folder / "predicted" / "pseudo"}
@@ -107,21 +105,19 @@ def run_demo(
         predictions[name] = folder / "predicted" / key
         seconds.run(
             f"predict, alpha {alpha:g}",
-            ["predict", images / "test.tif", "--model", model, "-o", predictions[name]]
-            + ["--device", device],
+            [
+                *("predict", images / "test.tif", "--model", model),
+                *("-o", predictions[name], "--device", device),
+            ],
         )
-    scores = {
-        name: evaluate_folders(path, truth).pooled for name, path in predictions.items()
-    }
+    scores = {name: evaluate_folders(path, truth).pooled for name, path in predictions.items()}
     report = write_demo_report(
         folder,
         images={stem: read_image(images / f"{stem}.tif") for stem in ("train", "test")},
         annotations=read_labels(annotations / "train.tif"),
         pseudo=run,
         models={name: folder / "models" / key for key, (name, _) in MODELS.items()},
-        predictions={
-            name: read_labels(path / "test.tif") for name, path in predictions.items()
-        },
+        predictions={name: read_labels(path / "test.tif") for name, path in predictions.items()},
         truth=read_labels(truth / "test.tif"),
         scores=[{"name": name, **one.to_dict()} for name, one in scores.items()],
         seconds=seconds.taken,

@@ -77,10 +77,9 @@ def evaluate_folders(
     for path, true_path in matched.items():
         found = read_labels(path)
         wanted = read_labels(true_path, shape=found.shape, image=path)
-        if border:
-            found, wanted = (leave_out_border(one, border) for one in (found, wanted))
-        images[image_stem(path)] = score_image(found, wanted, iou_threshold=iou)
+        inner = [leave_out_border(one, border) if border else one for one in (found, wanted)]
+        images[image_stem(path)] = score_image(*inner, iou_threshold=iou)
         for level in curve:
-            levels[level].append(score_image(found, wanted, iou_threshold=level))
+            levels[level].append(score_image(*inner, iou_threshold=level))
     f1_by_iou = {level: pool_scores(scores).f1 for level, scores in levels.items()}
     return Evaluation(pool_scores(list(images.values())), images, f1_by_iou)

@@ -1,7 +1,6 @@
 """Stages two and three: annotations and pseudo labels in, a StarDist model out."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,8 +143,8 @@ def finetune_stardist(
         write_training_labels(folder / "training", labels)
     roles = labels.cells["role"].value_counts()
     reporter.say(
-        f"{len(labels.cells)} annotated cells in {len(labels.sparse)} of {len(found.paths)} images: "
-        f"{roles.get('training', 0)} train, {roles.get('held_back', 0)} are held back to judge."
+        f"{len(labels.cells)} annotated cells in {len(labels.sparse)} of {len(found.paths)} images"
+        f": {roles.get('training', 0)} train, {roles.get('held_back', 0)} are held back to judge."
     )
     times = Times(folder / "times.yaml", keep=stage.resumes)
     normalised = {stem: normalise_percentiles(image) for stem, image in found.images.items()}
@@ -157,7 +156,9 @@ def finetune_stardist(
     return FinetuneResult(folder, parameters, history)
 
 
-def preview_predictions(model: str | Path, found: ImageSet, *, at_most: int = 6) -> dict[str, Labels]:
+def preview_predictions(
+    model: str | Path, found: ImageSet, *, at_most: int = 6
+) -> dict[str, Labels]:
     """Predict a few of the training images, those with annotated cells first.
 
     Parameters

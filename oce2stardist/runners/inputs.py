@@ -1,6 +1,6 @@
 """Images, annotations and pseudo labels of a run, read and matched by file stem."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,9 @@ def read_images(source: str | Path, *, axes: str | None) -> ImageSet:
     return ImageSet(paths, images)
 
 
-def read_matching_labels(found: ImageSet, source: str | Path) -> tuple[dict[str, Labels], list[Path]]:
+def read_matching_labels(
+    found: ImageSet, source: str | Path
+) -> tuple[dict[str, Labels], list[Path]]:
     """Read the label images that belong to a set of images; also their paths.
 
     Raises
@@ -75,18 +77,3 @@ def annotated_diameter(labels: Mapping[str, Labels]) -> float:
             "pixels; annotate a few cells or pass --diameter."
         )
     return diameter
-
-
-def check_size(images: Sequence[tuple[str, Image]], *, smallest: int) -> None:
-    """Refuse images too small to see a cell's surroundings in.
-
-    Raises
-    ------
-    InputError
-    """
-    for stem, image in images:
-        if min(image.shape[:2]) < smallest:
-            raise InputError(
-                f"images must measure at least {smallest} pixels a side. Got "
-                f"{image.shape[0]}x{image.shape[1]} for {stem}; leave it out."
-            )

@@ -23,16 +23,14 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     def note(signum: int, frame: FrameType | None) -> None:
         nonlocal stopped
         if stopped:
-            signal.signal(signum, previous[signum])
+            signal.signal(signum, previous[signal.Signals(signum)])
             signal.raise_signal(signum)
         stopped = True
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    previous = {
-        signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)
-    }
+    previous = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: stopped
     finally:

@@ -1,8 +1,7 @@
 """How a runner tells whoever called it what it does; the command line draws bars from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from collections.abc import Iterator
 from typing import Protocol
 
 Advance = Callable[[int, str], None]

@@ -14,7 +14,13 @@ from skimage.transform import rescale
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.io import normalise_percentiles, replacing, write_labels, write_overlay, write_text
+from oce2stardist.io import (
+    normalise_percentiles,
+    replacing,
+    write_labels,
+    write_overlay,
+    write_text,
+)
 from oce2stardist.pseudo_gt import (
     cluster_embeddings,
     foreground_threshold,
@@ -105,7 +111,9 @@ def make_pseudo_labels(
     folder = Path(output)
     found = read_images(images, axes=axes)
     scale = _choose_scale(found, config, diameter=diameter, annotations=annotations)
-    working = {stem: _to_working_scale(image, scale["value"]) for stem, image in found.images.items()}
+    working = {
+        stem: _to_working_scale(image, scale["value"]) for stem, image in found.images.items()
+    }
     for stem, image in working.items():
         if min(image.shape[:2]) < _SMALLEST_SIDE:
             raise InputError(
@@ -330,8 +338,8 @@ def _cluster(
                 seed=config.seed,
             )
             clusters = remove_small(split_parts(clusters), min_size=min_cluster)
-            clusters = remove_ungathered(clusters, offsets, max_ratio=settings.max_ratio)
-            trimmed = remove_halo(clusters, image, method=settings.halo, shrink=settings.shrink)
+            gathered = remove_ungathered(clusters, offsets, max_ratio=settings.max_ratio)
+            trimmed = remove_halo(gathered, image, method=settings.halo, shrink=settings.shrink)
             shape = found.images[stem].shape[:2]
             labels[stem] = resize_labels(remove_small(trimmed, min_size=min_size), shape)
             write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels[stem])
@@ -364,7 +372,8 @@ def _cluster(
         },
         "halo": {
             "value": settings.halo,
-            "reason": f"set in the config{f', {settings.shrink:g} px' * (settings.halo == 'shrink')}",
+            "reason": "set in the config"
+            + (f", {settings.shrink:g} px" if settings.halo == "shrink" else ""),
         },
         "min_cluster": {
             "value": round(float(min_cluster), 1),

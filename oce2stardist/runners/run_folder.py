@@ -45,9 +45,11 @@ def digest(paths: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda one: one.name):
         with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256") if hasattr(
-                hashlib, "file_digest"
-            ) else hashlib.sha256(file.read())
+            content = (
+                hashlib.file_digest(file, "sha256")
+                if hasattr(hashlib, "file_digest")
+                else hashlib.sha256(file.read())
+            )
         total.update(f"{path.name}\0{content.hexdigest()}\n".encode())
     return total.hexdigest()
 

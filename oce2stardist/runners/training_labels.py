@@ -101,10 +101,8 @@ def make_training_labels(
     sparse, pseudo, judged = {}, {}, {}
     objects = []
     for stem in sorted({*annotations, *pseudo_gt}):
-        given = known.get(stem)
-        if given is None:
-            given = np.full(pseudo_gt[stem].shape, UNLABELLED, np.int32)
-        train, judge = _split(given, judges.get(stem, []))
+        nothing = np.full_like(known[stem] if stem in known else pseudo_gt[stem], UNLABELLED)
+        train, judge = _split(known.get(stem, nothing), judges.get(stem, []))
         merged = merge_annotations(pseudo_gt.get(stem), train, background_distance=0.0)
         if (train != UNLABELLED).any():
             sparse[stem] = train

@@ -191,7 +191,9 @@ class BatchStream:
         prob, dist, weight = (np.stack(parts) for parts in zip(*rows, strict=True))
         return Batch(np.stack(images), prob, dist, weight)
 
-    def iterate(self, start: int, stop: int, *, ahead: int = 6, threads: int = 2) -> Iterator[Batch]:
+    def iterate(
+        self, start: int, stop: int, *, ahead: int = 6, threads: int = 2
+    ) -> Iterator[Batch]:
         """Yield the batches of steps start..stop-1, computed up to `ahead` steps early."""
         with ThreadPoolExecutor(threads) as pool:
             waiting: list[Future[Batch]] = []

@@ -116,7 +116,7 @@ def train_stardist(
             )
         gradients = tape.gradient(losses[0], network.trainable_variables)
         optimiser.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        return losses  # type: ignore[no-any-return]
+        return losses
 
     started = saved = time.monotonic()
     seconds_before = run.history[-1]["seconds"] if run.history else 0.0
