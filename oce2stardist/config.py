@@ -112,8 +112,10 @@ class StarDistConfig(_Settings):
     """Subsampling of the prediction: 1, 2, 4 or 8."""
     width: int = Field(16, ge=1, le=512)
     """Feature maps of the first U-Net level (unet_n_filter_base)."""
-    features: int = Field(128, ge=1, le=1024)
+    features: int = Field(64, ge=1, le=1024)
     """Feature maps before the heads (net_conv_after_unet)."""
+    batch_norm: bool = True
+    """Normalise feature maps over the batch (unet_batch_norm): learns in far fewer steps."""
     patch_size: int = Field(128, ge=32, le=2048)
     """Side of the training patches, pixels; a multiple of 8 * grid."""
     batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)

@@ -37,6 +37,7 @@ def small_model(folder, **changes):
         "grid": 2,
         "width": 4,
         "features": 8,
+        "batch_norm": True,
         "patch_size": 64,
         "batch_size": 4,
         "learning_rate": 1e-3,

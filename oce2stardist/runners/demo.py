@@ -27,7 +27,7 @@ _ANNOTATED = 0.1
 """Share of the cells of the training part that count as annotated."""
 _BACKGROUND_DISTANCE = 30.0
 
-STEPS = {"pseudo": 600, "finetune": 450}
+STEPS = {"pseudo": 600, "finetune": 500}
 """Enough for one image; a set of images gets the preset's."""
 
 MODELS = {

@@ -249,6 +249,7 @@ def _train(
         grid=settings.grid,
         width=settings.width,
         features=settings.features,
+        batch_norm=settings.batch_norm,
         patch_size=settings.patch_size,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,

@@ -134,6 +134,7 @@ def create_model(
     grid: int,
     width: int,
     features: int,
+    batch_norm: bool,
     patch_size: int,
     batch_size: int,
     learning_rate: float,
@@ -152,6 +153,8 @@ def create_model(
         Feature maps of the first U-Net level (``unet_n_filter_base``).
     features : int
         Feature maps before the heads (``net_conv_after_unet``).
+    batch_norm : bool
+        Batch normalisation in the U-Net (``unet_batch_norm``).
     patch_size, batch_size, learning_rate
         Only recorded in config.json, for whoever trains on with stock StarDist.
     seed : int
@@ -166,6 +169,7 @@ def create_model(
         unet_n_depth=3,
         unet_n_filter_base=width,
         net_conv_after_unet=features,
+        unet_batch_norm=batch_norm,
         train_patch_size=(patch_size, patch_size),
         train_batch_size=batch_size,
         train_learning_rate=learning_rate,

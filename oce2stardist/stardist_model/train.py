@@ -85,7 +85,8 @@ def train_stardist(
     network = model.keras_model
     optimiser = keras.optimizers.Adam(learning_rate)
     optimiser.build(network.trainable_variables)
-    variables = [*network.trainable_variables, *optimiser.variables]
+    # Non-trainable ones too: the moving averages of batch normalisation.
+    variables = [*network.variables, *optimiser.variables]
     run = StarDistTraining()
     done = 0
     if resume is not None:
