@@ -61,9 +61,11 @@ class TerminalReporter:
 
         def advance(done: int, note: str) -> None:
             nonlocal last, first
-            first = done - 1 if first is None else first
             now = time.monotonic()
-            if done < total and now - last < _SECONDS_BETWEEN_LINES:
+            is_first = first is None
+            first = done - 1 if first is None else first
+            # The first unit is told as a sign of life, the last as the end.
+            if not is_first and done < total and now - last < _SECONDS_BETWEEN_LINES:
                 return
             last = now
             left = (now - started) / max(1, done - first) * (total - done)
