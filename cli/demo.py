@@ -2,7 +2,7 @@
 
 import click
 
-from .options import common, set_up_logging
+from .options import device_option, set_up_logging, talkative
 
 
 @click.command()
@@ -10,7 +10,8 @@ from .options import common, set_up_logging
     "-o", "--output", default="demo-run", show_default=True, metavar="RUN", help="Folder to write."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
-@common
+@device_option
+@talkative
 def demo(output: str, seed: int, device: str | None, verbose: bool, quiet: bool) -> None:
     """Run all stages on real nuclei that a dependency ships, and write a page of pictures."""
     from oce2stardist.runners.demo import run_demo

@@ -2,7 +2,15 @@
 
 import click
 
-from .options import axes_option, build_config, common, configured, set_up_logging
+from .options import (
+    axes_option,
+    build_config,
+    configured,
+    device_option,
+    overwrite_option,
+    set_up_logging,
+    talkative,
+)
 
 
 @click.command()
@@ -29,8 +37,10 @@ from .options import axes_option, build_config, common, configured, set_up_loggi
 )
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
 @axes_option
+@overwrite_option
+@device_option
 @configured
-@common
+@talkative
 def finetune(
     images: str,
     pseudo: str | None,

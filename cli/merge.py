@@ -2,7 +2,7 @@
 
 import click
 
-from .options import build_config, common, configured, set_up_logging
+from .options import build_config, configured, set_up_logging, talkative
 
 
 @click.command()
@@ -17,7 +17,7 @@ from .options import build_config, common, configured, set_up_logging
     help="What 0 means in the annotations; auto: background with --fraction, else unlabelled.",
 )
 @configured
-@common
+@talkative
 def merge(
     run: str,
     annotations: str,
@@ -25,8 +25,6 @@ def merge(
     zero: str,
     config_file: str | None,
     seed: int | None,
-    overwrite: bool,
-    device: str | None,
     verbose: bool,
     quiet: bool,
 ) -> None:

@@ -15,29 +15,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PRESETS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def common(command: Command) -> Command:
-    """Add --device, -v and -q."""
+def talkative(command: Command) -> Command:
+    """Add -v and -q."""
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="Print results and errors only."),
         click.option("-v", "--verbose", is_flag=True, help="Print what is done in detail."),
-        click.option(
-            "--device",
-            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-            help="Where the networks run.  [default: auto]",
-        ),
     ):
         command = option(command)
     return command
 
 
 def configured(command: Command) -> Command:
-    """Add --config, --seed and --overwrite."""
+    """Add --config and --seed."""
     for option in (
-        click.option(
-            "--overwrite",
-            is_flag=True,
-            help="Start again where the output holds a run with other settings.",
-        ),
         click.option("--seed", type=int, help="The one seed of every random draw.  [default: 0]"),
         click.option(
             "--config",
@@ -50,6 +40,16 @@ def configured(command: Command) -> Command:
     return command
 
 
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    help="Where the networks run.  [default: auto]",
+)
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Start again where the output holds a run with other settings.",
+)
 axes_option = click.option(
     "--axes", help="Axes of the image files, such as CYX, where their metadata do not say."
 )

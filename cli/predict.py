@@ -2,7 +2,7 @@
 
 import click
 
-from .options import axes_option, common, overlay_option, set_up_logging
+from .options import axes_option, device_option, overlay_option, set_up_logging, talkative
 
 
 @click.command()
@@ -11,7 +11,8 @@ from .options import axes_option, common, overlay_option, set_up_logging
 @click.option("-o", "--output", required=True, metavar="OUT", help="Folder for label images.")
 @axes_option
 @overlay_option
-@common
+@device_option
+@talkative
 def predict(
     images: str,
     model: str,

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import click
 
-from .options import axes_option, build_config, common, configured, overlay_option, set_up_logging
+from .options import (
+    axes_option,
+    build_config,
+    configured,
+    device_option,
+    overlay_option,
+    overwrite_option,
+    set_up_logging,
+    talkative,
+)
 
 
 @click.command()
@@ -19,8 +28,10 @@ from .options import axes_option, build_config, common, configured, overlay_opti
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
 @axes_option
 @overlay_option
+@overwrite_option
+@device_option
 @configured
-@common
+@talkative
 def pseudo(
     images: str,
     output: str,
