@@ -104,7 +104,10 @@ def test_a_finished_run_is_kept_and_other_settings_are_refused(lab):
     assert refused.exit_code == 2
     assert "embedding.steps: 31 where it has 30" in refused.output
     assert weights.stat().st_mtime_ns == written
+    predicted = lab / "run" / "oce" / "predicted" / "field 0.safetensors"
+    before = predicted.read_bytes()
     assert pseudo(lab, "run", "--steps", 31, "--overwrite").exit_code == 0
+    assert predicted.read_bytes() != before
 
 
 def interrupted(command, *, during):

@@ -134,12 +134,17 @@ def finetune_stardist(
         background_distance=config.merge.background_distance,
         seed=config.seed,
     )
-    stage = Stage(folder, basis, overwrite=overwrite)
+    stage = Stage(
+        folder,
+        basis,
+        overwrite=overwrite,
+        results=("training", "weights_best.h5", "weights_last.h5", "thresholds.json"),
+    )
     if stage.finished:
         reporter.say(f"The model in {folder} is finished.")
         return _read_result(folder)
-    if not stage.resumes:
-        write_run_file(folder, command=command, config=config, inputs=inputs)
+    write_run_file(folder, command=command, config=config, inputs=inputs)
+    if not (folder / "training" / "cells.csv").exists():
         write_training_labels(folder / "training", labels)
     roles = labels.cells["role"].value_counts()
     reporter.say(

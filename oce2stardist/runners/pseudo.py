@@ -127,12 +127,14 @@ def make_pseudo_labels(
         folder / "oce",
         basis | {"embedding": config.embedding.model_dump(mode="json")},
         overwrite=overwrite,
+        results=("predicted", "state.pt", "weights.safetensors", "history.csv"),
     )
     # New pseudo settings on the same embeddings cost seconds, so they are simply computed.
     stage = Stage(
         folder / "pseudo",
         {"embedding": oce.fingerprint, "pseudo": config.pseudo.model_dump(mode="json")},
         overwrite=True,
+        results=("labels", "overlays", "objects.csv", "parameters.yaml"),
     )
     if not (oce.resumes and stage.finished):
         write_run_file(folder, command=command, config=config, inputs=inputs)

@@ -2,8 +2,9 @@
 
 import hashlib
 import platform
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -85,6 +86,9 @@ class Stage:
         Everything that the stage's results depend on; plain YAML values.
     overwrite : bool
         Start again where the folder holds a stage with other settings.
+    results : sequence of str
+        Files and folders in `folder` that a new start removes, so that nothing of a run with
+        other settings is taken for its own.
 
     Raises
     ------
@@ -93,7 +97,14 @@ class Stage:
         message names the first setting that differs.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        *,
+        overwrite: bool,
+        results: Sequence[str],
+    ) -> None:
         self.folder = folder
         self._file = folder / "stage.yaml"
         # Through YAML once, so that tuples and lists compare equal.
@@ -113,6 +124,10 @@ class Stage:
                     f"{new!r} where it has {old!r}; choose another output or pass --overwrite."
                 )
         if not self.resumes:
+            for name in results:
+                shutil.rmtree(folder / name, ignore_errors=True)
+                if (folder / name).exists():
+                    (folder / name).unlink()
             self._write(finished=False)
 
     @property
