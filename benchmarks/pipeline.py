@@ -132,7 +132,7 @@ def benchmark_embeddings(effort: Effort) -> list[Row]:
 
     spread = smooth_log_spread(predicted.spread, smoothing=pseudo.smoothing)
     foreground = spread < foreground_threshold([spread])
-    bandwidth = pseudo.bandwidth or 0.45 * pseudo.working_diameter
+    bandwidth = pseudo.kernel_radius
     clusters: dict[str, NDArray[np.int32]] = {}
     taken: dict[str, float] = {}
     for method in METHODS:
@@ -214,6 +214,7 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
             grid=settings.grid,
             width=settings.width,
             features=settings.features,
+            batch_norm=settings.batch_norm,
             patch_size=settings.patch_size,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,

@@ -93,6 +93,11 @@ class PseudoConfig(_Settings):
     min_size: float = Field(0.0625, ge=0, lt=1)
     """Smallest object kept, as share of the area of a cell of median diameter."""
 
+    @property
+    def kernel_radius(self) -> float:
+        """The bandwidth, or what an empty one means; pixels at working scale."""
+        return self.bandwidth or 0.43 * self.working_diameter
+
 
 class MergeConfig(_Settings):
     """Annotations and pseudo labels become training labels (stage two)."""

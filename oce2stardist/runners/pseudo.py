@@ -321,7 +321,7 @@ def _cluster(
         for stem in working
     }
     pooled = foreground_threshold(list(maps.values()))
-    bandwidth = settings.bandwidth or 0.43 * settings.working_diameter
+    bandwidth = settings.kernel_radius
     cell_area = np.pi / 4 * settings.working_diameter**2
     min_size, min_cluster = settings.min_size * cell_area, settings.min_cluster * cell_area
     labels: dict[str, Labels] = {}

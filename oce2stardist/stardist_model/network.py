@@ -55,8 +55,7 @@ def _quiet() -> Iterator[None]:
 class SparseStarDist2D(StarDist2D):  # type: ignore[misc]
     """A StarDist2D whose loss weighs a sparse and a pseudo half, each by its own known pixels.
 
-    The network, and so the folder it writes, is StarDist's own: it opens in stardist,
-    stardist-napari and everything else that reads StarDist folders.
+    The network, and so the folder it writes, is StarDist's own: plain stardist opens it.
     """
 
     def loss(
