@@ -60,7 +60,8 @@ def finetune(
 ) -> None:
     """Train a StarDist model on annotations and pseudo labels.
 
-    MODEL is a StarDist folder: plain stardist opens it. An interrupted run goes on when the same command is given again.
+    MODEL is a StarDist folder: plain stardist opens it. An interrupted run goes on when
+    the same command is given again.
     """
     from oce2stardist.runners.finetune import finetune_stardist, preview_predictions
     from oce2stardist.runners.inputs import read_images

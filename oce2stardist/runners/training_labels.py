@@ -12,7 +12,7 @@ from scipy import ndimage as ndi
 
 from oce2stardist.errors import InputError
 from oce2stardist.io import label_paths, read_labels, write_labels, write_text
-from oce2stardist.labels import BACKGROUND, UNLABELLED, object_sizes
+from oce2stardist.labels import BACKGROUND, UNLABELLED
 from oce2stardist.merge import draw_cells, keep_cells, merge_annotations
 from oce2stardist.runners.inputs import ImageSet, Labels
 
@@ -193,11 +193,6 @@ def read_pseudo_labels(run: str | Path, found: ImageSet) -> dict[str, Labels]:
             f"{next(iter(found.paths))}.tif; pass the images that `pseudo` was run on."
         )
     return labels
-
-
-def count_cells(annotations: Mapping[str, Labels]) -> int:
-    """Count the annotated cells of all images."""
-    return sum(len(object_sizes(labels)[0]) for labels in annotations.values())
 
 
 def merge_run(
