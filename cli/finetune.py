@@ -81,7 +81,7 @@ def finetune(
         annotations=annotations,
         pseudo=pseudo,
         fraction=fraction,
-        zero=zero,  # type: ignore[arg-type]
+        zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
         config=config,
         axes=axes,
         overwrite=overwrite,

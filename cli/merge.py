@@ -37,7 +37,7 @@ def merge(
         run,
         annotations,
         fraction=fraction,
-        zero=zero,  # type: ignore[arg-type]
+        zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
         background_distance=config.merge.background_distance,
         seed=config.seed,
     )

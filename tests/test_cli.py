@@ -267,3 +267,14 @@ def test_evaluating_a_perfect_prediction_prints_a_table(lab):
     result = run("evaluate", lab / "same", lab / "masks")
     assert result.exit_code == 0
     assert result.output.splitlines()[-1].split() == ["all", "1.000", "1.000", "18", "18"]
+
+
+def test_a_demo_folder_of_another_seed_is_refused_without_a_traceback(tmp_path):
+    (tmp_path / "pseudo" / "oce").mkdir(parents=True)
+    (tmp_path / "pseudo" / "oce" / "stage.yaml").write_text("{finished: true, settings: {seed: 1}}")
+    command = [sys.executable, "-m", "oce2stardist", "demo", "-o", str(tmp_path), "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    reason, stopped = done.stderr.strip().splitlines()
+    assert done.returncode == 2
+    assert "must hold a run with the same settings" in reason
+    assert stopped == "Error: the demo stopped at pseudo; the line above says why."

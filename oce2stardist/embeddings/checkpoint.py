@@ -39,7 +39,7 @@ def read_weights(path: Path) -> OffsetNetwork:
     """Build the network that `write_weights` wrote."""
     with safe_open(path, framework="pt") as file:
         shape = json.loads(file.metadata()["network"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     network = OffsetNetwork(**shape)
     network.load_state_dict(tensors)
     return network.eval()

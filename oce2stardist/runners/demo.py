@@ -12,6 +12,7 @@ import tifffile
 import yaml
 from numpy.typing import NDArray
 
+from oce2stardist.errors import InputError
 from oce2stardist.evaluation import Scores
 from oce2stardist.io import read_image, read_labels, replacing, write_labels, write_text
 from oce2stardist.labels import UNLABELLED, ids_at_edge, object_sizes, remove_objects
@@ -170,6 +171,8 @@ class _Steps:
         finished = subprocess.run([sys.executable, "-m", "oce2stardist", *command], check=False)
         if finished.returncode == 130:
             raise Interrupted("Stopped; the same command goes on from there.")
+        if finished.returncode == 2:
+            raise InputError(f"the demo stopped at {name}; the line above says why.")
         if finished.returncode != 0:
             raise RuntimeError(
                 f"`oce2stardist {' '.join(command)}` failed with exit code {finished.returncode}; "

@@ -138,7 +138,10 @@ def finetune_stardist(
         folder,
         basis,
         overwrite=overwrite,
-        results=("training", "weights_best.h5", "weights_last.h5", "thresholds.json"),
+        results=(
+            *("training", "weights_best.h5", "weights_last.h5", "thresholds.json"),
+            *("history.csv", "parameters.yaml"),
+        ),
     )
     if stage.finished:
         reporter.say(f"The model in {folder} is finished.")

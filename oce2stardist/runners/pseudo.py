@@ -79,7 +79,7 @@ def make_pseudo_labels(
         A folder, a glob or one file; TIFF, OME-TIFF or PNG.
     output : path
         The run folder. If it holds an unfinished run with the same settings, that run goes
-        on; results of a finished one are read back.
+        on; of a finished one only the clustering, which takes seconds, is done again.
     config : Config, optional
         Default: the `fast` preset.
     diameter : float, optional

@@ -25,7 +25,7 @@ def read_state(path: Path) -> State:
     """Read what `write_state` wrote."""
     with safe_open(path, framework="numpy") as file:
         facts = json.loads(file.metadata()["facts"])
-        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
 
 
 def write_weights(path: Path, model: SparseStarDist2D) -> None:

@@ -83,7 +83,7 @@ def choose_thresholds(
     if np.isnan(scores).all():
         return default
     best = np.argwhere(scores >= np.nanmax(scores) - 1e-9)
-    column = int(np.median(np.sort(best[:, 1]), overwrite_input=False))
+    column = int(np.median(best[:, 1]))
     if not (best[:, 1] == column).any():
         column = int(best[0, 1])
     rows = np.sort(best[best[:, 1] == column, 0])
