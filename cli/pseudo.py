@@ -1,6 +1,7 @@
 """The command `oce2stardist pseudo`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,14 +17,37 @@ from .options import (
 )
 
 
+class Diameter(click.ParamType):
+    """A number of pixels, or a file of them."""
+
+    name = "PIXELS|CSV"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Path:
+        """Read a number; what is none must be a file that exists."""
+        try:
+            return float(value)
+        except ValueError:
+            path = Path(value)
+        if not path.is_file():
+            self.fail(f"must be a number of pixels or a CSV file. Got {value!r}.", param, ctx)
+        return path
+
+
 @click.command()
 @click.argument("images")
 @click.option("-o", "--output", required=True, metavar="RUN", help="Run folder to write.")
-@click.option("--diameter", type=float, help="Median cell diameter in the images, pixels.")
+@click.option(
+    "--diameter",
+    type=Diameter(),
+    help="Median cell diameter in the images, pixels; or a CSV file with the columns image and "
+    "diameter.  [default: from the annotations, else estimated]",
+)
 @click.option(
     "--annotations",
     metavar="PATH",
-    help="Label images of some cells; the diameter is measured on them.",
+    help="Label images of some cells (0: not annotated); diameter and settings are chosen on them.",
 )
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
 @axes_option
@@ -35,7 +59,7 @@ from .options import (
 def pseudo(
     images: str,
     output: str,
-    diameter: float | None,
+    diameter: float | Path | None,
     annotations: str | None,
     steps: int | None,
     axes: str | None,
@@ -73,8 +97,10 @@ def pseudo(
         command="oce2stardist pseudo",
         reporter=reporter,
     )
-    report = write_pseudo_report(Path(output), read_images(images, axes=axes))
     n_objects = sum(int(labels.max()) for labels in result.labels.values())
-    reporter.say(f"Scale: {result.parameters['scale']['reason']}.")
+    if not result.labels:
+        return  # one of several processes under torchrun, and not the main one
+    reporter.say(f"Diameter: {result.parameters['diameter']['reason']}.")
+    report = write_pseudo_report(Path(output), read_images(images, axes=axes))
     click.echo(f"{n_objects} objects in {len(result.labels)} images: {output}/pseudo/labels")
     click.echo(f"Look at {report}")

@@ -29,6 +29,12 @@ class TerminalReporter:
         """Print one line."""
         self._console.print(message, markup=False)
 
+    def warn(self, message: str) -> None:
+        """Print one line in red, where there are colours; also with --quiet."""
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"Warning: {message}", style="bold red", markup=False
+        )
+
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:
         """Show progress for the length of the block."""

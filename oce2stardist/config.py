@@ -25,12 +25,16 @@ class EmbeddingConfig(_Settings):
     """Feature maps at full resolution."""
     growth: int = Field(1, ge=1, le=8)
     """Factor of feature maps at half resolution."""
+    initialisation: Literal["wide", "default"] = "wide"
+    """Offsets start some pixels long, or as torch draws them; the paper names none."""
     crop_size: int = Field(140, ge=40, le=2048, multiple_of=2)
     """Side of the training crops, pixels at working scale; the loss sees 16 less."""
     batch_size: int = Field(8, ge=1, le=1024)
-    """Crops in a training step."""
-    steps: int = Field(600, ge=1)
-    """Training steps."""
+    """Crops in a training step, over all processes."""
+    steps: int | None = Field(600, ge=1)
+    """Training steps; empty, or not named where epochs is, leaves the length to epochs."""
+    epochs: int | None = Field(None, ge=1)
+    """Length in epochs, as in the paper; one draws as many crops as cover all images once."""
     optimiser: Literal["adamw", "adam"] = "adamw"
     """adam is the paper's."""
     learning_rate: float = Field(2e-3, gt=0, le=1)
@@ -38,7 +42,9 @@ class EmbeddingConfig(_Settings):
     schedule: Literal["one_cycle", "steps"] = "one_cycle"
     """Rise and cosine fall, or division by ten at drop_at."""
     drop_at: tuple[float, ...] = (0.4, 0.6)
-    """Shares of the steps after which the schedule `steps` divides by ten."""
+    """Shares of the training after which the schedule `steps` divides by ten."""
+    stop_when_flat: bool = False
+    """Once the loss stops falling, decay the learning rate at once and end early."""
     pairs: Literal["dense", "sampled"] = "dense"
     """Compare whole shifted images, or draw anchors and references as the paper does."""
     displacements_per_step: int = Field(16, ge=1, le=1000)
@@ -50,9 +56,11 @@ class EmbeddingConfig(_Settings):
     temperature: float = Field(10.0, gt=0)
     """tau of Eq. 5, squared pixels."""
     sigma: Literal["paper", "code"] = "paper"
-    """Penalty of a pair: the sigmoid of the paper's Eq. 5, or the form of its code."""
+    """Penalty of a pair: the sigmoid of the paper's Eq. 5, or 1 - exp(-d2/tau) as in its code."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over pairs: the mean of the paper's Eq. 5, or the sum of its code."""
     reference_gradient: bool = True
-    """Let gradients pass the reference pixel; the paper's code does not (pairs: sampled)."""
+    """Let gradients pass the reference, as the paper's text; its code does not (sampled pairs)."""
     regularisation: float = Field(1e-5, ge=0)
     """Weight of the mean offset length (lambda_reg)."""
     centring: float = Field(1e-3, ge=0)
@@ -62,41 +70,78 @@ class EmbeddingConfig(_Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto takes bfloat16 where the processor has instructions for it."""
     copies: int | None = Field(None, ge=2, le=1000)
-    """Noisy copies predicted per image; empty takes 24 for small sets, down to 6 for large."""
+    """Noisy copies predicted per image; empty takes 24 for small sets, 12 for large; paper: 32."""
     noise: float = Field(0.01, gt=0, lt=1)
     """Probability of a pixel of a copy to be replaced."""
-    tile_size: int = Field(1024, ge=32)
+    tile_size: int = Field(256, ge=32)
     """Side of the tiles of inference, pixels."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_stand_for_steps(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("epochs") is not None:
+            return {"steps": None} | content
+        return content
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> "EmbeddingConfig":
+        if self.steps is None and self.epochs is None:
+            raise ValueError("steps or epochs must be a number. Got neither.")
+        return self
 
 
 class PseudoConfig(_Settings):
     """From offsets to pseudo labels (stage one)."""
 
+    channels: Literal["auto", "as_is", "stains", "grey"] = "auto"
+    """What enters the network: all channels, stain densities (RGB bright field), their mean."""
+    intensity: Literal["compressed", "linear"] = "compressed"
+    """Bring dim cells closer to bright ones before the network sees them; paper: linear."""
+    knee: float = Field(20.0, gt=0)
+    """Where compression sets in, standard deviations of the noise (intensity: compressed)."""
     working_diameter: float = Field(28.0, gt=16)
     """Images are rescaled so that a cell of median diameter measures this many pixels."""
-    threshold: Literal["pooled", "per_image"] = "pooled"
-    """Otsu on the log spread of the whole set, or of each image as in the paper."""
+    scale: Literal["auto", "set", "image"] = "auto"
+    """One scale for all images, or one for each; auto: for each where sizes differ a lot."""
+    threshold: Literal["auto", "pooled", "per_image"] = "auto"
+    """Otsu on the spread of the whole set or of each image (paper); auto checks it."""
+    spread: Literal["log", "linear"] = "log"
+    """What is thresholded: the logarithm of the spread, or the spread itself (paper)."""
     smoothing: float = Field(2.0, ge=0, le=50)
-    """Gaussian that smooths the log spread, pixels at working scale."""
+    """Gaussian that smooths what is thresholded, pixels at working scale; paper: 0."""
     clustering: Literal["density", "mean_shift"] = "density"
     """Fast density clustering, or scikit-learn's mean shift."""
+    bin_seeding: bool = True
+    """Start mean shift from one place per bandwidth; the paper's code does not."""
+    fitted_share: float = Field(0.1, gt=0, le=1)
+    """Share of the pixels that mean shift is fitted to."""
     bandwidth: float | None = Field(None, gt=0)
-    """Kernel radius, pixels at working scale; empty means 0.43 of working_diameter."""
-    min_cluster: float = Field(0.125, ge=0, lt=1)
+    """Kernel radius, pixels at working scale; empty means 0.33 of working_diameter."""
+    min_cluster: float = Field(0.06, ge=0, lt=1)
     """Smallest cluster, halo included, as share of the area of a cell of median diameter."""
     max_ratio: float = Field(0.8, gt=0)
     """Largest spread of an object's embeddings over that of its pixels; 1 on flat background."""
-    halo: Literal["none", "shrink", "intensity"] = "intensity"
-    """How the rim of background around each cell is taken off."""
+    halo: Literal["none", "shrink", "otsu", "contrast"] = "contrast"
+    """How the rim of background around each cell is taken off; paper: shrink, its code: otsu."""
     shrink: float = Field(3.0, ge=0, le=50)
     """Pixels at working scale taken off (halo: shrink)."""
+    level: float = Field(0.42, gt=0, lt=1)
+    """Where between ground and cell the outline lies (halo: contrast)."""
+    reach: float = Field(0.14, ge=0, le=1)
+    """How far outside a cluster the outline may lie, diameters (halo: contrast)."""
+    min_unity: float = Field(0.675, ge=0, le=1)
+    """How much touching pieces must look like one cell to be joined; 1 joins nothing (paper)."""
     min_size: float = Field(0.0625, ge=0, lt=1)
     """Smallest object kept, as share of the area of a cell of median diameter."""
+    choose: bool = True
+    """Choose what is left at its default from annotations, or without them from stability."""
+    variants: int = Field(2, ge=0, le=8)
+    """Other bandwidths whose agreement is an object's confidence; 0 gives all confidence 1."""
 
     @property
     def kernel_radius(self) -> float:
         """The bandwidth, or what an empty one means; pixels at working scale."""
-        return self.bandwidth or 0.43 * self.working_diameter
+        return self.bandwidth or 0.33 * self.working_diameter
 
 
 class MergeConfig(_Settings):

@@ -250,6 +250,12 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write bytes, such as those of a PNG."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:
     """Write labels of shape (Y, X) as a compressed int32 TIFF."""
     assert labels.ndim == 2 and labels.dtype.kind in "biu", (labels.shape, labels.dtype)

@@ -62,3 +62,17 @@ def remove_objects(
     cleaned = labels.copy()
     cleaned[np.isin(labels, np.fromiter(ids, dtype=np.int64))] = value
     return cleaned
+
+
+def resize_labels(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Bring labels to another size without mixing them: each pixel takes the nearest one."""
+    if labels.shape == tuple(shape):
+        return labels
+    rows, columns = (
+        _nearest(wanted, have) for wanted, have in zip(shape, labels.shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
+
+
+def _nearest(wanted: int, have: int) -> NDArray[np.int64]:
+    return np.minimum(((np.arange(wanted) + 0.5) * have / wanted).astype(np.int64), have - 1)

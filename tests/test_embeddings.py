@@ -6,12 +6,14 @@ import torch
 from scenes import discs_scene
 
 from oce2stardist.embeddings.checkpoint import read_state, read_weights, write_state, write_weights
-from oce2stardist.embeddings.device import torch_device
+from oce2stardist.embeddings.cpu_network import phase_kernel
+from oce2stardist.embeddings.device import choose_computation, torch_device
 from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import predict_offsets
 from oce2stardist.embeddings.sampling import displacements_within, draw_displacements, draw_pairs
-from oce2stardist.embeddings.train import train_offsets
+from oce2stardist.embeddings.schedule import Clock, learning_rate_at
+from oce2stardist.embeddings.train import train_offsets, training_steps
 from oce2stardist.errors import InputError
 from oce2stardist.io import normalise_percentiles
 
@@ -60,8 +62,9 @@ def plain_loss(offsets, pairs, *, temperature, sigma, regularisation):
     return np.mean(total) + regularisation * np.mean(np.sqrt((offsets**2).sum(axis=1)))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("sigma", ["paper", "code"])
-def test_sampled_loss_is_equation_5(sigma):
+def test_sampled_loss_is_equation_5(sigma, reduction):
     rng = np.random.default_rng(0)
     offsets = rng.normal(0, 3, (2, 2, 24, 30))
     anchors, references = draw_pairs((24, 30), kappa=4.0, density=0.05, rng=rng)
@@ -72,10 +75,11 @@ def test_sampled_loss_is_equation_5(sigma):
         temperature=10.0,
         sigma=sigma,
         regularisation=0.01,
+        reduction=reduction,
     )
     pairs = list(zip(anchors.tolist(), references.tolist(), strict=True))
     wanted = plain_loss(offsets, pairs, temperature=10.0, sigma=sigma, regularisation=0.01)
-    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+    assert float(loss) == pytest.approx(wanted * (2 * len(pairs) if reduction == "sum" else 1))
 
 
 @pytest.mark.parametrize("sigma", ["paper", "code"])
@@ -93,7 +97,36 @@ def test_dense_loss_is_equation_5_over_every_shifted_pair(sigma):
             if 0 <= y + dy < 9 and 0 <= x + dx < 11
         ]
         means.append(plain_loss(offsets, pairs, temperature=5.0, sigma=sigma, regularisation=0))
-    assert float(loss) == pytest.approx(np.mean(means), rel=1e-5)
+    assert float(loss) == pytest.approx(np.mean(means))
+    summed = dense_pair_loss(
+        torch.tensor(offsets), steps, temperature=5.0, sigma=sigma, reduction="sum"
+    )
+    assert float(summed) == pytest.approx(np.mean(means) * (9 * 9 + 6 * 10))
+
+
+@pytest.mark.parametrize("sigma", ["paper", "code"])
+def test_dense_gradient_is_the_slope_of_the_loss(sigma):
+    torch.manual_seed(0)
+    offsets = (2 * torch.randn(2, 2, 6, 7, dtype=torch.float64)).requires_grad_()
+    steps = np.array([[0, 2], [3, -1], [1, 1]])
+    assert torch.autograd.gradcheck(
+        lambda field: dense_pair_loss(
+            field, steps, temperature=5.0, sigma=sigma, regularisation=0.1
+        ),
+        offsets,
+    )
+
+
+def test_dense_gradient_is_that_of_the_same_pairs_sampled():
+    torch.manual_seed(0)
+    offsets = torch.randn(1, 2, 12, 12, dtype=torch.float64, requires_grad=True)
+    y, x = np.mgrid[:9, :10]
+    anchors = np.stack([y.ravel(), x.ravel()], axis=1)
+    common = {"temperature": 10.0, "sigma": "paper", "regularisation": 0.1}
+    dense = dense_pair_loss(offsets, np.array([[3, 2]]), **common)
+    sampled = sampled_pair_loss(offsets, anchors, anchors + np.array([3, 2]), **common)
+    gradients = [torch.autograd.grad(loss, offsets)[0] for loss in (dense, sampled)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_dense_and_sampled_losses_estimate_the_same_number():
@@ -174,6 +207,46 @@ def test_one_output_pixel_sees_16_to_18_input_pixels_around_it():
     assert 16 <= min(extents) <= max(extents) <= 18
 
 
+@pytest.mark.parametrize(("channels", "growth", "shape"), [(1, 1, (36, 44)), (3, 2, (18, 18))])
+def test_the_network_written_out_for_the_cpu_is_the_plain_network(channels, growth, shape):
+    net = network(channels=channels, growth=growth, feature_maps=5).double()
+    image = torch.rand(2, channels, *shape, dtype=torch.float64, requires_grad=True)
+    results = []
+    for forward in (net.forward, net.forward_plain):
+        offsets = forward(image)
+        inputs = [image, *net.parameters()]
+        results.append([offsets, *torch.autograd.grad(offsets.sin().sum(), inputs)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_in_single_precision_the_two_forwards_differ_by_rounding_only():
+    net = network(feature_maps=24).to(memory_format=torch.channels_last)
+    image = torch.rand(2, 1, 60, 60)
+    with torch.no_grad():
+        torch.testing.assert_close(net(image), net.forward_plain(image), rtol=1e-4, atol=1e-4)
+
+
+def test_phase_kernels_on_coarse_pixels_equal_the_kernel_on_the_magnified_image():
+    torch.manual_seed(0)
+    image, kernel = torch.randn(1, 2, 5, 6), torch.randn(3, 2, 3, 3)
+    magnified = image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    wanted = torch.nn.functional.conv2d(magnified, kernel)
+    phases = torch.nn.functional.conv2d(image, phase_kernel(kernel)).view(2, 2, 3, 4, 5)
+    for row in range(2):
+        for column in range(2):
+            torch.testing.assert_close(phases[row, column], wanted[0, :, row::2, column::2])
+
+
+def test_wide_initialisation_starts_from_longer_offsets():
+    image, lengths = torch.rand(1, 1, 60, 60), {}
+    for initialisation in ("default", "wide"):
+        net = network(initialisation=initialisation, feature_maps=24)
+        with torch.no_grad():
+            lengths[initialisation] = float(net(image).norm(dim=1).mean())
+    assert lengths["default"] < 0.5 < 1 < lengths["wide"]
+
+
 def test_output_is_16_pixels_smaller():
     assert network()(torch.zeros(2, 1, 40, 52)).shape == (2, 2, 24, 36)
 
@@ -224,6 +297,122 @@ def test_small_images_and_several_channels_can_be_trained_on():
     run = train_offsets(images, steps=2, **SETTINGS | changes)
     assert run.finished
     assert [row["learning_rate"] for row in run.history] == pytest.approx([4e-3, 4e-4])
+
+
+def test_crops_at_once_do_not_change_the_training(monkeypatch):
+    image, _ = discs_scene(4, (110, 110), 10, seed=1)
+    scene = [normalise_percentiles(image[..., None])]
+    losses = []
+    for cache in (1.0, 1e12):
+        monkeypatch.setattr("oce2stardist.embeddings.device._CACHE", cache)
+        run = train_offsets(scene, steps=6, **SETTINGS | {"batch_size": 3})
+        losses.append([row["loss"] for row in run.history])
+        assert run.computation.crops_at_once == (1 if cache == 1.0 else 3)
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_the_paper_s_training_learns_on_both_of_its_losses():
+    image, _ = discs_scene(4, (110, 110), 12, seed=1)
+    scene = [normalise_percentiles(image[..., None])]
+    # The text's form, then that of the code, whose sum Adam scales away.
+    forms = [("paper", "mean", True), ("code", "sum", False)]
+    for sigma, reduction, reference_gradient in forms:
+        changes = {
+            "pairs": "sampled", "optimiser": "adam", "schedule": "steps", "drop_at": (0.4, 0.6),
+            "sigma": sigma, "reduction": reduction, "reference_gradient": reference_gradient,
+            "centring": 0.0, "augment": False, "feature_maps": 12,
+        }  # fmt: skip
+        run = train_offsets(scene, steps=60, **SETTINGS | changes)
+        losses = [row["loss"] for row in run.history]
+        assert np.mean(losses[-10:]) < 0.98 * np.mean(losses[:10])
+
+
+def test_an_epoch_covers_the_pixels_of_all_images_once():
+    images = [np.zeros((100, 100, 1), np.float32), np.zeros((50, 200, 1), np.float32)]
+    common = {"crop_size": 50, "batch_size": 3}
+    # 20,000 pixels are 8 crops of 50 x 50, which are 3 batches.
+    assert training_steps(images, steps=None, epochs=10, **common) == 30
+    assert training_steps(images, steps=7, epochs=10, **common) == 7
+    with pytest.raises(ValueError, match="Got neither"):
+        training_steps(images, steps=None, epochs=None, **common)
+
+
+def test_the_paper_s_rate_drops_after_epochs_20_and_30_of_50():
+    per_epoch = 7
+    clock = Clock(50 * per_epoch, stop_when_flat=False)
+    rates = [
+        learning_rate_at(clock.progress(step), 4e-5, schedule="steps", drop_at=(0.4, 0.6))
+        for step in range(50 * per_epoch)
+    ]
+    epochs = np.reshape(rates, (50, per_epoch))
+    np.testing.assert_allclose(epochs[:20], 4e-5)
+    np.testing.assert_allclose(epochs[20:30], 4e-6)
+    np.testing.assert_allclose(epochs[30:], 4e-7)
+
+
+def run_clock(losses, **settings):
+    """Let a clock see losses one by one; returns it and the rates of the steps it allowed."""
+    clock = Clock(len(losses), **settings)
+    rates = []
+    for step, _ in enumerate(losses):
+        if step >= clock.steps:
+            break
+        rates.append(learning_rate_at(clock.progress(step), 1.0, schedule="one_cycle", drop_at=()))
+        clock.note(losses[max(0, step + 1 - clock.memory) : step + 1], step + 1)
+    return clock, rates
+
+
+def falling(until, steps=600):
+    """Losses that fall along a line until a step and are flat from there, with noise."""
+    noise = np.random.default_rng(0).normal(0, 0.004, steps)
+    return (0.93 - 0.15 * np.minimum(np.arange(steps) / until, 1) + noise).tolist()
+
+
+def test_a_flat_loss_ends_the_training_early_with_its_decay():
+    clock, rates = run_clock(falling(until=150), stop_when_flat=True)
+    assert 180 <= clock.flat_at < 330
+    assert len(rates) == clock.steps == clock.flat_at + 150
+    assert rates[-1] < 0.001 * max(rates)
+    assert max(np.abs(np.diff(rates[120:]))) < 0.012  # no jump where the decay begins
+
+
+@pytest.mark.parametrize("until", [560, 1e9])
+def test_a_loss_that_still_falls_or_never_fell_is_not_flat(until):
+    assert run_clock(falling(until=until), stop_when_flat=True)[0].steps == 600
+
+
+def test_by_default_a_flat_loss_changes_nothing():
+    clock, rates = run_clock(falling(until=150), stop_when_flat=False)
+    assert clock.steps == len(rates) == 600
+
+
+def test_a_replayed_clock_shows_the_same_time():
+    losses = falling(until=150)
+    clock, _ = run_clock(losses, stop_when_flat=True)
+    again = Clock(600, stop_when_flat=True)
+    again.replay(losses[: clock.flat_at + 20])
+    assert (again.flat_at, again.steps) == (clock.flat_at, clock.steps)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8, 13])
+def test_passes_on_the_cpu_fit_into_the_cache(batch_size):
+    common = {"precision": "fp32", "batch_size": batch_size}
+    cpu = torch.device("cpu")
+    fast = choose_computation(cpu, crop_size=140, maps=24, **common)
+    paper = choose_computation(cpu, crop_size=252, maps=64, **common)
+    assert paper.crops_at_once == 1 <= fast.crops_at_once <= min(4, batch_size)
+    gpu = choose_computation(torch.device("cuda"), crop_size=252, maps=64, **common)
+    assert gpu.crops_at_once == batch_size
+
+
+def test_bfloat16_is_taken_where_the_machine_has_it(monkeypatch):
+    common = {"crop_size": 140, "batch_size": 8, "maps": 24}
+    for has, wanted in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("oce2stardist.embeddings.device.bf16_pays", lambda device, has=has: has)
+        chosen = choose_computation(torch.device("cpu"), precision="auto", **common)
+        assert chosen.precision == wanted
+    chosen = choose_computation(torch.device("cpu"), precision="fp32", **common)
+    assert (chosen.precision, chosen.reason) == ("fp32", "fp32 was asked for")
 
 
 @pytest.mark.parametrize("shape", [(50, 60), (51, 61)])

@@ -1,13 +1,100 @@
-"""Where torch computes, and in which precision."""
+"""Where torch computes, in which precision, and how many crops at a time."""
 
+import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import torch
 
+from oce2stardist.embeddings.distributed import is_launched
 from oce2stardist.errors import InputError
 
 Network = TypeVar("Network", bound=torch.nn.Module)
+Precision = Literal["auto", "fp32", "bf16"]
+
+_CACHE = 80e6
+"""Bytes of features that a pass on the CPU may hold. Features that stay in the processor's
+cache between two layers are not waited for, and buffers stay small enough to be used again
+instead of asked for anew (benchmarks/training_step.py)."""
+
+_MAPS_KEPT = 10
+"""Feature maps, in units of the input's pixels and feature_maps, kept for the backward pass."""
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What was chosen for this machine; written beside the results.
+
+    Attributes
+    ----------
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
+    precision : {"fp32", "bf16"}
+        Of the network; the loss is always computed in fp32.
+    memory_format : str
+        Order of features in memory.
+    crops_at_once : int
+        Crops in one forward and backward pass.
+    passes : int
+        Passes of a step, which adds their gradients.
+    threads : int
+        On the CPU: that many passes are under way at a time.
+    reason : str
+        Why this precision.
+    """
+
+    device: str
+    precision: Literal["fp32", "bf16"]
+    memory_format: str
+    crops_at_once: int
+    passes: int
+    threads: int
+    reason: str
+
+
+def choose_computation(
+    device: torch.device, *, precision: Precision, crop_size: int, batch_size: int, maps: int
+) -> Computation:
+    """Choose precision and crops per pass by what the machine has.
+
+    By capability and not by timing: the same config on the same machine must round the same
+    way in every run, also while something else is running.
+
+    Parameters
+    ----------
+    device : torch.device
+    precision : {"auto", "fp32", "bf16"}
+        ``auto`` takes bf16 where there are instructions for it.
+    crop_size, batch_size : int
+        Of the training.
+    maps : int
+        Feature maps at full resolution.
+    """
+    in_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(device))
+    if precision != "auto":
+        reason = f"{precision} was asked for"
+    elif in_bf16:
+        reason = f"this {device.type} has instructions for bfloat16"
+    else:
+        reason = f"this {device.type} has no instructions for bfloat16"
+    at_once = batch_size
+    if device.type == "cpu":
+        bytes_per_crop = 4 * _MAPS_KEPT * maps * crop_size**2
+        at_once = min(batch_size, max(1, int(_CACHE // bytes_per_crop)))
+        # Every thread takes passes of its own, see `workers`.
+        at_once = min(at_once, math.ceil(batch_size / torch.get_num_threads()))
+        # Passes of one size: 8 crops go as 4 and 4, not as 3, 3 and 2.
+        at_once = math.ceil(batch_size / math.ceil(batch_size / at_once))
+    return Computation(
+        device=device.type,
+        precision="bf16" if in_bf16 else "fp32",
+        memory_format="channels_last",
+        crops_at_once=at_once,
+        passes=math.ceil(batch_size / at_once),
+        threads=torch.get_num_threads(),
+        reason=reason,
+    )
 
 
 def torch_device(name: str) -> torch.device:
@@ -20,7 +107,9 @@ def torch_device(name: str) -> torch.device:
     """
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
     if name == "auto":
-        name = next(device for device in ("cuda", "mps", "cpu") if present[device])
+        # Processes on MPS could not talk to each other.
+        order = ("cuda", "cpu") if is_launched() else ("cuda", "mps", "cpu")
+        name = next(device for device in order if present[device])
     if not present.get(name, False):
         usable = ", ".join(device for device in present if present[device])
         raise InputError(f"device must be one that torch sees here ({usable}). Got {name} instead.")

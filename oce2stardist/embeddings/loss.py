@@ -1,6 +1,6 @@
 """The object-centric embedding loss (Wolf et al., ICCV 2023, arXiv:2310.08501, Eq. 5)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Sigma = Literal["paper", "code"]
+Reduction = Literal["mean", "sum"]
+
+_SHORTEST = 1e-12
+"""Added to squared lengths: keeps the gradient of the root finite where an offset is zero."""
 
 
 def _penalty(squared: Tensor, *, sigma: Sigma, temperature: float) -> Tensor:
@@ -22,6 +26,18 @@ def _penalty(squared: Tensor, *, sigma: Sigma, temperature: float) -> Tensor:
     return -torch.expm1(-squared / temperature)
 
 
+def _penalty_and_slope_(
+    squared: Tensor, *, sigma: Sigma, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Penalty, and its derivative by the squared distance, which it overwrites."""
+    squared.mul_(1.0 / temperature)
+    if sigma == "paper":
+        penalty = squared.sigmoid_()
+        return penalty, torch.addcmul(penalty, penalty, penalty, value=-1).div_(temperature)
+    penalty = squared.neg_().expm1_().neg_()
+    return penalty, (1.0 - penalty).div_(temperature)
+
+
 def dense_pair_loss(
     offsets: Tensor,
     displacements: NDArray[np.int64],
@@ -29,6 +45,7 @@ def dense_pair_loss(
     temperature: float,
     sigma: Sigma,
     regularisation: float = 0.0,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Average the loss over all pixel pairs that lie one of the displacements apart.
 
@@ -46,31 +63,79 @@ def dense_pair_loss(
     sigma : {"paper", "code"}
         Form of the penalty, see `_penalty`.
     regularisation : float, >= 0
-        Weight of the mean offset length (lambda_reg of Eq. 5).
+        Weight of the offset length (lambda_reg of Eq. 5).
+    reduction : {"mean", "sum"}
+        ``mean`` weighs every displacement alike, however many pairs of it fit into the crop;
+        ``sum`` is that mean times the number of pairs.
 
     Returns
     -------
     Tensor of shape ()
+
+    Notes
+    -----
+    The gradient is written out and computed with the loss, a displacement at a time: a dozen
+    passes over the crop fewer than recording every operation.
     """
-    height, width = offsets.shape[-2:]
-    offsets_y, offsets_x = offsets.float().unbind(1)
-    total = offsets.new_zeros((), dtype=torch.float32)
-    for step_y, step_x in displacements.tolist():
-        top, left = max(0, -step_y), max(0, -step_x)
-        bottom, right = height - max(0, step_y), width - max(0, step_x)
-        anchor = (slice(None), slice(top, bottom), slice(left, right))
-        reference = (
-            slice(None),
-            slice(top + step_y, bottom + step_y),
-            slice(left + step_x, right + step_x),
-        )
-        # e(j) - e(i) = (j - i) + r(j) - r(i)
-        delta_y = offsets_y[reference] - offsets_y[anchor] + step_y
-        delta_x = offsets_x[reference] - offsets_x[anchor] + step_x
-        squared = delta_y.square() + delta_x.square()
-        total = total + _penalty(squared, sigma=sigma, temperature=temperature).mean()
-    loss = total / len(displacements)
-    return loss + regularisation * _mean_length(offsets)
+    steps = displacements.tolist()
+    mean: Tensor = _DensePairs.apply(  # type: ignore[no-untyped-call]
+        _at_least_float(offsets), steps, temperature, sigma
+    )
+    loss = mean + regularisation * _mean_length(offsets)
+    if reduction == "mean":
+        return loss
+    batch, _, height, width = offsets.shape
+    return loss * sum(batch * (height - abs(y)) * (width - abs(x)) for y, x in steps)
+
+
+class _DensePairs(torch.autograd.Function):
+    """Mean penalty of shifted pairs, with its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, offsets: Tensor, displacements: list[list[int]], temperature: float, sigma: Sigma
+    ) -> Tensor:
+        field = offsets.contiguous()
+        gradient = torch.zeros_like(field)
+        total = field.new_zeros(())
+        for step_y, step_x in displacements:
+            anchor, reference = _shifted(field.shape[-2:], step_y, step_x)
+            # e(j) - e(i) = (j - i) + r(j) - r(i)
+            delta = field[reference] - field[anchor]
+            delta[:, 0] += step_y
+            delta[:, 1] += step_x
+            squared = torch.linalg.vecdot(delta, delta, dim=1)
+            penalty, slope = _penalty_and_slope_(squared, sigma=sigma, temperature=temperature)
+            total += penalty.mean()
+            # The gradient of a squared distance by the reference's offset is 2 delta.
+            delta *= slope.mul_(2.0 / penalty.numel())[:, None]
+            gradient[reference] += delta
+            gradient[anchor] -= delta
+        ctx.save_for_backward(gradient.div_(len(displacements)))
+        return total / len(displacements)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream, None, None, None
+
+
+def _shifted(
+    shape: torch.Size, step_y: int, step_x: int
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Index all pixels whose partner at (+step_y, +step_x) is in the image, and the partners."""
+    height, width = shape
+    top, left = max(0, -step_y), max(0, -step_x)
+    bottom, right = height - max(0, step_y), width - max(0, step_x)
+    every = slice(None)
+    anchor = (every, every, slice(top, bottom), slice(left, right))
+    reference = (
+        every,
+        every,
+        slice(top + step_y, bottom + step_y),
+        slice(left + step_x, right + step_x),
+    )
+    return anchor, reference
 
 
 def sampled_pair_loss(
@@ -82,6 +147,7 @@ def sampled_pair_loss(
     sigma: Sigma,
     regularisation: float = 0.0,
     reference_gradient: bool = True,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Average the loss over drawn anchor/reference pairs.
 
@@ -96,26 +162,40 @@ def sampled_pair_loss(
     reference_gradient : bool
         False stops the gradient at the reference pixel, as the paper's code does;
         the paper's text has no such stop.
+    reduction : {"mean", "sum"}
+        Eq. 5 has a mean; the paper's code sums over pairs, its regulariser with them.
 
     Returns
     -------
     Tensor of shape ()
-        A mean, as in Eq. 5; the paper's code sums.
+
+    Notes
+    -----
+    The regulariser is the mean length of the offsets of all pixels, as in Eq. 5. The paper's
+    code takes the anchors' embeddings, coordinates included, which depends on where in the
+    crop an anchor lies; that is not offered.
     """
-    height, width = offsets.shape[-2:]
-    flat = offsets.float().reshape(offsets.shape[0], 2, height * width)
+    batch, _, height, width = offsets.shape
+    flat = _at_least_float(offsets).reshape(batch, 2, height * width)
     at_anchor, at_reference = (
-        flat[:, :, torch.from_numpy(points[:, 0] * width + points[:, 1]).to(offsets.device)]
+        flat.index_select(
+            2, torch.from_numpy(points[:, 0] * width + points[:, 1]).to(offsets.device)
+        )
         for points in (anchors, references)
     )
     if not reference_gradient:
         at_reference = at_reference.detach()
     step = torch.from_numpy((references - anchors).T.astype(np.float32)).to(offsets.device)
     squared = (at_reference - at_anchor + step).square().sum(dim=1)
-    loss = _penalty(squared, sigma=sigma, temperature=temperature).mean()
-    return loss + regularisation * _mean_length(offsets)
+    penalty = _penalty(squared, sigma=sigma, temperature=temperature)
+    loss = penalty.mean() + regularisation * _mean_length(offsets)
+    return loss * penalty.numel() if reduction == "sum" else loss
 
 
 def _mean_length(offsets: Tensor) -> Tensor:
-    # The small constant keeps the gradient of the root finite where an offset is zero.
-    return (offsets.float().square().sum(dim=1) + 1e-12).sqrt().mean()
+    return (_at_least_float(offsets).square().sum(dim=1) + _SHORTEST).sqrt().mean()
+
+
+def _at_least_float(offsets: Tensor) -> Tensor:
+    # Half precision resolves offsets of 16 px to 0.1 px only.
+    return offsets if offsets.dtype == torch.float64 else offsets.float()

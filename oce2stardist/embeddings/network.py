@@ -1,8 +1,12 @@
 """The U-Net that predicts offsets to a cell-specific point."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from oce2stardist.embeddings.cpu_network import forward_on_cpu
 
 FIELD_OF_VIEW = 16
 """Nominal side of the square, in pixels, that one output pixel sees (paper, App. A).
@@ -10,6 +14,8 @@ FIELD_OF_VIEW = 16
 The output is exactly this much smaller than the input; because pooling joins pixels in
 pairs, what a single output pixel depends on is up to 2 pixels wider.
 """
+
+Initialisation = Literal["wide", "default"]
 
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -34,6 +40,10 @@ class OffsetNetwork(nn.Module):
         Feature maps at full resolution. The paper has 64.
     growth : int
         Factor of feature maps at half resolution. The paper has 3.
+    initialisation : {"wide", "default"}
+        ``wide`` starts from offsets some pixels long (Kaiming's normal distribution, the last
+        layer three times as wide); ``default`` leaves what torch draws, as the paper, which
+        names none, presumably does.
 
     Notes
     -----
@@ -42,7 +52,14 @@ class OffsetNetwork(nn.Module):
     a cell is what keeps the network from finding an answer without objects in it.
     """
 
-    def __init__(self, *, channels: int, feature_maps: int, growth: int) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int,
+        feature_maps: int,
+        growth: int,
+        initialisation: Initialisation = "wide",
+    ) -> None:
         super().__init__()
         wide = feature_maps * growth
         self.encoder = _block(channels, feature_maps)
@@ -53,17 +70,19 @@ class OffsetNetwork(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(feature_maps, 2, 1),
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        if initialisation == "wide":
+            self._widen()
+
+    @torch.no_grad()
+    def _widen(self) -> None:
+        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        for convolution in convolutions:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
         # Offsets start some pixels long. From offsets near zero the loss, flat for pairs far
         # apart, is escaped late or never (benchmarks/RESULTS.md, "Initial offsets").
-        with torch.no_grad():
-            last = self.head[-1]
-            assert isinstance(last, nn.Conv2d)
-            last.weight.mul_(3.0)
+        convolutions[-1].weight.mul_(3.0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Predict offsets.
@@ -78,6 +97,12 @@ class OffsetNetwork(nn.Module):
         Tensor of shape (B, 2, Y - 16, X - 16)
             Offsets (y, x) in pixels.
         """
+        if images.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return forward_on_cpu(self, images)
+        return self.forward_plain(images)
+
+    def forward_plain(self, images: Tensor) -> Tensor:
+        """Compute the same as `forward`, layer by layer as the paper draws the network."""
         fine = self.encoder(images)  # (B, F, Y-4, X-4)
         coarse = self.bottom(F.max_pool2d(fine, 2))  # (B, F*growth, (Y-12)/2, (X-12)/2)
         coarse = F.interpolate(coarse, scale_factor=2, mode="nearest")  # (B, F*growth, Y-12, X-12)

@@ -1,17 +1,41 @@
-"""Offsets of whole images, averaged over noisy passes, and their spread."""
+"""Offsets of images of any size, averaged over noisy copies, and their spread."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from oce2stardist.embeddings.device import autocast, on_device, torch_device
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
+from oce2stardist.embeddings.noise import copies_per_cycle, noise_turns
+from oce2stardist.embeddings.workers import workers_for
 
 NOISE_VALUES = (0.5, 1.0)
 """What salt-and-pepper pixels are set to, in turn, as in the paper's code."""
+
+_MARGIN = FIELD_OF_VIEW // 2
+
+_COPIES_AT_ONCE = {"cpu": 1}
+"""Copies in a batch, by device. On a processor, more only leave its cache."""
+
+_COPIES_AT_ONCE_ELSEWHERE = 8
+"""Enough work for a graphics processor in tiles of 256 pixels; about 1 GB."""
+
+
+class ImageSource(Protocol):
+    """An image that is read in windows: an array of NumPy or Zarr, or what slices like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(Y, X, C)."""
+
+    def __getitem__(self, window: tuple[slice, slice], /) -> Any:
+        """Return pixels of shape (y, x, C), normalised, at the network's scale."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +46,18 @@ class PredictedOffsets:
     spread: NDArray[np.float32]
 
 
+class PredictedTile(NamedTuple):
+    """Where a tile lies in its image, its offsets (2, y, x) and their spread (y, x), pixels."""
+
+    rows: slice
+    columns: slice
+    offsets: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+
 def predict_offsets(
     network: OffsetNetwork,
-    image: NDArray[np.float32],
+    image: ImageSource,
     *,
     copies: int,
     noise: float,
@@ -35,60 +68,178 @@ def predict_offsets(
 ) -> PredictedOffsets:
     """Predict offsets on noisy copies of one image (paper, section 3, foreground).
 
-    Parameters
-    ----------
-    network : OffsetNetwork
-    image : float32 array of shape (Y, X, C)
-        Normalised, at the network's scale.
-    copies : int, >= 2
-        Number of noisy copies; half have noise of value 0.5, half of value 1.
-    noise : float, in [0, 1)
-        Probability of a pixel to be replaced (all channels together).
-    tile_size : int
-        Side of the tiles in pixels. Noise is drawn for the whole image and tiles carry
-        the full field of view, so that tiles do not change the result.
-    seed : int
-        Seeds the noise.
+    Takes the parameters of `predict_tiles` and puts its tiles together.
 
     Returns
     -------
     PredictedOffsets
         The spread is the standard deviation over copies, summed over both components.
     """
+    height, width = image.shape[:2]
+    offsets = np.empty((2, height, width), np.float32)
+    spread = np.empty((height, width), np.float32)
+    for tile in predict_tiles(
+        network,
+        image,
+        copies=copies,
+        noise=noise,
+        tile_size=tile_size,
+        precision=precision,
+        device=device,
+        seed=seed,
+    ):
+        offsets[:, tile.rows, tile.columns] = tile.offsets
+        spread[tile.rows, tile.columns] = tile.spread
+    return PredictedOffsets(offsets, spread)
+
+
+def predict_tiles(
+    network: OffsetNetwork,
+    image: ImageSource,
+    *,
+    copies: int,
+    noise: float,
+    tile_size: int,
+    precision: Literal["auto", "fp32", "bf16"],
+    device: str,
+    seed: int,
+) -> Iterator[PredictedTile]:
+    """Predict offsets tile by tile, holding no more of the image than one tile needs.
+
+    Parameters
+    ----------
+    network : OffsetNetwork
+    image : float32 array of shape (Y, X, C), or what slices like one
+        Normalised, at the network's scale. Read once, in overlapping windows.
+    copies : int, >= 1
+        Number of noisy copies; half have noise of value 0.5, half of value 1. One copy has
+        a spread of 0.
+    noise : float, in [0, 1)
+        Probability of a pixel to be replaced (all channels together).
+    tile_size : int, >= 16
+        Largest side of the tiles in pixels. Memory and speed depend on it, the result does
+        not: windows carry the full field of view, and noise belongs to the pixel. On
+        processors 256 to 384 is fastest (benchmarks/inference.py); larger leaves the cache.
+    precision : {"auto", "fp32", "bf16"}
+        ``auto`` takes bfloat16 where the device has instructions for it.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    seed : int, >= 0
+        Seeds the noise.
+
+    Yields
+    ------
+    PredictedTile
+        In reading order; together they cover the image once.
+
+    Raises
+    ------
+    ValueError
+        If `tile_size` is below 16: the image is mirrored at its border, so a tile must hold
+        what is mirrored.
+
+    Notes
+    -----
+    What lies beyond the image is its mirror image with noise of its own, so that a pixel at
+    the border sees as much noise as any other.
+    """
+    if tile_size < FIELD_OF_VIEW:
+        raise ValueError(
+            f"tile_size must be at least {FIELD_OF_VIEW} pixels. Got {tile_size} instead."
+        )
     where = torch_device(device)
     network = on_device(network, where)
-    height, width = image.shape[:2]
-    margin = FIELD_OF_VIEW // 2
-    # The pooling needs even sizes; what is added is cropped below.
-    padded = np.pad(
-        image,
-        [(margin, margin + height % 2), (margin, margin + width % 2), (0, 0)],
-        mode="symmetric",
-    )
-    rng = np.random.default_rng(seed)
-    mean = np.zeros((2, height, width), np.float64)
-    squares = np.zeros((2, height, width), np.float64)
-    tile_size += tile_size % 2
+
+    def predict(tile: tuple[slice, slice]) -> PredictedTile:
+        rows, columns = tile
+        window = torch.from_numpy(_read_window(image, rows, columns)).to(where)
+        passes = (
+            predicted
+            for batch in _noisy_batches(window, rows, columns, copies, noise, seed)
+            for predicted in _run(network, batch, precision)
+        )
+        mean, spread = _mean_and_spread(passes)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        return PredictedTile(
+            rows, columns, mean[:, :height, :width].numpy(), spread[:height, :width].numpy()
+        )
+
+    with workers_for(where) as workers:
+        yield from workers.map(predict, _tiles(image.shape, tile_size))
+
+
+def _tiles(shape: tuple[int, ...], largest: int) -> Iterator[tuple[slice, slice]]:
+    """Cut an image into tiles of about one size, in reading order."""
+    rows, columns = (_even_parts(length, largest) for length in shape[:2])
+    return itertools.product(rows, columns)
+
+
+def _even_parts(length: int, largest: int) -> list[slice]:
+    """Cut a length into parts of one size, but for the last.
+
+    Every part starts at an even pixel, so that pooling joins the same pairs whatever the
+    tiles; no narrow strip is left at the end, where the margin would cost more than the tile.
+    """
+    count = -(-length // (largest // 2 * 2))
+    size = 2 * -(-length // (2 * count))
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _seen(span: slice) -> slice:
+    """What the network sees of rows or columns `span`; an even number of pixels."""
+    return slice(span.start - _MARGIN, span.stop + _MARGIN + (span.stop - span.start) % 2)
+
+
+def _read_window(image: ImageSource, rows: slice, columns: slice) -> NDArray[np.float32]:
+    """Read (C, y, x) around a tile; beyond the image's border comes its mirror image."""
+    inside, beyond = [], []
+    for span, length in zip((_seen(rows), _seen(columns)), image.shape[:2], strict=True):
+        inside.append(slice(max(span.start, 0), min(span.stop, length)))
+        beyond.append((max(-span.start, 0), max(span.stop - length, 0)))
+    pixels = np.asarray(image[inside[0], inside[1]], np.float32)
+    padded = np.pad(pixels, [*beyond, (0, 0)], mode="symmetric")
+    return np.ascontiguousarray(padded.transpose(2, 0, 1))
+
+
+def _noisy_batches(
+    window: Tensor, rows: slice, columns: slice, copies: int, noise: float, seed: int
+) -> Iterator[Tensor]:
+    """Make noisy copies of a window (C, y, x), in batches (B, C, y, x)."""
+    at_once = _COPIES_AT_ONCE.get(window.device.type, _COPIES_AT_ONCE_ELSEWHERE)
+    batch: list[Tensor] = []
+    turns = torch.full(window.shape[1:], -1, dtype=torch.int32, device=window.device)
+    cycle_length = copies_per_cycle(noise) if noise > 0 else copies
     for copy in range(copies):
-        noisy = padded.copy()
-        noisy[rng.random(padded.shape[:2]) < noise] = NOISE_VALUES[copy % 2]
-        for top in range(0, height, tile_size):
-            for left in range(0, width, tile_size):
-                tile = noisy[
-                    top : top + tile_size + FIELD_OF_VIEW, left : left + tile_size + FIELD_OF_VIEW
-                ]
-                batch = torch.from_numpy(np.ascontiguousarray(tile.transpose(2, 0, 1)))[None]
-                batch = batch.to(where, memory_format=torch.channels_last)
-                with torch.inference_mode(), autocast(where, precision):
-                    predicted = network(batch)[0].float().cpu().numpy()
-                bottom = min(top + predicted.shape[1], height)
-                right = min(left + predicted.shape[2], width)
-                predicted = predicted[:, : bottom - top, : right - left]
-                mean[:, top:bottom, left:right] += predicted
-                squares[:, top:bottom, left:right] += np.square(predicted, dtype=np.float64)
-    mean /= copies
-    variance = np.maximum(squares / copies - mean**2, 0.0)
-    return PredictedOffsets(
-        offsets=mean.astype(np.float32),
-        spread=np.sqrt(variance).sum(axis=0).astype(np.float32),
-    )
+        cycle, turn = divmod(copy, cycle_length)
+        if turn == 0 and noise > 0:
+            drawn = noise_turns(_seen(rows), _seen(columns), noise=noise, seed=seed, cycle=cycle)
+            turns = torch.from_numpy(drawn).to(window.device)
+        batch.append(window.masked_fill(turns == turn, NOISE_VALUES[copy % 2]))
+        if len(batch) == at_once or copy == copies - 1:
+            yield torch.stack(batch)
+            batch = []
+
+
+def _run(network: OffsetNetwork, batch: Tensor, precision: str) -> Tensor:
+    """Predict offsets (B, 2, y, x) of a batch without keeping anything for gradients."""
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), autocast(batch.device, precision):
+        predicted: Tensor = network(batch)
+    return predicted.float()
+
+
+def _mean_and_spread(passes: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean (2, y, x) and standard deviation, summed over components, (y, x) over passes.
+
+    Welford's running sums: single precision loses nothing where offsets are long and their
+    spread is small.
+    """
+    mean = next(passes).clone()
+    squares = torch.zeros_like(mean)
+    count = 1
+    for predicted in passes:
+        count += 1
+        change = predicted - mean
+        mean += change / count
+        squares += change * (predicted - mean)
+    return mean.cpu(), (squares / count).sqrt().sum(dim=0).cpu()

@@ -2,28 +2,64 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from oce2stardist.embeddings.device import autocast, on_device, torch_device
-from oce2stardist.embeddings.loss import Sigma, dense_pair_loss, sampled_pair_loss
-from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
+from oce2stardist.embeddings.device import (
+    Computation,
+    autocast,
+    choose_computation,
+    on_device,
+    torch_device,
+)
+from oce2stardist.embeddings.distributed import (
+    agree_on_any,
+    is_main_process,
+    rank_and_size,
+    share_of,
+    sum_over_processes,
+)
+from oce2stardist.embeddings.loss import Reduction, Sigma, dense_pair_loss, sampled_pair_loss
+from oce2stardist.embeddings.network import FIELD_OF_VIEW, Initialisation, OffsetNetwork
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
+from oce2stardist.embeddings.schedule import Clock, learning_rate_at
+from oce2stardist.embeddings.workers import add_gradients, workers_for
+from oce2stardist.errors import InputError
 
 Image = NDArray[np.float32]  # (Y, X, C), normalised
+
+_DRAWN_AHEAD = 2
+"""Batches that wait, drawn, for the network."""
 
 
 @dataclass
 class OffsetTraining:
-    """What training leaves behind: the network, the loss of every step, and whether it ended."""
+    """What training leaves behind.
+
+    Attributes
+    ----------
+    network : OffsetNetwork
+    computation : Computation
+        Device, precision and crops per pass that were chosen.
+    history : list of dict
+        Step, loss, learning rate and seconds since the start, of every step.
+    finished : bool
+        Whether the training came to its end.
+    """
 
     network: OffsetNetwork
+    computation: Computation
     history: list[dict[str, float]] = field(default_factory=list)
     finished: bool = False
 
@@ -33,19 +69,23 @@ def train_offsets(
     *,
     feature_maps: int,
     growth: int,
+    initialisation: Initialisation = "wide",
     crop_size: int,
     batch_size: int,
-    steps: int,
+    steps: int | None,
+    epochs: int | None = None,
     optimiser: Literal["adam", "adamw"],
     learning_rate: float,
     schedule: Literal["one_cycle", "steps"],
     drop_at: Sequence[float],
+    stop_when_flat: bool = False,
     pairs: Literal["dense", "sampled"],
     displacements_per_step: int,
     density: float,
     kappa: float,
     temperature: float,
     sigma: Sigma,
+    reduction: Reduction = "mean",
     reference_gradient: bool,
     regularisation: float,
     centring: float,
@@ -61,24 +101,29 @@ def train_offsets(
 ) -> OffsetTraining:
     """Train the offset network on unlabelled images.
 
+    In processes that torchrun started (see `distributed`), all draw the same batches and
+    each computes its share of the crops, so that the training is the same as in one process.
+
     Parameters
     ----------
     images : sequence of float32 arrays of shape (Y, X, C)
         Normalised, at the scale where a cell is larger than the field of view. Images
         smaller than a crop are padded by reflection.
-    feature_maps, growth
+    feature_maps, growth, initialisation
         See `OffsetNetwork`.
     crop_size : int, even
         Side of the training crops in pixels; the loss sees 16 pixels less.
-    batch_size, steps : int
-        Crops per step and number of steps.
+    batch_size, steps, epochs : int
+        Crops per step, over all processes, and length of the training, see `training_steps`.
     optimiser, learning_rate, schedule, drop_at
         ``one_cycle`` rises to learning_rate over a fifth of the steps and falls to zero
         along a cosine; ``steps`` divides it by ten at each share of the steps in drop_at.
+    stop_when_flat : bool
+        End the schedule early once the loss stops falling, see `schedule.Clock`.
     pairs : {"dense", "sampled"}
         Compare every pixel with displacements_per_step shifted copies, or draw anchors
         and references at the given density as the paper does.
-    kappa, temperature, sigma, reference_gradient, regularisation
+    kappa, temperature, sigma, reduction, reference_gradient, regularisation
         See `oce2stardist.embeddings.loss`.
     centring : float, >= 0
         Weight that the mean offset length gains, linearly, over the second half of the
@@ -95,25 +140,42 @@ def train_offsets(
     resume : dict, optional
         A state that `save` was given earlier.
     save : callable, optional
-        Called with the state every save_every seconds, at a stop and at the end.
+        Called with the state every save_every seconds, at a stop and at the end, in the main
+        process only.
     on_step : callable, optional
         Called with the number of steps done and the loss.
     should_stop : callable
-        Asked between steps; True ends training with ``finished`` False.
+        Asked between steps; True, in any process, ends training with ``finished`` False.
 
     Returns
     -------
     OffsetTraining
+
+    Raises
+    ------
+    InputError
+        If there are more processes than crops in a batch.
     """
     where = torch_device(device)
+    computation = choose_computation(
+        where,
+        precision=precision,
+        crop_size=crop_size,
+        batch_size=_largest_share(batch_size),
+        maps=feature_maps,
+    )
     torch.manual_seed(seed)
     network = on_device(
-        OffsetNetwork(channels=images[0].shape[-1], feature_maps=feature_maps, growth=growth), where
+        OffsetNetwork(
+            channels=images[0].shape[-1],
+            feature_maps=feature_maps,
+            growth=growth,
+            initialisation=initialisation,
+        ),
+        where,
     )
-    optimise = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimiser](
-        network.parameters(), lr=learning_rate
-    )
-    run = OffsetTraining(network)
+    optimise = _optimiser(optimiser, network, learning_rate)
+    run = OffsetTraining(network, computation)
     done = 0
     if resume is not None:
         network.load_state_dict(resume["network"])
@@ -129,67 +191,151 @@ def train_offsets(
         }
 
     padded = [_at_least(image, crop_size) for image in images]
-    started = saved = time.monotonic()
-    seconds_before = run.history[-1]["seconds"] if run.history else 0.0
-    network.train()
-    while done < steps and not should_stop():
-        rng = np.random.default_rng([seed, done])
-        rate = _learning_rate(done, steps, learning_rate, schedule=schedule, drop_at=drop_at)
-        for group in optimise.param_groups:
-            group["lr"] = rate
+
+    def draw(step: int) -> tuple[Tensor, tuple[NDArray[np.int64], ...]]:
+        rng = np.random.default_rng([seed, step])
         batch = _draw_batch(padded, crop_size, batch_size, augment=augment, rng=rng)
-        batch = batch.to(where, memory_format=torch.channels_last)
-        with autocast(where, precision):
-            offsets = network(batch)  # (B, 2, crop-16, crop-16)
+        if pairs == "dense":
+            return batch, (draw_displacements(kappa, displacements_per_step, rng),)
+        side = crop_size - FIELD_OF_VIEW
+        return batch, draw_pairs((side, side), kappa=kappa, density=density, rng=rng)
+
+    def pair_loss(offsets: Tensor, drawn: tuple[NDArray[np.int64], ...], weight: float) -> Tensor:
         common: dict[str, Any] = {
             "temperature": temperature,
             "sigma": sigma,
-            "regularisation": regularisation + centring * max(0.0, 2.0 * done / steps - 1.0),
+            "regularisation": weight,
+            "reduction": reduction,
         }
         if pairs == "dense":
-            drawn = draw_displacements(kappa, displacements_per_step, rng)
-            loss = dense_pair_loss(offsets, drawn, **common)
-        else:
-            side = crop_size - FIELD_OF_VIEW
-            anchors, references = draw_pairs((side, side), kappa=kappa, density=density, rng=rng)
-            loss = sampled_pair_loss(
-                offsets, anchors, references, reference_gradient=reference_gradient, **common
+            return dense_pair_loss(offsets, *drawn, **common)
+        return sampled_pair_loss(offsets, *drawn, reference_gradient=reference_gradient, **common)
+
+    model, processes = _parallel(network), rank_and_size()[1]
+
+    def part_of_loss(
+        crops: Tensor, *, drawn: tuple[NDArray[np.int64], ...], weight: float
+    ) -> Tensor:
+        with autocast(where, computation.precision):
+            offsets = model(crops.to(where, memory_format=torch.channels_last))
+        share = len(crops) / batch_size if reduction == "mean" else 1.0
+        return pair_loss(offsets, drawn, weight) * share  # offsets: (B, 2, crop-16, crop-16)
+
+    steps = training_steps(
+        images, steps=steps, epochs=epochs, crop_size=crop_size, batch_size=batch_size
+    )
+    clock = Clock(steps, stop_when_flat=stop_when_flat)
+    clock.replay([row["loss"] for row in run.history])
+    started = saved = time.monotonic()
+    seconds_before = run.history[-1]["seconds"] if run.history else 0.0
+    network.train()
+    with (
+        closing(_ahead(draw, done)) as draws,
+        workers_for(where, at_most=computation.passes if processes == 1 else 1) as workers,
+    ):
+        while done < clock.steps and not agree_on_any(should_stop()):
+            batch, drawn = next(draws)
+            progress = clock.progress(done)
+            rate = learning_rate_at(progress, learning_rate, schedule=schedule, drop_at=drop_at)
+            for group in optimise.param_groups:
+                group["lr"] = rate
+            weight = regularisation + centring * max(0.0, 2.0 * progress - 1.0)
+            passes = batch[share_of(batch_size)].split(computation.crops_at_once)
+
+            loss_of = partial(part_of_loss, drawn=drawn, weight=weight)
+            optimise.zero_grad(set_to_none=True)
+            if processes > 1:
+                total = _exchanged_gradients(model, passes, loss_of, processes)
+            else:
+                total = add_gradients(network, passes, loss_of, workers)
+            optimise.step()
+            done += 1
+            now = time.monotonic()
+            run.history.append(
+                {
+                    "step": done,
+                    "loss": float(sum_over_processes(total)),
+                    "learning_rate": rate,
+                    "seconds": seconds_before + now - started,
+                }
             )
-        optimise.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimise.step()
-        done += 1
-        now = time.monotonic()
-        run.history.append(
-            {
-                "step": done,
-                "loss": float(loss.detach()),
-                "learning_rate": rate,
-                "seconds": seconds_before + now - started,
-            }
-        )
-        if on_step is not None:
-            on_step(done, run.history[-1]["loss"])
-        if save is not None and now - saved >= save_every:
-            save(state())
-            saved = now
-    run.finished = done >= steps
-    if save is not None:
+            clock.note([row["loss"] for row in run.history[-clock.memory :]], done)
+            if on_step is not None:
+                on_step(done, run.history[-1]["loss"])
+            if save is not None and is_main_process() and now - saved >= save_every:
+                save(state())
+                saved = now
+    run.finished = done >= clock.steps
+    if save is not None and is_main_process():
         save(state())
     network.eval()
     return run
 
 
-def _learning_rate(
-    step: int, steps: int, peak: float, *, schedule: str, drop_at: Sequence[float]
-) -> float:
-    if schedule == "steps":
-        return peak * 0.1 ** sum(step >= share * steps for share in drop_at)
-    warm_up = max(1.0, 0.2 * steps)
-    if step < warm_up:
-        return peak * (0.04 + 0.96 * step / warm_up)
-    progress = (step - warm_up) / max(1.0, steps - warm_up)
-    return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+def _exchanged_gradients(
+    model: Any, passes: Sequence[Tensor], loss_of: Callable[[Tensor], Tensor], processes: int
+) -> Tensor:
+    """Compute the gradients of this process's passes and exchange them once, with the last."""
+    total = torch.zeros(())
+    for index, crops in enumerate(passes):
+        with model.no_sync() if index < len(passes) - 1 else nullcontext():
+            loss = loss_of(crops)
+            # DistributedDataParallel divides by the number of processes.
+            (loss * processes).backward()  # type: ignore[no-untyped-call]
+        total = total.to(loss.device) + loss.detach()
+    return total
+
+
+def training_steps(
+    images: Sequence[Image],
+    *,
+    steps: int | None,
+    epochs: int | None,
+    crop_size: int,
+    batch_size: int,
+) -> int:
+    """Number of steps of a training: steps, or where it is None, those of so many epochs.
+
+    An epoch draws as many crops as cover the pixels of all images once, rounded up to whole
+    batches. The crops lie at random, so some pixels are seen twice and some not at all.
+    """
+    if steps is not None:
+        return steps
+    if epochs is None:
+        raise ValueError("steps or epochs must be given. Got neither.")
+    pixels = sum(image.shape[0] * image.shape[1] for image in images)
+    return epochs * math.ceil(pixels / (crop_size**2 * batch_size))
+
+
+def _largest_share(batch_size: int) -> int:
+    processes = rank_and_size()[1]
+    if batch_size < processes:
+        raise InputError(
+            f"batch_size must be at least the number of processes, {processes}. "
+            f"Got {batch_size} instead."
+        )
+    return math.ceil(batch_size / processes)
+
+
+def _parallel(network: OffsetNetwork) -> Any:
+    return DistributedDataParallel(network) if rank_and_size()[1] > 1 else network
+
+
+def _optimiser(name: str, network: OffsetNetwork, rate: float) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    fused = next(network.parameters()).device.type in ("cpu", "cuda")
+    return kind(network.parameters(), lr=rate, fused=fused)
+
+
+def _ahead(draw: Callable[[int], Any], first: int) -> Generator[Any, None, None]:
+    """Yield what `draw` returns for first, first + 1, ..., drawn in another thread meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = deque(pool.submit(draw, first + step) for step in range(_DRAWN_AHEAD))
+        while True:
+            first += 1
+            ready = waiting.popleft().result()
+            waiting.append(pool.submit(draw, first + _DRAWN_AHEAD - 1))
+            yield ready
 
 
 def _at_least(image: Image, size: int) -> Image:

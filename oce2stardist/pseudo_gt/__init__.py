@@ -5,17 +5,33 @@ differences from the paper are said where they are made.
 """
 
 from oce2stardist.pseudo_gt.clustering import cluster_embeddings
-from oce2stardist.pseudo_gt.foreground import foreground_threshold, smooth_log_spread
+from oce2stardist.pseudo_gt.confidence import agreement, best_overlaps
+from oce2stardist.pseudo_gt.foreground import (
+    Foreground,
+    choose_foreground,
+    foreground_threshold,
+    smooth_log_spread,
+)
 from oce2stardist.pseudo_gt.gathering import gathering, remove_ungathered
-from oce2stardist.pseudo_gt.halo import remove_halo, remove_small, split_parts
+from oce2stardist.pseudo_gt.halo import cell_signal, remove_halo, remove_small, split_parts
+from oce2stardist.pseudo_gt.pieces import merge_pieces
+from oce2stardist.pseudo_gt.segment import Recipe, segment
 
 __all__ = [
+    "Foreground",
+    "Recipe",
+    "agreement",
+    "best_overlaps",
+    "cell_signal",
+    "choose_foreground",
     "cluster_embeddings",
     "foreground_threshold",
     "gathering",
+    "merge_pieces",
     "remove_halo",
     "remove_small",
     "remove_ungathered",
+    "segment",
     "smooth_log_spread",
     "split_parts",
 ]

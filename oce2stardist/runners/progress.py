@@ -14,6 +14,9 @@ class Reporter(Protocol):
     def say(self, message: str) -> None:
         """Tell the user one line."""
 
+    def warn(self, message: str) -> None:
+        """Tell the user one line that must not be overlooked."""
+
     def task(self, name: str, total: int) -> AbstractContextManager[Advance]:
         """Start a piece of long work of `total` units."""
 
@@ -23,6 +26,9 @@ class SilentReporter:
 
     def say(self, message: str) -> None:
         """Ignore the line."""
+
+    def warn(self, message: str) -> None:
+        """Ignore the line; who calls a function reads the result."""
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:

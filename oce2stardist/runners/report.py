@@ -14,7 +14,7 @@ from skimage.transform import resize
 
 from oce2stardist.errors import InputError
 from oce2stardist.io import read_labels, replacing
-from oce2stardist.labels import BACKGROUND, UNLABELLED, object_sizes
+from oce2stardist.labels import BACKGROUND, UNLABELLED, object_sizes, resize_labels
 from oce2stardist.report.page import Cell, Panel, Section, write_page
 from oce2stardist.report.pictures import (
     RGB,
@@ -31,7 +31,7 @@ from oce2stardist.report.pictures import (
     strip,
 )
 from oce2stardist.runners.inputs import Image, ImageSet, Labels
-from oce2stardist.runners.pseudo import read_predicted, resize_labels
+from oce2stardist.runners.pseudo import read_predicted
 
 _AT_MOST = 6
 """Images shown on a page."""

@@ -1,0 +1,158 @@
+"""Which channels enter the network: all of them, one grey, or the densities of two stains."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.color import rgb2hed
+
+from oce2stardist.errors import InputError
+
+Image = NDArray[np.float32]  # (Y, X, C), as stored
+ChannelMode = Literal["auto", "as_is", "stains", "grey"]
+
+_WHITE = 255
+_MAX_SAMPLES = 20_000
+"""Pixels of an image that the tests below look at."""
+
+
+def prepare_channels(
+    images: Sequence[Image], *, mode: ChannelMode = "auto"
+) -> tuple[list[Image], str]:
+    """Turn stored channels into those that the network sees, the same way for the whole set.
+
+    Parameters
+    ----------
+    images : sequence of float32 arrays of shape (Y, X, C)
+        Stored values, before any normalisation; C is the same for all.
+    mode : {"auto", "as_is", "stains", "grey"}
+        ``as_is`` keeps all channels; ``stains`` takes the densities of haematoxylin and
+        eosin of RGB bright field; ``grey`` the mean of the channels. ``auto`` takes
+        ``stains`` where `is_brightfield_rgb`, one channel where several hold the same grey
+        image, and otherwise all channels.
+
+    Returns
+    -------
+    images : list of float32 arrays of shape (Y, X, C')
+        ``as_is``, ``grey``: intensities as stored, so cells may be bright or dark.
+        ``stains``: C' = 2, haematoxylin then eosin, 0 to 1 and bright where stained.
+    reason : str
+        What was done and why, for people to read.
+
+    Raises
+    ------
+    InputError
+        If there is no image, channel counts differ, or stains are asked of images that
+        are not RGB.
+    """
+    counts = sorted({image.shape[-1] for image in images})
+    if len(counts) != 1:
+        raise InputError(
+            f"images must share one number of channels. Got {counts}; put them in separate folders."
+        )
+    channels = counts[0]
+    if mode == "stains" or (mode == "auto" and is_brightfield_rgb(images)):
+        said = "asked for" if mode == "stains" else "the images look like bright-field RGB"
+        return separate_stains(images), f"densities of haematoxylin and eosin: {said}"
+    if mode == "grey":
+        return [_mean(image) for image in images], f"mean of {channels} channel(s): asked for"
+    if mode == "auto" and channels > 1 and all(_is_grey(image) for image in images):
+        return [_mean(image) for image in images], (
+            f"one channel: the {channels} stored channels hold the same grey image"
+        )
+    said = "asked for" if mode == "as_is" else "every channel may show cells"
+    return list(images), f"{channels} channel(s) as stored: {said}"
+
+
+def is_brightfield_rgb(images: Sequence[Image]) -> bool:
+    """Tell a stained bright-field section from fluorescence, by what light does to it.
+
+    Parameters
+    ----------
+    images : sequence of float32 arrays of shape (Y, X, C)
+        Stored values.
+
+    Returns
+    -------
+    bool
+        True where more than half of the images that show any difference of brightness
+        have three channels of whole numbers 0 to 255 that are coloured, bright nearly
+        everywhere, and darken together: a stain absorbs from all colours, while
+        fluorescent channels are dark where nothing is labelled and vary on their own.
+    """
+    votes = [_looks_stained(image) for image in images if np.ptp(image) > 0]
+    return 2 * sum(votes) > len(votes)
+
+
+def separate_stains(images: Sequence[Image]) -> list[Image]:
+    """Separate RGB bright field into densities of haematoxylin and eosin.
+
+    Optical densities are unmixed with the fixed vectors of scikit-image's ``rgb2hed`` [1]_.
+
+    Parameters
+    ----------
+    images : sequence of float32 arrays of shape (Y, X, 3)
+        0 to 255.
+
+    Returns
+    -------
+    list of float32 arrays of shape (Y, X, 2)
+        Haematoxylin, eosin. For each stain, percentiles 0.1 and 99.9 over the whole set
+        become 0 and 1, and what lies beyond is clipped: a single black speck has a density
+        far above any nucleus. A stain without any variation is 0 everywhere.
+
+    References
+    ----------
+    .. [1] Ruifrok and Johnston, Anal. Quant. Cytol. Histol. 23(4), 2001.
+    """
+    for image in images:
+        if image.shape[-1] != 3 or image.min() < 0 or image.max() > _WHITE:
+            raise InputError(
+                f"images must be RGB of 0 to 255 to separate stains. Got {image.shape[-1]} "
+                f"channel(s) of {image.min():g} to {image.max():g}; take channels as_is."
+            )
+    stains = [rgb2hed(image / np.float32(_WHITE))[..., :2].astype(np.float32) for image in images]
+    pooled = np.concatenate([_sample(one) for one in stains])  # (N, 2)
+    low, high = np.percentile(pooled, (0.1, 99.9), axis=0).astype(np.float32)
+    flat = high - low < 1e-6
+    width = np.where(flat, np.float32(np.inf), high - low)
+    return [np.clip((one - low) / width, 0, 1).astype(np.float32) for one in stains]
+
+
+def _mean(image: Image) -> Image:
+    return image.mean(axis=-1, keepdims=True, dtype=np.float32)
+
+
+def _sample(image: Image) -> NDArray[np.float32]:
+    """Take up to some thousand pixels (N, C), evenly over the image."""
+    pixels = image.reshape(-1, image.shape[-1])
+    return pixels[:: max(1, len(pixels) // _MAX_SAMPLES)]
+
+
+def _is_grey(image: Image) -> bool:
+    """Tell whether channels differ by no more than compression leaves behind."""
+    pixels = _sample(image)
+    return float(np.percentile(np.ptp(pixels, axis=1), 99)) <= 0.03 * float(pixels.max())
+
+
+def _looks_stained(image: Image) -> bool:
+    pixels = _sample(image)
+    if pixels.shape[1] != 3 or pixels.min() < 0 or not 1 < pixels.max() <= _WHITE:
+        return False
+    if np.any(pixels != np.rint(pixels)) or _is_grey(image):
+        return False
+    light = pixels.mean(axis=1)
+    # Light that has passed the section: most pixels keep a good share of the brightest.
+    bright = np.median(light) > 0.45 * np.percentile(light, 99.5)
+    return (
+        bool(bright) and float(np.percentile(light, 5)) > 0.1 * _WHITE and _darken_together(pixels)
+    )
+
+
+def _darken_together(pixels: NDArray[np.float32]) -> bool:
+    """Tell whether densities of the three colours rise together; pixels (N, 3), 0 to 255."""
+    density = -np.log((pixels + 1) / (_WHITE + 1))
+    if np.any(density.std(axis=0) < 1e-3):
+        return False
+    return float(np.corrcoef(density.T)[np.triu_indices(3, 1)].mean()) > 0.45

@@ -1,0 +1,472 @@
+"""How large are the cells? Estimates their median diameter from images alone.
+
+1. Threshold the image at many grey levels and, of nested components, keep the one that
+   is most like an ellipse with a steep outline: each cell gets its own threshold.
+2. Do so at several resolutions. Cells measure the same at two of them; noise and texture
+   grow with the pixel.
+3. The estimate is the median over the cells of all images, its interval a bootstrap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+Floats = NDArray[np.float64]
+
+_LEVELS = 16
+_SMALLEST = 5.0  # diameter in pixels of the resolution at hand; noise is mostly smaller
+_LARGEST_SHARE = 0.1  # of the window's area; what is larger is ground or a clump
+_ROUNDNESS = 0.8  # below it, a component is no cell: two touching discs have 0.89
+_FAINTEST = 0.3  # outline's steepness, relative to what is typical of the image
+_WINDOW = 512  # pixels a side at the resolution at hand; bounds the cost of large images
+_STEADY = 1.25  # diameters at two resolutions agree if their ratio is at most this
+_PAIRS = ((2, 4), (1, 2), (4, 8), (8, 16), (16, 32))  # of resolutions, cheap and likely first
+_ENOUGH = 3  # cells at either resolution, for their agreement to mean anything
+_VOTERS = 9  # images that tell whether cells are bright or dark
+_RESAMPLES = 400
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What was found in one image.
+
+    Attributes
+    ----------
+    centres : float array of shape (cells, 2)
+        In pixels, (y, x).
+    diameters : float array of shape (cells,)
+        Of the disc with the same area, in pixels.
+    steady : bool
+        Whether two resolutions agree on the median diameter, within a quarter.
+    """
+
+    centres: Floats
+    diameters: Floats
+    steady: bool
+
+    @property
+    def median(self) -> float:
+        """Median diameter in pixels; NaN without cells."""
+        return float(np.median(self.diameters)) if self.diameters.size else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class DiameterEstimate:
+    """A median cell diameter and how far to believe it.
+
+    Attributes
+    ----------
+    diameter : float or None
+        Pixels. None if no cell was found.
+    low, high : float or None
+        The middle 90 % of what resampled images and cells give. It tells how much the
+        choice of images matters, not whether what was measured are cells.
+    per_image : tuple of float
+        Median diameter of each image; NaN where no cell was found or nobody looked.
+    trusted : bool
+        Whether most cells lie in images where two resolutions agree, there are 10 or
+        more, and `high` is at most 1.5 times `low`.
+    reason : str
+        One line for the user.
+    cells : tuple of Cells or None
+        Per image; None where nobody looked.
+    """
+
+    diameter: float | None
+    low: float | None
+    high: float | None
+    per_image: tuple[float, ...]
+    trusted: bool
+    reason: str
+    cells: tuple[Cells | None, ...]
+
+
+def estimate_diameter(
+    images: Sequence[NDArray[np.float32]],
+    *,
+    dark: bool | None = None,
+    at_most: int = 100,
+    seed: int = 0,
+) -> DiameterEstimate:
+    """Estimate the median diameter of the cells in images.
+
+    Parameters
+    ----------
+    images : sequence of float32 arrays of shape (Y, X, C)
+        In any unit, finite. Channels are scaled to one range and averaged.
+    dark : bool, optional
+        Whether cells are darker than the ground. Default: whichever way components are
+        rounder and have steeper outlines, decided for the whole set.
+    at_most : int, > 0
+        Images looked at, drawn with the seed. Of each, a central window is measured: 512
+        pixels a side at the resolution at hand, so up to 1024 for cells of 20 px.
+    seed : int
+        Of drawing images and of the interval.
+
+    Returns
+    -------
+    DiameterEstimate
+        Its diameter is None if there is nothing to measure, as in constant images.
+
+    Notes
+    -----
+    Cells are told apart by what lies between them: where they touch, it must be darker than
+    they are (brighter, for dark cells), or they differ in brightness. Evenly bright cells
+    that merge come out too small. Cells that show only by their texture, as in phase
+    contrast, cannot be measured; such estimates are not trusted.
+    """
+    _check_images(images, at_most)
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.permutation(len(images))[:at_most])
+    if dark is None:
+        dark = _are_cells_dark([images[i] for i in drawn])
+    cells: list[Cells | None] = [None] * len(images)
+    for i in drawn:
+        cells[i] = find_cells(images[i], dark=dark)
+    return _summarise(cells, rng)
+
+
+def find_cells(image: NDArray[np.float32], *, dark: bool = False) -> Cells:
+    """Find the cells of one image, at the resolution at which their size is steady.
+
+    Parameters
+    ----------
+    image : float32 array of shape (Y, X, C)
+    dark : bool
+        Whether cells are darker than the ground.
+
+    Returns
+    -------
+    Cells
+        Not all of them: faint and odd ones are left out. Where no two resolutions agree,
+        those of the two that differ least, or as many as any resolution shows.
+    """
+    at: dict[int, Cells] = {}
+    differ: dict[int, float] = {}
+    for fine, coarse in _PAIRS:
+        for factor in (fine, coarse):
+            if factor not in at:
+                at[factor] = _find_at(image, factor, dark=dark)[0]
+        if min(at[fine].diameters.size, at[coarse].diameters.size) < _ENOUGH:
+            continue
+        ratio = at[coarse].median / at[fine].median
+        differ[fine] = max(ratio, 1 / ratio)
+        if differ[fine] <= _STEADY:
+            return Cells(at[fine].centres, at[fine].diameters, steady=True)
+    if differ:
+        return at[min(differ, key=lambda fine: differ[fine])]
+    return max(at.values(), key=lambda cells: cells.diameters.size)
+
+
+def _check_images(images: Sequence[NDArray[np.float32]], at_most: int) -> None:
+    if not images:
+        raise ValueError("images must hold at least one image. Got none instead.")
+    for image in images:
+        if image.ndim != 3:
+            raise ValueError(f"images must have shape (Y, X, C). Got {image.shape} instead.")
+    if at_most < 1:
+        raise ValueError(f"at_most must be above 0. Got {at_most} instead.")
+
+
+def _are_cells_dark(images: Sequence[NDArray[np.float32]]) -> bool:
+    """Compare how much round area with steep outlines there is on either side."""
+    voters = images[:: max(1, len(images) // _VOTERS)]
+    for side in (_WINDOW, 2 * _WINDOW):  # the smaller one mostly does
+        votes = [vote for image in voters if (vote := _vote(_central_window(image, side)[0]))]
+        if votes:
+            return sum(votes) > 0
+    return False
+
+
+def _vote(window: NDArray[np.float32]) -> float:
+    """Return -1 to 1: cells are surely bright, surely dark; 0 without any."""
+    bright, dark = (_find_at(window, 2, dark=side)[1] for side in (False, True))
+    return (dark - bright) / (dark + bright) if dark + bright > 0 else 0.0
+
+
+def _find_at(image: NDArray[np.float32], factor: int, *, dark: bool) -> tuple[Cells, float]:
+    """Find cells in the image shrunk by a factor; returns them and their summed score."""
+    nothing = Cells(np.empty((0, 2)), np.empty(0), steady=False), 0.0
+    window, corner = _central_window(image, _WINDOW * factor)
+    if min(window.shape[:2]) < 4 * _SMALLEST * factor:
+        return nothing
+    grey = _to_grey(_average_blocks(window, factor))
+    if dark:
+        grey = -grey
+    # Blocks average noise; this takes the staircase off outlines.
+    grey = ndi.gaussian_filter(grey, 0.7)
+    if not np.ptp(grey) > 0:
+        return nothing
+    height = _above_ground(grey)
+    tree = _grow_tree(_to_levels(height))
+    parts = _describe(tree, _even_out(height))
+    score = parts.steepness * parts.roundness**4
+    score[(parts.diameter < _SMALLEST) | (parts.area > _LARGEST_SHARE * grey.size)] = 0
+    chosen = np.flatnonzero(_choose(tree, score, parts.area))
+    chosen = chosen[_is_cell(parts, chosen)]
+    centres = factor * (parts.centre[chosen] + 0.5) - 0.5 + corner
+    cells = Cells(centres, factor * parts.diameter[chosen], steady=False)
+    return cells, float(np.sum(score[chosen] * parts.area[chosen]))
+
+
+def _central_window(
+    image: NDArray[np.float32], side: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Cut out at most `side` pixels a side; returns its first pixel, too."""
+    shape = np.array(image.shape[:2], np.int64)
+    corner = np.maximum(shape - side, 0) // 2
+    (top, left), (bottom, right) = corner, np.minimum(corner + side, shape)
+    return image[top:bottom, left:right], corner
+
+
+def _average_blocks(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Average blocks of `factor` pixels a side; what is left over at the end is dropped."""
+    rows, columns = (size // factor for size in image.shape[:2])
+    whole = image[: rows * factor, : columns * factor]
+    blocks = whole.reshape(rows, factor, columns, factor, -1)
+    averaged: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
+    return averaged
+
+
+def _to_grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average the channels after scaling each to its own range."""
+    low, high = np.percentile(image, (1, 99.8), axis=(0, 1)).astype(np.float32)  # (C,)
+    varies = high > low
+    if not varies.any():
+        return np.zeros(image.shape[:2], np.float32)
+    scaled = (image[..., varies] - low[varies]) / (high - low)[varies]
+    return np.asarray(scaled.mean(axis=-1), np.float32)
+
+
+def _above_ground(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Measure grey values from the ground, in units of three times the noise.
+
+    A sixtieth of the range is the smallest unit, for images without noise.
+    """
+    ground, top = np.percentile(grey, (5, 99.5))
+    noise = 1.4826 * np.median(np.abs(np.diff(grey, axis=1))) / np.sqrt(2)
+    unit = max(3 * noise, (top - ground) / 60, 1e-6 * float(np.ptp(grey)))
+    return np.asarray((grey - ground) / unit, np.float32)
+
+
+def _even_out(height: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take the root, which makes photon noise even, of heights above ground.
+
+    Outlines are then steepest a little outside of half height, where people draw them.
+    """
+    return np.sqrt(np.maximum(height, 0) + 1)
+
+
+def _to_levels(height: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Divide heights above ground into levels, even below one unit, in ratios above.
+
+    So faint cells get as many thresholds as bright ones.
+    """
+    stretched = np.arcsinh(height)
+    highest = max(float(np.percentile(stretched, 99.8)), 1e-6)
+    return np.clip(_LEVELS * stretched / highest, 0, _LEVELS).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tree:
+    """Components of all thresholds; those of one level follow each other.
+
+    node : int32 array of shape (Y, X), the highest component a pixel is in
+    parent : int array of shape (nodes,), counted within the level below
+    levels : the slice of nodes of every level, the whole image first
+    """
+
+    node: NDArray[np.int32]
+    parent: NDArray[np.int64]
+    levels: list[slice]
+
+
+def _grow_tree(levels: NDArray[np.uint8]) -> _Tree:
+    node = np.zeros(levels.shape, np.int32)
+    parents, slices = [np.zeros(1, np.int64)], [slice(0, 1)]
+    for level in range(1, _LEVELS + 1):
+        above = levels >= level
+        labels, count = ndi.label(above)
+        if count == 0:
+            break
+        inside = labels[above] - 1
+        parent = np.empty(count, np.int64)
+        parent[inside] = node[above] - slices[-1].start
+        slices.append(slice(slices[-1].stop, slices[-1].stop + count))
+        node[above] = inside + slices[-1].start
+        parents.append(parent)
+    return _Tree(node, np.concatenate(parents), slices)
+
+
+def _pass_down(tree: _Tree, values: Floats, level: int) -> Floats:
+    """Sum values of the nodes of a level by their parents."""
+    here, below = tree.levels[level], tree.levels[level - 1]
+    sums = np.bincount(tree.parent[here], values[here], below.stop - below.start)
+    return np.asarray(sums, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Properties of the nodes of a tree, arrays of shape (nodes,); centre (nodes, 2)."""
+
+    area: Floats
+    diameter: Floats
+    centre: Floats
+    roundness: Floats
+    steepness: Floats
+
+
+def _describe(tree: _Tree, grey: NDArray[np.float32]) -> _Parts:
+    """Measure all components at once, by sums over pixels that add up along the tree.
+
+    Roundness is the area relative to that of the ellipse with the same second moments: 1
+    for any ellipse. Steepness is the mean grey difference across the outline.
+    """
+    sums = np.concatenate([_sum_moments(tree), _sum_outlines(tree, grey)])
+    for level in range(len(tree.levels) - 1, 0, -1):
+        for row in sums:
+            row[tree.levels[level - 1]] += _pass_down(tree, row, level)
+    area, y, x, yy, xx, yx, length, contrast = sums
+    y, x = y / area, x / area
+    # 1/12 is the moment of a pixel.
+    spread = (yy / area - y**2 + 1 / 12) * (xx / area - x**2 + 1 / 12) - (yx / area - y * x) ** 2
+    return _Parts(
+        area=area,
+        diameter=np.sqrt(4 * area / np.pi),
+        centre=np.stack([y, x], axis=1) + _middle(grey.shape),
+        roundness=np.clip(area / (4 * np.pi * np.sqrt(np.maximum(spread, 1e-9))), 0, 1),
+        steepness=contrast / np.maximum(length, 1),
+    )
+
+
+def _middle(shape: tuple[int, ...]) -> Floats:
+    return (np.array(shape) - 1) / 2
+
+
+def _sum_moments(tree: _Tree) -> Floats:
+    """Sum 1, y, x, y², x² and yx over the pixels of each node, from the image's middle."""
+    shape, count = tree.node.shape, tree.levels[-1].stop
+    middle_y, middle_x = _middle(shape)
+    y, x = np.arange(shape[0])[:, None] - middle_y, np.arange(shape[1])[None] - middle_x
+    node = tree.node.ravel()
+    powers = (np.ones((1, 1)), y, x, y * y, x * x, y * x)
+    return np.stack(
+        [np.bincount(node, np.broadcast_to(power, shape).ravel(), count) for power in powers]
+    )
+
+
+def _sum_outlines(tree: _Tree, grey: NDArray[np.float32]) -> Floats:
+    """Sum 1 and the grey difference over the outlines of the nodes.
+
+    Neighbouring pixels of different nodes are on the outline of the higher one and of all
+    its ancestors down to the lower one, which is one of them: hence plus here, minus there.
+    """
+    count = tree.levels[-1].stop
+    sums = np.zeros((2, count))
+    for axis in (0, 1):
+        node, other = _neighbours(tree.node, axis)
+        value, other_value = _neighbours(grey, axis)
+        differ = node != other
+        # Nodes are numbered level by level, so the higher one has the larger number.
+        higher = np.maximum(node, other)[differ]
+        lower = np.minimum(node, other)[differ]
+        contrast = np.abs(value - other_value)[differ]
+        for row, weights in zip(sums, (None, contrast), strict=True):
+            row += np.bincount(higher, weights, count) - np.bincount(lower, weights, count)
+    return sums
+
+
+def _neighbours(array: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    return (array[1:], array[:-1]) if axis == 0 else (array[:, 1:], array[:, :-1])
+
+
+def _choose(tree: _Tree, score: Floats, area: Floats) -> NDArray[np.bool_]:
+    """Choose disjoint components: one rather than those within it if its score is higher.
+
+    The score of several is their mean, weighted by area.
+    """
+    best, covered = score.copy(), np.where(score > 0, area, 0)
+    chosen = score > 0
+    for level in range(len(tree.levels) - 1, 1, -1):
+        below = tree.levels[level - 1]
+        within = _pass_down(tree, covered, level)
+        mean = _pass_down(tree, best * covered, level) / np.maximum(within, 1e-9)
+        chosen[below] = (score[below] > 0) & (score[below] >= mean)
+        best[below] = np.where(chosen[below], score[below], mean)
+        covered[below] = np.where(chosen[below], area[below], within)
+    taken = np.zeros_like(chosen)
+    for level in range(1, len(tree.levels)):
+        here = tree.levels[level]
+        parent = tree.parent[here] + tree.levels[level - 1].start
+        taken[here] = taken[parent] | chosen[parent]
+    return chosen & ~taken
+
+
+def _is_cell(parts: _Parts, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell cells from noise: round, and nearly as steep as most of the energy is.
+
+    Weighted by area and squared steepness, the typical component is a cell even where
+    noise makes up most components.
+    """
+    round_enough = parts.roundness[chosen] > _ROUNDNESS
+    if not round_enough.any():
+        return round_enough
+    steepness = parts.steepness[chosen]
+    weights = np.where(round_enough, parts.area[chosen] * steepness**2, 0)
+    return round_enough & (steepness > _FAINTEST * _weighted_median(steepness, weights))
+
+
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def _summarise(cells: list[Cells | None], rng: np.random.Generator) -> DiameterEstimate:
+    per_image = tuple(float("nan") if one is None else one.median for one in cells)
+    found = [one for one in cells if one is not None and one.diameters.size]
+    if not found:
+        reason = "no cell was found in the images: nothing round stands out"
+        return DiameterEstimate(None, None, None, per_image, False, reason, tuple(cells))
+    steady = [one for one in found if one.steady]
+    share = _count(steady) / _count(found)
+    if share >= 0.5:
+        found = steady
+    low, high = _interval([one.diameters for one in found], rng)
+    trusted, reason = _judge(_count(found), len(found), share, low, high)
+    median = float(np.median(np.concatenate([one.diameters for one in found])))
+    return DiameterEstimate(median, low, high, per_image, trusted, reason, tuple(cells))
+
+
+def _count(cells: Sequence[Cells]) -> int:
+    return sum(one.diameters.size for one in cells)
+
+
+def _interval(diameters: Sequence[Floats], rng: np.random.Generator) -> tuple[float, float]:
+    """Take the middle 90 % of the medians of resampled images and cells (Poisson bootstrap)."""
+    counts = [len(one) for one in diameters]
+    pooled = np.concatenate(diameters)
+    medians = [float(np.median(pooled))]
+    for _ in range(_RESAMPLES):
+        of_image = rng.poisson(1.0, len(counts)) if len(counts) > 1 else np.ones(1)
+        weights = rng.poisson(np.repeat(of_image, counts)).astype(float)
+        if weights.any():
+            medians.append(_weighted_median(pooled, weights))
+    low, high = np.percentile(medians, (5, 95))
+    return float(low), float(high)
+
+
+def _judge(cells: int, images: int, share: float, low: float, high: float) -> tuple[bool, str]:
+    """Decide whether to trust the estimate, and say why."""
+    where = f"{cells} cells measured in {images} image{'s' if images > 1 else ''}"
+    if share < 0.5:
+        return False, f"{where}, but their size changes with the resolution it is measured at"
+    if cells < 10:
+        return False, f"only {where}; 10 are needed"
+    if high > 1.5 * low:
+        return False, f"{where}, but sizes differ between them: {low:.0f} to {high:.0f} px"
+    return True, f"{where}, at two resolutions alike"

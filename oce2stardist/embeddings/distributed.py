@@ -1,0 +1,135 @@
+"""One training in several processes, as torchrun starts them.
+
+torchrun sets RANK (which process), WORLD_SIZE (how many) and LOCAL_RANK (which on this
+machine). Without these variables everything here does nothing, in one process.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from oce2stardist.errors import InputError
+
+_PATIENCE = timedelta(hours=2)
+"""How long a process waits for another: the main one may be clustering or writing meanwhile."""
+
+
+def is_launched() -> bool:
+    """Tell from RANK and WORLD_SIZE whether torchrun started several processes."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Number of this process, from 0, and number of processes."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def is_main_process() -> bool:
+    """Tell whether this process is the one that writes files and reports progress.
+
+    Also right before `init_from_env`, from RANK alone.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return bool(dist.get_rank() == 0)
+    return not is_launched() or int(os.environ["RANK"]) == 0
+
+
+@contextmanager
+def init_from_env(device: str = "auto") -> Iterator[None]:
+    """Join the processes that torchrun started; in a single process do nothing.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"}
+        As in the config. CUDA processes each take the GPU of their LOCAL_RANK and talk over
+        NCCL, CPU processes over gloo.
+
+    Raises
+    ------
+    InputError
+        If there are more CUDA processes than GPUs, or the device is mps.
+    """
+    if not is_launched() or dist.is_initialized():
+        yield
+        return
+    if device == "mps":
+        raise InputError("device must be cpu or cuda with several processes. Got mps instead.")
+    on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if on_gpus:
+        _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if on_gpus else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _take_gpu(local_rank: int) -> None:
+    present = torch.cuda.device_count()
+    if local_rank >= present:
+        raise InputError(
+            f"a machine must have a GPU for each of its processes. Got {present} and local rank "
+            f"{local_rank}; lower --nproc-per-node or pass --device cpu."
+        )
+    torch.cuda.set_device(local_rank)
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    if rank_and_size()[1] > 1:
+        dist.barrier()
+
+
+@contextmanager
+def main_process_first() -> Iterator[None]:
+    """Run the block in the main process, then in the others, which find what it wrote.
+
+    Raises
+    ------
+    InputError
+        In the other processes, if the block failed in the main one (which raises its own
+        error), so that none waits for a partner that is gone.
+    """
+    if not is_main_process() and agree_on_any(False):
+        raise InputError("the main process must succeed. Got an error there; see its message.")
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        if is_main_process():
+            agree_on_any(failed)
+
+
+def agree_on_any(flag: bool) -> bool:
+    """Tell every process whether the flag is up in any of them."""
+    if rank_and_size()[1] == 1:
+        return flag
+    shared = torch.tensor(float(flag), device=_device())
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return bool(shared.item())
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """Add a tensor up over all processes, in place, so that each has the sum."""
+    if rank_and_size()[1] > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def share_of(count: int) -> slice:
+    """Which of `count` items, in order, this process takes; the shares differ by one at most."""
+    rank, size = rank_and_size()
+    return slice(rank * count // size, (rank + 1) * count // size)
+
+
+def _device() -> torch.device:
+    # NCCL moves only what is on a GPU.
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")

@@ -1,0 +1,98 @@
+"""Several threads that each compute a whole piece of the work by themselves, on the CPU.
+
+Torch by default splits every single operation among its threads, which wait for each other a
+hundred times a step; where anything else runs on the machine, each wait costs a time slice (ten
+times the whole step was measured, benchmarks/RESULTS.md, "Threads"). Crops and tiles need nothing
+of each other, so here every thread takes crops or tiles of its own, and operations are not split.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Runs a function on pieces of work, in threads on the CPU and one by one elsewhere."""
+
+    def __init__(self, pool: ThreadPoolExecutor | None, count: int) -> None:
+        self._pool = pool
+        self.count = count
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the results in order; never more pieces are under way than threads, plus one."""
+        if self._pool is None:
+            yield from map(function, items)
+            return
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(self._pool.submit(function, item))
+                if len(waiting) > self.count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def workers_for(device: torch.device, *, at_most: int | None = None) -> Iterator[Workers]:
+    """Start threads for a device: as many as torch would use on the CPU, none elsewhere."""
+    count = min(torch.get_num_threads(), at_most or torch.get_num_threads())
+    if device.type != "cpu" or count < 2:
+        yield Workers(None, 1)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # for the new threads, too
+    try:
+        with ThreadPoolExecutor(count, thread_name_prefix="oce") as pool:
+            yield Workers(pool, count)
+    finally:
+        torch.set_num_threads(before)
+
+
+def add_gradients(
+    network: nn.Module,
+    passes: Sequence[Tensor],
+    loss_of: Callable[[Tensor], Tensor],
+    workers: Workers,
+) -> Tensor:
+    """Compute the loss of several passes at once; their gradients are summed in their order.
+
+    Parameters
+    ----------
+    network : Module
+        Its parameters' ``grad`` is set.
+    passes : sequence of Tensor
+        Parts of a batch.
+    loss_of : callable
+        The loss of a part, already weighted with the part's share of the batch.
+    workers : Workers
+
+    Returns
+    -------
+    Tensor of shape ()
+        The sum of the losses, without gradient.
+    """
+    parameters = list(network.parameters())
+
+    def one(crops: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        loss = loss_of(crops)
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    results = list(workers.map(one, passes))
+    for index, parameter in enumerate(parameters):
+        gradient = results[0][1][index]
+        for _, others in results[1:]:
+            gradient = gradient + others[index]
+        parameter.grad = gradient
+    return torch.stack([loss for loss, _ in results]).sum()

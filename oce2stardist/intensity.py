@@ -1,0 +1,37 @@
+"""Intensities of very different cells brought close to each other."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def compress(image: NDArray[np.floating], *, knee: float) -> NDArray[np.float32]:
+    """Compress each channel's intensities so that dim cells count beside bright ones.
+
+    Each channel becomes ``arcsinh((x - median) / (knee * noise))``: linear around the median,
+    logarithmic far above and below it. A network that is trained on linear intensities
+    overlooks cells that are some ten times dimmer than the brightest (benchmarks/RESULTS.md,
+    "Intensities"). An addition to the paper (arXiv:2310.08501).
+
+    Parameters
+    ----------
+    image : float array of shape (Y, X, C)
+        As the camera gave it, in any unit.
+    knee : float, > 0
+        Where the logarithm sets in, in standard deviations of the noise.
+
+    Returns
+    -------
+    float32 array of shape (Y, X, C)
+        The order of a channel's intensities does not change.
+
+    Notes
+    -----
+    The noise is measured on the differences of neighbouring pixels: their median size over
+    0.6745, the median size of a standard normal variable, and over the root of two. A channel
+    without noise, as drawn images may have, takes a hundredth of its range instead.
+    """
+    values = np.asarray(image, dtype=np.float32)
+    noise = np.median(np.abs(np.diff(values, axis=1)), axis=(0, 1)) / 0.6745 / np.sqrt(2.0)
+    low, middle, high = np.percentile(values, (1, 50, 99.8), axis=(0, 1))
+    unit = np.maximum(noise, 0.01 * (high - low) / knee)
+    return np.arcsinh((values - middle) / (knee * np.maximum(unit, 1e-12))).astype(np.float32)

@@ -1,0 +1,216 @@
+"""Pieces of one cell come together again: convex unions without a dip between the pieces."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from scipy.spatial import ConvexHull
+
+Points = NDArray[np.float64]  # (N, 2)
+
+_EDGES = 0.5 * np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
+"""From the centre of a pixel to the middle of its edges."""
+
+_EXCHANGE = 0.38
+"""Solidity that makes up for one diameter between centres, or for a dip down to the ground.
+
+With `min_unity`, the weights of a logistic regression (same cell or not) on touching pieces
+of training images; see benchmarks/RESULTS.md, "Pieces of cells".
+"""
+
+
+@dataclass
+class _Piece:
+    """What is known of a piece or a union of pieces; all of it adds up."""
+
+    area: int
+    corners: Points  # of the convex hull
+    embedded: NDArray[np.float64]  # sum over pixels, (2,)
+    brightness: float  # sum over pixels
+
+
+@dataclass
+class _Seam:
+    """The pixels on both sides of where two pieces touch."""
+
+    count: int
+    brightness: float  # sum over pixels
+
+
+def merge_pieces(
+    labels: NDArray[np.integer],
+    offsets: NDArray[np.floating],
+    signal: NDArray[np.floating] | None = None,
+    *,
+    diameter: float,
+    min_unity: float = 0.67,
+    max_diameters: float = 2.0,
+) -> NDArray[np.int32]:
+    """Join touching objects that look like pieces of one cell, the surest pair first.
+
+    A bandwidth small enough to part neighbours cuts long cells into pieces. Two pieces are
+    joined while the `unity` of their union is high enough: nuclei, and most cells, are nearly
+    convex and two neighbours together are not; pieces of one cell embed close to each other;
+    and between neighbours there is often a dark line. An addition to the paper
+    (arXiv:2310.08501), measured in benchmarks/RESULTS.md.
+
+    Parameters
+    ----------
+    labels : integer array of shape (Y, X)
+    offsets : array of shape (2, Y, X)
+        Predicted offsets (y, x), pixels.
+    signal : array of shape (Y, X), optional
+        An image in which cells are bright and their surroundings 0, see `cell_signal`; where
+        there is none, the dip between pieces is not looked at.
+    diameter : float, > 0
+        Of a median cell, pixels.
+    min_unity : float
+        Smallest unity of a union: its solidity (area over that of the convex hull), less 0.38
+        for every diameter between the mean embeddings of the two pieces, and less 0.38 times
+        the dip of the signal where they touch (0: as bright as the dimmer piece, 1: as dark as
+        the ground). 1 or more joins nothing.
+    max_diameters : float
+        Largest equivalent diameter of a union, in median diameters.
+
+    Returns
+    -------
+    int32 array of shape (Y, X)
+        Each union has the smallest label of its pieces.
+    """
+    merged = labels.astype(np.int32, copy=True)
+    if min_unity >= 1:
+        return merged
+    seams = _seams(merged, signal)
+    pieces = dict(_pieces(merged, offsets, signal, wanted={one for pair in seams for one in pair}))
+    neighbours: dict[int, set[int]] = {index: set() for index in pieces}
+    for one, other in seams:
+        neighbours[one].add(other)
+        neighbours[other].add(one)
+    max_area = np.pi / 4 * (max_diameters * diameter) ** 2
+    queue: list[tuple[float, int, int]] = []
+
+    def consider(one: int, other: int) -> None:
+        if pieces[one].area + pieces[other].area <= max_area:
+            seam = seams[_pair(one, other)] if signal is not None else None
+            unity = _unity(pieces[one], pieces[other], seam, diameter)
+            if unity >= min_unity:
+                heapq.heappush(queue, (-unity, one, other))
+
+    for one, other in seams:
+        consider(one, other)
+    parent: dict[int, int] = {}
+    union = int(merged.max(initial=0))
+    while queue:
+        _, one, other = heapq.heappop(queue)
+        if one in parent or other in parent:
+            continue  # one of them is part of a larger union by now
+        union += 1
+        parent[one] = parent[other] = union
+        pieces[union] = _joined(pieces[one], pieces[other])
+        neighbours[union] = (neighbours[one] | neighbours[other]) - {one, other}
+        for third in neighbours[union]:
+            keys = (_pair(one, third), _pair(other, third))
+            touching = [seams[key] for key in keys if key in seams]
+            seams[_pair(union, third)] = _Seam(
+                sum(seam.count for seam in touching), sum(seam.brightness for seam in touching)
+            )
+            neighbours[third] = (neighbours[third] - {one, other}) | {union}
+            consider(third, union)
+    return _relabel(merged, parent)
+
+
+def _unity(one: _Piece, other: _Piece, seam: _Seam | None, diameter: float) -> float:
+    area = one.area + other.area
+    solidity = area / _hull_area(np.concatenate([one.corners, other.corners]))
+    distance = np.hypot(*(one.embedded / one.area - other.embedded / other.area)) / diameter
+    dip = 0.0
+    if seam is not None:
+        dimmer = min(one.brightness / one.area, other.brightness / other.area)
+        # A seam brighter than its pieces says nothing more: membranes are bright, too.
+        dip = 1.0 - min(seam.brightness / seam.count / max(dimmer, 1e-9), 1.0)
+    return float(solidity - _EXCHANGE * (distance + min(dip, 1.0)))
+
+
+def _pair(one: int, other: int) -> tuple[int, int]:
+    return (one, other) if one < other else (other, one)
+
+
+def _seams(
+    labels: NDArray[np.int32], signal: NDArray[np.floating] | None
+) -> dict[tuple[int, int], _Seam]:
+    """Find every pair of touching objects (4-connected), and how bright it is where they touch."""
+    found: dict[tuple[int, int], _Seam] = {}
+    for here, there in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        one, other = labels[here], labels[there]
+        touching = (one != other) & (one > 0) & (other > 0)
+        pairs = np.sort(np.stack([one[touching], other[touching]], axis=1), axis=1)
+        bright = (
+            np.zeros(len(pairs))
+            if signal is None
+            else (signal[here][touching] + signal[there][touching]) / 2
+        )
+        unique, index = np.unique(pairs, axis=0, return_inverse=True)
+        counts = np.bincount(index.ravel(), minlength=len(unique))
+        sums = np.bincount(index.ravel(), bright, minlength=len(unique))
+        for (first, second), count, total in zip(unique.tolist(), counts, sums, strict=True):
+            seam = found.setdefault((first, second), _Seam(0, 0.0))
+            seam.count += int(count)
+            seam.brightness += float(total)
+    return found
+
+
+def _pieces(
+    labels: NDArray[np.int32],
+    offsets: NDArray[np.floating],
+    signal: NDArray[np.floating] | None,
+    *,
+    wanted: set[int],
+) -> Iterator[tuple[int, _Piece]]:
+    for index, window in enumerate(ndi.find_objects(labels), start=1):
+        if window is None or index not in wanted:
+            continue
+        inside = labels[window] == index
+        origin = np.array([side.start for side in window])
+        pixels = np.argwhere(inside) + origin
+        embedded = pixels + offsets[:, window[0], window[1]][:, inside].T
+        brightness = 0.0 if signal is None else float(signal[window][inside].sum())
+        yield index, _Piece(len(pixels), _corners(inside, origin), embedded.sum(axis=0), brightness)
+
+
+def _corners(inside: NDArray[np.bool_], origin: NDArray[np.int64]) -> Points:
+    """Find the corners of the convex hull of an object's pixels, (y, x)."""
+    padded = np.pad(inside, 1)
+    rim = np.argwhere(padded & ~ndi.binary_erosion(padded)) - 1 + origin
+    return _hull((rim[:, None] + _EDGES).reshape(-1, 2))
+
+
+def _joined(one: _Piece, other: _Piece) -> _Piece:
+    return _Piece(
+        one.area + other.area,
+        _hull(np.concatenate([one.corners, other.corners])),
+        one.embedded + other.embedded,
+        one.brightness + other.brightness,
+    )
+
+
+def _hull(points: Points) -> Points:
+    return np.asarray(points[ConvexHull(points).vertices])
+
+
+def _hull_area(points: Points) -> float:
+    return float(ConvexHull(points).volume)  # in two dimensions, `volume` is the area
+
+
+def _relabel(labels: NDArray[np.int32], parent: dict[int, int]) -> NDArray[np.int32]:
+    """Give every union the smallest label of its pieces."""
+    smallest: dict[int, int] = {}
+    table = np.arange(labels.max(initial=0) + 1, dtype=np.int32)
+    for piece in range(1, len(table)):
+        root = piece
+        while root in parent:
+            root = parent[root]
+        table[piece] = smallest.setdefault(root, piece)
+    return np.where(labels > 0, table[np.maximum(labels, 0)], labels).astype(np.int32)

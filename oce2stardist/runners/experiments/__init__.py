@@ -1,0 +1,1 @@
+"""What only experiments use: baselines, and searches that look at the truth."""

@@ -1,0 +1,207 @@
+"""Prediction in tiles over noisy copies, against the same thing computed plainly."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
+from oce2stardist.embeddings.noise import choose_copies, copies_per_cycle, noise_turns
+from oce2stardist.embeddings.predict import NOISE_VALUES, predict_offsets, predict_tiles
+
+COMMON = {"noise": 0.05, "precision": "fp32", "device": "cpu", "seed": 5}
+MARGIN = FIELD_OF_VIEW // 2
+
+
+def network(channels=1):
+    torch.manual_seed(0)
+    return OffsetNetwork(channels=channels, feature_maps=4, growth=2).eval()
+
+
+def random_image(*shape, seed=0):
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def plain_copies(net, image, *, copies, noise, seed):
+    """Predict every noisy copy of the whole image at once: (copies, 2, Y, X)."""
+    height, width = image.shape[:2]
+    padded = np.pad(
+        image,
+        [(MARGIN, MARGIN + height % 2), (MARGIN, MARGIN + width % 2), (0, 0)],
+        mode="symmetric",
+    )
+    rows, columns = (slice(-MARGIN, length - MARGIN) for length in padded.shape[:2])
+    predicted = []
+    for copy in range(copies):
+        cycle, turn = divmod(copy, copies_per_cycle(noise))
+        hit = noise_turns(rows, columns, noise=noise, seed=seed, cycle=cycle) == turn
+        noisy = np.where(hit[..., None], np.float32(NOISE_VALUES[copy % 2]), padded)
+        with torch.no_grad():
+            predicted.append(net(torch.from_numpy(noisy.transpose(2, 0, 1)[None]))[0].numpy())
+    return np.stack(predicted)[:, :, :height, :width]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("shape", [(131, 103), (64, 17), (65, 3)])
+def test_tiles_of_any_size_give_what_one_tile_gives(shape, channels):
+    image = random_image(*shape, channels)
+    whole, *tiled = (
+        predict_offsets(network(channels), image, copies=3, tile_size=size, **COMMON)
+        for size in (512, 64, 99, 256)
+    )
+    assert whole.offsets.shape == (2, *shape)
+    assert whole.spread.shape == shape
+    for other in tiled:
+        np.testing.assert_allclose(other.offsets, whole.offsets, atol=1e-4)
+        np.testing.assert_allclose(other.spread, whole.spread, atol=1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3])
+def test_mean_and_spread_are_those_of_the_copies_computed_one_by_one(noise):
+    # At a noise of 0.3 the copies run through several cycles of 3.
+    image = random_image(61, 84, 2)
+    changes = COMMON | {"noise": noise}
+    copies = plain_copies(network(2), image, copies=8, noise=noise, seed=5)
+    predicted = predict_offsets(network(2), image, copies=8, tile_size=32, **changes)
+    np.testing.assert_allclose(predicted.offsets, copies.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(predicted.spread, np.std(copies, axis=0).sum(axis=0), atol=1e-5)
+
+
+def test_long_offsets_do_not_drown_a_small_spread():
+    net, image = network(), random_image(40, 40, 1)
+    before = predict_offsets(net, image, copies=6, tile_size=64, **COMMON)
+    with torch.no_grad():
+        net.head[-1].bias += 100.0
+    after = predict_offsets(net, image, copies=6, tile_size=64, **COMMON)
+    np.testing.assert_allclose(after.offsets, before.offsets + 100, rtol=1e-5)
+    np.testing.assert_allclose(after.spread, before.spread, rtol=1e-3, atol=1e-4)
+
+
+def test_tiles_cover_the_image_once_and_in_order():
+    image = random_image(70, 45, 1)
+    covered = np.zeros((70, 45), int)
+    corners = []
+    for rows, columns, offsets, spread in predict_tiles(
+        network(), image, copies=2, tile_size=32, **COMMON
+    ):
+        covered[rows, columns] += 1
+        corners.append((rows.start, columns.start))
+        assert offsets.shape == (2, *spread.shape) == (2, *covered[rows, columns].shape)
+    assert (covered == 1).all()
+    assert corners == sorted(corners)
+
+
+def test_no_more_than_a_tile_with_its_margin_is_read():
+    class Recorder:
+        def __init__(self, pixels):
+            self.pixels, self.shape, self.read = pixels, pixels.shape, []
+
+        def __getitem__(self, window):
+            self.read.append(self.pixels[window].shape[:2])
+            return self.pixels[window].astype(np.float64)
+
+    image = random_image(130, 75, 1)
+    recorder = Recorder(image)
+    common = COMMON | {"copies": 2, "tile_size": 32}
+    from_recorder = predict_offsets(network(), recorder, **common)
+    assert len(recorder.read) == 5 * 3  # 130 and 75 pixels in parts of up to 32
+    assert np.max(recorder.read) <= 32 + FIELD_OF_VIEW
+    np.testing.assert_array_equal(
+        from_recorder.offsets, predict_offsets(network(), image, **common).offsets
+    )
+
+
+def traced_peak(call):
+    """Run something twice, the first time to warm up, and return what it allocates, bytes."""
+    call()
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def flat_image(height, width):
+    """Return an image (Y, X, 1) that takes no memory: one pixel, seen everywhere."""
+    return np.broadcast_to(np.float32(0.5), (height, width, 1))
+
+
+def test_memory_does_not_grow_with_the_image():
+    def consume(height):
+        image = flat_image(height, 128)
+        for _ in predict_tiles(network(), image, copies=2, tile_size=128, **COMMON):
+            pass
+
+    # The image grows by 1 MB; torch leaves some garbage behind in every tile.
+    assert traced_peak(lambda: consume(2048)) < traced_peak(lambda: consume(128)) + 200_000
+
+
+def test_results_are_all_that_is_held_of_a_whole_image():
+    def predict(height):
+        image = flat_image(height, 128)
+        return predict_offsets(network(), image, copies=2, tile_size=128, **COMMON)
+
+    grown = traced_peak(lambda: predict(2048)) - traced_peak(lambda: predict(128))
+    results = 3 * 4 * (2048 - 128) * 128  # two offsets and the spread, float32
+    assert grown == pytest.approx(results, abs=200_000)
+
+
+def test_a_window_of_noise_is_the_same_wherever_its_drawing_starts():
+    everywhere = noise_turns(slice(-20, 300), slice(-20, 290), noise=0.01, seed=3)
+    part = noise_turns(slice(101, 260), slice(-7, 133), noise=0.01, seed=3)
+    np.testing.assert_array_equal(part, everywhere[121:280, 13:153])
+
+
+def test_noise_far_from_the_origin_is_drawn_without_what_lies_between():
+    far = slice(10**9, 10**9 + 5)
+    turns = noise_turns(far, far, noise=0.01, seed=0)
+    assert turns.shape == (5, 5)
+
+
+def test_noise_differs_between_places_seeds_and_cycles():
+    here, there = slice(0, 128), slice(128, 256)
+    drawn = [
+        noise_turns(rows, columns, noise=0.01, seed=seed, cycle=cycle)
+        for rows, columns, seed, cycle in [
+            (here, here, 0, 0), (there, here, 0, 0), (here, there, 0, 0), (here, here, 1, 0),
+            (here, here, 0, 1),
+        ]
+    ]  # fmt: skip
+    for index, one in enumerate(drawn):
+        for other in drawn[:index]:
+            assert np.mean(one == other) == pytest.approx(0.01, abs=0.005)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03, 0.3, 0.7])
+def test_every_copy_replaces_the_given_share_of_pixels(noise):
+    turns = noise_turns(slice(0, 512), slice(0, 512), noise=noise, seed=0)
+    counts = np.bincount(turns.ravel())[: copies_per_cycle(noise)]
+    deviation = np.sqrt(noise * (1 - noise) / turns.size)
+    np.testing.assert_allclose(counts / turns.size, noise, atol=5 * deviation)
+
+
+@pytest.mark.parametrize(("noise", "copies"), [(0.01, 100), (0.05, 20), (0.3, 3), (0.7, 1)])
+def test_a_cycle_lasts_while_pixels_can_be_replaced_once(noise, copies):
+    assert copies_per_cycle(noise) == copies
+
+
+def test_without_noise_there_is_no_spread():
+    image = random_image(40, 40, 1)
+    predicted = predict_offsets(network(), image, copies=4, tile_size=64, **COMMON | {"noise": 0.0})
+    assert predicted.spread.max() == 0
+
+
+def test_tiles_smaller_than_the_field_of_view_are_refused():
+    with pytest.raises(ValueError, match=r"at least 16 pixels\. Got 15"):
+        next(predict_tiles(network(), random_image(40, 40, 1), copies=2, tile_size=15, **COMMON))
+
+
+def test_a_tile_size_just_too_small_leaves_no_narrow_strip():
+    tiles = predict_tiles(network(), random_image(66, 40, 1), copies=1, tile_size=64, **COMMON)
+    assert [tile.spread.shape for tile in tiles] == [(34, 40), (32, 40)]
+
+
+def test_small_sets_get_more_copies_and_no_set_fewer_than_12():
+    chosen = [choose_copies(megapixels) for megapixels in (0.01, 1, 5, 7, 10, 30, 1e5)]
+    assert chosen == [24, 24, 24, 16, 12, 12, 12]
