@@ -24,7 +24,7 @@ from sklearn.metrics import adjusted_rand_score
 from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation import score_image
 from oce2stardist.pseudo_gt import cluster_embeddings, foreground_threshold, smooth_log_spread
-from oce2stardist.runners.pseudo import read_predicted
+from oce2stardist.runners.pseudo_labels import read_predicted
 
 Labels = NDArray[np.int32]
 
@@ -126,27 +126,24 @@ def agreement(item: Item, one: Labels, other: Labels) -> float:
     return float(adjusted_rand_score(one[item.foreground], other[item.foreground]))
 
 
-def mosaic(items: Sequence[Item], side: int) -> Item:
-    """Lay the predicted images side by side until they fill a square."""
-    offsets = np.empty((2, side, side), np.float32)
-    foreground = np.empty((side, side), bool)
-    height, width = items[0].foreground.shape
-    places = [(y, x) for y in range(0, side, height) for x in range(0, side, width)]
-    alike = [item for item in items if item.foreground.shape == (height, width)]
-    for index, (y, x) in enumerate(places):
-        item = alike[index % len(alike)]
-        rows, columns = min(height, side - y), min(width, side - x)
-        offsets[:, y : y + rows, x : x + columns] = item.offsets[:, :rows, :columns]
-        foreground[y : y + rows, x : x + columns] = item.foreground[:rows, :columns]
-    return Item(f"{side}x{side}", offsets, foreground)
+def mosaic(item: Item, side: int) -> Item:
+    """Repeat a predicted image until it fills a square."""
+    times = [-(-side // length) for length in item.foreground.shape]
+    offsets = np.tile(item.offsets, (1, *times))[:, :side, :side]
+    return Item(f"{side}x{side}", offsets, np.tile(item.foreground, times)[:side, :side])
+
+
+def typical(items: Sequence[Item]) -> Item:
+    """Find the image of median foreground."""
+    return sorted(items, key=lambda item: float(item.foreground.mean()))[len(items) // 2]
 
 
 def measure_growth(items: Sequence[Item], *, bandwidth: float) -> Iterable[dict[str, Any]]:
     """Time density clustering of ever larger mosaics."""
     for side in SIDES:
-        item = mosaic(items, side)
+        item = mosaic(typical(items), side)
         call = clusterer(item, bandwidth=bandwidth, method="density")
-        repeats = [timed(call) for _ in range(3 if side <= 2048 else 1)]
+        repeats = [timed(call) for _ in range(3)]
         labels, seconds = min(repeats, key=lambda pair: pair[1])
         megapixels = side**2 / 2**20
         yield {

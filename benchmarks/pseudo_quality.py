@@ -18,9 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
-from skimage.transform import resize
 
-from oce2stardist.config import PseudoConfig
+from oce2stardist.config import Config, PseudoConfig
 from oce2stardist.evaluation import (
     Scores,
     leave_out_border,
@@ -32,10 +31,8 @@ from oce2stardist.io import (
     draw_image,
     find_outlines,
     label_paths,
-    normalise_percentiles,
     read_labels,
 )
-from oce2stardist.pseudo_gt import foreground_threshold, smooth_log_spread
 from oce2stardist.runners.experiments.baseline import segment_classically
 from oce2stardist.runners.experiments.oracle import (
     OracleResult,
@@ -43,7 +40,8 @@ from oce2stardist.runners.experiments.oracle import (
     oracle_line_search,
 )
 from oce2stardist.runners.inputs import ImageSet, read_images
-from oce2stardist.runners.pseudo import read_predicted
+from oce2stardist.runners.prepare import Prepared, prepare_images
+from oce2stardist.runners.pseudo_labels import Scenes
 
 Labels = NDArray[np.int32]
 
@@ -59,40 +57,12 @@ class Candidate:
     labels: list[Labels]
 
 
-def read_parameters(run: Path) -> tuple[PseudoConfig, float]:
-    """Settings that the oracle does not search, and the diameter in pixels, original scale."""
-    settings = yaml.safe_load((run / "run.yaml").read_text())["config"]
-    chosen = yaml.safe_load((run / "pseudo" / "parameters.yaml").read_text())
-    config = PseudoConfig.model_validate(
-        {key: value for key, value in settings["pseudo"].items() if key not in ("halo", "shrink")}
-    )
-    return config, config.working_diameter / float(chosen["scale"]["value"])
-
-
-def read_run(
-    run: Path, everything: ImageSet, stems: Sequence[str], settings: PseudoConfig
-) -> list[PredictedImage]:
-    """Read what clustering started from, with the threshold pooled over all images."""
-    maps = {
-        stem: smooth_log_spread(read_predicted(run, stem)[1], smoothing=settings.smoothing)
-        for stem in everything.images
-    }
-    threshold = foreground_threshold(list(maps.values()))
-    return [
-        PredictedImage(
-            _at_shape(everything.images[stem], maps[stem].shape),
-            read_predicted(run, stem)[0],
-            maps[stem] < threshold,
-        )
-        for stem in stems
-    ]
-
-
-def _at_shape(image: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    smaller = shape[0] < image.shape[0]
-    same = image.shape[:2] == shape
-    scaled = image if same else resize(image, (*shape, image.shape[-1]), 1, anti_aliasing=smaller)
-    return normalise_percentiles(scaled)
+def read_run(run: Path, everything: ImageSet) -> tuple[Config, Prepared, Scenes]:
+    """Read what clustering started from."""
+    recorded = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))["config"]
+    config = Config.model_validate(recorded)
+    prepared = prepare_images(everything, config)
+    return config, prepared, Scenes(prepared, run, config)
 
 
 def search_oracle(
@@ -212,16 +182,19 @@ def main() -> None:
     )
     masks = label_paths(everything.paths.values(), given.masks)
     truth = [read_labels(masks[path]) for path in found.paths.values()]
-    settings, diameter = read_parameters(given.run)
-    oracle = search_oracle(
-        read_run(given.run, everything, stems, settings),
-        truth,
-        settings=settings,
-        border=given.border,
-    )
+    config, prepared, scenes = read_run(given.run, everything)
+    predicted = [
+        PredictedImage(one.image, one.offsets, one.foreground)
+        for one in (scenes[stem] for stem in stems)
+    ]
+    oracle = search_oracle(predicted, truth, settings=config.pseudo, border=given.border)
     method, width = oracle.oracle_halo
     pseudo = [read_labels(given.run / "pseudo" / "labels" / f"{stem}.tif") for stem in stems]
-    classical = [segment_classically(image, diameter) for image in found.images.values()]
+    working = config.pseudo.working_diameter
+    classical = [
+        segment_classically(image, working / prepared.scales.factors[stem])
+        for stem, image in found.images.items()
+    ]
     best = f"bandwidth {oracle.oracle_bandwidth:g}, {method} {width:g} px"
     candidates = (
         Candidate("pseudo labels", pseudo),

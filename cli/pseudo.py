@@ -17,7 +17,7 @@ from .options import (
 )
 
 
-class Diameter(click.ParamType):
+class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
     """A number of pixels, or a file of them."""
 
     name = "PIXELS|CSV"

@@ -154,7 +154,7 @@ def test_one_pixel_is_one_object(method):
     np.testing.assert_array_equal(found, foreground)
 
 
-@pytest.mark.parametrize("bandwidth", [400.0, 1e9])
+@pytest.mark.parametrize("bandwidth", [100.0, 160.0, 1e9])
 def test_a_bandwidth_beyond_the_image_makes_one_object(bandwidth):
     labels = five_discs()
     found = density(offsets_into(labels), labels > 0, bandwidth=bandwidth)
@@ -192,10 +192,10 @@ def test_moments_are_those_of_the_pixels_within_the_disc():
         np.testing.assert_allclose(found[(slice(None), *place)], expected, rtol=0.02, atol=8)
 
 
-def test_computing_the_density_in_bands_changes_nothing(monkeypatch):
+def test_computing_the_density_in_tiles_changes_nothing(monkeypatch):
     counts = np.random.default_rng(0).poisson(2.0, (70, 80)).astype(np.float32)
     whole = clustering._disc_moments(counts, 7.0)
-    monkeypatch.setattr(clustering, "_BAND", 16)
+    monkeypatch.setattr(clustering, "_TILE", 16)
     np.testing.assert_allclose(clustering._disc_moments(counts, 7.0), whole, atol=1e-2)
 
 

@@ -111,7 +111,8 @@ def test_oracle_finds_the_bandwidth_that_neither_merges_nor_splits():
         [truth],
         bandwidths=[4.0, 12.0, 60.0],
         halos=[("none", 0.0)],
-        settings=PseudoConfig(max_ratio=1000),  # or the merged cells, hardly gathered, would go
+        # Without the limit, merged cells, hardly gathered, would go; with unity, pieces be joined.
+        settings=PseudoConfig(max_ratio=1000, min_unity=1),
     )
     assert found.oracle_bandwidth == 12.0
     counts = found.oracle_table.set_index("bandwidth")["n_predicted"]

@@ -21,7 +21,7 @@ from oce2stardist.report import pictures
 from oce2stardist.report.page import Section, write_page
 from oce2stardist.runners import report
 from oce2stardist.runners.inputs import ImageSet
-from oce2stardist.runners.pseudo import describe_objects
+from oce2stardist.runners.pseudo_labels import describe_objects
 from oce2stardist.runners.run_folder import write_run_file
 from oce2stardist.runners.training_labels import make_training_labels, write_training_labels
 

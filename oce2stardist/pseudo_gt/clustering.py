@@ -1,6 +1,7 @@
 """Which pixels are the same cell: modes of the embeddings (arXiv:2310.08501, section 3)."""
 
 import warnings
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -10,8 +11,10 @@ from scipy.spatial import cKDTree
 
 Points = NDArray[np.float64]  # (N, 2), (y, x) in pixels
 
-_BAND = 1024
-"""Rows of the density that are computed at a time, which bounds the memory."""
+_TILE = 512
+"""Side in pixels of the parts in which the density is computed, which bounds the memory."""
+_CHUNK = 2**18
+"""Embeddings that are counted at a time; what fits the processor's cache is faster."""
 _FEWEST_PIXELS = 10.0
 """A mode needs as many pixels in its kernel, or stray pixels would make cells."""
 _STILL = 1e-3
@@ -115,10 +118,9 @@ def _centred_embeddings(
 def _density_modes(embeddings: Points, bandwidth: float, kernel: str) -> Points:
     """Climb the density of the embeddings from everywhere; float array of shape (modes, 2)."""
     counts = _count_image(embeddings)
-    # Beyond the diagonal every pixel is within reach of every other already.
-    radius = min(bandwidth, float(np.hypot(*counts.shape)))
-    if kernel == "epanechnikov":
-        radius *= np.sqrt(1.5)
+    if bandwidth >= np.hypot(*counts.shape):  # every pixel is within reach of every other
+        return embeddings.mean(axis=0, keepdims=True)
+    radius = bandwidth * float(np.sqrt(1.5)) if kernel == "epanechnikov" else bandwidth
     moments = _disc_moments(counts, radius, kernel)
     spacing = max(1, round(radius / 4))
     modes, pixels = _climb(moments, _lattice(embeddings, spacing), still=_STILL * radius)
@@ -128,19 +130,21 @@ def _density_modes(embeddings: Points, bandwidth: float, kernel: str) -> Points:
 
 def _count_image(embeddings: Points) -> NDArray[np.float32]:
     """Count embeddings per pixel, each shared among its four neighbours to keep its place."""
-    shape = np.floor(embeddings.max(axis=0)).astype(np.int64) + 2
-    corner = np.floor(embeddings).astype(np.int64)
-    index = corner[:, 0] * shape[1] + corner[:, 1]
-    down, right = (embeddings - corner).T
-    counts = np.zeros(shape.prod())
-    for step, weights in (
-        (0, (1 - down) * (1 - right)),
-        (1, (1 - down) * right),
-        (shape[1], down * (1 - right)),
-        (shape[1] + 1, down * right),
-    ):
-        counts += np.bincount(index + step, weights, minlength=counts.size)
-    return counts.reshape(shape).astype(np.float32)
+    height, width = np.floor(embeddings.max(axis=0)).astype(np.int64) + 2
+    counts = np.zeros(height * width, np.float32)
+    for first in range(0, len(embeddings), _CHUNK):
+        chunk = embeddings[first : first + _CHUNK]
+        corner = chunk.astype(np.int64)  # none is negative
+        index = corner[:, 0] * width + corner[:, 1]
+        down, right = (chunk - corner).T.astype(np.float32)
+        for step, weights in (
+            (0, (1 - down) * (1 - right)),
+            (1, (1 - down) * right),
+            (width, down * (1 - right)),
+            (width + 1, down * right),
+        ):
+            np.add.at(counts, index + step, weights)
+    return counts.reshape(height, width)
 
 
 def _disc_moments(
@@ -163,11 +167,12 @@ def _disc_moments(
     # Convolution mirrors the kernel, hence the minus.
     kernels = np.stack([disc, -along[:, None] * disc, -along * disc])
     moments = np.empty((3, *counts.shape), np.float32)
-    padded = np.pad(counts, ((reach, reach), (0, 0)))
-    for top in range(0, len(counts), _BAND):
-        rows = padded[None, top : top + _BAND + 2 * reach]
-        full = oaconvolve(rows, kernels, mode="full", axes=(1, 2))
-        moments[:, top : top + _BAND] = full[:, 2 * reach : -2 * reach, reach:-reach]
+    padded, tile = np.pad(counts, reach), max(_TILE, 4 * reach)
+    for top, left in product(*(range(0, length, tile) for length in counts.shape)):
+        around = padded[None, top : top + tile + 2 * reach, left : left + tile + 2 * reach]
+        full = oaconvolve(around, kernels, mode="full", axes=(1, 2))
+        inner = full[:, 2 * reach : -2 * reach, 2 * reach : -2 * reach]
+        moments[:, top : top + tile, left : left + tile] = inner
     return moments
 
 
@@ -175,8 +180,10 @@ def _lattice(embeddings: Points, spacing: int) -> Points:
     """Places on a square lattice that have an embedding nearby; array of shape (places, 2)."""
     nodes = np.rint(embeddings / spacing).astype(np.int64)
     width = nodes[:, 1].max() + 1
-    taken = np.flatnonzero(np.bincount(nodes[:, 0] * width + nodes[:, 1]))
-    return np.stack(np.divmod(taken, width), axis=1) * float(spacing)
+    index = nodes[:, 0] * width + nodes[:, 1]
+    taken = np.zeros(index.max() + 1, bool)
+    taken[index] = True
+    return np.stack(np.divmod(np.flatnonzero(taken), width), axis=1) * float(spacing)
 
 
 def _climb(
@@ -228,24 +235,26 @@ def _distinct(modes: Points, pixels: NDArray[np.float64], radius: float) -> Poin
     return modes[kept]
 
 
-def _nearest(centres: Points, embeddings: Points) -> NDArray[np.int64]:
+def _nearest(centres: Points, embeddings: Points) -> NDArray[np.int32]:
     """Index of the centre nearest to each embedding; int array of shape (N,).
 
     Most pixels of a cell embed to few places, so the search is made once per square pixel
     of embedding space; only where the second centre is about as near, once per embedding.
     """
     if len(centres) == 1:
-        return np.zeros(len(embeddings), np.int64)
+        return np.zeros(len(embeddings), np.int32)
     tree = cKDTree(centres)
     squares = np.rint(embeddings).astype(np.int64)
     width = squares[:, 1].max() + 1
     index = squares[:, 0] * width + squares[:, 1]
-    taken = np.flatnonzero(np.bincount(index))
-    distances, nearest = tree.query(np.stack(np.divmod(taken, width), axis=1), k=2)
+    taken = np.zeros(index.max() + 1, bool)
+    taken[index] = True
+    places = np.flatnonzero(taken)
+    distances, nearest = tree.query(np.stack(np.divmod(places, width), axis=1), k=2)
     # Each distance changes by at most half a diagonal within a square.
     certain = distances[:, 1] - distances[:, 0] > np.sqrt(2)
-    of_square = np.full(index.max() + 1, -1)
-    of_square[taken[certain]] = nearest[certain, 0]
+    of_square = np.empty(len(taken), np.int32)
+    of_square[places] = np.where(certain, nearest[:, 0], -1)
     result = of_square[index]
     unsure = result < 0
     result[unsure] = tree.query(embeddings[unsure])[1]

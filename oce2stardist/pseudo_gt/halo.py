@@ -41,7 +41,8 @@ def remove_halo(
     image : float array of shape (Y, X, C)
         Normalised image at the same scale.
     signal : array of shape (Y, X), optional
-        See `cell_signal`; for ``contrast``, which shrinks where there is none.
+        See `cell_signal`; for ``contrast``, which shrinks towards background
+        where there is none.
     method : {"none", "shrink", "otsu", "contrast"}
         ``shrink`` takes off all pixels within `shrink` px of another object or the
         background (paper, section 4). ``otsu`` keeps, within each object, what is brighter
@@ -61,8 +62,8 @@ def remove_halo(
     if method == "otsu":
         cleaned[~_brighter_parts(cleaned, image.mean(axis=-1))] = 0
     elif method == "contrast":
-        if signal is None:
-            method = "shrink"
+        if signal is None:  # only towards background: where cells touch, there is no halo
+            cleaned[ndi.distance_transform_edt(cleaned > 0) <= shrink] = 0
         else:
             cleaned = trim_by_contrast(cleaned, signal, level=level, reach=reach, diameter=diameter)
     if method == "shrink" and shrink > 0:

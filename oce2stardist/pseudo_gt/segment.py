@@ -86,6 +86,18 @@ def segment(
     int32 array of shape (Y, X)
         Labels 1..n, 0 elsewhere.
     """
+    clusters = cluster_cells(offsets, foreground, recipe, seed=seed)
+    return finish_cells(clusters, offsets, image, recipe)
+
+
+def cluster_cells(
+    offsets: NDArray[np.floating],
+    foreground: NDArray[np.bool_],
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+) -> NDArray[np.int32]:
+    """Cluster the embeddings and drop what can't be a cell: the first half of `segment`."""
     clusters = cluster_embeddings(
         offsets,
         foreground,
@@ -95,10 +107,18 @@ def segment(
         bin_seeding=recipe.bin_seeding,
         fitted_share=recipe.fitted_share,
     )
-    clusters = remove_small(split_parts(clusters), min_size=recipe.min_cluster * recipe.cell_area)
-    clusters = np.asarray(
-        remove_ungathered(clusters, offsets, max_ratio=recipe.max_ratio), dtype=np.int32
-    )
+    large = remove_small(split_parts(clusters), min_size=recipe.min_cluster * recipe.cell_area)
+    gathered = remove_ungathered(large, offsets, max_ratio=recipe.max_ratio)
+    return np.asarray(gathered, dtype=np.int32)
+
+
+def finish_cells(
+    clusters: NDArray[np.int32],
+    offsets: NDArray[np.floating],
+    image: NDArray[np.floating],
+    recipe: Recipe,
+) -> NDArray[np.int32]:
+    """Take off the halo, join pieces, drop what is too small: the second half of `segment`."""
     signal = cell_signal(clusters, image, diameter=recipe.diameter)
     trimmed = remove_halo(
         clusters,

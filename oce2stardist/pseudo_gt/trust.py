@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SEPARATION = 0.6
-"""See `mode_separation`. Measured: benchmarks/RESULTS.md, "Trust"."""
+"""See `cue_agreement`. Measured: benchmarks/RESULTS.md, "Trust"."""
 
 LEAST_AGREEMENT = 0.7
 """Mean confidence of the objects."""
@@ -69,7 +69,7 @@ def judge_trust(
     Parameters
     ----------
     separation : float in [0, 1]
-        How two-moded the spread is, see `mode_separation`.
+        How two-moded the spread is, see `cue_agreement`.
     confidences, diameters : arrays of shape (objects,)
         Agreement with other settings in [0, 1], and equivalent diameter in pixels.
     annotated_f1 : float, optional

@@ -31,7 +31,7 @@ from oce2stardist.report.pictures import (
     strip,
 )
 from oce2stardist.runners.inputs import Image, ImageSet, Labels
-from oce2stardist.runners.pseudo import read_predicted
+from oce2stardist.runners.pseudo_labels import read_predicted
 
 _AT_MOST = 6
 """Images shown on a page."""

@@ -158,17 +158,25 @@ def _estimated(found: ImageSet, working: float, mode: ScaleMode, seed: int) -> S
         mode = "image"
     median = float(estimate.diameter or working)
     said = (
-        f"estimated as {median:.1f} px (90 % interval {estimate.low:.1f} to {estimate.high:.1f}): "
+        f"{median:.1f} px (90 % interval {estimate.low:.1f} to {estimate.high:.1f}): "
         f"{estimate.reason}"
     )
-    if not estimate.trusted:
-        said += "; not sure, so look at pseudo/diameter.png and pass --diameter if it is wrong"
+    interval = (estimate.low, estimate.high, estimate.trusted, estimate)
     if mode == "image":
         factors = {stem: _factor(working, own.get(stem, median)) for stem in found.images}
-        said = f"sizes differ between images, so each has its own scale; median {said}"
-    else:
-        factors = dict.fromkeys(found.images, _factor(working, median))
-    return Scales(factors, median, said, estimate.low, estimate.high, estimate.trusted, estimate)
+        reason = (
+            f"sizes differ between images, so each has its own scale; median estimated as {said}"
+        )
+        return Scales(factors, median, reason, *interval)
+    if not estimate.trusted:
+        # A wrong scale costs more than none: a size too small makes images many times larger.
+        reason = (
+            f"the estimate can't be trusted, {said}, so {working:g} px is assumed; look at "
+            "pseudo/diameter.png and pass --diameter"
+        )
+        return Scales(dict.fromkeys(found.images, 1.0), working, reason, *interval)
+    factors = dict.fromkeys(found.images, _factor(working, median))
+    return Scales(factors, median, f"estimated as {said}", *interval)
 
 
 def _own_diameters(found: ImageSet, estimate: DiameterEstimate) -> dict[str, float]:

@@ -5,7 +5,7 @@ The paper picks bandwidth and shrinking per data set by F1 on the images it then
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -15,15 +15,11 @@ from numpy.typing import NDArray
 from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation import Scores, leave_out_border, pool_scores, score_image
 from oce2stardist.labels import resize_labels
-from oce2stardist.pseudo_gt import (
-    cluster_embeddings,
-    remove_halo,
-    remove_small,
-    remove_ungathered,
-    split_parts,
-)
+from oce2stardist.pseudo_gt import Recipe
 from oce2stardist.pseudo_gt.halo import HaloMethod
+from oce2stardist.pseudo_gt.segment import cluster_cells, finish_cells
 from oce2stardist.runners.inputs import Labels
+from oce2stardist.runners.recipe import recipe_of
 
 Halo = tuple[HaloMethod, float]
 """Method, and pixels at working scale where it shrinks; see `remove_halo`."""
@@ -123,35 +119,22 @@ def oracle_line_search(
             "bandwidths and halos must each hold at least one value. "
             f"Got {len(bandwidths)} and {len(halos)}."
         )
-    settings = settings or PseudoConfig()
+    recipe = recipe_of(settings or PseudoConfig())
     tried = {}
     for bandwidth in bandwidths:
-        clusters = [_cluster(one, bandwidth, settings) for one in predicted]
+        clusters = _cluster_all(predicted, replace(recipe, bandwidth=bandwidth))
         for halo in halos:
-            labels = _finish(clusters, predicted, truth, halo, settings)
+            labels = _finish(clusters, predicted, truth, halo, recipe)
             tried[bandwidth, halo] = pool_scores(_score_all(labels, truth, border))
     best = max(product(bandwidths, halos), key=lambda pair: _rank(tried[pair]))
-    clusters = [_cluster(one, best[0], settings) for one in predicted]
+    clusters = _cluster_all(predicted, replace(recipe, bandwidth=best[0]))
     return OracleResult(
         oracle_bandwidth=float(best[0]),
         oracle_halo=best[1],
         oracle_scores=tried[best],
-        oracle_labels=list(_finish(clusters, predicted, truth, best[1], settings)),
+        oracle_labels=list(_finish(clusters, predicted, truth, best[1], recipe)),
         oracle_table=_tabulate(tried),
     )
-
-
-def _cluster(predicted: PredictedImage, bandwidth: float, settings: PseudoConfig) -> Labels:
-    """Cluster one image and drop what can't be a cell, as the pseudo stage does."""
-    clusters = cluster_embeddings(
-        predicted.offsets,
-        predicted.foreground,
-        bandwidth=bandwidth,
-        method=settings.clustering,
-    )
-    large = remove_small(split_parts(clusters), min_size=settings.min_cluster * _area(settings))
-    gathered = remove_ungathered(large, predicted.offsets, max_ratio=settings.max_ratio)
-    return gathered.astype(np.int32)
 
 
 def _finish(
@@ -159,18 +142,16 @@ def _finish(
     predicted: Sequence[PredictedImage],
     truth: Sequence[NDArray[np.integer]],
     halo: Halo,
-    settings: PseudoConfig,
+    recipe: Recipe,
 ) -> Iterable[Labels]:
-    """Take the halo off each image's clusters and bring them to the scale of the truth."""
-    diameter, min_size = settings.working_diameter, settings.min_size * _area(settings)
+    """Turn each image's clusters into labels at the scale of the truth."""
+    tried = replace(recipe, halo=halo[0], shrink=halo[1])
     for labels, one, true in zip(clusters, predicted, truth, strict=True):
-        trimmed = remove_halo(labels, one.image, method=halo[0], shrink=halo[1], diameter=diameter)
-        yield resize_labels(remove_small(trimmed, min_size=min_size), true.shape)
+        yield resize_labels(finish_cells(labels, one.offsets, one.image, tried), true.shape)
 
 
-def _area(settings: PseudoConfig) -> float:
-    """Area in pixels of a cell of the working diameter."""
-    return float(np.pi / 4 * settings.working_diameter**2)
+def _cluster_all(predicted: Sequence[PredictedImage], recipe: Recipe) -> list[Labels]:
+    return [cluster_cells(one.offsets, one.foreground, recipe) for one in predicted]
 
 
 def _score_all(
