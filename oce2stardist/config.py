@@ -125,7 +125,7 @@ class PseudoConfig(_Settings):
     """How the rim of background around each cell is taken off; paper: shrink, its code: otsu."""
     shrink: float = Field(3.0, ge=0, le=50)
     """Pixels at working scale taken off (halo: shrink)."""
-    level: float = Field(0.42, gt=0, lt=1)
+    level: float = Field(0.46, gt=0, lt=1)
     """Where between ground and cell the outline lies (halo: contrast)."""
     reach: float = Field(0.14, ge=0, le=1)
     """How far outside a cluster the outline may lie, diameters (halo: contrast)."""

@@ -18,9 +18,22 @@ from oce2stardist.report.pictures import RGB
 
 Cell = str | int | float | None
 Panel = tuple[str, RGB | bytes]
-"""A caption and a picture, or the PNG of a plot with dark writing on nothing."""
+"""A caption and a picture; or a PNG: of a plot, dark on nothing, or of an opaque sheet."""
 
 _RECORDED = ("command", "seed", "versions")
+
+_LARGEST_PNG = 60_000
+"""Bytes above which a picture is compressed with loss: noise takes ten times less, unseen."""
+
+_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader must know first; plain text, boxed and headed "Warning" if it is one."""
+
+    text: str
+    is_warning: bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,8 @@ class Section:
         The first row names the columns. Columns of numbers are aligned right; floats get
         three decimals, and None a dash.
     panels : sequence of (caption, picture)
-        Pictures can be enlarged on the page; plots can't.
+        Pictures and opaque sheets can be enlarged on the page; plots can't. Plots and sheets
+        take a row of their own.
     legends : sequence of (caption, RGB)
         Small pictures that explain the colours of the panels.
     level : {2, 3}
@@ -58,6 +72,7 @@ def write_page(
     lead: str,
     sections: Sequence[Section],
     runs: Mapping[str, Mapping[str, Any]] | None = None,
+    notice: Notice | None = None,
 ) -> Path:
     """Write a page, whole or not at all.
 
@@ -70,6 +85,8 @@ def write_page(
     sections : sequence of Section
     runs : mapping of name to the content of a run.yaml, optional
         Command, seed and versions stand at the foot of the page, folded.
+    notice : Notice, optional
+        Stands above all sections.
 
     Returns
     -------
@@ -83,6 +100,7 @@ def write_page(
     html = environment.from_string(source).render(
         title=title,
         lead=lead,
+        notice=notice,
         sections=[_describe(section) for section in sections],
         runs={name: _record(run) for name, run in (runs or {}).items()},
     )
@@ -109,7 +127,7 @@ def _describe(section: Section) -> dict[str, Any]:
         ],
         "columns": max(2, len(pictures) if len(pictures) <= (3 if is_flat else 4) else 2),
         "panels": [
-            {"caption": caption, "is_plot": isinstance(picture, bytes), **_embed(picture)}
+            {"caption": caption, "is_wide": isinstance(picture, bytes), **_embed(picture)}
             for caption, picture in section.panels
         ],
         "legends": [
@@ -129,15 +147,31 @@ def _show(cell: Cell) -> str:
 def _embed(picture: RGB | bytes) -> dict[str, Any]:
     """Encode a picture into the page; also its size, so that nothing jumps while it loads."""
     if isinstance(picture, bytes):
-        png = picture
-        height, width = imagecodecs.png_decode(picture).shape[:2]
+        pixels = imagecodecs.png_decode(picture)
+        encoded, kind = picture, "png"
+        is_plot = pixels.ndim == 3 and pixels.shape[2] == 4 and bool((pixels[..., 3] < 255).any())
     else:
         assert picture.dtype == np.uint8 and picture.ndim == 3, (picture.dtype, picture.shape)
-        height, width = picture.shape[:2]
-        is_grey = (picture == picture[..., :1]).all()
-        shown = np.ascontiguousarray(picture[..., 0] if is_grey else picture)
-        png = bytes(imagecodecs.png_encode(shown, level=7))
-    return {"png": base64.b64encode(png).decode("ascii"), "width": width, "height": height}
+        pixels, is_plot = picture, False
+        encoded, kind = _compress(picture)
+    return {
+        "source": f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}",
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "is_plot": is_plot,
+    }
+
+
+def _compress(picture: RGB) -> tuple[bytes, str]:
+    """Encode without loss what stays small that way, the rest as JPEG at full colour."""
+    is_grey = (picture == picture[..., :1]).all()
+    shown = np.ascontiguousarray(picture[..., 0] if is_grey else picture)
+    png = bytes(imagecodecs.png_encode(shown, level=7))
+    if len(png) <= _LARGEST_PNG:
+        return png, "png"
+    # Halved colour, as is usual, would wash out outlines one pixel wide.
+    subsampling = None if is_grey else "444"
+    return bytes(imagecodecs.jpeg8_encode(shown, level=_QUALITY, subsampling=subsampling)), "jpeg"
 
 
 def _record(run: Mapping[str, Any]) -> str:

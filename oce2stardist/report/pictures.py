@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import hsv_to_rgb
+from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ LARGEST_SIDE = 700
 _GAMMA = 0.6
 _ORANGE, _SKY, _BLUE = (230, 159, 0), (86, 180, 233), (0, 114, 178)
 _VERMILLION, _YELLOW, _WHITE = (213, 94, 0), (240, 228, 66), (255, 255, 255)
+
+# Bright throughout, unlike cividis, whose lower end can't be seen on dark images.
+_CONFIDENCE = LinearSegmentedColormap.from_list(
+    "confidence", np.array([_VERMILLION, _YELLOW, _SKY]) / 255
+)
+
+UNSURE = 0.5
+"""Objects of a confidence below this are hatched."""
 
 
 def shrink_image(array: NDArray[Any], at_most: int = LARGEST_SIDE) -> NDArray[np.float32]:
@@ -70,6 +78,31 @@ def picture_of_labels(image: NDArray[Any], labels: NDArray[np.integer]) -> RGB:
     """
     small = shrink_labels(labels)
     return draw_overlay(_brighten(shrink_image(image)), small, thickness=_thickness(small.shape))
+
+
+def picture_of_confidence(
+    image: NDArray[Any], labels: NDArray[np.integer], confidence: NDArray[np.floating]
+) -> RGB:
+    """Outline objects in the colour of their confidence.
+
+    Parameters
+    ----------
+    image : array of shape (Y, X, C)
+        Drawn as by `picture_of_image`.
+    labels : integer array of shape (Y, X)
+    confidence : array of shape (largest label + 1,)
+        In [0, 1], by label; that of 0 is not used. 0 is vermillion, 0.5 yellow, 1 sky blue.
+        Objects below `UNSURE` are hatched, too.
+    """
+    small = np.maximum(shrink_labels(labels), BACKGROUND)
+    colours = 255 * _CONFIDENCE(np.clip(confidence, 0, 1))[:, :3]  # (labels, 3)
+    thickness = _thickness(small.shape)
+    canvas = picture_of_image(image).astype(np.float32)
+    unsure = (small > BACKGROUND) & (confidence[small] < UNSURE)
+    drawn = find_outlines(small, thickness=thickness)
+    drawn |= unsure & _hatching(small.shape, thickness)
+    canvas[drawn] = colours[small[drawn]]
+    return _to_bytes(canvas)
 
 
 def picture_of_offsets(offsets: NDArray[Any], foreground: NDArray[np.bool_] | None = None) -> RGB:
@@ -190,6 +223,39 @@ def colour_wheel(side: int = 72) -> RGB:
 def colour_bar(width: int = 160, height: int = 24) -> RGB:
     """Draw the legend of `picture_of_spread`, lowest value left."""
     return picture_of_spread(np.tile(np.geomspace(1, 100, width), (height, 1)), (1, 100))
+
+
+def confidence_bar(width: int = 160, height: int = 24) -> RGB:
+    """Draw the colours of `picture_of_confidence`, 0 left and 1 right."""
+    coloured: RGB = _CONFIDENCE(np.linspace(0, 1, width), bytes=True)[:, :3]
+    return np.tile(coloured, (height, 1, 1))
+
+
+def confidence_plot(confidences: NDArray[np.floating]) -> bytes:
+    """Plot how many objects have which confidence, in the colours of `picture_of_confidence`.
+
+    Parameters
+    ----------
+    confidences : array of shape (objects,)
+        In [0, 1].
+
+    Returns
+    -------
+    bytes
+        A transparent PNG with dark writing.
+    """
+    figure = Figure(figsize=(4.6, 1.9), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    counts, edges = np.histogram(confidences, bins=20, range=(0, 1))
+    middles = (edges[1:] + edges[:-1]) / 2
+    axes.bar(middles, counts, 0.045, color=_CONFIDENCE(middles), edgecolor="#333", linewidth=0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("confidence (0 to 1)")
+    axes.set_ylabel("objects")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _to_png(figure)
 
 
 def loss_plot(

@@ -16,7 +16,7 @@ from oce2stardist.runners.inputs import Image, Labels
 BANDWIDTHS = (0.28, 0.33, 0.38, 0.43, 0.5)
 """Shares of the diameter that are tried."""
 
-_LEVELS = (0.25, 0.32, 0.4, 0.5)
+_LEVELS = (0.25, 0.32, 0.4, 0.46, 0.52)
 _SIZES = (1 / 32, 1 / 16, 1 / 8)
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8)
 _AT_MOST = 8
