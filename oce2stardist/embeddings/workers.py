@@ -94,5 +94,6 @@ def add_gradients(
         gradient = results[0][1][index]
         for _, others in results[1:]:
             gradient = gradient + others[index]
-        parameter.grad = gradient
+        # Fused optimisers walk through memory: gradients must lie there as their parameters do.
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
     return torch.stack([loss for loss, _ in results]).sum()
