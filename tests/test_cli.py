@@ -255,6 +255,19 @@ def test_an_image_smaller_than_the_field_of_view_is_one_line(lab):
     refused(pseudo(lab), "at least 18 pixels", "9x200")
 
 
+def test_a_diameter_that_is_neither_number_nor_file_is_refused(lab):
+    result = pseudo(lab, "run", "--diameter", "wide")
+    assert result.exit_code == 2
+    assert "must be a number of pixels or a CSV file. Got 'wide'." in result.output
+    assert not (lab / "run").exists()
+
+
+def test_a_csv_file_that_misses_an_image_is_one_line(lab):
+    (lab / "sizes.csv").write_text("image,diameter\nfield 0,24\n")
+    refused(pseudo(lab, "run", "--diameter", lab / "sizes.csv"), "Got none for field 1.")
+    assert not (lab / "run").exists()
+
+
 def test_a_missing_prediction_is_one_line(lab):
     (lab / "half").mkdir()
     (lab / "masks" / "field 0.tif").replace(lab / "half" / "field 0.tif")

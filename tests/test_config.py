@@ -44,7 +44,7 @@ def test_configs_cannot_be_changed():
         ("stardist: {patch_size: 100}", r"multiple of 8 \* grid = 16\. Got 100 instead"),
         ("stardist: {grid: 3}", r"grid must be 1, 2, 4 or 8\. Got 3 instead"),
         ("stardist: {alpha: often}", r"stardist.alpha must be a valid number.*Got 'often'"),
-        ("pseudo: {halo: trim}", r"pseudo.halo must be 'none', 'shrink' or 'intensity'.*'trim'"),
+        ("pseudo: {halo: trim}", r"halo must be 'none', 'shrink', 'otsu' or 'contrast'.*'trim'"),
         ("seed: .inf", r"seed must be"),
         ("a: [1", r"bad.yaml: the config is not YAML"),
         ("[1, 2]", r"must be a mapping of keys. Got list"),

@@ -322,9 +322,9 @@ def test_the_paper_s_training_learns_on_both_of_its_losses():
             "sigma": sigma, "reduction": reduction, "reference_gradient": reference_gradient,
             "centring": 0.0, "augment": False, "feature_maps": 12,
         }  # fmt: skip
-        run = train_offsets(scene, steps=60, **SETTINGS | changes)
+        run = train_offsets(scene, steps=120, **SETTINGS | changes)
         losses = [row["loss"] for row in run.history]
-        assert np.mean(losses[-10:]) < 0.98 * np.mean(losses[:10])
+        assert np.mean(losses[-10:]) < 0.97 * np.mean(losses[:10])
 
 
 def test_an_epoch_covers_the_pixels_of_all_images_once():
@@ -413,17 +413,6 @@ def test_bfloat16_is_taken_where_the_machine_has_it(monkeypatch):
         assert chosen.precision == wanted
     chosen = choose_computation(torch.device("cpu"), precision="fp32", **common)
     assert (chosen.precision, chosen.reason) == ("fp32", "fp32 was asked for")
-
-
-@pytest.mark.parametrize("shape", [(50, 60), (51, 61)])
-def test_tiles_do_not_change_the_prediction(shape):
-    image = np.random.default_rng(0).random((*shape, 1), dtype=np.float32)
-    common = {"copies": 4, "noise": 0.05, "precision": "fp32", "device": "cpu", "seed": 5}
-    whole = predict_offsets(network(), image, tile_size=512, **common)
-    tiled = predict_offsets(network(), image, tile_size=32, **common)
-    assert whole.offsets.shape == (2, *shape)
-    np.testing.assert_allclose(whole.offsets, tiled.offsets, atol=1e-5)
-    np.testing.assert_allclose(whole.spread, tiled.spread, atol=1e-4)
 
 
 def test_spread_is_zero_without_noise_and_positive_with_it():

@@ -1,10 +1,17 @@
 """The Python functions behind the commands: presets, several channels, other scales."""
 
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
+import yaml
 from scenes import discs_scene
 
 from oce2stardist import (
@@ -14,6 +21,8 @@ from oce2stardist import (
     make_pseudo_labels,
     predict_images,
 )
+from oce2stardist.errors import InputError
+from oce2stardist.io import read_labels
 
 PRESETS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
 
@@ -36,6 +45,170 @@ def write_scene(folder, *, channels=0):
         (folder / name).mkdir(exist_ok=True)
         axes = "CYX" if array.ndim == 3 else "YX"
         tifffile.imwrite(folder / name / "scene.ome.tif", array, metadata={"axes": axes})
+
+
+LEARNS = {
+    "embedding.feature_maps": 8,
+    "embedding.steps": 150,
+    "embedding.crop_size": 80,
+    "embedding.batch_size": 2,
+    "embedding.learning_rate": 0.004,
+    "embedding.copies": 4,
+    "pseudo.working_diameter": 24.0,
+}
+
+
+class Listener:
+    """Keeps what a runner says."""
+
+    def __init__(self):
+        self.said, self.warned = [], []
+
+    def say(self, message):
+        self.said.append(message)
+
+    def warn(self, message):
+        self.warned.append(message)
+
+    @contextmanager
+    def task(self, name, total):
+        yield lambda done, note: None
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two images with cells of 24 px, their masks, and a run on them."""
+    lab = tmp_path_factory.mktemp("lab")
+    for index in range(2):
+        image, truth = discs_scene(9, (128, 144), 12, seed=index)
+        for name, array in (("images", image), ("masks", truth)):
+            (lab / name).mkdir(exist_ok=True)
+            tifffile.imwrite(lab / name / f"field{index}.tif", array)
+    pseudo(lab, lab / "run")
+    return lab
+
+
+def pseudo(lab, run, *, diameter=24.0, reporter=None, annotations=None, **changes):
+    config = Config().replace(**LEARNS | changes)
+    return make_pseudo_labels(
+        lab / "images",
+        run,
+        config=config,
+        diameter=diameter,
+        annotations=annotations,
+        reporter=reporter,
+    )
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the run, to go on from."""
+    return Path(shutil.copytree(trained / "run", tmp_path / "run"))
+
+
+def parameters_of(run):
+    return yaml.safe_load((run / "pseudo" / "parameters.yaml").read_text())
+
+
+def test_every_object_has_a_row_with_its_confidence(trained):
+    table = pd.read_csv(trained / "run" / "pseudo" / "objects.csv")
+    assert len(table) > 5
+    assert table["confidence"].between(0, 1).all()
+    for stem, rows in table.groupby("image"):
+        labels = read_labels(trained / "run" / "pseudo" / "labels" / f"{stem}.tif")
+        assert rows["label"].tolist() == list(range(1, labels.max() + 1))
+        np.testing.assert_array_equal(rows["area"], np.bincount(labels.ravel())[1:])
+
+
+def test_without_variants_every_object_is_sure(trained, run):
+    pseudo(trained, run, **{"pseudo.variants": 0})
+    assert (pd.read_csv(run / "pseudo" / "objects.csv")["confidence"] == 1).all()
+
+
+def test_annotations_choose_the_settings_of_a_trained_run(trained, run):
+    weights = (run / "oce" / "weights.safetensors").stat().st_mtime_ns
+    assert "next bandwidths" in parameters_of(run)["bandwidth"]["reason"]
+    result = pseudo(trained, run, annotations=trained / "masks")
+    parameters = parameters_of(run)
+    assert parameters == yaml.safe_load(yaml.safe_dump(result.parameters))
+    for name in ("bandwidth", "level", "min_size"):
+        assert "on 18 annotated cells of 2 images" in parameters[name]["reason"]
+    assert "F1 on annotated cells" in parameters["trust"]["measures"]
+    assert (run / "oce" / "weights.safetensors").stat().st_mtime_ns == weights
+
+
+def test_settings_given_in_the_config_are_not_chosen(trained, run):
+    given = {"pseudo.bandwidth": 7.5, "pseudo.level": 0.3}
+    pseudo(trained, run, annotations=trained / "masks", **given)
+    parameters = parameters_of(run)
+    assert parameters["bandwidth"] == {"value": 7.5, "reason": "set in the config"}
+    assert parameters["level"] == {"value": 0.3, "reason": "set in the config"}
+    pseudo(trained, run, annotations=trained / "masks", **{"pseudo.choose": False})
+    assert parameters_of(run)["bandwidth"]["reason"] == "the default"
+
+
+def test_labels_that_nothing_supports_are_warned_about(trained, tmp_path):
+    listener = Listener()
+    result = pseudo(trained, tmp_path / "run", reporter=listener, **{"embedding.steps": 1})
+    assert not result.trust.trusted
+    (warning,) = listener.warned
+    assert warning.startswith("These pseudo labels can't be trusted: ")
+    recorded = parameters_of(tmp_path / "run")["trust"]
+    assert recorded["value"] is False
+    assert recorded["reason"] == result.trust.verdict
+
+
+def test_an_estimated_diameter_is_recorded_with_its_interval(trained, tmp_path):
+    steps = {"embedding.steps": 1}
+    pseudo(trained, tmp_path / "estimated", diameter=None, **steps)
+    low, high = parameters_of(tmp_path / "estimated")["diameter"]["interval"]
+    assert low <= 24 * 1.15
+    assert high >= 24 / 1.15
+    assert (tmp_path / "estimated" / "pseudo" / "diameter.png").exists()
+    assert "interval" not in parameters_of(trained / "run")["diameter"]
+
+
+def test_a_csv_file_of_diameters_gives_labels_at_the_original_scale(trained, tmp_path):
+    (tmp_path / "sizes.csv").write_text("image,diameter\nfield0,12\nfield1.tif,48\n")
+    result = pseudo(
+        trained, tmp_path / "run", diameter=tmp_path / "sizes.csv", **{"embedding.steps": 1}
+    )
+    assert parameters_of(tmp_path / "run")["scale"]["images"] == {"field0": 2.0, "field1": 0.5}
+    assert {labels.shape for labels in result.labels.values()} == {(128, 144)}
+
+
+def test_annotations_that_do_not_fit_are_refused_before_anything_is_trained(trained, tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        pseudo(trained, tmp_path / "run", annotations=tmp_path / "nowhere")
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks" / "field0.tif", np.ones((5, 6), np.uint16))
+    with pytest.raises(InputError, match=r"\(5, 6\)"):
+        pseudo(trained, tmp_path / "run", annotations=tmp_path / "masks")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_under_torchrun_the_processes_write_one_run(trained, tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        Config().replace(**LEARNS | {"embedding.steps": 10, "device": "cpu"}).to_yaml()
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *("-m", "oce2stardist", "pseudo", trained / "images", "-o", tmp_path / "run"),
+            *("--diameter", "24", "--config", tmp_path / "config.yaml"),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if "objects in 2 images" in line]) == 1
+    computation = yaml.safe_load((tmp_path / "run" / "oce" / "computation.yaml").read_text())
+    assert computation["processes"] == 2
+    assert len(pd.read_csv(tmp_path / "run" / "oce" / "history.csv")) == 10
+    assert len(list((tmp_path / "run" / "pseudo" / "labels").glob("*.tif"))) == 2
 
 
 @pytest.mark.slow

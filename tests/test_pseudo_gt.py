@@ -1,11 +1,14 @@
 """Foreground, clusters, halo and size on offsets whose answer is known from geometry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scenes import disc
 from scipy import ndimage as ndi
 from sklearn.metrics import adjusted_rand_score
 
+from oce2stardist.config import PseudoConfig
 from oce2stardist.pseudo_gt import (
     cluster_embeddings,
     foreground_threshold,
@@ -13,9 +16,11 @@ from oce2stardist.pseudo_gt import (
     remove_halo,
     remove_small,
     remove_ungathered,
+    segment,
     smooth_log_spread,
     split_parts,
 )
+from oce2stardist.runners.recipe import recipe_of
 
 SHAPE = (90, 120)
 CENTRES = [(30, 30), (30, 62), (60, 90)]
@@ -116,22 +121,22 @@ def test_shrinking_takes_off_the_given_width():
     assert areas == pytest.approx(np.pi * 11**2, rel=0.06)
 
 
-def test_intensity_takes_off_the_dark_rim():
+def test_otsu_takes_off_the_dark_rim():
     true, fat = discs(10), discs(15)
     rng = np.random.default_rng(0)
     image = ndi.gaussian_filter((true > 0).astype(float), 1.0) + rng.normal(0, 0.03, SHAPE)
-    trimmed = remove_halo(fat, image[..., None], method="intensity", shrink=0.0)
+    trimmed = remove_halo(fat, image[..., None], method="otsu")
     radii = np.sqrt(np.bincount(trimmed.ravel())[1:] / np.pi)
     assert len(radii) == 3
     np.testing.assert_allclose(radii, 10, atol=1.0)
 
 
-def test_intensity_separates_cells_that_were_one_cluster():
+def test_otsu_separates_cells_that_were_one_cluster():
     true = np.where(discs(10) > 2, 0, discs(10))
     cluster = ndi.binary_dilation(true > 0, iterations=8).astype(np.int32)
     assert split_parts(cluster).max() == 1
     image = (true > 0)[..., None].astype(float)
-    assert remove_halo(cluster, image, method="intensity", shrink=0.0).max() == 2
+    assert remove_halo(cluster, image, method="otsu").max() == 2
 
 
 def test_no_halo_removal_keeps_every_pixel():
@@ -142,8 +147,27 @@ def test_no_halo_removal_keeps_every_pixel():
 
 def test_constant_intensity_keeps_the_object():
     labels = discs(14)
-    same = remove_halo(labels, np.zeros((*SHAPE, 1)), method="intensity", shrink=0.0)
+    same = remove_halo(labels, np.zeros((*SHAPE, 1)), method="otsu")
     np.testing.assert_array_equal(same > 0, labels > 0)
+
+
+def test_segment_leads_from_fat_cut_and_false_objects_to_the_outlines_of_cells():
+    # Embeddings of fat discs; the third is cut into halves that embed 16 px apart, and a
+    # patch of background is taken for foreground although it embeds nowhere in particular.
+    true, fat = discs(10), discs(14)
+    rng = np.random.default_rng(0)
+    offsets = offsets_to_centres(fat, noise=1.0)
+    sides = np.where(np.arange(SHAPE[1]) < 90, -8.0, 8.0)
+    offsets[1] += np.where(fat == 3, sides[None], 0).astype(np.float32)
+    patch = np.zeros(SHAPE, bool)
+    patch[70:88, 5:40] = True
+    image = ndi.gaussian_filter((true > 0).astype(float), 1.0) + rng.normal(0, 0.03, SHAPE)
+    recipe = replace(recipe_of(PseudoConfig(working_diameter=20)), level=0.5, min_unity=0.5)
+    found = segment(offsets, (fat > 0) | patch, image[..., None], recipe)
+    assert found.max() == 3
+    assert adjusted_rand_score(true.ravel(), found.ravel()) > 0.97
+    unjoined = segment(offsets, (fat > 0) | patch, image[..., None], replace(recipe, min_unity=1.0))
+    assert unjoined.max() == 4
 
 
 def test_gathering_is_0_for_a_perfect_cell_and_1_where_offsets_are_constant():

@@ -13,15 +13,18 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 from scenes import disc, discs_scene
+from scipy import ndimage as ndi
 
-from oce2stardist.config import Config
+from oce2stardist.config import Config, PseudoConfig
 from oce2stardist.errors import InputError
 from oce2stardist.io import draw_image, draw_overlay, write_labels
 from oce2stardist.report import pictures
-from oce2stardist.report.page import Section, write_page
+from oce2stardist.report.page import Notice, Section, write_page
 from oce2stardist.runners import report
 from oce2stardist.runners.inputs import ImageSet
+from oce2stardist.runners.prepare import prepare_images
 from oce2stardist.runners.pseudo_labels import describe_objects
+from oce2stardist.runners.recipe import Choice
 from oce2stardist.runners.run_folder import write_run_file
 from oce2stardist.runners.training_labels import make_training_labels, write_training_labels
 
@@ -116,6 +119,44 @@ def test_offsets_that_meet_in_the_middle_show_every_hue_around_a_dark_centre():
     legend = pictures.colour_wheel(41)
     np.testing.assert_allclose(left / left.max(), legend[20, 40] / 255, atol=0.01)
     np.testing.assert_allclose(bottom / bottom.max(), legend[0, 20] / 255, atol=0.01)
+
+
+def test_confidence_colours_outlines_and_hatches_what_is_unsure():
+    labels = (disc((48, 120), (24, 20), 10) * 7 + disc((48, 120), (24, 60), 10) * 2).astype(int)
+    labels += disc((48, 120), (24, 100), 10) * 4
+    confidence = np.array([np.nan, np.nan, 0.5, np.nan, 0.0, np.nan, np.nan, 1.0])
+    picture = pictures.picture_of_confidence(flat_image(labels.shape), labels, confidence)
+    for colour, label, hatched in ((SKY, 7, False), (VERMILLION, 4, True)):
+        where = pixels_of(picture, colour)
+        assert where.any() and not where[labels != label].any()
+        inside = where & ndi.binary_erosion(labels == label, iterations=3)
+        assert inside.any() == hatched
+    middle = picture[labels == 2].astype(int)
+    yellow = np.abs(middle - YELLOW).max(axis=1) <= 2
+    assert 30 < yellow.sum() < 100
+    legend = pictures.confidence_bar(101)[0]
+    np.testing.assert_allclose(legend[[0, 50, 100]], [VERMILLION, YELLOW, SKY], atol=2)
+
+
+def test_confidence_is_plotted_where_it_lies():
+    png = imagecodecs.png_decode(pictures.confidence_plot(np.array([0.99] * 30 + [0.01] * 10)))
+    assert png[0, 0, 3] == 0
+    solid = png[..., 3] == 255
+    blue, red = (
+        solid & (np.abs(png[..., :3].astype(int) - colour).max(axis=-1) < 12)
+        for colour in (SKY, VERMILLION)
+    )
+    assert np.argwhere(blue)[:, 1].min() > np.argwhere(red)[:, 1].max()
+    assert blue.any(axis=1).sum() == pytest.approx(3 * red.any(axis=1).sum(), rel=0.15)
+    assert pictures.confidence_plot(np.zeros(0))
+
+
+@pytest.mark.parametrize("at_most", [40, 700])
+def test_maps_can_be_shrunk_further(at_most):
+    offsets = np.random.default_rng(0).normal(size=(2, 60, 80))
+    shape = (min(60, at_most * 60 // 80), min(80, at_most), 3)
+    assert pictures.picture_of_offsets(offsets, at_most=at_most).shape == shape
+    assert pictures.picture_of_spread(offsets[0], at_most=at_most).shape == shape
 
 
 def test_shifting_all_offsets_changes_nothing():
@@ -325,6 +366,49 @@ def test_pictures_come_out_of_the_page_as_they_went_in(tmp_path, is_grey):
     assert (shown["width"], shown["height"]) == ("7", "9")
 
 
+def test_large_noisy_pictures_are_compressed_but_outlines_keep_their_colour(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 120, (400, 400, 1), np.uint8)
+    picture = np.repeat(grey, 3, axis=-1)
+    picture[200, 50:350] = SKY  # one pixel wide
+    section = Section("a", panels=[("b", picture), ("c", np.repeat(grey, 3, axis=-1))])
+    shown = Page(write_page(tmp_path / "a.html", title="", lead="", sections=[section])).pictures
+    coloured, plain = (
+        imagecodecs.jpeg8_decode(
+            base64.b64decode(one["src"].removeprefix("data:image/jpeg;base64,"))
+        )
+        for one in shown
+    )
+    assert plain.shape == (400, 400)
+    line = coloured[200, 60:340].astype(int)
+    assert np.median(line[:, 2] - line[:, 0]) > 0.7 * (SKY[2] - SKY[0])
+
+
+def test_opaque_sheets_are_not_turned_dark_and_can_be_enlarged(tmp_path):
+    sheet = imagecodecs.png_encode(np.full((20, 30, 4), 255, np.uint8))
+    section = Section("a", panels=[("sheet", bytes(sheet)), ("plot", b_plot())])
+    page = Page(write_page(tmp_path / "a.html", title="", lead="", sections=[section]))
+    sheet, plot = page.pictures
+    assert "class" not in sheet and plot["class"] == "plot"
+    assert page.source.count("<label>") == page.source.count('<figure class="sheet">') == 1
+
+
+@pytest.mark.parametrize("is_warning", [True, False])
+def test_notices_stand_first_and_are_escaped(tmp_path, is_warning):
+    page = Page(
+        write_page(
+            tmp_path / "a.html",
+            title="",
+            lead="the lead",
+            sections=[Section("first")],
+            notice=Notice(SCRIPT, is_warning=is_warning),
+        )
+    )
+    assert_self_contained(page)
+    assert page.texts["p"][2].endswith(SCRIPT)
+    assert ("Warning" in page.texts["p"][2]) == is_warning
+    assert page.source.index("&lt;script") < page.source.index("<h2>")
+
+
 def test_numbers_are_written_alike_and_aligned_right(tmp_path):
     table = [("name", "count", "F1"), ("a", 12345, 0.5), ("b", 7, None)]
     section = Section("Scores", "One.\n\nTwo.", table=table)
@@ -407,16 +491,23 @@ def two_annotated(labels):
     return np.where((labels == 1) | (labels == 2), labels, -1).astype(np.int32)
 
 
-def test_pseudo_report_shows_six_images_evenly_and_counts_all(tmp_path):
-    stems = [f"{i:02d}" for i in range(11)]
+def test_images_are_chosen_at_even_quantiles_of_their_number_of_objects():
+    counts = pd.Series({"a": 9, "b": 0, "c": 4, "d": 4, "e": 100})
+    assert report.choose_by_count(counts) == ["b", "c", "d", "a", "e"]
+    assert report.choose_by_count(counts, 3) == ["b", "d", "e"]
+    assert len(set(report.choose_by_count(pd.Series(range(80))))) == 12
+
+
+def test_pseudo_report_shows_twelve_images_evenly_and_counts_all(tmp_path):
+    stems = [f"{i:02d}" for i in range(23)]
     images, labels = image_set(tmp_path, stems)
     page = Page(report.write_pseudo_report(pseudo_run(tmp_path / "run", labels), images))
     assert page.source.startswith("<!doctype html>")
     assert_self_contained(page)
-    assert page.texts["h3"][:6] == ["00", "02", "04", "06", "08", "10"]
-    assert "What was learned and found: 6 of 11 images" in page.texts["h2"]
-    assert page.texts["p"][0].startswith("66 objects found in 11 images;")
-    assert page.texts["figcaption"].count("Pseudo labels: 6 objects") == 6
+    assert page.texts["h3"][:12] == [f"{i:02d}" for i in range(0, 23, 2)]
+    assert "What was learned and found: 12 of 23 images" in page.texts["h2"]
+    assert page.texts["p"][0].startswith("138 objects found in 23 images;")
+    assert page.texts["figcaption"].count("Pseudo labels: 6 objects") == 12
     assert {"6 (6 to 6)", "0.5 ×", "14 px", "why halo", "2 min 5 s", "6.5 s", "2 min 12 s"} < set(
         page.texts["td"]
     )
@@ -441,6 +532,203 @@ def test_file_names_and_commands_cannot_inject_html(tmp_path):
     assert_self_contained(page)
     assert page.texts["h3"][0] == stem
     assert SCRIPT in page.texts["pre"][0]
+
+
+def change_parameters(run, **changes):
+    path = run / "pseudo" / "parameters.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes, sort_keys=False))
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_pseudo_report_says_first_whether_to_trust_the_labels(tmp_path, trusted):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", labels)
+    reason = f"these can't be trusted: {SCRIPT}"
+    measures = {"separation": 0.123, "alike": 0.9}
+    change_parameters(run, trust={"value": trusted, "reason": reason, "measures": measures})
+    page = Page(report.write_pseudo_report(run, images))
+    assert_self_contained(page)
+    notice = page.texts["p"][2]
+    assert "separation 0.12, alike 0.90" in notice
+    assert ("Warning" in notice) != trusted
+    assert (SCRIPT in notice) != trusted
+    assert ('class="notice warning"' in page.source) != trusted
+    assert "trust" not in page.texts["td"]
+
+
+def test_settings_show_intervals_and_ranges_over_images(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", labels)
+    change_parameters(
+        run,
+        diameter={"value": 26.12, "reason": "measured", "interval": [25.03, 26.7]},
+        scale={"value": 0.5, "reason": "sizes differ", "images": {"a": 0.25, "b": 1.5}},
+    )
+    cells = Page(report.write_pseudo_report(run, images)).texts["td"]
+    assert "26.12 px (90 % interval: 25.03 to 26.7 px)" in cells
+    assert "0.5 × (images: 0.25 to 1.5 ×)" in cells
+
+
+def test_pseudo_report_shows_the_pictures_that_the_run_made(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", labels)
+    without = Page(report.write_pseudo_report(run, images))
+    assert "How large a cell is" not in without.texts["h2"]
+    change_parameters(run, diameter={"value": 26.0, "reason": "428 cells measured"})
+    for i, name in enumerate(("diameter", "choices")):
+        sheet = np.full((10 + i, 20, 3), 200, np.uint8)
+        (run / "pseudo" / f"{name}.png").write_bytes(imagecodecs.png_encode(sheet))
+    page = Page(report.write_pseudo_report(run, images))
+    headings = page.texts["h2"]
+    assert headings.index("How large a cell is") + 1 == headings.index(
+        "What each choice looks like"
+    )
+    assert "428 cells measured." in page.texts["p"]
+    assert {"10", "11"} < {one["height"] for one in page.pictures}
+
+
+def test_confidence_is_shown_by_colour_plot_and_words(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", labels)
+    table = pd.read_csv(run / "pseudo" / "objects.csv")
+    table["confidence"] = [0.2, 1, 1, 1, 1, 1]
+    table.to_csv(run / "pseudo" / "objects.csv", index=False)
+    page = Page(report.write_pseudo_report(run, images))
+    assert "Confidence of the 6 objects; 17% are below 0.5." in page.texts["figcaption"]
+    assert any("orange-red (confidence 0" in one for one in page.texts["figcaption"])
+    shown = next(one for one in page.pictures if one["alt"] == "Pseudo labels: 6 objects")
+    png = imagecodecs.png_decode(base64.b64decode(shown["src"].partition(",")[2]))
+    assert pixels_of(png, SKY)[labels["a"] > 1].any()
+    assert not pixels_of(png, SKY)[labels["a"] == 1].any()
+    table.drop(columns="confidence").to_csv(run / "pseudo" / "objects.csv", index=False)
+    old = Page(report.write_pseudo_report(run, images))
+    assert "How sure it is" not in old.texts["h2"]
+
+
+# --- choices
+
+
+def tuned_run(tmp_path, shape=(200, 260), choice=None, **changes):
+    """A run whose offsets point to the middles of discs: every sound setting finds these."""
+    image, labels = discs_scene(8, shape, 14, seed=3)
+    found = ImageSet({"a": tmp_path / "a.tif"}, {"a": image[..., None]})
+    run = pseudo_run(tmp_path / "run", {"a": labels})
+    offsets = np.zeros((2, *shape), np.float32)
+    offsets += np.random.default_rng(0).uniform(-15, 15, offsets.shape)
+    middles = ndi.center_of_mass(labels > 0, labels, np.arange(1, labels.max() + 1))
+    for label, middle in enumerate(middles, start=1):
+        inside = np.nonzero(labels == label)
+        for axis in (0, 1):
+            offsets[axis][inside] = middle[axis] - inside[axis]
+    spread = np.where(labels > 0, 0.2, 5.0).astype(np.float16)
+    arrays = {"offsets": offsets.astype(np.float16), "spread": spread}
+    save_file(arrays, run / "oce" / "predicted" / "a.safetensors")
+    settings = PseudoConfig(**changes)
+    change_parameters(
+        run,
+        threshold={"value": 0.0, "reason": "Otsu"},
+        bandwidth={"value": 9.24, "reason": choice.reason if choice else "the default"},
+        level={"value": settings.level, "reason": "the default"},
+        min_size={"value": 38.5, "reason": "0.0625 of the area of a median cell"},
+    )
+    config = Config(seed=7, pseudo=settings)
+    return run, prepare_images(found, config, diameter=28.0), config
+
+
+def rows_drawn(monkeypatch, *run):
+    """What `write_choices` gives to the picture: panels by the first word of their row."""
+    drawn = {}
+
+    def keep(rows):
+        drawn.update({re.split(r"\W", row.setting)[0]: row for row in rows})
+        return b"picture"
+
+    monkeypatch.setattr(report, "choices_picture", keep)
+    path = report.write_choices(*run)
+    assert path.name == "choices.png" and path.read_bytes() == b"picture"
+    return drawn
+
+
+def test_choices_are_shown_on_five_diameters_and_one_of_each_setting_is_chosen(
+    tmp_path, monkeypatch
+):
+    rows = rows_drawn(monkeypatch, *tuned_run(tmp_path))
+    assert [len(row.panels) for row in rows.values()] == [3, 4, 5, 2]
+    for row in rows.values():
+        assert [panel.chosen for panel in row.panels].count(True) == 1
+        assert row.image.shape == (140, 140, 1)
+    chosen = [next(p for p in row.panels if p.chosen) for row in rows.values()]
+    assert [panel.value for panel in chosen[1:]] == [
+        "9.24 px (0.33)",
+        f"contrast, level {PseudoConfig().level:g}",
+        f"{PseudoConfig().min_unity:g}",
+    ]
+    for panel in chosen[2:]:
+        np.testing.assert_array_equal(panel.labels, chosen[1].labels)
+
+
+def test_chosen_panel_shows_the_objects_of_the_window_and_halo_changes_their_size(
+    tmp_path, monkeypatch
+):
+    rows = rows_drawn(monkeypatch, *tuned_run(tmp_path))
+    panels = {panel.value: panel.labels for panel in rows["Halo"].panels}
+    bright = rows["Halo"].image[..., 0] > 0.5
+    chosen = panels[f"contrast, level {PseudoConfig().level:g}"] > 0
+    assert (chosen & bright).sum() / (chosen | bright).sum() > 0.8
+    assert (panels["shrink 3 px"] > 0).sum() < (panels["none"] > 0).sum()
+
+
+def test_thresholds_below_and_above_the_chosen_one_are_shown(tmp_path, monkeypatch):
+    row = rows_drawn(monkeypatch, *tuned_run(tmp_path))["Foreground"]
+    low, chosen, high = ((panel.labels > 0).sum() for panel in row.panels)
+    assert low < chosen < high
+    assert row.panels[1].value == "threshold 0.00"
+
+
+def test_foregrounds_with_a_threshold_for_each_image_are_shown_as_they_are(tmp_path, monkeypatch):
+    run, prepared, config = tuned_run(tmp_path, threshold="per_image")
+    change_parameters(run, threshold={"value": "one for each image", "reason": "Otsu"})
+    (panel,) = rows_drawn(monkeypatch, run, prepared, config)["Foreground"].panels
+    assert panel.chosen and (panel.labels > 0).any()
+
+
+def test_scores_stand_with_the_values_that_were_compared(tmp_path, monkeypatch):
+    tried = {9.24: 0.9512, 10.64: 0.25, 12.04: 1.0}
+    choice = Choice("bandwidth", 9.24, "mean IoU of objects with those at 0.5", tried)
+    panels = rows_drawn(monkeypatch, *tuned_run(tmp_path, choice=choice))["Bandwidth"].panels
+    assert {panel.value: panel.score for panel in panels} == {
+        "7.84 px (0.28)": None,
+        "9.24 px (0.33)": 0.951,
+        "12.04 px (0.43)": 1.0,
+        "14 px (0.50)": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "halo", "joining"),
+    [
+        ({"halo": "shrink", "shrink": 5.0}, "shrink 5 px", "0.675"),
+        ({"halo": "otsu"}, "otsu", "0.675"),
+        ({"halo": "none", "min_unity": 1.0}, "none", "off (1)"),
+    ],
+)
+def test_settings_of_the_config_are_those_framed(tmp_path, monkeypatch, changes, halo, joining):
+    rows = rows_drawn(monkeypatch, *tuned_run(tmp_path, **changes))
+    for name, value in (("Halo", halo), ("Joining", joining)):
+        assert [panel.value for panel in rows[name].panels if panel.chosen] == [value]
+
+
+def test_small_images_are_shown_whole(tmp_path, monkeypatch):
+    rows = rows_drawn(monkeypatch, *tuned_run(tmp_path, shape=(120, 260)))
+    assert rows["Halo"].image.shape == (120, 140, 1)
+
+
+def test_without_objects_there_is_no_contact_sheet(tmp_path):
+    run, prepared, config = tuned_run(tmp_path)
+    table = pd.read_csv(run / "pseudo" / "objects.csv")
+    table[:0].to_csv(run / "pseudo" / "objects.csv", index=False)
+    assert report.write_choices(run, prepared, config) is None
+    assert not (run / "pseudo" / "choices.png").exists()
 
 
 def test_unfinished_runs_and_foreign_images_are_refused(tmp_path):

@@ -1,14 +1,12 @@
 """The rim of background around each cell, and what is left when it is off."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
 from skimage.measure import label as connected_components
-
-from oce2stardist.labels import object_sizes, remove_objects
 
 HaloMethod = Literal["none", "shrink", "otsu", "contrast"]
 
@@ -57,16 +55,24 @@ def remove_halo(
     -------
     int32 array of shape (Y, X)
         Parts that come apart get labels of their own.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
     """
+    if method not in get_args(HaloMethod):
+        names = ", ".join(get_args(HaloMethod))
+        raise ValueError(f"method must be one of {names}. Got {method!r} instead.")
     cleaned = labels.astype(np.int32, copy=True)
     if method == "otsu":
         cleaned[~_brighter_parts(cleaned, image.mean(axis=-1))] = 0
-    elif method == "contrast":
-        if signal is None:  # only towards background: where cells touch, there is no halo
-            cleaned[ndi.distance_transform_edt(cleaned > 0) <= shrink] = 0
-        else:
-            cleaned = trim_by_contrast(cleaned, signal, level=level, reach=reach, diameter=diameter)
-    if method == "shrink" and shrink > 0:
+    elif method == "contrast" and signal is not None:
+        cleaned = trim_by_contrast(cleaned, signal, level=level, reach=reach, diameter=diameter)
+    elif method == "contrast" and not cleaned.all():
+        # Only towards background: where cells touch, there is no halo.
+        cleaned[ndi.distance_transform_edt(cleaned > 0) <= shrink] = 0
+    elif method == "shrink" and shrink > 0:
         cleaned[_depth(labels) <= shrink] = 0
     return split_parts(cleaned)
 
@@ -223,10 +229,8 @@ def _brighter_parts(
 
 def remove_small(labels: NDArray[np.integer], *, min_size: float) -> NDArray[np.int32]:
     """Remove objects of fewer than min_size pixels and number the rest 1..n."""
-    ids, sizes = object_sizes(labels)
-    kept = remove_objects(labels, ids[sizes < min_size])
-    return (
-        np.unique(np.concatenate([[0], kept.ravel()]), return_inverse=True)[1][1:]
-        .reshape(labels.shape)
-        .astype(np.int32)
-    )
+    objects = np.maximum(labels, 0)
+    sizes = np.bincount(objects.ravel())
+    kept = (sizes > 0) & (sizes >= min_size)
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[objects]

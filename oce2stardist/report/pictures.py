@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
@@ -105,7 +105,12 @@ def picture_of_confidence(
     return _to_bytes(canvas)
 
 
-def picture_of_offsets(offsets: NDArray[Any], foreground: NDArray[np.bool_] | None = None) -> RGB:
+def picture_of_offsets(
+    offsets: NDArray[Any],
+    foreground: NDArray[np.bool_] | None = None,
+    *,
+    at_most: int = LARGEST_SIDE,
+) -> RGB:
     """Draw offsets: hue is their direction, brightness their length.
 
     Parameters
@@ -114,6 +119,8 @@ def picture_of_offsets(offsets: NDArray[Any], foreground: NDArray[np.bool_] | No
         In pixels, (y, x).
     foreground : bool array of shape (Y, X), optional
         Offsets are centred on their median here, and what lies outside is dimmed.
+    at_most : int
+        Larger arrays are shrunk to this many pixels a side.
 
     Notes
     -----
@@ -125,19 +132,27 @@ def picture_of_offsets(offsets: NDArray[Any], foreground: NDArray[np.bool_] | No
         foreground = np.ones(offsets.shape[1:], bool)
     centred = offsets - np.median(offsets[:, foreground], axis=1)[:, None, None]
     unit = np.percentile(np.hypot(*centred[:, foreground]), 95)
-    small = shrink_image(np.moveaxis(centred, 0, -1)) / max(float(unit), 1e-6)  # (Y, X, 2)
-    colours = _colours_of_directions(small)
-    dimmed = np.where(shrink_labels(foreground)[..., None], colours, 0.35 * colours)
+    small = shrink_image(np.moveaxis(centred, 0, -1), at_most) / max(float(unit), 1e-6)
+    colours = _colours_of_directions(small)  # (Y, X, 3)
+    dimmed = np.where(shrink_labels(foreground, at_most)[..., None], colours, 0.35 * colours)
     return np.rint(dimmed).astype(np.uint8)
 
 
-def picture_of_spread(spread: NDArray[Any], limits: tuple[float, float] | None = None) -> RGB:
+def picture_of_spread(
+    spread: NDArray[Any],
+    limits: tuple[float, float] | None = None,
+    *,
+    at_most: int = LARGEST_SIDE,
+) -> RGB:
     """Draw the spread (Y, X) on a logarithmic scale, from dark blue to yellow.
 
     `limits` are the values, in pixels, of the two ends; default: `spread_limits`.
+    Larger arrays are shrunk to `at_most` pixels a side.
     """
     low, high = np.log(limits or spread_limits([spread]))
-    level = (np.log(np.maximum(shrink_image(spread), np.exp(low))) - low) / max(high - low, 1e-6)
+    level = (np.log(np.maximum(shrink_image(spread, at_most), np.exp(low))) - low) / max(
+        high - low, 1e-6
+    )
     coloured: RGB = colormaps["viridis"](level, bytes=True)[..., :3]
     return coloured
 
@@ -244,7 +259,7 @@ def confidence_plot(confidences: NDArray[np.floating]) -> bytes:
     bytes
         A transparent PNG with dark writing.
     """
-    figure = Figure(figsize=(4.6, 1.9), dpi=150, layout="constrained")
+    figure = Figure(figsize=(4.4, 1.7), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     counts, edges = np.histogram(confidences, bins=20, range=(0, 1))
@@ -253,7 +268,7 @@ def confidence_plot(confidences: NDArray[np.floating]) -> bytes:
     axes.set_xlim(0, 1)
     axes.set_xlabel("confidence (0 to 1)")
     axes.set_ylabel("objects")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     return _to_png(figure)
 

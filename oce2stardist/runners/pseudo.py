@@ -25,6 +25,7 @@ from oce2stardist.runners.pseudo_labels import (
     predicted_file,
     write_parameters,
 )
+from oce2stardist.runners.report import write_choices
 from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
@@ -102,6 +103,7 @@ def make_pseudo_labels(
         if not main:
             reporter = SilentReporter()
         found = read_images(images, axes=axes)
+        known = read_matching_labels(found, annotations)[0] if annotations else {}
         prepared = prepare_images(found, config, diameter=diameter, annotations=annotations)
         inputs = {"images": len(found.paths), "sha256": digest(found.paths.values())}
         with _main_first():
@@ -120,9 +122,9 @@ def make_pseudo_labels(
                 _predict(network, prepared.seen, config, folder, reporter)
             oce.finish()
         with times.measure("clustering"):
-            known = read_matching_labels(found, annotations)[0] if annotations else {}
             result = label_images(prepared, config, folder, known, overlay, reporter)
         write_parameters(folder, result, prepared)
+        write_choices(folder, prepared, config)
         stage.finish()
     if not result.trust.trusted:
         reporter.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")

@@ -83,6 +83,8 @@ def label_images(
     """Turn predicted offsets into label files and objects.csv."""
     settings = config.pseudo
     scenes = Scenes(prepared, folder, config)
+    if settings.choose:
+        reporter.say("Choosing settings.")
     recipe, choices = _choose_recipe(config, scenes, annotations)
     labels: dict[str, Labels] = {}
     objects = []
@@ -105,8 +107,9 @@ def label_images(
     write_text(folder / "pseudo" / "objects.csv", table.to_csv(index=False))
     if table.empty:
         reporter.say("No object was found in any image: check --diameter and the report.")
+    sparse = scenes.foreground.cue == "outliers"
     trust = judge_trust(
-        separation=scenes.foreground.separation,
+        separation=None if sparse else scenes.foreground.separation,
         confidences=table["confidence"].to_numpy(),
         diameters=table["diameter"].to_numpy(),
         annotated_f1=score_annotated(labels, annotations),

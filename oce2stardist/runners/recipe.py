@@ -113,6 +113,8 @@ def choose_by_annotations(
         for stem, labels in annotations.items()
         if stem in scenes and (labels > BACKGROUND).any()
     }
+    if not known:
+        return recipe, []
     most = sorted(known, key=lambda stem: -len(np.unique(known[stem])))[:_AT_MOST]
     n_cells = sum(len(np.unique(known[stem])) - 1 for stem in most)
 

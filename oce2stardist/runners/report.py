@@ -1,6 +1,8 @@
 """Run folders in, pages for people out: what a run saw, learned, found and took."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,23 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.transform import resize
 
+from oce2stardist.config import Config, PseudoConfig
 from oce2stardist.errors import InputError
-from oce2stardist.io import read_labels, replacing
+from oce2stardist.io import read_labels, replacing, write_bytes
 from oce2stardist.labels import BACKGROUND, UNLABELLED, object_sizes, resize_labels
-from oce2stardist.report.page import Cell, Panel, Section, write_page
+from oce2stardist.pseudo_gt import Recipe, segment, smooth_log_spread
+from oce2stardist.report.choices_picture import ChoicePanel, ChoiceRow, choices_picture
+from oce2stardist.report.page import Cell, Notice, Panel, Section, write_page
 from oce2stardist.report.pictures import (
+    LARGEST_SIDE,
     RGB,
+    UNSURE,
     colour_bar,
     colour_wheel,
+    confidence_bar,
+    confidence_plot,
     loss_plot,
+    picture_of_confidence,
     picture_of_errors,
     picture_of_image,
     picture_of_labels,
@@ -31,10 +41,21 @@ from oce2stardist.report.pictures import (
     strip,
 )
 from oce2stardist.runners.inputs import Image, ImageSet, Labels
-from oce2stardist.runners.pseudo_labels import read_predicted
+from oce2stardist.runners.prepare import Prepared
+from oce2stardist.runners.pseudo_labels import Scenes, read_predicted
+from oce2stardist.runners.recipe import BANDWIDTHS, Scene, recipe_of
 
 _AT_MOST = 6
 """Images shown on a page."""
+
+_AT_MOST_PSEUDO = 12
+"""Images shown of a run of stage one: more would make the page too large to mail."""
+
+_LARGEST_MAP = 400
+"""Pixels a side of maps of many images: noise takes much space, and has no outline to keep."""
+
+_WINDOW, _MARGIN = 5, 2
+"""Sides of what the contact sheet shows, and of what is segmented around it, diameters."""
 
 _ABOUT_EMBEDDINGS = (
     "The network has seen images only, no outlines. At every pixel it predicts an arrow, and it "
@@ -48,8 +69,34 @@ _ABOUT_TRAINING_LABELS = (
     "around them (sparse labels), and from pseudo labels corrected by the annotations (pseudo "
     "labels). Cells held back are never trained on; they judge the weights and thresholds."
 )
-_UNITS = {"scale": "×", "bandwidth": "px", "min_size": "px²"}
-_ABOUT_UNITS = "Pixels (px) are those of the working scale: original pixels times scale."
+_ABOUT_CONFIDENCE = (
+    "Each image is segmented again with a smaller and a larger bandwidth. The confidence of an "
+    "object is how much of it stays the same: 1 where nothing changes, near 0 where it breaks up, "
+    "fuses with a neighbour or vanishes. It tells whether an object is stable, not whether it is "
+    "a cell."
+)
+_ABOUT_CHOICES = (
+    "The same few cells under other values, each time with everything else as chosen. The chosen "
+    "value has a frame and the word “chosen”. Where values were compared, their score is shown; "
+    "the table of settings below says what it measures. If another picture fits your cells "
+    "better, set its value in a config file and run the same command again: only the clustering, "
+    "which takes seconds, is done anew."
+)
+_UNITS = {
+    "diameter": "px",
+    "scale": "×",
+    "bandwidth": "px",
+    "shrink": "px",
+    "min_cluster": "px²",
+    "min_size": "px²",
+}
+_ABOUT_UNITS = (
+    "Pixels (px) are those of the working scale, original pixels times scale; those of the "
+    "diameter are original ones."
+)
+_VARIED = ("bandwidth", "level", "shrink")
+"""Settings that a run may choose, by their names in `Recipe`; and min_size, in other units."""
+
 _SCORE = "score\n(mean F1, 0 to 1)"
 
 
@@ -74,11 +121,11 @@ def write_pseudo_report(run: Path, images: ImageSet) -> Path:
         If the folder holds no finished run, or none of these images.
     """
     parameters = _read_yaml(run / "pseudo" / "parameters.yaml")
+    trust = parameters.pop("trust", None)
     objects = pd.read_csv(run / "pseudo" / "objects.csv", dtype={"image": str})
     stems = [stem for stem in images.images if _pseudo_file(run, stem).exists()]
-    shown = choose_evenly(_or_refuse(stems, run, images))
-    counts = objects["image"].value_counts()
-    empty = len(stems) - len(counts)
+    counts = _per_image(objects["image"].value_counts(), _or_refuse(stems, run, images))
+    shown = choose_by_count(counts)
     predicted = {stem: read_predicted(run, stem) for stem in shown}
     limits = spread_limits([spread for _, spread in predicted.values()])
     sections = [
@@ -89,25 +136,38 @@ def write_pseudo_report(run: Path, images: ImageSet) -> Path:
                 ("", "value"),
                 ("images", f"{len(stems):,}"),
                 ("objects found", f"{len(objects):,}"),
-                ("objects per image, median (range)", _range(_per_image(counts, stems))),
-                ("images without any object", f"{empty:,}"),
+                ("objects per image, median (range)", _range(counts)),
+                ("images without any object", f"{(counts == 0).sum():,}"),
                 ("diameter in px, median (middle half)", _middle_half(objects["diameter"])),
             ],
         ),
+        *_confidence_section(objects),
+        *_sheet(
+            "How large a cell is",
+            _sentence(parameters.get("diameter", {}).get("reason", "")),
+            run / "pseudo" / "diameter.png",
+            "Orange circles have the estimated diameter; they should fit most cells.",
+        ),
+        *_sheet(
+            "What each choice looks like",
+            _ABOUT_CHOICES,
+            run / "pseudo" / "choices.png",
+            "Outlines at working scale; their colours only tell neighbours apart.",
+        ),
         Section(
             f"What was learned and found: {_how_many(shown, stems)}",
-            _ABOUT_EMBEDDINGS + _how_chosen(shown, stems),
-            legends=_embedding_legends(limits),
+            _ABOUT_EMBEDDINGS + _how_counted(shown, stems),
+            legends=_embedding_legends(limits) + _confidence_legends(objects),
         ),
     ]
     for stem in shown:
         labels = read_labels(_pseudo_file(run, stem))
         panels = [
             ("Image", picture_of_image(images.images[stem])),
-            *_embedding_panels(*predicted[stem], labels, limits),
+            *_embedding_panels(*predicted[stem], labels, limits, at_most=_LARGEST_MAP),
             (
                 f"Pseudo labels: {_count(labels)}",
-                picture_of_labels(images.images[stem], labels),
+                _picture_of_found(images.images[stem], labels, objects[objects["image"] == stem]),
             ),
         ]
         sections.append(Section(stem, panels=panels, level=3))
@@ -123,7 +183,241 @@ def write_pseudo_report(run: Path, images: ImageSet) -> Path:
         "hand. Look whether they are your cells before you train on them.",
         sections=sections,
         runs={"pseudo": _read_yaml(run / "run.yaml")},
+        notice=_notice(trust) if trust else None,
     )
+
+
+def write_choices(run: Path, prepared: Prepared, config: Config) -> Path | None:
+    """Draw what other settings would have found, on a few cells of the fullest image.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder, with everything but its report.
+    prepared : Prepared
+        The images that it was run on.
+    config : Config
+
+    Returns
+    -------
+    Path or None
+        ``run/pseudo/choices.png``; None where no object was found, and nothing is written.
+
+    Notes
+    -----
+    Only the window shown and two diameters around it are segmented, so what depends on the
+    whole image, such as the weights of channels, may differ a little from the labels.
+    """
+    parameters = _read_yaml(run / "pseudo" / "parameters.yaml")
+    objects = pd.read_csv(run / "pseudo" / "objects.csv", dtype={"image": str})
+    if objects.empty:
+        return None
+    stem = str(objects.groupby("image").size().idxmax())
+    recipe = _recipe_taken(config.pseudo, parameters)
+    offsets, spread = read_predicted(run, stem)
+    per_original = np.array(spread.shape) / prepared.found.images[stem].shape[:2]
+    centres = objects.loc[objects["image"] == stem, ["y", "x"]].to_numpy() * per_original
+    shown, outer = _crowded_window(centres, spread.shape, recipe.diameter)
+    level = _smoothed(spread[outer], config.pseudo)
+    threshold = parameters["threshold"]["value"]
+    if isinstance(threshold, str):  # each image has its own, and the run does not record it
+        foreground, threshold = Scenes(prepared, run, config)[stem].foreground[outer], None
+    else:
+        foreground = level < threshold
+    scene = Scene(offsets[:, outer[0], outer[1]], foreground, prepared.linear[stem][outer])
+    masks = _foreground_masks(level, foreground, threshold)
+    rows = [
+        ChoiceRow(title, scene.image[shown], [_cropped(panel, shown) for panel in panels])
+        for title, panels in (
+            ("Foreground: pixels whose arrows are steady under noise", masks),
+            *_varied(scene, recipe, parameters, config.seed),
+        )
+    ]
+    path = run / "pseudo" / "choices.png"
+    write_bytes(path, choices_picture(rows))
+    return path
+
+
+def _recipe_taken(settings: PseudoConfig, parameters: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """Put together what a run segmented with, from its config and what it chose."""
+    recipe = recipe_of(settings)
+    taken = {name: parameters[name]["value"] for name in _VARIED if name in parameters}
+    min_size = parameters["min_size"]["value"] / recipe.cell_area
+    return replace(recipe, **taken, min_size=min_size)
+
+
+def _crowded_window(
+    centres: NDArray[np.float64], shape: tuple[int, ...], diameter: float
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Find a window in which objects are dense; returns it within the crop, and the crop.
+
+    The crop reaches further than the window on all sides, as far as the image does.
+    """
+    side, margin = round(_WINDOW * diameter), round(_MARGIN * diameter)
+    points = np.zeros(shape)
+    at = np.clip(centres.astype(int), 0, np.array(shape) - 1)
+    np.add.at(points, tuple(at.T), 1.0)
+    crowd = ndi.gaussian_filter(points, side / 4, mode="constant")
+    middle = np.unravel_index(crowd.argmax(), shape)
+    shown, outer = [], []
+    for centre, size in zip(middle, shape, strict=True):
+        start = max(0, min(int(centre) - side // 2, size - side))
+        stop = min(start + side, size)
+        first = max(0, start - margin)
+        outer.append(slice(first, min(size, stop + margin)))
+        shown.append(slice(start - first, stop - first))
+    return tuple(shown), tuple(outer)
+
+
+def _smoothed(spread: NDArray[np.float32], settings: PseudoConfig) -> NDArray[np.float32]:
+    """Turn the spread into what the threshold is for."""
+    if settings.spread == "log":
+        return smooth_log_spread(spread, smoothing=settings.smoothing)
+    return ndi.gaussian_filter(spread, settings.smoothing) if settings.smoothing else spread
+
+
+def _foreground_masks(
+    level: NDArray[np.float32], foreground: NDArray[np.bool_], threshold: float | None
+) -> list[ChoicePanel]:
+    """Outline the foreground at the threshold, and below and above it by 0.2 of what occurs."""
+    chosen = ChoicePanel("threshold of this image", ndi.label(foreground)[0], chosen=True)
+    if threshold is None or not np.isfinite(threshold):
+        return [chosen]
+    step = 0.2 * float(np.ptp(np.percentile(level, (2, 98))))
+    panels = [
+        ChoicePanel(f"threshold {at:.2f}", ndi.label(level < at)[0])
+        for at in (threshold - step, threshold + step)
+    ]
+    return [panels[0], replace(chosen, value=f"threshold {threshold:.2f}"), panels[1]]
+
+
+def _varied(
+    scene: Scene, recipe: Recipe, parameters: Mapping[str, Mapping[str, Any]], seed: int
+) -> list[tuple[str, list[ChoicePanel]]]:
+    """Segment the scene with one setting at a time changed."""
+
+    def panel(name: str, tried: Recipe, setting: str) -> ChoicePanel:
+        labels = segment(scene.offsets, scene.foreground, scene.image, tried, seed=seed)
+        score = _score_of(parameters.get(setting, {}), getattr(tried, setting))
+        return ChoicePanel(name, labels, chosen=tried == recipe, score=score)
+
+    return [
+        (
+            "Bandwidth: how close arrows must end to make one object (px, and share of diameter)",
+            [
+                panel(f"{one:.4g} px ({one / recipe.diameter:.2f})", tried, "bandwidth")
+                for one in _bandwidths(recipe)
+                for tried in [replace(recipe, bandwidth=one)]
+            ],
+        ),
+        (
+            "Halo: how the rim of background around each object is taken off",
+            [
+                panel(name, tried, "level" if tried.halo == "contrast" else "shrink")
+                for name, tried in _halos(recipe)
+            ],
+        ),
+        (
+            "Joining pieces: how much touching pieces must look like one cell (min_unity)",
+            [
+                panel("off (1)" if one == 1 else f"{one:g}", tried, "min_unity")
+                for one in _unities(recipe)
+                for tried in [replace(recipe, min_unity=one)]
+            ],
+        ),
+    ]
+
+
+def _bandwidths(recipe: Recipe) -> list[float]:
+    """Take the one chosen and three others from small to large."""
+    others = [round(share * recipe.diameter, 2) for share in BANDWIDTHS]
+    others = [one for one in others if abs(one / recipe.bandwidth - 1) > 0.01]
+    middle = others[len(others) // 2]
+    return sorted({others[0], middle, others[-1], recipe.bandwidth})
+
+
+def _halos(recipe: Recipe) -> list[tuple[str, Recipe]]:
+    """Take three levels of contrast, one way to shrink, none, and the one chosen."""
+    usual = PseudoConfig()
+    levels = [0.25, usual.level, 0.65]
+    if recipe.halo == "contrast":  # the chosen one in place of that most like it
+        levels.remove(min(levels, key=lambda one: abs(one - recipe.level)))
+        levels.append(recipe.level)
+    shrink = recipe.shrink if recipe.halo == "shrink" else usual.shrink
+    tried = [
+        (f"contrast, level {one:g}", replace(recipe, halo="contrast", level=one))
+        for one in sorted(levels)
+    ]
+    tried.append((f"shrink {shrink:g} px", replace(recipe, halo="shrink", shrink=shrink)))
+    tried.append(("none", replace(recipe, halo="none")))
+    if recipe.halo == "otsu":
+        tried.append(("otsu", recipe))
+    return tried
+
+
+def _unities(recipe: Recipe) -> list[float]:
+    other = PseudoConfig().min_unity if recipe.min_unity == 1 else 1.0
+    return [other, recipe.min_unity]
+
+
+def _score_of(parameter: Mapping[str, Any], value: float) -> float | None:
+    """Find the score of a value in the words of `oce2stardist.runners.recipe.Choice`."""
+    for name, score in re.findall(r"(\d[\d.]*): (\d\.\d+)", parameter.get("reason", "")):
+        if abs(float(name) - value) < 0.006:
+            return float(score)
+    return None
+
+
+def _cropped(panel: ChoicePanel, window: tuple[slice, ...]) -> ChoicePanel:
+    return replace(panel, labels=panel.labels[window])
+
+
+def _notice(trust: Mapping[str, Any]) -> Notice:
+    """Say whether to trust the labels, with what was measured."""
+    named = trust.get("measures", {})
+    measures = ", ".join(f"{name} {value:.2f}" for name, value in named.items())
+    measured = f" Measured, from 0 to 1, high is good: {measures}." if measures else ""
+    if trust["value"]:
+        return Notice(f"Nothing speaks against these labels.{measured}", is_warning=False)
+    return Notice(_sentence(trust["reason"]) + measured, is_warning=True)
+
+
+def _sentence(text: str) -> str:
+    return _capital(text.rstrip(".")) + "." * bool(text)
+
+
+def _sheet(heading: str, about: str, path: Path, caption: str) -> list[Section]:
+    """Show a picture that the run has written, if it has."""
+    return [Section(heading, about, panels=[(caption, path.read_bytes())])] if path.exists() else []
+
+
+def _confidence_section(objects: pd.DataFrame) -> list[Section]:
+    if "confidence" not in objects or objects.empty:
+        return []
+    unsure = f"{(objects['confidence'] < UNSURE).mean():.0%}"
+    caption = f"Confidence of the {len(objects):,} objects; {unsure} are below {UNSURE:g}."
+    plot = confidence_plot(objects["confidence"].to_numpy())
+    return [Section("How sure it is", _ABOUT_CONFIDENCE, panels=[(caption, plot)])]
+
+
+def _confidence_legends(objects: pd.DataFrame) -> list[tuple[str, RGB]]:
+    if "confidence" not in objects:
+        return []
+    return [
+        (
+            "Pseudo labels: outlines from orange-red (confidence 0: changes altogether under "
+            f"other settings) over yellow to blue (1: stays the same). Hatched: below {UNSURE:g}.",
+            confidence_bar(),
+        )
+    ]
+
+
+def _picture_of_found(image: Image, labels: Labels, objects: pd.DataFrame) -> RGB:
+    if "confidence" not in objects:  # written by an older version
+        return picture_of_labels(image, labels)
+    confidence = np.ones(max(int(labels.max()), 0) + 1)
+    confidence[objects["label"]] = objects["confidence"]
+    return picture_of_confidence(image, labels, confidence)
 
 
 def write_finetune_report(
@@ -378,6 +672,16 @@ def choose_evenly(names: Iterable[str], at_most: int = _AT_MOST) -> list[str]:
     return [ordered[i] for i in np.linspace(0, len(ordered) - 1, at_most).round().astype(int)]
 
 
+def choose_by_count(counts: pd.Series, at_most: int = _AT_MOST_PSEUDO) -> list[str]:
+    """Choose images at even quantiles of their number of objects, from fewest to most.
+
+    `counts` holds the number of objects by image stem; the fewest and the most are included.
+    """
+    ordered = sorted(counts.index, key=lambda stem: (counts[stem], stem))
+    at = np.linspace(0, len(ordered) - 1, min(at_most, len(ordered))).round().astype(int)
+    return [ordered[i] for i in at]
+
+
 def _write_strip(
     path: Path,
     images: Mapping[str, Image],
@@ -432,11 +736,13 @@ def _embedding_panels(
     spread: NDArray[np.float32],
     labels: Labels,
     limits: tuple[float, float],
+    *,
+    at_most: int = LARGEST_SIDE,
 ) -> list[tuple[str, RGB]]:
     foreground = resize_labels(labels, spread.shape) > BACKGROUND
     return [
-        ("Embeddings", picture_of_offsets(offsets, foreground)),
-        ("Spread under noise", picture_of_spread(spread, limits)),
+        ("Embeddings", picture_of_offsets(offsets, foreground, at_most=at_most)),
+        ("Spread under noise", picture_of_spread(spread, limits, at_most=at_most)),
     ]
 
 
@@ -540,7 +846,7 @@ def _training_plot(model: Path) -> Panel:
 def _chosen(heading: str, parameters: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Section:
     """List parameters by the stage that chose them; a single stage needs no name."""
     rows: list[tuple[Cell, ...]] = [
-        ("" if row else stage, name, _plain(one["value"], _UNITS.get(name, "")), one["reason"])
+        ("" if row else stage, name, _setting(name, one), one["reason"])
         for stage, chosen in parameters.items()
         for row, (name, one) in enumerate(chosen.items())
     ]
@@ -629,6 +935,13 @@ def _how_chosen(shown: list[str], of: list[str]) -> str:
     return "" if len(shown) == len(of) else "\n\nImages are chosen evenly over the sorted names."
 
 
+def _how_counted(shown: list[str], of: list[str]) -> str:
+    order = "\n\nImages are in the order of their number of objects, from fewest to most"
+    if len(shown) == len(of):
+        return f"{order}."
+    return f"{order}; those shown are at even distances in this order, the first and last included."
+
+
 def _images(count: int) -> str:
     return _plural(count, "image")
 
@@ -649,7 +962,20 @@ def _plain(value: Any, unit: str) -> str:
     """Write a setting as a person would: with its unit, and no more digits than matter."""
     if value is None:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.4g} {unit}".strip() if isinstance(value, float) else f"{value} {unit}".strip()
+
+
+def _setting(name: str, one: Mapping[str, Any]) -> str:
+    """Write a setting with its interval, or the range over the images, where it has one."""
+    unit = _UNITS.get(name, "")
+    plain = _plain(one["value"], unit)
+    ends = one.get("interval") or list(one.get("images", {}).values())
+    if not ends:
+        return plain
+    said = "images" if one.get("images") else "90 % interval"
+    return f"{plain} ({said}: {_plain(min(ends), '')} to {_plain(max(ends), unit)})"
 
 
 def _duration(seconds: float) -> str:
