@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from oce2stardist.embeddings.device import on_device
+from oce2stardist.embeddings.network import OffsetNetwork
 from oce2stardist.embeddings.workers import Workers, add_gradients, workers_for
 
 CPU = torch.device("cpu")
@@ -133,3 +135,16 @@ def test_threads_do_not_change_the_gradients(four_threads):
         in_threads = gradients(threads)
     for one, other in zip(gradients(Workers(None, 1)), in_threads, strict=True):
         assert torch.equal(one, other)
+
+
+def test_gradients_lie_in_memory_as_their_parameters():
+    # Fused optimisers walk through memory: with another order of axes, weights would get each
+    # other's gradients.
+    network = on_device(OffsetNetwork(channels=1, feature_maps=4, growth=1), torch.device("cpu"))
+    images = torch.rand(4, 1, 40, 40)
+    add_gradients(
+        network, images.split(2), lambda part: network(part).square().mean(), Workers(None, 1)
+    )
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.stride() == parameter.stride()

@@ -69,8 +69,9 @@ def judge_trust(
     Parameters
     ----------
     separation : float in [0, 1], optional
-        None where nearly nothing is cell, so that the spread has one mode by nature. How well the spread tells pixels that gather from those that do not, see
-        `oce2stardist.pseudo_gt.foreground.cue_agreement`.
+        How well the spread tells pixels that gather from those that do not, see
+        `oce2stardist.pseudo_gt.foreground.cue_agreement`. None where nearly nothing is cell, so
+        that the spread has one mode by nature.
     confidences, diameters : arrays of shape (objects,)
         Agreement with other settings in [0, 1], and equivalent diameter in pixels.
     annotated_f1 : float, optional
