@@ -299,7 +299,16 @@ def test_small_images_and_several_channels_can_be_trained_on():
     assert [row["learning_rate"] for row in run.history] == pytest.approx([4e-3, 4e-4])
 
 
-def test_crops_at_once_do_not_change_the_training(monkeypatch):
+@pytest.fixture
+def one_thread():
+    """Torch uses one thread during a test, and as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_crops_at_once_do_not_change_the_training(monkeypatch, one_thread):
     image, _ = discs_scene(4, (110, 110), 10, seed=1)
     scene = [normalise_percentiles(image[..., None])]
     losses = []
@@ -308,6 +317,18 @@ def test_crops_at_once_do_not_change_the_training(monkeypatch):
         run = train_offsets(scene, steps=6, **SETTINGS | {"batch_size": 3})
         losses.append([row["loss"] for row in run.history])
         assert run.computation.crops_at_once == (1 if cache == 1.0 else 3)
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_threads_do_not_change_the_training(one_thread):
+    image, _ = discs_scene(4, (110, 110), 10, seed=1)
+    scene = [normalise_percentiles(image[..., None])]
+    losses = []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        run = train_offsets(scene, steps=6, **SETTINGS | {"batch_size": 4})
+        losses.append([row["loss"] for row in run.history])
+        assert run.computation.passes == threads
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 

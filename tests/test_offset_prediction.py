@@ -133,8 +133,9 @@ def test_memory_does_not_grow_with_the_image():
         for _ in predict_tiles(network(), image, copies=2, tile_size=128, **COMMON):
             pass
 
-    # The image grows by 1 MB; torch leaves some garbage behind in every tile.
-    assert traced_peak(lambda: consume(2048)) < traced_peak(lambda: consume(128)) + 200_000
+    # The image grows by 0.7 MB; torch leaves some garbage behind in every tile. The smaller one
+    # has more tiles, too, than are under way at a time.
+    assert traced_peak(lambda: consume(2048)) < traced_peak(lambda: consume(768)) + 200_000
 
 
 def test_results_are_all_that_is_held_of_a_whole_image():
@@ -142,8 +143,8 @@ def test_results_are_all_that_is_held_of_a_whole_image():
         image = flat_image(height, 128)
         return predict_offsets(network(), image, copies=2, tile_size=128, **COMMON)
 
-    grown = traced_peak(lambda: predict(2048)) - traced_peak(lambda: predict(128))
-    results = 3 * 4 * (2048 - 128) * 128  # two offsets and the spread, float32
+    grown = traced_peak(lambda: predict(2048)) - traced_peak(lambda: predict(768))
+    results = 3 * 4 * (2048 - 768) * 128  # two offsets and the spread, float32
     assert grown == pytest.approx(results, abs=200_000)
 
 
