@@ -1,8 +1,8 @@
 """Several threads that each compute a whole piece of the work by themselves, on the CPU.
 
 Torch by default splits every single operation among its threads, which wait for each other a
-hundred times a step; where anything else runs on the machine, each wait costs a time slice (ten
-times the whole step was measured, benchmarks/RESULTS.md, "Threads"). Crops and tiles need nothing
+hundred times a step; where anything else runs on the machine, each wait costs a time slice
+(benchmarks/RESULTS.md, "Threads"). Crops and tiles need nothing
 of each other, so here every thread takes crops or tiles of its own, and operations are not split.
 """
 
