@@ -1,0 +1,35 @@
+"""Reads what people annotated by hand into label images: cells, known background, unknown.
+
+=================  ==================================  =========================================
+file               cells                               a pixel belongs to a shape
+=================  ==================================  =========================================
+TIFF, PNG          ids > 0 (napari labels too)         as stored
+ImageJ .zip, .roi  polygon, freehand, traced, oval,    if ImageJ's own mask of the selection
+                   rectangle, composite                holds it
+GeoJSON            Polygon, MultiPolygon (QuPath)      if its centre lies inside
+COCO .json         polygons, both forms of RLE         if pycocotools decodes it as 1
+=================  ==================================  =========================================
+
+What is neither a cell nor named as background is unknown (-1), unless the caller says that
+zero is background: then all of it is known background (0), in every image that has
+annotations, but for what a label image holds as -1 and for unknown regions. A shape whose
+class, category or (ImageJ) name is *background* marks known background; *Ignore*, or any
+class with QuPath's trailing ``*``, marks what stays unknown. So does a COCO crowd.
+
+Where shapes overlap, no later one silently wins:
+
+- A pixel that several cells claim goes to the smallest of them, so that a cell drawn inside
+  another survives; among cells of one size, to the one listed first.
+- Cells win over unknown regions, and these over background regions.
+
+How many pixels this concerned is reported per image, and so is every cell left without one.
+
+Outlines are filled by the even-odd rule, which is ImageJ's: what a self-crossing outline
+encloses twice is outside. A shape may leave its image by up to `TOLERANCE` pixels, as rounding
+does, and is cut there; further out is an error.
+"""
+
+from oce2stardist.annotations.read import AnnotationSet, read_annotations
+from oce2stardist.annotations.shapes import TOLERANCE, Outline, Patch, Role, Shape
+
+__all__ = ["TOLERANCE", "AnnotationSet", "Outline", "Patch", "Role", "Shape", "read_annotations"]

@@ -1,0 +1,101 @@
+"""GeoJSON as QuPath writes it: a FeatureCollection, a list of features or one feature.
+
+Coordinates are (x, y) in pixels of the full-resolution image, integers at corners of pixels; a
+pixel belongs to a shape if its centre is inside. The classification says what is marked: a
+class called background known background, ``Ignore*`` what stays unknown, any other, or none, a
+cell. Of a QuPath cell the outline counts, not that of its nucleus. Tiles, TMA cores and
+geometries without an area are left out.
+
+Label images that QuPath itself exports lie half a pixel further right and down: it fills with
+Java's ``Graphics2D`` at its default hints. Of 300 random polygons filled so by Java 17, 1.1 % of
+the pixels differ from the centre rule if the outline is moved by that half pixel, 24 % if not
+(small, many-pointed polygons). Here the outline stays where it was drawn.
+"""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.annotations.parsing import naming
+from oce2stardist.annotations.shapes import Outline, Reading, Shape, Skipped, role_of
+
+NO_AREA = "points and lines enclose no pixels"
+NO_CELL = "tiles and TMA cores are no cells"
+NOT_CELLS = ("tile", "tma_core", "root")
+AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
+
+Points = NDArray[np.float64]  # (n, 2), (x, y)
+
+
+def is_geojson(document: Any) -> bool:
+    """Tell whether parsed JSON looks like GeoJSON, as against COCO or something else."""
+    features = document if isinstance(document, list) else [document]
+    return all(
+        isinstance(one, dict) and one.get("type") in ("Feature", "FeatureCollection")
+        for one in features
+    )
+
+
+def read_features(document: Any, *, file: Path) -> Reading:
+    """Read the shapes of a parsed GeoJSON document.
+
+    Raises
+    ------
+    InputError
+        If a feature is not as the format defines it.
+    """
+    shapes, skipped = [], Skipped()
+    with naming(str(file), expected="GeoJSON"):
+        features = list(_features(document))
+    for number, feature in enumerate(features, start=1):
+        with naming(f"feature {number} of {file}", expected="GeoJSON"):
+            name, role_name, kind = _properties(feature)
+            parts = _parts(feature.get("geometry") or {})
+        if kind in NOT_CELLS:
+            skipped.add(name or f"feature {number}", reason=NO_CELL)
+        elif not parts:
+            skipped.add(name or f"feature {number}", reason=NO_AREA)
+        else:
+            shapes.append(Shape(parts, role_of(role_name), name, number))
+    return Reading(shapes, skipped.notes(file.name))
+
+
+def _features(document: Any) -> chain[Any]:
+    """Chain the features of collections and of lists."""
+    documents = document if isinstance(document, list) else [document]
+    return chain.from_iterable(
+        one["features"] if one["type"] == "FeatureCollection" else [one] for one in documents
+    )
+
+
+def _properties(feature: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the name or id, the class and QuPath's type of object, "" for what is missing."""
+    properties = feature.get("properties") or {}
+    named = properties.get("classification") or {}
+    if isinstance(named, str):
+        named = {"name": named}
+    class_name = named.get("name") or ": ".join(named.get("names") or [])
+    kind = properties.get("objectType") or properties.get("object_type") or ""
+    name = properties.get("name") or feature.get("id") or ""
+    return str(name), str(class_name), str(kind).lower()
+
+
+def _parts(geometry: dict[str, Any]) -> tuple[Outline, ...]:
+    """Return one outline per polygon, its holes included; none for points and lines."""
+    kind = geometry.get("type")
+    if kind == "GeometryCollection":
+        return tuple(chain.from_iterable(map(_parts, geometry["geometries"])))
+    if kind not in AREAS:
+        return ()
+    polygons = [geometry["coordinates"]] if kind == "Polygon" else geometry["coordinates"]
+    return tuple(Outline(tuple(map(_ring, rings))) for rings in polygons if rings)
+
+
+def _ring(positions: list[list[float]]) -> Points:
+    points = np.array([position[:2] for position in positions], np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+        raise ValueError(f"a ring must have 3 points (x, y) or more, got {len(points)}")
+    return points

@@ -1,0 +1,30 @@
+"""What all parsers of foreign files share: whatever a broken file raises names that file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from oce2stardist.errors import InputError
+
+
+@contextmanager
+def naming(what: str, *, expected: str) -> Iterator[None]:
+    """Turn every error but `InputError` into one line that says what can't be read as what."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # parsers raise whatever a broken file makes them
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(f"{what} can't be read as {expected}: {reason}. Save it again.") from error
+
+
+def read_limited(file: Path, *, at_most: int) -> bytes:
+    """Read a file of at most so many bytes."""
+    size = file.stat().st_size
+    if size > at_most:
+        raise InputError(
+            f"{file} must have at most {at_most} bytes. Got {size}; "
+            f"save dense labels as a label image."
+        )
+    return file.read_bytes()

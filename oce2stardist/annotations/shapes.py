@@ -1,0 +1,151 @@
+"""What every format is read into: shapes in pixel coordinates, with a role and a name.
+
+Coordinates are (x, y) with integers at the corners of pixels: the pixel in column 0 and row 0
+reaches from (0, 0) to (1, 1) and has its centre at (0.5, 0.5).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError
+
+Role = Literal["cell", "background", "unknown"]
+Bounds = tuple[float, float, float, float]  # left, top, right, bottom
+
+TOLERANCE = 1.0  # pixels by which rounding may carry a shape out of its image
+MAX_SHAPES = 100_000  # of one image: more is no drawing by hand, and costs memory
+NO_PIXEL = "holds no pixel centre"
+
+_BACKGROUND = re.compile(r"background(?![^\W\d_])", re.IGNORECASE)  # not "backgrounded"
+_IGNORED = re.compile(r"ignored?(?![^\W\d_])|.*\*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One or more closed rings, filled together by the even-odd rule.
+
+    ``rings`` are float64 arrays of shape (points, 2), (x, y); whether the first point is
+    repeated at the end makes no difference.
+    """
+
+    rings: tuple[NDArray[np.float64], ...]
+
+    @property
+    def bounds(self) -> Bounds:
+        points = np.concatenate(self.rings)
+        left, top = points.min(axis=0).tolist()
+        right, bottom = points.max(axis=0).tolist()
+        return left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Pixels: a boolean mask of shape (Y, X) and the row and column where it begins."""
+
+    top: int
+    left: int
+    mask: NDArray[np.bool_]
+
+    @property
+    def bounds(self) -> Bounds:
+        height, width = self.mask.shape
+        return self.left, self.top, self.left + width, self.top + height
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What somebody drew: the union of its parts.
+
+    ``name`` is the tool's name or id, "" where it gave none; ``number`` is the place in the
+    file, from 1.
+    """
+
+    parts: tuple[Outline | Patch, ...]
+    role: Role
+    name: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"shape {self.number} ({self.name})" if self.name else f"shape {self.number}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The shapes of one image in the order of their file, and notes for the user."""
+
+    shapes: list[Shape]
+    notes: list[str]
+
+
+class Skipped:
+    """Collects the shapes that are left out, by reason, and words one note for each."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, name: str, *, reason: str) -> None:
+        self._names.setdefault(reason, []).append(name)
+
+    def notes(self, file: str) -> list[str]:
+        return [
+            f"{file}: left out {count(len(names), 'shape')} ({name_some(names)}): {reason}"
+            for reason, names in self._names.items()
+        ]
+
+
+def role_of(name: str) -> Role:
+    """Tell from a class, a category or a name what a shape marks.
+
+    ``background``, also with a number as in ``background-2``, marks known background;
+    ``ignore``, likewise, and every name ending in ``*`` (in QuPath: a class to be ignored)
+    mark what stays unknown; everything else is a cell. Case makes no difference.
+    """
+    if _IGNORED.match(name.strip()):
+        return "unknown"
+    return "background" if _BACKGROUND.match(name.strip()) else "cell"
+
+
+def check_inside(bounds: Bounds, *, shape: tuple[int, int], what: str) -> None:
+    """Refuse a shape with a coordinate that is not finite, or too far outside its image.
+
+    Parameters
+    ----------
+    bounds : tuple of float
+        Left, top, right and bottom, pixels.
+    shape : tuple of int
+        (Y, X) of the image.
+    what : str
+        File and shape, for the message.
+    """
+    if not np.all(np.isfinite(bounds)):
+        raise InputError(f"{what} must have finite coordinates. Got {_format(bounds)}; redraw it.")
+    left, top, right, bottom = bounds
+    height, width = shape
+    over = max(-left, -top, right - width, bottom - height)
+    if over > TOLERANCE:
+        raise InputError(
+            f"{what} must lie inside its image of {width} x {height} pixels. Got x, y from "
+            f"{left:g}, {top:g} to {right:g}, {bottom:g}; is it another image's, or at another "
+            f"scale?"
+        )
+
+
+def count(number: int, noun: str) -> str:
+    """Word a count: ``1 cell``, ``2 cells``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def name_some(names: Sequence[str], *, at_most: int = 5) -> str:
+    """Name the first few and count the rest."""
+    more = len(names) - at_most
+    listed = ", ".join(names[:at_most])
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
+def _format(bounds: Bounds) -> str:
+    return ", ".join(f"{value:g}" for value in bounds)
