@@ -7,14 +7,31 @@ from .options import build_config, configured, set_up_logging, talkative
 
 @click.command()
 @click.argument("run")
-@click.option("--annotations", required=True, metavar="PATH", help="Label images of some cells.")
+@click.option(
+    "--annotations",
+    required=True,
+    metavar="PATH",
+    help="Folder or file with outlines or label images of some cells.",
+)
 @click.option("--fraction", type=float, help="Use only this share of the annotated cells.")
+@click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells.")
+@click.option(
+    "--per-image",
+    is_flag=True,
+    help="Take --fraction or --cells of every image instead of the whole set.",
+)
+@click.option(
+    "--use-cells",
+    metavar="FILE",
+    help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a run.",
+)
 @click.option(
     "--zero",
     type=click.Choice(["auto", "unlabelled", "background"]),
     default="auto",
     show_default=True,
-    help="What 0 means in the annotations; auto: background with --fraction, else unlabelled.",
+    help="What 0 means in the annotations; auto: background with --fraction, --cells or "
+    "--use-cells, else unlabelled.",
 )
 @configured
 @talkative
@@ -22,6 +39,9 @@ def merge(
     run: str,
     annotations: str,
     fraction: float | None,
+    cells: int | None,
+    per_image: bool,
+    use_cells: str | None,
     zero: str,
     config_file: str | None,
     seed: int | None,
@@ -37,8 +57,12 @@ def merge(
         run,
         annotations,
         fraction=fraction,
+        count=cells,
+        per_image=per_image,
+        use_cells=use_cells,
         zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
         background_distance=config.merge.background_distance,
+        overlap=config.merge.overlap,
         seed=config.seed,
     )
     sources = merged.objects["source"].value_counts()

@@ -4,22 +4,39 @@
 *pseudo* labels are the pseudo ground truth corrected by it. For every pixel, with
 "near" meaning within ``background_distance`` of an annotated cell:
 
-===========  ==================  ====  ======  =================
-annotations  pseudo_gt           near  sparse  pseudo
-===========  ==================  ====  ======  =================
-cell         any                 any   cell    cell, same id
-0            any                 any   0       0
--1           0                   yes   0       0
--1           0                   no    -1      0
--1           object, kept        any   -1      object, new id
--1           object, dropped     any   -1      0
--1           -1                  any   -1      -1
--1           none for the image  yes   0       0
--1           none for the image  no    -1      -1
-===========  ==================  ====  ======  =================
+===========  =====================  ====  ======  =================
+annotations  pseudo_gt              near  sparse  pseudo
+===========  =====================  ====  ======  =================
+cell         any                    any   cell    cell, same id
+0            any                    any   0       0
+-1           0                      yes   0       0
+-1           0                      no    -1      0
+-1           object, kept           any   -1      object, new id
+-1           object, dropped        any   -1      0
+-1           object, piece cut off  any   -1      -1
+-1           -1                     any   -1      -1
+-1           none for the image     yes   0       0
+-1           none for the image     no    -1      -1
+===========  =====================  ====  ======  =================
 
-A pseudo object is dropped if it shares a pixel with an annotated cell, or has more
-than half of its pixels on known background; one with fewer there is cut.
+What becomes of a pseudo object, by the first line that applies:
+
+===================================================  ==================================
+pseudo object                                        result
+===================================================  ==================================
+has more than the share ``overlap`` of its pixels    dropped
+on annotated cells (at 0: has one there)
+would be left as a ring around an annotated cell     dropped
+has more than half of its pixels on known            dropped
+background
+has no pixel outside of cells and known background   dropped
+has some pixels on either                            kept without them; of several pieces
+                                                     that are left, the largest
+any other                                            kept whole
+===================================================  ==================================
+
+A small piece may belong to a cell or not, so it becomes unlabelled. Pieces touch by edges or
+corners; of equal ones the first in reading order is kept. ``docs/merge.md`` shows each case.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,6 +46,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
+from skimage.measure import label as label_pieces
 
 from oce2stardist.errors import InputError
 from oce2stardist.labels import BACKGROUND, UNLABELLED, object_sizes
@@ -53,69 +71,6 @@ class MergedLabels:
     sparse: NDArray[np.int32]
     pseudo: NDArray[np.int32]
     objects: pd.DataFrame
-
-
-def draw_cells(
-    annotations: Mapping[str, NDArray[np.integer]],
-    *,
-    fraction: float | None = None,
-    count: int | None = None,
-    seed: int,
-) -> dict[str, list[int]]:
-    """Draw annotated cells at random over a whole set of images.
-
-    At one seed draws are nested: each holds every smaller one.
-
-    Parameters
-    ----------
-    annotations : mapping of image name to integer array
-        Its cells are > 0. The order of the mapping does not matter.
-    fraction : float in (0, 1], optional
-        Share of all cells, rounded to whole cells but at least one.
-    count : int, >= 1, optional
-        Number of cells. Give either this or `fraction`.
-    seed : int
-
-    Returns
-    -------
-    dict of image name to list of int
-        Ascending ids; every image is there, if only with an empty list.
-
-    Raises
-    ------
-    InputError
-        If not exactly one of `fraction` and `count` is given, if it is out of range,
-        or if there are fewer than `count` cells, or none.
-    """
-    if (fraction is None) == (count is None):
-        raise InputError(
-            "exactly one of fraction and count must be given. "
-            f"Got fraction={fraction} and count={count}; leave one out."
-        )
-    if fraction is not None and not 0 < fraction <= 1:
-        raise InputError(
-            f"fraction must be above 0 and at most 1. Got {fraction}; 0.01 keeps 1 % of the cells."
-        )
-    cells = [
-        (name, int(i)) for name in sorted(annotations) for i in object_sizes(annotations[name])[0]
-    ]
-    if not cells:
-        raise InputError(
-            f"annotations must hold at least one cell. Got none in {len(annotations)} images; "
-            "annotate a cell (labels > 0) first."
-        )
-    if count is not None and not 1 <= count <= len(cells):
-        raise InputError(
-            f"count must be between 1 and the {len(cells)} annotated cells. Got {count}; "
-            "ask for fewer cells or annotate more."
-        )
-    n_drawn = max(1, round(fraction * len(cells))) if fraction is not None else count
-    drawn: dict[str, list[int]] = {name: [] for name in sorted(annotations)}
-    # one permutation cut at different lengths is what nests the draws
-    for index in sorted(np.random.default_rng(seed).permutation(len(cells))[:n_drawn]):
-        name, i = cells[index]
-        drawn[name].append(i)
-    return drawn
 
 
 def keep_cells(
@@ -159,34 +114,27 @@ def keep_cells(
     return annotations
 
 
-def merge_annotations(
-    pseudo_gt: NDArray[np.integer] | None,
+def infer_background(
     annotations: NDArray[np.integer],
+    pseudo_gt: NDArray[np.integer] | None,
     *,
     background_distance: float = 30.0,
-    confidence: Mapping[int, float] | None = None,
-) -> MergedLabels:
-    """Merge annotations into the pseudo ground truth of one image.
-
-    The module's docstring has the rules as a table.
+) -> NDArray[np.int32]:
+    """Add to annotations the background that follows from them: the *sparse* labels.
 
     Parameters
     ----------
-    pseudo_gt : integer array of shape (Y, X), or None
-        Objects > 0, background 0, unlabelled -1. With None, `pseudo` equals `sparse`.
     annotations : integer array of shape (Y, X)
         Annotated cells > 0, known background 0, unknown -1.
+    pseudo_gt : integer array of shape (Y, X), or None
+        Objects > 0, background 0, unlabelled -1.
     background_distance : float, >= 0
         In pixels. Unknown pixels within this distance of an annotated cell that are
-        background in `pseudo_gt` are background in `sparse`; 0 leaves them unlabelled.
-    confidence : mapping of int to float, optional
-        Confidence of objects by their id in `pseudo_gt`; 1.0 where not given.
+        background in `pseudo_gt` become background; at 0 none does.
 
     Returns
     -------
-    MergedLabels
-        Annotated cells keep their ids; pseudo objects follow the largest of them, in
-        the order of their ids in `pseudo_gt`.
+    int32 array of shape (Y, X)
 
     Raises
     ------
@@ -198,74 +146,170 @@ def merge_annotations(
     Without `pseudo_gt` nothing tells cells that were not annotated from background:
     near pixels then all become background unless `background_distance` is 0.
     """
-    if pseudo_gt is not None and pseudo_gt.shape != annotations.shape:
-        raise InputError(
-            f"annotations must have the shape of pseudo_gt. Got {annotations.shape} "
-            f"and {pseudo_gt.shape}; crop or resample annotations first."
-        )
-    largest = int(annotations.max(initial=0))
-    _check_largest_id(largest)
-    is_cell, is_background = annotations > BACKGROUND, annotations == BACKGROUND
-
-    sparse = np.maximum(annotations.astype(np.int32), UNLABELLED)
-    is_inferred = _is_near(is_cell, background_distance) & (annotations < BACKGROUND)
+    _check_shapes(pseudo_gt, annotations)
+    _check_largest_id(int(annotations.max(initial=0)))
+    is_inferred = _is_near(annotations > BACKGROUND, background_distance)
+    is_inferred &= annotations < BACKGROUND
     if pseudo_gt is not None:
         is_inferred &= pseudo_gt == BACKGROUND
+    sparse = np.maximum(annotations.astype(np.int32), UNLABELLED)
     sparse[is_inferred] = BACKGROUND
+    return sparse
 
-    pseudo_ids = np.empty(0, np.int64)
-    pseudo = sparse.copy()
-    if pseudo_gt is not None:
-        pseudo, pseudo_ids = _keep_pseudo_objects(
-            pseudo_gt, is_cell, is_background, first_id=largest + 1
+
+def merge_annotations(
+    pseudo_gt: NDArray[np.integer] | None,
+    annotations: NDArray[np.integer],
+    *,
+    background_distance: float = 30.0,
+    overlap: float = 0.0,
+    confidence: Mapping[int, float] | None = None,
+    reserved_ids: Iterable[int] = (),
+) -> MergedLabels:
+    """Merge annotations into the pseudo ground truth of one image.
+
+    The module's docstring has the rules as tables.
+
+    Parameters
+    ----------
+    pseudo_gt : integer array of shape (Y, X), or None
+        Objects > 0, background 0, unlabelled -1. With None, `pseudo` equals `sparse`.
+    annotations : integer array of shape (Y, X)
+        Annotated cells > 0, known background 0, unknown -1.
+    background_distance : float, >= 0
+        In pixels; see `infer_background`.
+    overlap : float, in [0, 1)
+        Share of a pseudo object's pixels that may lie on annotated cells. At 0, as in the
+        paper, one such pixel drops it.
+    confidence : mapping of int to float, optional
+        Confidence of objects by their id in `pseudo_gt`; 1.0 where not given.
+    reserved_ids : iterable of int
+        Ids that no pseudo object may get, beside those of the annotated cells.
+
+    Returns
+    -------
+    MergedLabels
+        Annotated cells keep their ids; pseudo objects follow the largest id in use, in
+        the order of their ids in `pseudo_gt`. Where int32 has no room there, they take the
+        smallest ids that are free.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, a number is out of range or ids do not fit int32.
+    """
+    if not 0 <= overlap < 1:
+        raise InputError(
+            f"overlap must be at least 0 and below 1. Got {overlap}; 0 drops every pseudo object "
+            "that shares a pixel with an annotated cell."
         )
-        pseudo[is_cell] = annotations[is_cell]
+    sparse = infer_background(annotations, pseudo_gt, background_distance=background_distance)
+    if pseudo_gt is None:
+        return MergedLabels(sparse, sparse.copy(), _describe(sparse, {}, {}))
+    codes, ids, is_kept, is_cut = _judge_pseudo_objects(pseudo_gt, annotations, overlap=overlap)
+    taken = {*object_sizes(annotations)[0].tolist(), *reserved_ids}
+    kept_ids = _free_ids(taken, int(is_kept.sum()))
+    new_ids = np.where(ids < BACKGROUND, UNLABELLED, BACKGROUND).astype(np.int32)
+    new_ids[is_kept] = kept_ids
+    pseudo = new_ids[codes]
+    pseudo[annotations >= BACKGROUND] = BACKGROUND
+    _keep_largest_pieces(pseudo, new_ids[is_cut])
+    is_cell = annotations > BACKGROUND
+    pseudo[is_cell] = annotations[is_cell]
+    pseudo_ids = dict(zip(kept_ids.tolist(), ids[is_kept].tolist(), strict=True))
     return MergedLabels(sparse, pseudo, _describe(pseudo, pseudo_ids, confidence or {}))
 
 
-def _keep_pseudo_objects(
-    pseudo_gt: NDArray[np.integer],
-    is_cell: NDArray[np.bool_],
-    is_background: NDArray[np.bool_],
-    *,
-    first_id: int,
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Drop, cut and renumber pseudo objects; return labels and the old ids in new order."""
+def _judge_pseudo_objects(
+    pseudo_gt: NDArray[np.integer], annotations: NDArray[np.integer], *, overlap: float
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Decide which pseudo objects are kept, and which of these lose pixels.
+
+    Returns
+    -------
+    codes : int array of shape (Y, X)
+        Position of every pixel's pseudo label in `ids`.
+    ids : int64 array of shape (labels,)
+        Ascending, those below 1 included.
+    is_kept, is_cut : bool arrays of shape (labels,)
+    """
     # factorize hashes where np.unique sorts: linear in pixels, whatever the ids
-    codes, ids = pd.factorize(pseudo_gt.ravel().astype(np.int64), sort=True)
+    flat_codes, ids = pd.factorize(pseudo_gt.ravel().astype(np.int64), sort=True)
+    codes = flat_codes.reshape(pseudo_gt.shape)
+    is_cell = annotations > BACKGROUND
+    size = np.bincount(flat_codes)
+    n_on_cells = np.bincount(codes[is_cell], minlength=len(ids))
+    n_on_background = np.bincount(codes[annotations == BACKGROUND], minlength=len(ids))
+    n_lost = n_on_cells + n_on_background
+    is_kept = (
+        (ids > BACKGROUND)
+        & (n_on_cells / size <= overlap)
+        & (2 * n_on_background <= size)
+        & (n_lost < size)
+    )
+    is_kept &= ~_surrounds_a_cell(codes, is_cell, is_kept & (n_on_cells > 0))
+    return codes, ids, is_kept, is_kept & (n_lost > 0)
 
-    def count(codes: NDArray[np.integer]) -> NDArray[np.integer]:
-        return np.bincount(codes, minlength=len(ids))
 
-    n_on_cells, n_cut = count(codes[is_cell.ravel()]), count(codes[is_background.ravel()])
-    is_kept = (ids > BACKGROUND) & (n_on_cells == 0) & (2 * n_cut <= count(codes))
-    n_kept = int(is_kept.sum())
-    _check_largest_id(first_id + n_kept - 1)
-    new_ids = np.where(ids < BACKGROUND, UNLABELLED, BACKGROUND).astype(np.int32)
-    new_ids[is_kept] = first_id + np.arange(n_kept)
-    labels = new_ids[codes].reshape(pseudo_gt.shape)
-    labels[is_background] = BACKGROUND
-    return labels, ids[is_kept]
+def _surrounds_a_cell(
+    codes: NDArray[np.intp], is_cell: NDArray[np.bool_], is_candidate: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Mark those of the pseudo labels, by code, that without its pixels enclose a cell."""
+    surrounds = np.zeros(len(is_candidate), bool)
+    if not is_candidate.any():
+        return surrounds
+    windows = ndi.find_objects(codes + 1)  # codes have no gaps, whatever the ids
+    for code in np.flatnonzero(is_candidate):
+        window = windows[code]
+        left = (codes[window] == code) & ~is_cell[window]
+        surrounds[code] = np.any(ndi.binary_fill_holes(left) & ~left & is_cell[window])
+    return surrounds
+
+
+def _free_ids(taken: set[int], count: int) -> NDArray[np.int64]:
+    """Find `count` ids, ascending: behind those taken if int32 allows it, else between them."""
+    first = max(taken, default=0) + 1
+    if first + count - 1 <= MAX_ID:
+        return np.arange(first, first + count)
+    free = np.setdiff1d(np.arange(1, count + len(taken) + 1), list(taken))
+    return free[:count]
+
+
+def _keep_largest_pieces(labels: NDArray[np.int32], ids: NDArray[np.integer]) -> None:
+    """Leave of each of these objects its largest piece; the others become unlabelled, in place."""
+    if not ids.size:
+        return
+    cut = np.where(np.isin(labels, ids), labels, BACKGROUND)
+    pieces = label_pieces(cut, connectivity=2)  # neighbours of different ids stay apart
+    _, first_pixel, sizes = np.unique(pieces, return_index=True, return_counts=True)
+    owners = cut.ravel()[first_pixel]
+    # Per object the largest piece comes first, of equal ones the first in reading order.
+    order = np.lexsort([first_pixel, -sizes, owners])
+    is_largest = np.zeros(len(owners), bool)
+    is_largest[order[np.flatnonzero(np.diff(owners[order], prepend=-1))]] = True
+    labels[~is_largest[pieces] & (pieces > 0)] = UNLABELLED
 
 
 def _describe(
-    labels: NDArray[np.int32], pseudo_ids: NDArray[np.int64], confidence: Mapping[int, float]
+    labels: NDArray[np.int32], pseudo_ids: Mapping[int, int], confidence: Mapping[int, float]
 ) -> pd.DataFrame:
-    """Tabulate the objects of `labels`, of which the last ``len(pseudo_ids)`` are pseudo."""
+    """Tabulate the objects of `labels`; the keys of `pseudo_ids` are the pseudo ones."""
     ids, areas = object_sizes(labels)
-    n_manual = len(ids) - len(pseudo_ids)
+    origins = [pseudo_ids.get(i, -1) for i in ids.tolist()]
     centroids = np.empty((0, 2))
     if ids.size:
         centroids = np.array(ndi.center_of_mass(labels > BACKGROUND, labels, ids))
+    is_manual = np.array(origins, np.int64) < 0
+    sure = [confidence.get(origin, 1.0) for origin in origins]
     return pd.DataFrame(
         {
             "id": ids,
-            "source": ["manual"] * n_manual + ["pseudo"] * len(pseudo_ids),
-            "pseudo_id": np.concatenate([np.full(n_manual, -1), pseudo_ids]),
+            "source": pd.Series(np.where(is_manual, "manual", "pseudo"), dtype=str),
+            "pseudo_id": np.array(origins, np.int64),
             "area": areas,
             "y": centroids[:, 0],
             "x": centroids[:, 1],
-            "confidence": [1.0] * n_manual + [float(confidence.get(int(i), 1)) for i in pseudo_ids],
+            "confidence": np.where(is_manual, 1.0, np.array(sure, np.float64)),
         }
     )
 
@@ -280,6 +324,14 @@ def _is_near(is_cell: NDArray[np.bool_], distance: float) -> NDArray[np.bool_]:
     if distance == 0 or not is_cell.any():
         return np.zeros(is_cell.shape, bool)
     return np.asarray(ndi.distance_transform_edt(~is_cell) <= distance)
+
+
+def _check_shapes(pseudo_gt: NDArray[np.integer] | None, annotations: NDArray[np.integer]) -> None:
+    if pseudo_gt is not None and pseudo_gt.shape != annotations.shape:
+        raise InputError(
+            f"annotations must have the shape of pseudo_gt. Got {annotations.shape} "
+            f"and {pseudo_gt.shape}; crop or resample annotations first."
+        )
 
 
 def _check_largest_id(largest: int) -> None:

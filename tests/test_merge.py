@@ -1,24 +1,19 @@
+"""The merge: its table of pixels as the docs print it, its rules for objects, and ids."""
+
 import math
-from itertools import pairwise
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import disc, discs_scene, empty_image, two_touching_discs
+from scenes import disc, discs_scene, two_touching_discs
 
+from oce2stardist import merge
 from oce2stardist.errors import InputError
-from oce2stardist.merge import MAX_ID, draw_cells, keep_cells, merge_annotations
+from oce2stardist.merge import MAX_ID, infer_background, keep_cells, merge_annotations
 
 SHAPE = (60, 100)
-
-
-def image_set():
-    """Ten images of eight cells each; ids have gaps, and two images have no cell."""
-    images = {f"image{k}": discs_scene(8, (80, 80), 6, seed=k)[1] * (k + 2) for k in range(10)}
-    return images | {"empty": empty_image(), "unlabelled": empty_image() - 1}
-
-
-def pairs(drawn):
-    return {(name, i) for name, ids in drawn.items() for i in ids}
+DOCS = (Path(__file__).resolve().parents[1] / "docs" / "merge.md").read_text(encoding="utf-8")
 
 
 def unknown(shape=SHAPE):
@@ -31,68 +26,6 @@ def boxes(*corners, size=10):
     for i, (y, x) in enumerate(corners, start=1):
         labels[y : y + size, x : x + size] = i
     return labels
-
-
-# draw_cells
-
-
-def test_draws_are_nested_as_the_fraction_rises():
-    draws = [pairs(draw_cells(image_set(), fraction=f, seed=5)) for f in (0.001, 0.05, 0.1, 0.5, 1)]
-    assert [len(draw) for draw in draws] == [1, 4, 8, 40, 80]
-    for smaller, larger in pairwise(draws):
-        assert smaller < larger
-
-
-def test_counts_and_fractions_draw_the_same_cells():
-    for n in (1, 8, 80):
-        assert draw_cells(image_set(), count=n, seed=5) == draw_cells(
-            image_set(), fraction=n / 80, seed=5
-        )
-
-
-def test_drawn_cells_are_cells_and_every_image_is_listed():
-    images = image_set()
-    drawn = draw_cells(images, fraction=1, seed=0)
-    assert drawn == {
-        name: np.unique(labels[labels > 0]).tolist() for name, labels in images.items()
-    }
-    assert drawn["empty"] == drawn["unlabelled"] == []
-    assert all(type(i) is int for ids in drawn.values() for i in ids)
-
-
-def test_draws_depend_on_the_seed_and_not_on_the_order_of_images():
-    images = image_set()
-    backwards = dict(reversed(images.items()))
-    assert draw_cells(images, count=20, seed=1) == draw_cells(backwards, count=20, seed=1)
-    assert draw_cells(images, count=20, seed=1) != draw_cells(images, count=20, seed=2)
-
-
-def test_cells_are_drawn_over_the_set_and_not_per_image():
-    # ten of eighty cells in ten images of eight
-    drawn = draw_cells(image_set(), count=10, seed=0)
-    assert max(len(ids) for ids in drawn.values()) > 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({}, "Got fraction=None and count=None"),
-        ({"fraction": 0.5, "count": 3}, "Got fraction=0.5 and count=3"),
-        ({"fraction": 0}, "at most 1. Got 0;"),
-        ({"fraction": 1.5}, "at most 1. Got 1.5;"),
-        ({"fraction": math.nan}, "at most 1. Got nan;"),
-        ({"count": 0}, "the 2 annotated cells. Got 0;"),
-        ({"count": 3}, "the 2 annotated cells. Got 3;"),
-    ],
-)
-def test_draws_out_of_range_are_refused(arguments, message):
-    with pytest.raises(InputError, match=message):
-        draw_cells({"discs": two_touching_discs()}, **arguments, seed=0)
-
-
-def test_drawing_from_no_cell_is_refused():
-    with pytest.raises(InputError, match="Got none in 1 images"):
-        draw_cells({"empty": empty_image()}, fraction=1, seed=0)
 
 
 # keep_cells
@@ -304,15 +237,260 @@ def test_negative_distances_are_refused(distance):
         keep_cells(two_touching_discs(), [1], background_distance=distance)
 
 
+# The table of pixels: each row is read from the docs and tried
+
+
+def table_of_docs(heading):
+    """Cells of the first table below a heading, without its head."""
+    section = DOCS.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def table_of_docstring():
+    """The same table of the module's docstring, by the columns that its ruler marks."""
+    lines = merge.__doc__.splitlines()
+    first, middle, last = [i for i, line in enumerate(lines) if re.fullmatch("=+ +.*=", line)][:3]
+    columns = [match.span() for match in re.finditer("=+", lines[first])]
+    ends = [start for start, _ in columns[1:]] + [None]
+    return [
+        [line[start:end].strip() for (start, _), end in zip(columns, ends, strict=True)]
+        for line in lines[middle + 1 : last]
+    ]
+
+
+ROWS = table_of_docs("Every pixel")
+
+
+def test_docstring_and_docs_print_the_same_table():
+    in_words = [[cell.split(",")[0] for cell in row[3:]] for row in table_of_docstring()]
+    assert in_words == [row[3:] for row in ROWS]
+    assert [row[:3] for row in table_of_docstring()] == [row[:3] for row in ROWS]
+
+
+def scene(annotated, found, *, near):
+    """An image whose pixel (30, 50) is what a row of the table says.
+
+    The annotated cell 6 ends 5 pixels from it if it is to be near, else 45.
+    """
+    annotations, pseudo_gt = unknown(), np.zeros(SHAPE, np.int32)
+    annotations[25:35, 40:46] = 6
+    if not near:
+        annotations = np.roll(annotations, -40, axis=1)
+    place = np.s_[28:33, 48:53]
+    annotations[place] = {"cell": 8, "0": 0, "-1": -1}[annotated]
+    if found == "-1":
+        pseudo_gt[place] = -1
+    elif found.startswith("object"):
+        pseudo_gt[place] = 3
+    if found == "object, dropped":
+        pseudo_gt[33:40, 48:53] = 3
+        annotations[33:40, 48:53] = 0  # more than half of it
+    elif found == "object, piece cut off":
+        pseudo_gt[33:45, 48:53] = 3
+        annotations[33, 48:53] = 0
+    return annotations, None if found == "none for the image" else pseudo_gt
+
+
+@pytest.mark.parametrize("row", ROWS, ids=" | ".join)
+def test_every_row_of_the_table_holds(row):
+    annotated, found, near, *results = row
+    every = ["0", "-1", "object, kept", "object, dropped", "none for the image"]
+    for one in every if found == "any" else [found]:
+        for is_near in {"yes": [True], "no": [False], "any": [True, False]}[near]:
+            annotations, pseudo_gt = scene(annotated, one, near=is_near)
+            merged = merge_annotations(pseudo_gt, annotations, background_distance=20)
+            for result, labels in zip(results, (merged.sparse, merged.pseudo), strict=True):
+                at = int(labels[30, 50])
+                if result == "object":
+                    assert at == 7  # the one behind the annotated 6
+                else:
+                    assert at == (8 if result == "cell" else int(result))
+
+
+# The named cases
+
+
+def overlap_of(n_pixels):
+    """A pseudo object of 100 pixels of which so many lie on a much larger annotated cell."""
+    annotations = unknown()
+    annotations[10:40, 10:40] = 4
+    pseudo_gt = np.zeros(SHAPE, np.int32)
+    inside = n_pixels // 10
+    pseudo_gt[20:30, 40 - inside : 50 - inside] = 1
+    return annotations, pseudo_gt
+
+
+@pytest.mark.parametrize("percent", [10, 30, 70])
+def test_an_object_may_overlap_cells_by_the_given_share_and_no_more(percent):
+    annotations, pseudo_gt = overlap_of(percent)
+    assert np.count_nonzero((pseudo_gt > 0) & (annotations > 0)) == percent
+    kept = merge_annotations(pseudo_gt, annotations, overlap=percent / 100)
+    assert (kept.pseudo == 5).sum() == 100 - percent
+    assert (kept.pseudo == 4).sum() == 900
+    assert kept.objects.query("id == 5")["area"].tolist() == [100 - percent]
+    dropped = merge_annotations(pseudo_gt, annotations, overlap=percent / 100 - 0.001)
+    assert set(np.unique(dropped.pseudo)) == {0, 4}
+
+
+def test_what_may_overlap_changes_nothing_in_sparse_labels():
+    annotations, pseudo_gt = overlap_of(30)
+    strict, lenient = (
+        merge_annotations(pseudo_gt, annotations, overlap=overlap) for overlap in (0, 0.5)
+    )
+    assert np.array_equal(strict.sparse, lenient.sparse)
+
+
+@pytest.mark.parametrize("overlap", [0, 0.5, 0.99])
+def test_an_object_around_an_annotated_cell_is_dropped_whatever_the_share(overlap):
+    # A ninth of the object: its share alone would let it stay, as a ring.
+    annotations = unknown()
+    annotations[25:35, 45:55] = 2
+    pseudo_gt = np.zeros(SHAPE, np.int32)
+    pseudo_gt[15:45, 35:65] = 7
+    merged = merge_annotations(pseudo_gt, annotations, overlap=overlap)
+    assert np.array_equal(merged.pseudo, np.where(annotations == 2, 2, 0))
+    # inside of the dropped object nothing is known
+    assert np.all(merged.sparse[(pseudo_gt == 7) & (annotations < 0)] == -1)
+
+
+@pytest.mark.parametrize("shape", ["open", "ring of corners"])
+def test_an_object_left_open_stays_and_one_closed_by_corners_does_not(shape):
+    annotations = unknown()
+    annotations[25:30, 45:50] = 1
+    pseudo_gt = np.zeros(SHAPE, np.int32)
+    pseudo_gt[20:30, 40:55] = 7  # the cell is at its lower edge
+    if shape == "ring of corners":
+        pseudo_gt[30, 45:50] = 7
+    merged = merge_annotations(pseudo_gt, annotations, overlap=0.5)
+    assert (merged.pseudo == 2).sum() == (125 if shape == "open" else 0)
+
+
+def test_an_object_that_cells_and_background_cover_whole_is_dropped():
+    annotations = unknown()
+    annotations[10:50, 20:26] = 1
+    annotations[10:50, 26:30] = 0
+    merged = merge_annotations(boxes((20, 20)), annotations, overlap=0.7)
+    assert merged.objects["source"].tolist() == ["manual"]
+    assert np.array_equal(merged.pseudo == 1, annotations == 1)
+
+
+@pytest.mark.parametrize("value", [0, 5])
+def test_of_the_pieces_that_a_cut_leaves_the_largest_stays(value):
+    # A line through the object, known background or a large annotated cell.
+    annotations = unknown()
+    annotations[:, 24] = value
+    merged = merge_annotations(
+        boxes((20, 20), (40, 60)), annotations, overlap=0.2, background_distance=0
+    )
+    first = annotations.max() + 1 if value else 1
+    kept = np.zeros(SHAPE, bool)
+    kept[20:30, 25:30] = True
+    assert np.array_equal(merged.pseudo == first, kept)
+    assert np.all(merged.pseudo[20:30, 20:24] == -1)
+    assert merged.objects.query("source == 'pseudo'")["area"].tolist() == [50, 100]
+
+
+def test_of_equal_pieces_the_first_stays_and_corners_hold_pieces_together():
+    annotations = unknown()
+    annotations[20:30, 24:26] = 0
+    merged = merge_annotations(boxes((20, 20)), annotations)
+    assert np.array_equal(np.argwhere(merged.pseudo == 1)[[0, -1]], [[20, 20], [29, 23]])
+    annotations = unknown()
+    annotations[20:25, 20:25] = annotations[25:30, 25:30] = 0
+    merged = merge_annotations(boxes((20, 20)), annotations)
+    assert (merged.pseudo == 1).sum() == 50
+
+
+def test_objects_that_lose_no_pixel_may_lie_in_pieces():
+    pseudo_gt = boxes((5, 5), (40, 40))
+    pseudo_gt[pseudo_gt == 2] = 1
+    annotations = unknown()
+    annotations[0, 99] = 0
+    assert np.array_equal(merge_annotations(pseudo_gt, annotations).pseudo, pseudo_gt)
+
+
+def test_near_a_cell_on_the_border_background_is_known_inside_the_image():
+    annotations = unknown()
+    annotations[:5, :5] = 3
+    merged = merge_annotations(np.zeros(SHAPE, np.int32), annotations, background_distance=10)
+    y, x = np.indices(SHAPE)
+    from_cell = np.hypot(np.maximum(y - 4, 0), np.maximum(x - 4, 0))
+    expected = np.where(from_cell <= 10, 0, -1)
+    expected[:5, :5] = 3
+    assert np.array_equal(merged.sparse, expected)
+
+
+def test_an_image_of_nothing_but_background_has_no_objects():
+    merged = merge_annotations(boxes((5, 5), (40, 40)), np.zeros(SHAPE, np.int32))
+    assert not merged.sparse.any()
+    assert not merged.pseudo.any()
+    assert merged.objects.empty
+
+
+def test_sparse_labels_are_those_that_infer_background_makes():
+    annotations, pseudo_gt = overlap_of(30)
+    merged = merge_annotations(pseudo_gt, annotations, background_distance=7)
+    sparse = infer_background(annotations, pseudo_gt, background_distance=7)
+    assert np.array_equal(merged.sparse, sparse)
+    assert np.array_equal(infer_background(sparse, pseudo_gt, background_distance=0), sparse)
+
+
+@pytest.mark.parametrize("overlap", [-0.1, 1, math.nan])
+def test_shares_out_of_range_are_refused(overlap):
+    with pytest.raises(InputError, match=f"overlap must be .* Got {overlap};"):
+        merge_annotations(None, unknown(), overlap=overlap)
+
+
+# Ids
+
+
+@pytest.mark.parametrize("first", [1, 255, 65_535, 65_536, 2**24, 2**31 - 200])
+def test_large_ids_with_gaps_merge_as_small_ones_do(first):
+    annotations = unknown()
+    annotations[20:30, 20:30], annotations[50:55, 80:85] = 1, 2
+    pseudo_gt = boxes((5, 5), (22, 22), (40, 40), (50, 70))
+    merged = merge_annotations(pseudo_gt, annotations)
+    rename = np.array([-1, 0, first, first + 77])  # of -1, 0, 1, 2
+    large = merge_annotations(
+        np.where(pseudo_gt > 0, first + 40 * pseudo_gt, 0), rename[annotations + 1]
+    )
+    assert large.pseudo.dtype == large.sparse.dtype == np.int32
+    assert np.array_equal(large.sparse, rename[merged.sparse + 1])
+    ids = np.array([-1, 0, first, first + 77, first + 78, first + 79, first + 80])
+    assert np.array_equal(large.pseudo, ids[merged.pseudo + 1])
+    assert large.objects["id"].tolist() == ids[2:].tolist()
+    assert large.objects["pseudo_id"].tolist() == [-1, -1, first + 40, first + 120, first + 160]
+
+
+def test_behind_the_largest_id_pseudo_objects_take_free_ones():
+    annotations = unknown()
+    annotations[0, 0], annotations[0, 10], annotations[0, 20] = MAX_ID, 1, 3
+    merged = merge_annotations(
+        boxes((20, 20), (40, 40), (20, 60)), annotations, confidence={2: 0.5}, reserved_ids=[4]
+    )
+    assert merged.pseudo[0, 0] == merged.sparse[0, 0] == MAX_ID
+    assert merged.pseudo[[25, 45, 25], [25, 45, 65]].tolist() == [2, 5, 6]
+    table = merged.objects.set_index("id")
+    assert table.index.tolist() == [1, 2, 3, 5, 6, MAX_ID]
+    assert table["pseudo_id"].tolist() == [-1, 1, -1, 2, 3, -1]
+    assert table["source"].tolist() == ["manual", "pseudo", "manual", "pseudo", "pseudo", "manual"]
+    assert table["confidence"].tolist() == [1, 1, 1, 0.5, 1, 1]
+
+
+def test_reserved_ids_stay_free():
+    annotations = unknown()
+    annotations[0, 0] = 2
+    merged = merge_annotations(boxes((20, 20)), annotations, reserved_ids=[9, 5])
+    assert merged.objects["id"].tolist() == [2, 10]
+
+
 def test_ids_beyond_int32_are_refused():
     annotations = unknown().astype(np.int64)
-    annotations[0, 0] = MAX_ID
-    assert merge_annotations(None, annotations).pseudo.max() == MAX_ID
-    with pytest.raises(InputError, match=f"at most {MAX_ID}. Got {MAX_ID + 1};"):
-        merge_annotations(boxes((20, 20)), annotations)
-    annotations[0, 0] = 2**40
-    with pytest.raises(InputError, match=f"Got {2**40};"):
-        merge_annotations(None, annotations)
+    annotations[0, 0] = 2**31
+    for function in (merge_annotations, lambda _, given: infer_background(given, None)):
+        with pytest.raises(InputError, match=f"at most {MAX_ID}. Got {MAX_ID + 1};"):
+            function(None, annotations)
 
 
 # scenes

@@ -1,0 +1,220 @@
+"""Which annotated cells a run uses, and which of these judge instead of train.
+
+A draw maps image names to the ids of cells. Every draw depends on its seed, not on the order
+of the images.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError
+from oce2stardist.labels import object_sizes
+
+Draw = dict[str, list[int]]
+Cell = TypeVar("Cell")
+
+# Streams of random numbers beside that of the draw: which cells are drawn must not decide
+# which of them are held back.
+_HELD_BACK, _FOLDS = 1, 3
+
+
+def draw_cells(
+    annotations: Mapping[str, NDArray[np.integer]],
+    *,
+    fraction: float | None = None,
+    count: int | None = None,
+    per_image: bool = False,
+    seed: int,
+) -> Draw:
+    """Draw annotated cells at random, over a whole set of images or from each.
+
+    At one seed draws are nested: each holds every smaller one of the same kind.
+
+    Parameters
+    ----------
+    annotations : mapping of image name to integer array
+        Its cells are > 0. The order of the mapping does not matter.
+    fraction : float in (0, 1], optional
+        Share of the cells, rounded to whole cells but at least one.
+    count : int, >= 1, optional
+        Number of cells. Give either this or `fraction`.
+    per_image : bool
+        `fraction` and `count` hold for every image that has cells, instead of for the set.
+        An image with fewer than `count` gives all it has, and other images don't change
+        what is drawn from it.
+    seed : int, >= 0
+
+    Returns
+    -------
+    dict of image name to list of int
+        Ascending ids; every image is there, if only with an empty list.
+
+    Raises
+    ------
+    InputError
+        If not exactly one of `fraction` and `count` is given, if it is out of range,
+        if the set (`per_image`: every image) has fewer than `count` cells, or none.
+    """
+    _check_amount(fraction, count)
+    ids = {name: object_sizes(annotations[name])[0].tolist() for name in sorted(annotations)}
+    _check_room(ids, count, per_image=per_image)
+    drawn: Draw = {name: [] for name in ids}
+    if per_image:
+        for name, own in ids.items():
+            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            drawn[name] = sorted(_draw(own, fraction, count, rng))
+        return drawn
+    cells = _list_cells(ids)
+    for name, label in sorted(_draw(cells, fraction, count, np.random.default_rng(seed))):
+        drawn[name].append(label)
+    return drawn
+
+
+def check_cells(
+    annotations: Mapping[str, NDArray[np.integer]], cells: Mapping[str, Sequence[int]]
+) -> Draw:
+    """Return cells named by hand or by file in the form of a draw.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one is not a cell of the annotations.
+    """
+    drawn: Draw = {name: [] for name in sorted(annotations)}
+    for name, ids in cells.items():
+        if not ids:
+            continue
+        if name not in annotations:
+            raise InputError(
+                "cells must belong to annotated images. Got cells of "
+                f"{name!r}, which has no annotations; pass the annotations they were drawn from."
+            )
+        missing = np.setdiff1d(ids, object_sizes(annotations[name])[0])
+        if missing.size:
+            raise InputError(
+                f"cells must be annotated. Got {missing[0]} in {name!r}, which has no such "
+                "label; pass the annotations they were drawn from."
+            )
+        drawn[name] = sorted({int(label) for label in ids})
+    if not any(drawn.values()):
+        raise InputError("cells must name at least one annotated cell. Got none; draw some.")
+    return drawn
+
+
+def draw_held_back(drawn: Mapping[str, Sequence[int]], *, share: float, seed: int) -> Draw:
+    """Draw the cells that judge instead of train.
+
+    Parameters
+    ----------
+    drawn : mapping of image name to ids
+    share : float, in [0, 1)
+        Of the cells, rounded; at least one is held back where `share` is above 0, and at
+        least one is left, which takes two cells: of one none is held back.
+    seed : int, >= 0
+
+    Returns
+    -------
+    dict of image name to list of int
+        Ascending ids, of the images that have any.
+
+    Raises
+    ------
+    InputError
+        If the share is out of range.
+    """
+    if not 0 <= share < 1:
+        raise InputError(
+            f"held_back must be at least 0 and below 1. Got {share}; 0.2 holds back every fifth."
+        )
+    cells = _list_cells(drawn)
+    count = min(max(1, round(share * len(cells))), len(cells) - 1) if share > 0 else 0
+    order = np.random.default_rng([seed, _HELD_BACK]).permutation(len(cells))
+    return _by_image(cells[index] for index in order[: max(0, count)])
+
+
+def split_folds(drawn: Mapping[str, Sequence[int]], n_folds: int, seed: int) -> list[Draw]:
+    """Divide cells into folds, each of which can be held back in turn.
+
+    Parameters
+    ----------
+    drawn : mapping of image name to ids
+    n_folds : int, from 2 to the number of cells
+    seed : int, >= 0
+
+    Returns
+    -------
+    list of dict of image name to list of int
+        Every cell is in one fold. Folds differ by at most one cell, in all and within every
+        image. Ascending ids, of the images that have any.
+
+    Raises
+    ------
+    InputError
+        If the number of folds is out of range.
+    """
+    cells = _list_cells(drawn)
+    if not 2 <= n_folds <= len(cells):
+        raise InputError(
+            f"n_folds must be between 2 and the number of cells, {len(cells)}. Got {n_folds}; "
+            "ask for fewer folds or annotate more cells."
+        )
+    rng = np.random.default_rng([seed, _FOLDS])
+    names = rng.permutation(sorted({name for name, _ in cells})).tolist()
+    dealt = [
+        (name, label) for name in names for label in rng.permutation(sorted(drawn[name])).tolist()
+    ]
+    # The cells of an image are neighbours in this list: dealing them out in turn spreads them.
+    return [_by_image(dealt[first::n_folds]) for first in range(n_folds)]
+
+
+def _check_amount(fraction: float | None, count: int | None) -> None:
+    if (fraction is None) == (count is None):
+        raise InputError(
+            "exactly one of fraction and count must be given. "
+            f"Got fraction={fraction} and count={count}; leave one out."
+        )
+    if fraction is not None and not 0 < fraction <= 1:
+        raise InputError(
+            f"fraction must be above 0 and at most 1. Got {fraction}; 0.01 keeps 1 % of the cells."
+        )
+
+
+def _check_room(ids: Mapping[str, Sequence[int]], count: int | None, *, per_image: bool) -> None:
+    sizes = [len(own) for own in ids.values()]
+    if not sum(sizes):
+        raise InputError(
+            f"annotations must hold at least one cell. Got none in {len(sizes)} images; "
+            "annotate a cell (labels > 0) first."
+        )
+    most = max(sizes) if per_image else sum(sizes)
+    where = "annotated cells of the fullest image" if per_image else "annotated cells"
+    if count is not None and not 1 <= count <= most:
+        raise InputError(
+            f"count must be between 1 and the {most} {where}. Got {count}; "
+            "ask for fewer cells or annotate more."
+        )
+
+
+def _draw(
+    cells: Sequence[Cell], fraction: float | None, count: int | None, rng: np.random.Generator
+) -> list[Cell]:
+    """Draw from a list, nothing from an empty one."""
+    n_drawn = max(1, round(fraction * len(cells))) if fraction is not None else count
+    # One permutation cut at different lengths is what nests the draws.
+    return [cells[index] for index in rng.permutation(len(cells))[:n_drawn]]
+
+
+def _list_cells(drawn: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+    """List image and id of all cells, sorted."""
+    return sorted((name, label) for name, ids in drawn.items() for label in ids)
+
+
+def _by_image(cells: Iterable[tuple[str, int]]) -> Draw:
+    grouped: Draw = {}
+    for name, label in sorted(cells):
+        grouped.setdefault(name, []).append(label)
+    return grouped
