@@ -12,17 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import yaml
+from finished_run import read_run
 from sklearn.metrics import roc_auc_score
 
-from oce2stardist.config import Config
 from oce2stardist.evaluation import leave_out_border, pool_scores, score_image
 from oce2stardist.io import find_images, image_stem, read_labels
 from oce2stardist.labels import resize_labels
 from oce2stardist.pseudo_gt import agreement, best_overlaps, segment
-from oce2stardist.runners.inputs import read_images
-from oce2stardist.runners.prepare import prepare_images
-from oce2stardist.runners.pseudo_labels import Scenes
 from oce2stardist.runners.recipe import BANDWIDTHS, recipe_of
 
 
@@ -36,12 +32,9 @@ def main() -> None:
     parser.add_argument("--border", type=float, default=0.0)
     arguments = parser.parse_args()
 
-    recorded = yaml.safe_load((arguments.run / "run.yaml").read_text(encoding="utf-8"))
-    config = Config.model_validate(recorded["config"])
-    recipe = recipe_of(config.pseudo)
-    prepared = prepare_images(read_images(arguments.images, axes=None), config)
-    scenes = Scenes(prepared, arguments.run, config)
-    stems = list(prepared.seen)[:: arguments.every]
+    run = read_run(arguments.run, arguments.images)
+    recipe, scenes = recipe_of(run.config.pseudo), run.scenes
+    stems = list(scenes)[:: arguments.every]
     paths = {image_stem(path): path for path in find_images(arguments.masks)}
     truth = {stem: leave_out_border(read_labels(paths[stem]), arguments.border) for stem in stems}
 

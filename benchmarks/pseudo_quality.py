@@ -13,13 +13,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import yaml
+from finished_run import read_run
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from oce2stardist.config import Config, PseudoConfig
+from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation import (
     Scores,
     leave_out_border,
@@ -39,9 +39,7 @@ from oce2stardist.runners.experiments.oracle import (
     PredictedImage,
     oracle_line_search,
 )
-from oce2stardist.runners.inputs import ImageSet, read_images
-from oce2stardist.runners.prepare import Prepared, prepare_images
-from oce2stardist.runners.pseudo_labels import Scenes
+from oce2stardist.runners.inputs import ImageSet
 
 Labels = NDArray[np.int32]
 
@@ -55,14 +53,6 @@ class Candidate:
 
     name: str
     labels: list[Labels]
-
-
-def read_run(run: Path, everything: ImageSet) -> tuple[Config, Prepared, Scenes]:
-    """Read what clustering started from."""
-    recorded = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))["config"]
-    config = Config.model_validate(recorded)
-    prepared = prepare_images(everything, config)
-    return config, prepared, Scenes(prepared, run, config)
 
 
 def search_oracle(
@@ -174,7 +164,8 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("worst.png"))
     given = parser.parse_args()
     plt.switch_backend("Agg")
-    everything = read_images(given.images, axes=None)
+    run = read_run(given.run, given.images)
+    everything = run.images
     stems = list(everything.images)[:: given.every]
     found = ImageSet(
         {stem: everything.paths[stem] for stem in stems},
@@ -182,17 +173,16 @@ def main() -> None:
     )
     masks = label_paths(everything.paths.values(), given.masks)
     truth = [read_labels(masks[path]) for path in found.paths.values()]
-    config, prepared, scenes = read_run(given.run, everything)
     predicted = [
         PredictedImage(one.image, one.offsets, one.foreground)
-        for one in (scenes[stem] for stem in stems)
+        for one in (run.scenes[stem] for stem in stems)
     ]
-    oracle = search_oracle(predicted, truth, settings=config.pseudo, border=given.border)
+    settings = run.config.pseudo
+    oracle = search_oracle(predicted, truth, settings=settings, border=given.border)
     method, width = oracle.oracle_halo
     pseudo = [read_labels(given.run / "pseudo" / "labels" / f"{stem}.tif") for stem in stems]
-    working = config.pseudo.working_diameter
     classical = [
-        segment_classically(image, working / prepared.scales.factors[stem])
+        segment_classically(image, settings.working_diameter / run.prepared.scales.factors[stem])
         for stem, image in found.images.items()
     ]
     best = f"bandwidth {oracle.oracle_bandwidth:g}, {method} {width:g} px"

@@ -78,7 +78,7 @@ def pseudo(
     """
     from oce2stardist.runners.inputs import read_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
-    from oce2stardist.runners.report import write_pseudo_report
+    from oce2stardist.runners.reports import write_pseudo_report
 
     from .reporting import TerminalReporter
 

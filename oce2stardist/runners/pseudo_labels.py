@@ -30,6 +30,7 @@ from oce2stardist.report.diameter_picture import diameter_picture
 from oce2stardist.runners.inputs import Image, Labels
 from oce2stardist.runners.prepare import Prepared
 from oce2stardist.runners.progress import Reporter
+from oce2stardist.runners.pseudo_parameters import describe_trust, list_parameters
 from oce2stardist.runners.recipe import (
     Choice,
     Scene,
@@ -65,9 +66,12 @@ def number_of_copies(given: int | None, working: dict[str, Image]) -> int:
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Labels by image stem, what they were made with, and whether to trust them."""
+    """Labels by image stem, what they were made from and with, and whether to trust them."""
 
     labels: dict[str, Labels]
+    scenes: "Scenes"
+    recipe: Recipe
+    choices: list[Choice]
     parameters: dict[str, dict[str, Any]]
     trust: Trust
 
@@ -86,41 +90,73 @@ def label_images(
     if settings.choose:
         reporter.say("Choosing settings.")
     recipe, choices = _choose_recipe(config, scenes, annotations)
+    labels, objects = _find_objects(prepared, config, folder, scenes, recipe, overlay, reporter)
+    write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
+    trust = _judge(scenes.foreground, objects, score_annotated(labels, annotations))
+    copies = number_of_copies(config.embedding.copies, prepared.seen)
+    parameters = list_parameters(
+        prepared, config, scenes.foreground, recipe, choices, copies=copies
+    )
+    parameters["trust"] = describe_trust(trust)
+    if objects.empty:
+        advice = _explain_nothing(scenes, recipe, prepared)
+        parameters["trust"]["advice"] = advice
+        reporter.say(f"No object was found in any image. {advice}")
+    return PseudoLabels(labels, scenes, recipe, choices, parameters, trust)
+
+
+def _find_objects(
+    prepared: Prepared,
+    config: Config,
+    folder: Path,
+    scenes: "Scenes",
+    recipe: Recipe,
+    overlay: bool,
+    reporter: Reporter,
+) -> tuple[dict[str, Labels], pd.DataFrame]:
+    """Segment every image, write its labels, and list all objects."""
     labels: dict[str, Labels] = {}
     objects = []
     with reporter.task("Finding objects", len(prepared.seen)) as advance:
         for done, stem in enumerate(prepared.seen, start=1):
-            shape = prepared.found.images[stem].shape[:2]
+            image = prepared.found.images[stem]
             labels[stem], confidence = _segment_surely(
-                scenes[stem], recipe, settings.variants, shape, seed=config.seed
+                scenes[stem], recipe, config.pseudo.variants, image.shape[:2], seed=config.seed
             )
             write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels[stem])
             if overlay:
-                write_overlay(
-                    folder / "pseudo" / "overlays" / f"{stem}.png",
-                    prepared.found.images[stem],
-                    labels[stem],
-                )
+                path = folder / "pseudo" / "overlays" / f"{stem}.png"
+                write_overlay(path, image, labels[stem])
             objects.append(describe_objects(stem, labels[stem], confidence))
             advance(done, f"{labels[stem].max()} objects in {stem}")
-    table = pd.concat(objects, ignore_index=True)
-    write_text(folder / "pseudo" / "objects.csv", table.to_csv(index=False))
-    if table.empty:
-        reporter.say("No object was found in any image: check --diameter and the report.")
-    sparse = scenes.foreground.cue == "outliers"
-    trust = judge_trust(
-        separation=None if sparse else scenes.foreground.separation,
-        confidences=table["confidence"].to_numpy(),
-        diameters=table["diameter"].to_numpy(),
-        annotated_f1=score_annotated(labels, annotations),
+    return labels, pd.concat(objects, ignore_index=True)
+
+
+def _judge(foreground: Foreground, objects: pd.DataFrame, annotated_f1: float | None) -> Trust:
+    sparse = foreground.cue == "outliers"
+    return judge_trust(
+        separation=None if sparse else foreground.separation,
+        confidences=objects["confidence"].to_numpy(),
+        diameters=objects["diameter"].to_numpy(),
+        annotated_f1=annotated_f1,
     )
-    parameters = _parameters(prepared, config, scenes.foreground, recipe, choices)
-    parameters["trust"] = {
-        "value": trust.trusted,
-        "reason": trust.verdict,
-        "measures": {name: round(value, 4) for name, value in trust.measures.items()},
-    }
-    return PseudoLabels(labels, parameters, trust)
+
+
+def _explain_nothing(scenes: "Scenes", recipe: Recipe, prepared: Prepared) -> str:
+    """Say why there may be no object, and what the user can do."""
+    share = scenes.foreground_share
+    happened = (
+        f"{share:.1%} of the pixels count as cell, but no group of them made an object of at "
+        f"least {recipe.min_size * recipe.cell_area:.0f} px²"
+        if share > 0
+        else "No pixel counts as cell, because none is steadier under noise than the others"
+    )
+    return (
+        f"{happened}. Look at the arrows and the spread in the report. What can help: the true "
+        f"diameter of a cell in --diameter ({prepared.scales.diameter:.4g} px was used), longer "
+        "training (--steps), or some annotated cells (--annotations); each with --overwrite or "
+        "another output."
+    )
 
 
 class Scenes(Mapping[str, Scene]):
@@ -130,29 +166,42 @@ class Scenes(Mapping[str, Scene]):
     ----------
     foreground : Foreground
         Chosen for the whole set.
+    levels : dict of image stem to float32 array of shape (Y, X)
+        The smoothed spread, at working scale.
+    thresholds : dict of image stem to float
+        Pixels whose level is below are foreground.
     """
 
     def __init__(self, prepared: Prepared, folder: Path, config: Config) -> None:
         self._prepared, self._folder = prepared, folder
-        self._maps = {
+        self.levels = {
             stem: _spread_map(read_predicted(folder, stem)[1], config) for stem in prepared.seen
         }
-        self.foreground = _choose_foreground(self._maps, folder, config)
-        self._thresholds = dict(zip(self._maps, self.foreground.thresholds, strict=True))
+        self.foreground = _choose_foreground(self.levels, folder, config)
+        self.thresholds = dict(zip(self.levels, self.foreground.thresholds, strict=True))
 
     def __getitem__(self, stem: str) -> Scene:
         """Read the scene of one image."""
         offsets, _ = read_predicted(self._folder, stem)
-        foreground = self._maps[stem] < self._thresholds[stem]
+        foreground = self.levels[stem] < self.thresholds[stem]
         return Scene(offsets, foreground, self._prepared.linear[stem])
 
     def __iter__(self) -> Iterator[str]:
         """Go through the stems."""
-        return iter(self._maps)
+        return iter(self.levels)
 
     def __len__(self) -> int:
         """Count the images."""
-        return len(self._maps)
+        return len(self.levels)
+
+    @property
+    def foreground_share(self) -> float:
+        """Share of the pixels of all images that are foreground."""
+        pixels = sum(level.size for level in self.levels.values())
+        below = (
+            np.count_nonzero(level < self.thresholds[stem]) for stem, level in self.levels.items()
+        )
+        return sum(below) / pixels
 
 
 def _spread_map(spread: NDArray[np.float32], config: Config) -> NDArray[np.float32]:
@@ -234,72 +283,8 @@ def _bandwidth_factors(variants: int) -> list[float]:
     ]
 
 
-def _parameters(
-    prepared: Prepared,
-    config: Config,
-    foreground: Foreground,
-    recipe: Recipe,
-    choices: list[Choice],
-) -> dict[str, dict[str, Any]]:
-    """List what was used, and why, for parameters.yaml."""
-    given, scales = config.pseudo, prepared.scales
-    area = recipe.cell_area
-    copies = number_of_copies(config.embedding.copies, prepared.seen)
-    rows: dict[str, tuple[Any, str]] = {
-        "trained_on": (len(prepared.found.paths), "images given"),
-        "channels": (next(iter(prepared.seen.values())).shape[-1], prepared.channels),
-        "intensity": (given.intensity, _said(given, "intensity", "dim cells count, too")),
-        "diameter": (round(scales.diameter, 2), scales.reason),
-        "scale": (round(scales.median, 4), "brings the diameter to the working diameter"),
-        "copies": (
-            copies,
-            "set in the config" if config.embedding.copies else "by size of the set",
-        ),
-        "threshold": (_thresholds(foreground), foreground.reason),
-        "bandwidth": (recipe.bandwidth, "set in the config" if given.bandwidth else "the default"),
-        "halo": (recipe.halo, _said(given, "halo", "the default")),
-        "level": (recipe.level, _said(given, "level", "the default")),
-        "min_unity": (recipe.min_unity, _said(given, "min_unity", "the default")),
-        "min_cluster": (
-            round(recipe.min_cluster * area, 1),
-            f"{recipe.min_cluster:g} of the area of a median cell; even a speck has a halo",
-        ),
-        "max_ratio": (
-            recipe.max_ratio,
-            "objects whose pixels do not come together are background",
-        ),
-        "min_size": (
-            round(recipe.min_size * area, 1),
-            f"{recipe.min_size:g} of the area of a median cell",
-        ),
-    }
-    for choice in choices:
-        value = choice.value * area if choice.setting == "min_size" else choice.value
-        rows[choice.setting] = (round(float(value), 4), choice.reason)
-    if scales.low is not None and scales.high is not None:
-        interval = {"interval": [round(scales.low, 2), round(scales.high, 2)]}
-    else:
-        interval = {}
-    parameters = {name: {"value": value, "reason": why} for name, (value, why) in rows.items()}
-    parameters["diameter"] |= interval
-    if len(set(scales.factors.values())) > 1:
-        parameters["scale"]["images"] = {
-            stem: round(factor, 4) for stem, factor in scales.factors.items()
-        }
-    return parameters
-
-
-def _said(settings: Any, name: str, otherwise: str) -> str:
-    default = type(settings)().model_dump()[name]
-    return otherwise if getattr(settings, name) == default else "set in the config"
-
-
-def _thresholds(foreground: Foreground) -> float | str:
-    distinct = set(foreground.thresholds)
-    return round(float(distinct.pop()), 4) if len(distinct) == 1 else "one for each image"
-
-
 def write_parameters(folder: Path, result: PseudoLabels, prepared: Prepared) -> None:
+    """Write parameters.yaml, and the picture of the diameter where it was estimated."""
     text = yaml.safe_dump(result.parameters, sort_keys=False, allow_unicode=True)
     write_text(folder / "pseudo" / "parameters.yaml", text)
     estimate = prepared.scales.estimate

@@ -156,6 +156,11 @@ def choose_by_stability(
         ]
         for one in some
     ]
+    if not any(one.any() for of in labels for one in of):
+        default = (
+            "the default: at no bandwidth was an object found, so there was nothing to compare"
+        )
+        return recipe, [Choice("bandwidth", recipe.bandwidth, default)]
     stable: dict[float, float] = {}
     for at in range(1, len(bandwidths) - 1):
         agreed = [agreement(of[at], [of[at - 1], of[at + 1]]) for of in labels]

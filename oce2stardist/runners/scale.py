@@ -17,7 +17,6 @@ from oce2stardist.runners.inputs import (
     ImageSet,
     Labels,
     annotated_diameter,
-    read_matching_labels,
 )
 
 ScaleMode = Literal["auto", "set", "image"]
@@ -36,8 +35,9 @@ _FEW = 5
 class Scales:
     """Factor by image stem, the set's median diameter in pixels, and where it comes from.
 
-    `low` and `high` are the interval of an estimate, None where the diameter was given;
-    `estimate` is what the picture of it is drawn from.
+    `low` and `high` are the interval of `diameter`, None where it is not an estimate: it was
+    given, or the estimate was not trusted and it is assumed. `estimate` is what the picture of
+    the estimate is drawn from, also of one that was not taken.
     """
 
     factors: dict[str, float]
@@ -60,7 +60,7 @@ def choose_scales(
     working: float,
     mode: ScaleMode,
     diameter: float | str | Path | None,
-    annotations: str | Path | None,
+    annotations: Mapping[str, Labels] | None,
     seed: int,
 ) -> Scales:
     """Find the factors that bring median cells to the working diameter.
@@ -76,7 +76,7 @@ def choose_scales(
     diameter : float or path, optional
         Median cell diameter in pixels; or a CSV file with the columns image and diameter,
         for sets whose images differ. Default: that of the annotated cells, else an estimate.
-    annotations : path, optional
+    annotations : mapping of image stem to label image, optional
     seed : int
         Of the estimate.
 
@@ -93,10 +93,9 @@ def choose_scales(
     if diameter is not None:
         return _same_for_all(found, working, diameter, f"a diameter of {diameter:g} px was given")
     if annotations is not None:
-        labels, _ = read_matching_labels(found, annotations)
         if mode == "image":
-            return _annotated_images(found, labels, working)
-        measured = annotated_diameter(labels)
+            return _annotated_images(found, annotations, working)
+        measured = annotated_diameter(annotations)
         reason = f"the annotated cells have a median diameter of {measured:.1f} px"
         return _same_for_all(found, working, measured, reason)
     return _estimated(found, working, mode, seed)
@@ -174,7 +173,9 @@ def _estimated(found: ImageSet, working: float, mode: ScaleMode, seed: int) -> S
             f"the estimate can't be trusted, {said}, so {working:g} px is assumed; look at "
             "pseudo/diameter.png and pass --diameter"
         )
-        return Scales(dict.fromkeys(found.images, 1.0), working, reason, *interval)
+        return Scales(
+            dict.fromkeys(found.images, 1.0), working, reason, trusted=False, estimate=estimate
+        )
     factors = dict.fromkeys(found.images, _factor(working, median))
     return Scales(factors, median, f"estimated as {said}", *interval)
 

@@ -1,0 +1,15 @@
+"""Finished runs in, pages for people out: what a run saw, learned, found and took."""
+
+from oce2stardist.runners.reports.choices import write_choices
+from oce2stardist.runners.reports.demo import write_demo_report
+from oce2stardist.runners.reports.finetune import write_finetune_report
+from oce2stardist.runners.reports.pseudo import write_pseudo_report
+from oce2stardist.runners.reports.selection import choose_evenly
+
+__all__ = [
+    "choose_evenly",
+    "write_choices",
+    "write_demo_report",
+    "write_finetune_report",
+    "write_pseudo_report",
+]
