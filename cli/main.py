@@ -14,6 +14,7 @@ _COMMANDS = {
     "pseudo": "Train embeddings on images and write pseudo labels.",
     "merge": "Merge annotations into the pseudo labels of a run.",
     "finetune": "Train a StarDist model on annotations and pseudo labels.",
+    "suggest": "List the regions to annotate next.",
     "predict": "Predict label images with a StarDist model.",
     "evaluate": "Score predicted labels against true ones.",
 }

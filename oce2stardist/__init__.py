@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oce2stardist.runners.finetune import finetune_stardist
     from oce2stardist.runners.predict import predict_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
+    from oce2stardist.runners.suggest import suggest_regions
     from oce2stardist.runners.training_labels import merge_run
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "merge_run",
     "predict_images",
     "run_demo",
+    "suggest_regions",
 ]
 
 _HOMES = {
@@ -37,6 +39,7 @@ _HOMES = {
     "merge_run": "runners.training_labels",
     "predict_images": "runners.predict",
     "run_demo": "runners.demo",
+    "suggest_regions": "runners.suggest",
 }
 
 
