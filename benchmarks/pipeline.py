@@ -28,10 +28,11 @@ from skimage.transform import rescale
 from sklearn.metrics import adjusted_rand_score
 from stardist.data import test_image_nuclei_2d
 
+from oce2stardist.cell_sampling import draw_cells
 from oce2stardist.config import Config
 from oce2stardist.io import normalise_percentiles
 from oce2stardist.labels import median_diameter
-from oce2stardist.merge import draw_cells, keep_cells
+from oce2stardist.merge import keep_cells
 from oce2stardist.pseudo_gt import cluster_embeddings, foreground_threshold, smooth_log_spread
 from oce2stardist.runners.run_folder import package_versions
 
@@ -227,8 +228,7 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
             n_sparse=half,
             alpha=settings.alpha,
             steps=effort.stardist_steps,
-            learning_rate=settings.learning_rate,
-            warm_up=settings.warm_up,
+            rate_at=lambda step: settings.learning_rate,
             check_every=effort.stardist_steps,
             judge=None,
             keep_best=lambda _: None,

@@ -3,6 +3,7 @@
 import click
 
 from .options import (
+    ALPHA,
     axes_option,
     build_config,
     configured,
@@ -16,26 +17,53 @@ from .options import (
 @click.command()
 @click.argument("images")
 @click.option("--pseudo", metavar="RUN", help="Run folder of `oce2stardist pseudo`.")
-@click.option("--annotations", required=True, metavar="PATH", help="Label images of some cells.")
+@click.option(
+    "--annotations",
+    required=True,
+    metavar="PATH",
+    help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, .zip), "
+    "QuPath GeoJSON, COCO JSON.",
+)
 @click.option("-o", "--output", required=True, metavar="MODEL", help="Model folder to write.")
 @click.option(
     "--fraction",
     type=float,
     help="Use only this share of the annotated cells, to simulate few annotations: 0.01 is 1 %.",
 )
+@click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells.")
+@click.option(
+    "--per-image",
+    is_flag=True,
+    help="Take --fraction or --cells of every image instead of the whole set.",
+)
+@click.option(
+    "--use-cells",
+    metavar="FILE",
+    help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a run.",
+)
 @click.option(
     "--alpha",
-    type=float,
-    help="Weight of the pseudo labels: 0 trains on annotations alone.  [default: 0.5]",
+    type=ALPHA,
+    help="Weight of the pseudo labels, 0 to 1: 0 trains on annotations alone; auto judges the "
+    "pseudo labels on the annotated cells.  [default: auto]",
 )
 @click.option(
     "--zero",
     type=click.Choice(["auto", "unlabelled", "background"]),
     default="auto",
     show_default=True,
-    help="What 0 means in the annotations; auto: background with --fraction, else unlabelled.",
+    help="What 0 means in the annotations; auto: background with --fraction, --cells or "
+    "--use-cells, else unlabelled.",
 )
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
+@click.option(
+    "--rounds",
+    type=int,
+    help="Train so many times; from the second on, the model's own labels are the pseudo "
+    "labels. A round that scores lower on held-back cells is dropped.  [default: 1]",
+)
+@click.option("--init", metavar="MODEL", help="Start from this StarDist folder, ours or stock.")
+@click.option("--tensorboard", is_flag=True, help="Write the training's course to MODEL/logs.")
 @axes_option
 @overwrite_option
 @device_option
@@ -47,9 +75,15 @@ def finetune(
     annotations: str,
     output: str,
     fraction: float | None,
-    alpha: float | None,
+    cells: int | None,
+    per_image: bool,
+    use_cells: str | None,
+    alpha: float | str | None,
     zero: str,
     steps: int | None,
+    rounds: int | None,
+    init: str | None,
+    tensorboard: bool,
     axes: str | None,
     config_file: str | None,
     seed: int | None,
@@ -63,9 +97,9 @@ def finetune(
     MODEL is a StarDist folder: plain stardist opens it. An interrupted run goes on when
     the same command is given again.
     """
-    from oce2stardist.runners.finetune import finetune_stardist, preview_predictions
+    from oce2stardist.runners.finetune import CellDraw, finetune_stardist, preview_predictions
     from oce2stardist.runners.inputs import read_images
-    from oce2stardist.runners.report import write_finetune_report
+    from oce2stardist.runners.reports import write_finetune_report
     from oce2stardist.runners.training_labels import read_held_back
 
     from .reporting import TerminalReporter
@@ -73,15 +107,23 @@ def finetune(
     set_up_logging(verbose=verbose, quiet=quiet)
     config = build_config(
         config_file,
-        **{"seed": seed, "device": device, "stardist.alpha": alpha, "stardist.steps": steps},
+        **{
+            "seed": seed,
+            "device": device,
+            "stardist.alpha": alpha,
+            "stardist.steps": steps,
+            "stardist.rounds": rounds,
+        },
     )
     result = finetune_stardist(
         images,
         output,
         annotations=annotations,
         pseudo=pseudo,
-        fraction=fraction,
+        cells=CellDraw(fraction=fraction, count=cells, listed_in=use_cells, per_image=per_image),
         zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
+        init=init,
+        tensorboard=tensorboard,
         config=config,
         axes=axes,
         overwrite=overwrite,
@@ -95,7 +137,11 @@ def finetune(
         preview_predictions(result.model, found),
         held_back=read_held_back(result.model),
     )
-    score = result.parameters["held_back_score"]
-    shown = "not judged" if score["value"] is None else f"{score['value']:.3f}"
-    click.echo(f"Model: {output} (score on held-back cells: {shown}; {score['reason']})")
+    score = result.parameters["f1"]
+    if score["value"] is None:
+        shown = f"not judged: {score['reason']}"
+    else:
+        low, high = score["interval"]
+        shown = f"F1 {score['value']:.3f}, 90 % interval {low:.3f} to {high:.3f}: {score['reason']}"
+    click.echo(f"Model: {output} ({shown})")
     click.echo(f"Look at {report}")

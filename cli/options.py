@@ -40,6 +40,22 @@ def configured(command: Command) -> Command:
     return command
 
 
+class _Alpha(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    name = "number|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        if value == "auto":
+            return "auto"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"must be auto or a number from 0 to 1. Got {value!r} instead.", param, ctx)
+
+
+ALPHA = _Alpha()
+
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),

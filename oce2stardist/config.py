@@ -1,7 +1,7 @@
 """Every setting of a run: one frozen model per stage. The defaults are the `fast` preset."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,13 @@ class _Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+def _steps_or_epochs(content: Any) -> Any:
+    """Let a length in epochs stand in for the default number of steps."""
+    if isinstance(content, dict) and content.get("epochs") is not None:
+        return {"steps": None} | content
+    return content
 
 
 class EmbeddingConfig(_Settings):
@@ -79,9 +86,7 @@ class EmbeddingConfig(_Settings):
     @model_validator(mode="before")
     @classmethod
     def _epochs_stand_for_steps(cls, content: Any) -> Any:
-        if isinstance(content, dict) and content.get("epochs") is not None:
-            return {"steps": None} | content
-        return content
+        return _steps_or_epochs(content)
 
     @model_validator(mode="after")
     def _has_a_length(self) -> "EmbeddingConfig":
@@ -149,44 +154,83 @@ class MergeConfig(_Settings):
 
     background_distance: float = Field(30.0, ge=0)
     """Background this close to an annotated cell is known, pixels at original scale."""
+    overlap: float = Field(0.0, ge=0, lt=1)
+    """Share of a pseudo object that may lie on annotated cells; paper: 0, not one pixel."""
 
 
 class StarDistConfig(_Settings):
     """Training of the StarDist network (stage three)."""
 
-    alpha: float = Field(0.5, ge=0, le=1)
-    """Weight of the pseudo half of each batch: 0 trains on annotations alone."""
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    """Weight of the pseudo half of each batch, 0 to 1; auto judges it on the annotated cells."""
+    object_weights: bool = True
+    """Weigh each pseudo object by its confidence; off: all weigh alike, as in the paper."""
     n_rays: int = Field(32, ge=4, le=256, multiple_of=4)
     """Radial directions of the star-convex polygons."""
     grid: int = Field(2, ge=1, le=8)
     """Subsampling of the prediction: 1, 2, 4 or 8."""
+    blocks: Literal["stock", "paper"] = "stock"
+    """U-Net blocks: StarDist's own, or the paper's 3×3, 1×1, 1×1, 3×3 (plain stardist can't)."""
     width: int = Field(16, ge=1, le=512)
     """Feature maps of the first U-Net level (unet_n_filter_base)."""
-    features: int = Field(64, ge=1, le=1024)
-    """Feature maps before the heads (net_conv_after_unet)."""
+    features: int = Field(64, ge=0, le=1024)
+    """Feature maps before the heads (net_conv_after_unet); 0 leaves this layer out."""
     batch_norm: bool = True
     """Normalise feature maps over the batch (unet_batch_norm): learns in far fewer steps."""
+    precision: Literal["auto", "fp32", "mixed"] = "auto"
+    """auto computes in half precision where TensorFlow finds a GPU that gains from it."""
     patch_size: int = Field(128, ge=32, le=2048)
     """Side of the training patches, pixels; a multiple of 8 * grid."""
     batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)
     """Patches in a step, half of them sparse, half pseudo."""
-    steps: int = Field(1200, ge=1)
-    """Training steps."""
+    steps: int | None = Field(1200, ge=1)
+    """Training steps; empty, or not named where epochs is, leaves the length to epochs."""
+    epochs: int | None = Field(None, ge=1)
+    """Length in epochs of steps_per_epoch steps."""
+    steps_per_epoch: int = Field(100, ge=1)
+    """What an epoch is; 100 is stardist's default."""
     learning_rate: float = Field(3e-3, gt=0, le=1)
-    """Peak of the cosine schedule (Adam)."""
+    """Peak learning rate (Adam)."""
+    schedule: Literal["cosine", "steps"] = "cosine"
+    """Fall to zero along a cosine, or division by ten at drop_at."""
+    drop_at: tuple[float, ...] = (0.15, 0.4, 0.8)
+    """Shares of the training after which the schedule `steps` divides by ten."""
     warm_up: float = Field(0.05, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises."""
+    """Share of the steps over which the learning rate rises (schedule: cosine)."""
+    distance_weight: float = Field(0.2, ge=0)
+    """Weight of the distances beside the object probability (train_loss_weights)."""
     around_objects: float = Field(0.9, ge=0, le=1)
     """Share of the patches drawn around an object."""
     intensity: float = Field(1.0, ge=0, le=2)
     """Strength of the intensity augmentation; 0 turns it off."""
     held_back: float = Field(0.2, ge=0, le=0.5)
     """Share of the annotated cells that judge weights and thresholds instead of training."""
+    folds: int | Literal["auto"] = "auto"
+    """Judge by cross-validation over so many folds, and train on all cells; auto: 3 where
+    held-back cells would be few, else 0, which holds cells back."""
     checks: int = Field(10, ge=1)
     """How often during training the held-back cells are looked at."""
+    patience: int | None = Field(None, ge=1)
+    """Stop once so many checks in a row bring no better score; empty trains to the end."""
+    rounds: int = Field(1, ge=1, le=20)
+    """Trainings in all; from the second on, the model's own labels are the pseudo labels."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_stand_for_steps(cls, content: Any) -> Any:
+        return _steps_or_epochs(content)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "StarDistConfig":
+        if self.steps is None and self.epochs is None:
+            raise ValueError("steps or epochs must be a number. Got neither.")
+        if isinstance(self.folds, int) and not (self.folds == 0 or 2 <= self.folds <= 20):
+            raise ValueError(f"folds must be 0, or 2 to 20, or auto. Got {self.folds} instead.")
+        if self.rounds > 1 and self.folds not in ("auto", 0):
+            raise ValueError(
+                f"folds must be 0 or auto where rounds is above 1: held-back cells judge the "
+                f"rounds. Got folds {self.folds} and rounds {self.rounds} instead."
+            )
         if self.grid & (self.grid - 1):
             raise ValueError(f"grid must be 1, 2, 4 or 8. Got {self.grid} instead.")
         if self.patch_size % (8 * self.grid):
@@ -195,6 +239,11 @@ class StarDistConfig(_Settings):
                 f"Got {self.patch_size} instead."
             )
         return self
+
+    @property
+    def total_steps(self) -> int:
+        """The length in steps, however it was given."""
+        return self.steps or (self.epochs or 0) * self.steps_per_epoch
 
 
 class Config(_Settings):
@@ -274,13 +323,25 @@ class Config(_Settings):
 
 def _one_line(error: ValidationError) -> str:
     """Say the first thing that is wrong, and how many more there are."""
-    first, *others = error.errors()
-    key = ".".join(str(part) for part in first["loc"])
+    by_key: dict[str, list[Any]] = {}
+    for one in error.errors():
+        by_key.setdefault(_key(one["loc"]), []).append(one)
+    (key, (first, *rest)), *others = by_key.items()
     if first["type"] == "extra_forbidden":
         message = f"{key} must be a known setting; see configs/fast.yaml for all of them."
     elif first["type"] == "value_error":
         message = f"{key}: {first['ctx']['error']}"
     else:
         wanted = first["msg"].replace("Input should", "must", 1)
+        if rest:  # a value that may be a number or a word: pydantic says what is wrong with both
+            wanted = f"{wanted}, or {rest[0]['ctx']['expected']}"
         message = f"{key} {wanted}. Got {first['input']!r} instead."
     return message + (f" ({len(others)} more)" if others else "")
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Name a setting as in the file, without pydantic's names for the branches of a union."""
+    parts = [str(part) for part in location]
+    if parts and (parts[-1] in ("float", "int") or "-" in parts[-1] or "[" in parts[-1]):
+        parts.pop()
+    return ".".join(parts)

@@ -225,7 +225,16 @@ def test_a_run_without_pseudo_labels_is_one_line(lab):
 
 
 def test_alpha_without_pseudo_labels_is_one_line(lab):
-    result = run("finetune", lab / "images", "--annotations", lab / "masks", "-o", lab / "model")
+    result = run(
+        "finetune",
+        lab / "images",
+        "--annotations",
+        lab / "masks",
+        "-o",
+        lab / "model",
+        "--alpha",
+        0.5,
+    )
     refused(result, "alpha 0.5 needs pseudo labels")
 
 

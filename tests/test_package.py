@@ -28,7 +28,7 @@ FOLDERS = {  # package -> its folder in the checkout
 }
 SOURCES = ("oce2stardist", "cli", "configs")
 DATA = (".yaml", ".j2")
-COMMANDS = ("demo", "pseudo", "merge", "finetune", "predict", "evaluate")
+COMMANDS = ("demo", "pseudo", "merge", "finetune", "suggest", "predict", "evaluate")
 
 TINY_YAML = """\
 seed: 1

@@ -7,7 +7,7 @@ from scenes import disc, discs_scene
 
 from oce2stardist.errors import InputError
 from oce2stardist.labels import resize_labels
-from oce2stardist.runners.inputs import ImageSet, read_images
+from oce2stardist.runners.inputs import ImageSet, read_images, read_known
 from oce2stardist.runners.scale import choose_scales, to_working_scale
 
 WORKING = 28.0
@@ -109,7 +109,8 @@ def annotated(tmp_path):
         for index, radius in enumerate(radii):
             labels[disc(labels.shape, (50, 35 + 62 * index), radius)] = index + 1
         tifffile.imwrite(tmp_path / "masks" / f"{stem}.tif", labels)
-    return read_images(tmp_path / "images", axes=None), tmp_path / "masks"
+    found = read_images(tmp_path / "images")
+    return found, read_known(found, tmp_path / "masks").labels
 
 
 def test_annotated_cells_tell_the_diameter(annotated):

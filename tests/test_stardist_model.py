@@ -17,10 +17,10 @@ from oce2stardist.stardist_model.checkpoint import (
     write_thresholds,
     write_weights,
 )
-from oce2stardist.stardist_model.network import create_model, open_model
+from oce2stardist.stardist_model.network import continue_from, create_model, open_model
 from oce2stardist.stardist_model.patches import BatchStream, PatchSource, augment, targets
-from oce2stardist.stardist_model.predict import choose_thresholds, predict_labels
-from oce2stardist.stardist_model.train import train_stardist
+from oce2stardist.stardist_model.predict import choose_thresholds, predict_labels, predict_patches
+from oce2stardist.stardist_model.train import cosine_rate, dropping_rate, train_stardist
 
 N_RAYS = 8
 
@@ -49,15 +49,12 @@ def small_model(folder, **changes):
 def random_batch(n, *, size=8, known=1.0, seed=0):
     """Predictions and targets of n patches; a share `known` of the pixels is known."""
     rng = np.random.default_rng(seed)
-    prob_true = rng.random((n, size, size, 1)) * (rng.random((n, size, size, 1)) < 0.5)
-    weight = prob_true.copy()
-    prob_true[rng.random(prob_true.shape) >= known] = -1
     arrays = (
         rng.uniform(0.01, 0.99, (n, size, size, 1)),
         rng.normal(3, 3, (n, size, size, N_RAYS)),
-        prob_true,
+        rng.random((n, size, size, 1)) * (rng.random((n, size, size, 1)) < 0.5),
         rng.uniform(0, 9, (n, size, size, N_RAYS)),
-        np.where(prob_true < 0, 0, weight),
+        rng.random((n, size, size, 1)) < known,
     )
     return [tf.constant(array, tf.float32) for array in arrays]
 
@@ -69,27 +66,45 @@ def loss_of(model, batch, *, n_sparse, alpha):
     return float(total), float(sparse), float(pseudo)
 
 
-def test_loss_by_hand_on_8_by_8_pixels(model):
-    known = np.zeros((1, 8, 8, 1), bool)
-    known[0, :4] = True  # 32 known pixels, of which the first row holds a cell
-    prob_true = np.where(known, 0.0, -1.0)
+def by_hand(weight):
+    """A batch of one patch of 8×8 pixels: its first row is a cell, the rest background."""
+    prob_true = np.zeros((1, 8, 8, 1))
     prob_true[0, 0] = 0.5
-    weight = np.zeros((1, 8, 8, 1))
-    weight[0, 0] = 0.5
     prob = np.full((1, 8, 8, 1), 0.25)
     dist_true, dist = np.full((1, 8, 8, N_RAYS), 6.0), np.full((1, 8, 8, N_RAYS), 4.0)
-    batch = [tf.constant(one, tf.float32) for one in (prob, dist, prob_true, dist_true, weight)]
-    cell = -(0.5 * np.log(0.25) + 0.5 * np.log(0.75))
-    background = -np.log(0.75)
-    cross_entropy = (8 * cell + 24 * background) / 32
+    return [tf.constant(one, tf.float32) for one in (prob, dist, prob_true, dist_true, weight)]
+
+
+CELL = -(0.5 * np.log(0.25) + 0.5 * np.log(0.75))
+GROUND = -np.log(0.75)
+
+
+def test_loss_by_hand_on_8_by_8_pixels(model):
+    weight = np.zeros((1, 8, 8, 1))
+    weight[0, :4] = 1.0  # 32 known pixels: 8 of the cell, 24 of the background
+    cross_entropy = (8 * CELL + 24 * GROUND) / 32
     error = 2.0  # |6 - 4|, whatever the weights
-    pull = (8 * 0.5 * 4.0 + 24 * 1.0 * 4.0) / 32  # (1 - weight) * |dist| over known pixels
+    pull = (8 * 0.5 * 4.0 + 24 * 1.0 * 4.0) / 32  # (1 - prob) * |dist| over known pixels
     wanted = 1.0 * cross_entropy + 0.2 * (error + 1e-4 * pull)
-    assert loss_of(model, batch, n_sparse=1, alpha=0.0)[0] == pytest.approx(wanted, rel=1e-5)
+    assert loss_of(model, by_hand(weight), n_sparse=1, alpha=0.0)[0] == pytest.approx(
+        wanted, rel=1e-5
+    )
+
+
+def test_an_object_of_half_the_weight_counts_half_by_hand(model):
+    weight = np.ones((1, 8, 8, 1))
+    weight[0, 0] = 0.5
+    cross_entropy = (8 * 0.5 * CELL + 56 * GROUND) / (8 * 0.5 + 56)
+    pull = (8 * 0.5 * 0.5 * 4.0 + 56 * 4.0) / (8 * 0.5 + 56)
+    wanted = cross_entropy + 0.2 * (2.0 + 1e-4 * pull)
+    assert loss_of(model, by_hand(weight), n_sparse=1, alpha=0.0)[0] == pytest.approx(
+        wanted, rel=1e-5
+    )
 
 
 def test_on_fully_known_patches_the_loss_is_stock_stardists(model):
     prob, dist, prob_true, dist_true, weight = random_batch(3)
+    inside = prob_true  # stock StarDist weighs distances so
     stock = StarDist2D(
         Config2D(n_rays=N_RAYS, train_tensorboard=False, train_background_reg=1e-4),
         name=None,
@@ -98,7 +113,7 @@ def test_on_fully_known_patches_the_loss_is_stock_stardists(model):
     stock.prepare_for_training()
     losses = [stock.keras_model._compile_loss._user_loss[index] for index in range(2)]
     wanted = float(losses[0](prob_true, prob)) + 0.2 * float(
-        np.mean(losses[1](tf.concat([dist_true, weight], axis=-1), dist))
+        np.mean(losses[1](tf.concat([dist_true, inside], axis=-1), dist))
     )
     ours = loss_of(model, [prob, dist, prob_true, dist_true, weight], n_sparse=3, alpha=0.0)
     assert ours[0] == pytest.approx(wanted, rel=1e-4)
@@ -121,8 +136,7 @@ def test_a_sparse_half_weighs_as_much_as_a_dense_one(model):
     known[0, 2:] = False
     same_rows = [part[:, :2] for part in twice]
     thinned = list(twice)
-    thinned[2] = tf.where(known, twice[2], -1.0)
-    thinned[4] = tf.where(known, twice[4], 0.0)
+    thinned[4] = tf.where(known, 1.0, 0.0)
     sparse = loss_of(model, thinned, n_sparse=1, alpha=0.5)
     assert sparse[2] == pytest.approx(both[2], rel=1e-6)
     assert sparse[1] == pytest.approx(loss_of(model, same_rows, n_sparse=1, alpha=0.5)[1], rel=1e-5)
@@ -131,9 +145,9 @@ def test_a_sparse_half_weighs_as_much_as_a_dense_one(model):
 def test_unknown_pixels_have_no_influence_on_any_gradient(model):
     first = random_batch(4, known=0.3, seed=1)
     other = [*first]
-    unknown = first[2] < 0
+    unknown = first[4] == 0
+    other[2] = tf.where(unknown, 0.7, first[2])
     other[3] = tf.where(unknown, 99.0, first[3])
-    other[4] = tf.where(unknown, 0.7, first[4])
     gradients = []
     for batch in (first, other):
         prob, dist = tf.Variable(batch[0]), tf.Variable(batch[1])
@@ -147,12 +161,12 @@ def test_unknown_pixels_have_no_influence_on_any_gradient(model):
 
 def test_a_half_without_known_pixels_is_zero_and_not_nan(model):
     batch = random_batch(4)
-    batch[2] = tf.concat([-tf.ones_like(batch[2][:2]), batch[2][2:]], axis=0)
+    batch[4] = tf.concat([tf.zeros_like(batch[4][:2]), batch[4][2:]], axis=0)
     total, sparse, pseudo = loss_of(model, batch, n_sparse=2, alpha=0.5)
     assert sparse == 0.0
     assert total == pytest.approx(0.5 * pseudo)
     nothing = [*batch]
-    nothing[2] = -tf.ones_like(batch[2])
+    nothing[4] = tf.zeros_like(batch[4])
     assert loss_of(model, nothing, n_sparse=2, alpha=0.5) == (0.0, 0.0, 0.0)
 
 
@@ -161,7 +175,7 @@ def test_targets_are_stardists_own():
     prob, dist, weight = targets(labels, n_rays=N_RAYS, grid=2)
     np.testing.assert_allclose(prob[..., 0], edt_prob(labels[::2, ::2]), atol=1e-6)
     np.testing.assert_allclose(dist, star_dist(labels, N_RAYS)[::2, ::2], atol=1e-5)
-    np.testing.assert_array_equal(prob, weight)
+    assert (weight == 1).all()
 
 
 def test_distances_at_a_discs_centre_are_its_radius():
@@ -172,14 +186,22 @@ def test_distances_at_a_discs_centre_are_its_radius():
     assert dist[32, 32] == pytest.approx(12.5, abs=1.0)
 
 
-def test_unlabelled_pixels_are_minus_one_in_the_targets():
+def test_unlabelled_pixels_have_no_weight_in_the_targets():
     labels = np.full((16, 16), -1, np.int32)
     labels[4:10, 4:10] = 5
     prob, dist, weight = targets(labels, n_rays=N_RAYS, grid=1)
-    assert (prob[labels == -1] == -1).all()
+    np.testing.assert_array_equal(weight[..., 0], labels == 5)
     assert (prob[labels == 5] > 0).all()
-    assert (weight[labels == -1] == 0).all()
+    assert (prob[labels == -1] == 0).all()
     assert (dist[labels == -1] == 0).all()
+
+
+def test_every_pixel_of_an_object_has_the_objects_weight():
+    labels = np.zeros((16, 16), np.int32)
+    labels[2:6, 2:6], labels[8:14, 8:14] = 1, 3
+    table = np.array([1.0, 0.25, 0.0, 0.75], np.float32)
+    weight = targets(labels, table, n_rays=N_RAYS, grid=2)[2]
+    np.testing.assert_array_equal(weight[..., 0], table[labels[::2, ::2]])
 
 
 def test_augmentation_moves_image_and_labels_together():
@@ -222,7 +244,7 @@ def test_images_smaller_than_a_patch_are_padded_with_unlabelled():
         patch_size=32,
         around_objects=1.0,
     )
-    image, labels = source.draw(np.random.default_rng(0))
+    image, labels, _ = source.draw(np.random.default_rng(0))
     assert image.shape == (32, 32, 1)
     assert (labels == -1).sum() == 22 * 32
     assert (image == 1).all()
@@ -249,8 +271,8 @@ def test_batches_do_not_depend_on_threads_or_on_where_one_starts():
     for a, b in zip(one[2:], many, strict=True):
         np.testing.assert_array_equal(a.images, b.images)
         np.testing.assert_array_equal(a.dist, b.dist)
-    assert (one[0].prob[:2] == -1).any()
-    assert (one[0].prob[2:] >= 0).all()
+    assert (one[0].weight[:2] == 0).any()
+    assert (one[0].weight[2:] == 1).all()
 
 
 def train(folder, scene, *, steps, **changes):
@@ -258,8 +280,7 @@ def train(folder, scene, *, steps, **changes):
         "n_sparse": 2,
         "alpha": 0.5,
         "steps": steps,
-        "learning_rate": 5e-3,
-        "warm_up": 0.1,
+        "rate_at": lambda step: cosine_rate(step, steps=steps, peak=5e-3, warm_up=0.1),
         "check_every": 1000,
         "judge": None,
         "keep_best": lambda model: None,
@@ -325,6 +346,98 @@ def test_the_best_weights_are_the_latest_of_the_highest_score(tmp_path):
     assert run.best_step == 3
     assert run.best_score == 0.7
     assert len(kept) == 3
+
+
+def test_training_ends_once_checks_bring_nothing_new(tmp_path):
+    scores = iter([0.2, 0.7, 0.6, 0.7, 0.9])
+    _, run = train(
+        tmp_path / "m",
+        discs_scene(6, (128, 128), 11, seed=0),
+        steps=5,
+        check_every=1,
+        judge=lambda model: next(scores),
+        patience=2,
+    )
+    assert len(run.history) == 4
+    assert run.stopped_early and run.finished
+    assert run.best_step == 4  # an equal score counts for the later weights, but is no gain
+
+
+def test_the_papers_learning_rate_drops_after_epochs_30_80_and_160_of_200():
+    rates = [
+        dropping_rate(epoch, steps=200, peak=1e-5, drop_at=(0.15, 0.4, 0.8))
+        for epoch in (0, 29, 30, 79, 80, 159, 160, 199)
+    ]
+    assert rates == pytest.approx([1e-5, 1e-5, 1e-6, 1e-6, 1e-7, 1e-7, 1e-8, 1e-8])
+
+
+def test_the_papers_blocks_have_the_papers_convolutions(tmp_path):
+    model = small_model(tmp_path / "paper", width=4, grid=1, blocks="paper", batch_norm=False)
+    found = [
+        (layer.kernel_size[0], layer.filters)
+        for layer in model.keras_model.layers
+        if layer.name.startswith(("down", "middle", "up")) and hasattr(layer, "kernel_size")
+    ]
+    wanted = [(kernel, 4 * 3**level) for level in (0, 1, 2, 3, 2, 1, 0) for kernel in (3, 1, 1, 3)]
+    assert found == wanted
+
+
+def test_a_model_of_the_papers_blocks_opens_again_and_stock_stardist_refuses_it(tmp_path):
+    model = small_model(tmp_path / "paper", width=4, blocks="paper")
+    write_weights(tmp_path / "paper" / "weights_best.h5", model)
+    write_thresholds(tmp_path / "paper", prob=0.5, nms=0.4)
+    image = np.random.default_rng(0).random((1, 64, 64, 1), np.float32)
+    again = open_model(tmp_path / "paper")
+    for one, other in zip(model.keras_model(image), again.keras_model(image), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    with pytest.raises(AttributeError, match="oce2stardist_blocks"):
+        StarDist2D(None, name="paper", basedir=str(tmp_path))
+
+
+def test_half_precision_trains_and_leaves_float32_weights(tmp_path):
+    model = small_model(tmp_path / "half", half_precision=True)
+    scene = discs_scene(6, (128, 128), 11, seed=0)
+    run = train_stardist(
+        model, stream(scene), n_sparse=2, alpha=0.5, steps=2, rate_at=lambda step: 1e-3,
+        check_every=9, judge=None, keep_best=lambda model: None,
+    )  # fmt: skip
+    assert np.isfinite([row["loss"] for row in run.history]).all()
+    assert {weight.dtype for weight in model.keras_model.get_weights()} == {np.dtype("float32")}
+    assert model.keras_model.get_layer("features").compute_dtype == "bfloat16"
+    assert small_model(tmp_path / "full").keras_model.get_layer("features").compute_dtype == (
+        "float32"
+    )
+
+
+def test_a_stock_folder_can_be_continued(tmp_path):
+    stock = StarDist2D(
+        Config2D(n_rays=16, grid=(2, 2), unet_n_filter_base=4, net_conv_after_unet=8),
+        name="stock",
+        basedir=str(tmp_path),
+    )
+    stock.keras_model.save_weights(str(tmp_path / "stock" / "weights_best.h5"))
+    model = continue_from(tmp_path / "new", tmp_path / "stock", channels=1, seed=0)
+    for one, other in zip(
+        stock.keras_model.get_weights(), model.keras_model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert model.config.n_rays == 16
+    assert (tmp_path / "new" / "config.json").exists()
+    with pytest.raises(InputError, match=r"the 3 channel\(s\) of the images\. Got 1 in"):
+        continue_from(tmp_path / "other", tmp_path / "stock", channels=3, seed=0)
+
+
+@pytest.mark.slow
+def test_patches_predicted_together_are_predicted_as_alone(learned):
+    _, folder, _ = learned
+    model = open_model(folder)
+    image, _ = discs_scene(9, (128, 128), 12, seed=5)
+    image = normalise_percentiles(image[..., None])
+    patches = [image[:64, :64], image[64:, 64:], image[:64, 64:]]
+    for patch, raw in zip(patches, predict_patches(model, patches), strict=True):
+        prob, dist = model.predict(patch, axes="YXC")
+        np.testing.assert_allclose(raw.prob, prob, atol=1e-5)
+        np.testing.assert_allclose(raw.dist, dist, atol=1e-4)
 
 
 @pytest.mark.slow

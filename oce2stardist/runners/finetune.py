@@ -1,44 +1,106 @@
 """Stages two and three: annotations and pseudo labels in, a StarDist model out."""
 
-import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
-from oce2stardist.config import Config
+from oce2stardist.cell_sampling import check_cells, draw_cells, split_folds
+from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
-from oce2stardist.evaluation import pool_scores, score_sparse
-from oce2stardist.io import normalise_percentiles, write_text
-from oce2stardist.runners.inputs import Image, ImageSet, Labels, read_images, read_matching_labels
-from oce2stardist.runners.interruption import Interrupted, stop_on_signal
+from oce2stardist.io import normalise_percentiles, replacing, write_text
+from oce2stardist.labels import UNLABELLED
+from oce2stardist.runners.alpha import Alpha, choose_alpha
+from oce2stardist.runners.inputs import (
+    Image,
+    ImageSet,
+    Labels,
+    digest_annotations,
+    name_source,
+    read_images,
+    read_known,
+)
+from oce2stardist.runners.judge import Counts, bootstrap_interval, f1_by_iou, mean_f1
 from oce2stardist.runners.progress import Reporter, SilentReporter
-from oce2stardist.runners.report import choose_evenly
+from oce2stardist.runners.reports import choose_evenly
 from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
+from oce2stardist.runners.stardist_run import (
+    TrainedNetwork,
+    Verdict,
+    best_step,
+    is_judged,
+    judge_thresholds,
+    train_network,
+)
 from oce2stardist.runners.training_labels import (
+    Confidences,
     TrainingLabels,
     Zero,
     make_training_labels,
+    read_cells,
     read_pseudo_labels,
     write_training_labels,
+    zero_is_background,
 )
 
-if TYPE_CHECKING:  # tensorflow is loaded when a run needs it
-    from oce2stardist.stardist_model.network import SparseStarDist2D
-    from oce2stardist.stardist_model.predict import RawPrediction
+_FEW_HELD_BACK = 10
+"""Below this many held-back cells a score says too little: cross-validation looks at all."""
 
-_JUDGED_IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
-_CHECKED_PROBS = (0.3, 0.4, 0.5, 0.6, 0.7)
-_FINAL_PROBS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
-_FINAL_NMS = (0.3, 0.4, 0.5)
-_DEFAULT_THRESHOLDS = (0.5, 0.4)
-_MOST_WINDOWS = 64
-"""Windows that a check predicts: with thousands of annotated cells more would tell no more."""
+_FOLDS = 3
+_MODEL_FILES = ("config.json", "weights_best.h5", "weights_last.h5", "history.csv")
+
+
+@dataclass(frozen=True)
+class CellDraw:
+    """Which of the annotated cells to use; by default all.
+
+    Attributes
+    ----------
+    fraction : float in (0, 1], optional
+    count : int, optional
+        Number of cells. At most one of these three is given.
+    listed_in : path, optional
+        A cells.csv that an earlier run wrote: the same cells again.
+    per_image : bool
+        Draw the share or number from every image instead of from the whole set.
+    """
+
+    fraction: float | None = None
+    count: int | None = None
+    listed_in: str | Path | None = None
+    per_image: bool = False
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether cells are left out, to simulate few annotations on complete ones."""
+        return any(one is not None for one in (self.fraction, self.count, self.listed_in))
+
+    def draw(self, annotations: Mapping[str, Labels], *, seed: int) -> dict[str, list[int]]:
+        """Draw the ids of the cells, by image stem."""
+        if self.listed_in is not None:
+            return check_cells(annotations, read_cells(self.listed_in))
+        fraction = 1.0 if self.fraction is None and self.count is None else self.fraction
+        return draw_cells(
+            annotations, fraction=fraction, count=self.count, per_image=self.per_image, seed=seed
+        )
+
+
+@dataclass(frozen=True)
+class PseudoGt:
+    """Pseudo ground truth by image stem, how sure each object is, and whether to trust it.
+
+    ``trusted`` is what stage one said about its labels, None if nothing.
+    """
+
+    labels: dict[str, Labels]
+    confidence: Confidences
+    trusted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +113,15 @@ class FinetuneResult:
 
 
 def finetune_stardist(
-    images: str | Path,
+    images: str | Path | ImageSet,
     output: str | Path,
     *,
-    annotations: str | Path,
+    annotations: str | Path | Mapping[str, Labels],
     pseudo: str | Path | None = None,
-    fraction: float | None = None,
+    cells: CellDraw | None = None,
     zero: Zero = "auto",
+    init: str | Path | None = None,
+    tensorboard: bool = False,
     config: Config | None = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -68,20 +132,25 @@ def finetune_stardist(
 
     Parameters
     ----------
-    images : path or glob
+    images : path, glob or ImageSet
         The images that the annotations and the pseudo labels belong to.
     output : path
         The model folder, which also keeps the training labels, history and report. If it
         holds an unfinished run with the same settings, that run goes on.
-    annotations : path
-        Label images matched to the images by stem; not every image needs one.
+    annotations : path or mapping of image stem to int32 array of shape (Y, X)
+        Files as `oce2stardist.annotations.read_annotations` reads them, matched to the images
+        by stem; or arrays with cells > 0 and unknown -1. Not every image needs one.
     pseudo : path, optional
-        A run folder that `make_pseudo_labels` wrote. Needed unless alpha is 0.
-    fraction : float in (0, 1], optional
-        Share of the annotated cells to use, drawn over the whole set with the seed: to
-        simulate few annotations on a set that is completely annotated.
+        A run folder that `make_pseudo_labels` wrote. Needed if alpha is a number above 0.
+    cells : CellDraw, optional
+        Use only some of the annotated cells: to simulate few annotations on a set that is
+        completely annotated.
     zero : {"auto", "unlabelled", "background"}
-        What 0 means in the annotation files; auto: background if a fraction is drawn.
+        What 0 means in the annotation files; auto: background if cells are drawn.
+    init : path, optional
+        A StarDist folder, ours or stock, to start from.
+    tensorboard : bool
+        Also write the course of the training for TensorBoard.
     config : Config, optional
         Default: the `fast` preset. ``config.stardist.alpha`` weighs the pseudo half.
     axes, overwrite
@@ -102,66 +171,384 @@ def finetune_stardist(
     reporter = reporter or SilentReporter()
     settings = config.stardist
     folder = Path(output)
+    draw = cells or CellDraw()
     found = read_images(images, axes=axes)
-    annotated, annotation_files = read_matching_labels(found, annotations)
-    if pseudo is None and settings.alpha > 0:
+    known = read_known(
+        found, annotations, zero_is_background=zero_is_background(zero, sampled=draw.is_sample)
+    )
+    for note in known.notes:
+        reporter.warn(note)
+    if pseudo is None and settings.alpha not in ("auto", 0.0):
         raise InputError(
             f"alpha {settings.alpha:g} needs pseudo labels. Got no --pseudo; "
             "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
         )
-    pseudo_gt = read_pseudo_labels(pseudo, found) if pseudo is not None else {}
+    pseudo_gt = _read_pseudo_gt(pseudo, found) if pseudo is not None else PseudoGt({}, {})
     inputs = {
-        "images": len(found.paths),
-        "sha256": digest(found.paths.values()),
-        "annotations_sha256": digest(annotation_files),
+        "images": len(found.images),
+        "sha256": found.digest(),
+        "annotations_sha256": digest_annotations(known),
         "pseudo_sha256": digest(_pseudo_files(pseudo, pseudo_gt)),
+        "init_sha256": digest(_init_files(init)),
     }
-    basis = {
-        "inputs": inputs,
-        "axes": axes,
-        "seed": config.seed,
-        "fraction": fraction,
-        "zero": zero,
-        "merge": config.merge.model_dump(mode="json"),
-        "stardist": settings.model_dump(mode="json"),
-    }
-    labels = make_training_labels(
-        annotated,
-        pseudo_gt,
-        fraction=fraction,
-        zero=zero,
-        held_back=settings.held_back,
-        background_distance=config.merge.background_distance,
-        seed=config.seed,
-    )
+    drawn = draw.draw(known.labels, seed=config.seed)
     stage = Stage(
         folder,
-        basis,
+        {
+            "inputs": inputs,
+            "axes": axes,
+            "seed": config.seed,
+            "cells": {stem: ids for stem, ids in drawn.items() if ids},
+            "zero": zero,
+            "merge": config.merge.model_dump(mode="json"),
+            "stardist": settings.model_dump(mode="json"),
+        },
         overwrite=overwrite,
         results=(
-            *("training", "weights_best.h5", "weights_last.h5", "thresholds.json"),
-            *("history.csv", "parameters.yaml"),
+            *("training", "folds", "rounds", "logs", "state.safetensors", "thresholds.json"),
+            *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
         ),
     )
     if stage.finished:
         reporter.say(f"The model in {folder} is finished.")
         return _read_result(folder)
-    write_run_file(folder, command=command, config=config, inputs=inputs)
-    if not (folder / "training" / "cells.csv").exists():
-        write_training_labels(folder / "training", labels)
-    roles = labels.cells["role"].value_counts()
-    reporter.say(
-        f"{len(labels.cells)} annotated cells in {len(labels.sparse)} of {len(found.paths)} images"
-        f": {roles.get('training', 0)} train, {roles.get('held_back', 0)} are held back to judge."
+    write_run_file(
+        folder, command=command, config=config, inputs=inputs | {"images_from": name_source(images)}
     )
-    times = Times(folder / "times.yaml", keep=stage.resumes)
-    normalised = {stem: normalise_percentiles(image) for stem, image in found.images.items()}
-    with times.measure("training"):
-        model, history = _train(normalised, labels, config, folder, stage, reporter)
-    with times.measure("thresholds"):
-        parameters = _finish(model, normalised, labels, history, config, folder)
+    job = _Job(
+        {stem: normalise_percentiles(image) for stem, image in found.images.items()},
+        known.labels,
+        drawn,
+        complete=draw.is_sample and zero_is_background(zero, sampled=True),
+        config=config,
+        folder=folder,
+        init=Path(init) if init is not None else None,
+        tensorboard=tensorboard,
+        reporter=reporter,
+        times=Times(folder / "times.yaml", keep=stage.resumes),
+    )
+    parameters, history = _run(job, pseudo_gt)
+    write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
     stage.finish()
     return FinetuneResult(folder, parameters, history)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every training of a run shares."""
+
+    images: dict[str, Image]
+    annotations: dict[str, Labels]
+    drawn: dict[str, list[int]]
+    complete: bool
+    config: Config
+    folder: Path
+    init: Path | None
+    tensorboard: bool
+    reporter: Reporter
+    times: Times
+
+    @property
+    def settings(self) -> StarDistConfig:
+        return self.config.stardist
+
+    @property
+    def n_cells(self) -> int:
+        return sum(map(len, self.drawn.values()))
+
+    def merge(
+        self, pseudo_gt: PseudoGt, *, held_back: Mapping[str, Sequence[int]] | None = None
+    ) -> TrainingLabels:
+        """Merge annotations with pseudo labels; by default a share of the cells is held back."""
+        return make_training_labels(
+            self.annotations,
+            pseudo_gt.labels,
+            drawn=self.drawn,
+            complete=self.complete,
+            held_back=self.settings.held_back,
+            held_back_cells=held_back,
+            background_distance=self.config.merge.background_distance,
+            overlap=self.config.merge.overlap,
+            confidence=pseudo_gt.confidence,
+            seed=self.config.seed,
+        )
+
+    def train(
+        self,
+        labels: TrainingLabels,
+        folder: Path,
+        *,
+        alpha: float,
+        steps: int,
+        start_from: Path | None,
+        select: bool,
+        title: str,
+    ) -> TrainedNetwork:
+        return train_network(
+            self.images,
+            labels,
+            folder,
+            config=self.config,
+            alpha=alpha,
+            steps=steps,
+            start_from=start_from,
+            select=select,
+            title=title,
+            reporter=self.reporter,
+            tensorboard=self.tensorboard,
+        )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A trained network, its folder, and how it did on the annotated cells."""
+
+    folder: Path
+    trained: TrainedNetwork
+    verdict: Verdict
+
+    @property
+    def score(self) -> float:
+        assert self.verdict.counts is not None
+        return mean_f1(self.verdict.counts)
+
+
+def _run(job: _Job, pseudo_gt: PseudoGt) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
+    """Choose alpha, train, judge, train again as often as asked; returns what was chosen."""
+    n_folds = _number_of_folds(job.settings, job.n_cells)
+    labels = job.merge(pseudo_gt, held_back={} if n_folds else None)
+    if not (job.folder / "training" / "cells.csv").exists():
+        write_training_labels(job.folder / "training", labels)
+    _say_what_there_is(job, labels, n_folds)
+    alpha = choose_alpha(
+        job.settings.alpha,
+        pseudo_gt.labels,
+        _everything_known(labels),
+        trusted=pseudo_gt.trusted,
+        seed=job.config.seed,
+    )
+    job.reporter.say(f"alpha {alpha.value:g}: {alpha.reason}.")
+    verdict = None
+    if n_folds:
+        with job.times.measure("cross_validation"):
+            verdict = _cross_validate(job, pseudo_gt, n_folds, alpha.value)
+    with job.times.measure("training"):
+        best = _train_once(job, labels, 1, alpha.value, start_from=job.init, verdict=verdict)
+        best, rounds = _train_rounds(job, labels, best)
+    _install(best, job.folder)
+    parameters = _describe(job, labels, alpha, best, n_folds)
+    if rounds:
+        parameters["rounds"] = {"value": 1 + sum(one["kept"] for one in rounds), "tried": rounds}
+        parameters["rounds"]["reason"] = "a round is kept if its held-back score does not drop"
+    return parameters, best.trained.history
+
+
+def _number_of_folds(settings: StarDistConfig, n_cells: int) -> int:
+    """Choose between holding cells back (0) and cross-validation."""
+    if n_cells < 2:
+        return 0
+    if settings.folds != "auto":
+        return min(settings.folds, n_cells)
+    few = settings.held_back > 0 and settings.held_back * n_cells < _FEW_HELD_BACK
+    return min(_FOLDS, n_cells) if few and settings.rounds == 1 else 0
+
+
+def _say_what_there_is(job: _Job, labels: TrainingLabels, n_folds: int) -> None:
+    n_held_back = int((labels.cells["role"] == "held_back").sum())
+    if n_folds:
+        use = f"all train; {n_folds} shorter trainings on parts of them judge how well that works"
+    elif n_held_back:
+        use = f"{job.n_cells - n_held_back} train, {n_held_back} are held back to judge"
+    else:
+        use = "all train; no cell is left to judge by"
+    where = sum(bool(ids) for ids in job.drawn.values())
+    job.reporter.say(
+        f"{job.n_cells} annotated cells in {where} of {len(job.images)} images: {use}."
+    )
+
+
+def _everything_known(labels: TrainingLabels) -> dict[str, Labels]:
+    known = dict(labels.sparse)
+    for stem, held in labels.held_back.items():
+        known[stem] = np.where(held != UNLABELLED, held, known[stem]) if stem in known else held
+    return known
+
+
+def _cross_validate(job: _Job, pseudo_gt: PseudoGt, n_folds: int, alpha: float) -> Verdict:
+    """Train without each fold of the cells in turn, and judge on it; shorter than the real one."""
+    steps = max(1, job.settings.total_steps // n_folds)
+    windows, raws, grid = [], [], (1, 1)
+    for number, cells in enumerate(split_folds(job.drawn, n_folds, job.config.seed), start=1):
+        trained = job.train(
+            job.merge(pseudo_gt, held_back=cells),
+            job.folder / "folds" / str(number),
+            alpha=alpha,
+            steps=steps,
+            start_from=job.init,
+            select=False,
+            title=f"Cross-validation {number} of {n_folds}",
+        )
+        windows += trained.judge.windows
+        raws += trained.judge.predict(trained.model)
+        grid = trained.model.config.grid
+    return judge_thresholds(windows, raws, grid=grid)
+
+
+def _train_once(
+    job: _Job,
+    labels: TrainingLabels,
+    number: int,
+    alpha: float,
+    *,
+    start_from: Path | None,
+    verdict: Verdict | None = None,
+) -> _Outcome:
+    n_rounds = job.settings.rounds
+    folder = job.folder / "rounds" / str(number) if n_rounds > 1 else job.folder
+    trained = job.train(
+        labels,
+        folder,
+        alpha=alpha,
+        steps=job.settings.total_steps,
+        start_from=start_from,
+        select=True,
+        title="Training StarDist" + (f", round {number} of {n_rounds}" if n_rounds > 1 else ""),
+    )
+    if verdict is None:
+        raws = trained.judge.predict(trained.model)
+        verdict = judge_thresholds(trained.judge.windows, raws, grid=trained.model.config.grid)
+    trained.model.thresholds = {"prob": verdict.prob_thresh, "nms": verdict.nms_thresh}
+    return _Outcome(folder, trained, verdict)
+
+
+def _train_rounds(
+    job: _Job, labels: TrainingLabels, first: _Outcome
+) -> tuple[_Outcome, list[dict[str, Any]]]:
+    """Let the model's own labels be the pseudo labels of the next training, while that helps."""
+    best, tried = first, []
+    cells = labels.cells[labels.cells["role"] == "held_back"]
+    held_back = {stem: list(some) for stem, some in cells.groupby("image")["label"]}
+    for number in range(2, job.settings.rounds + 1):
+        if best.verdict.counts is None:
+            job.reporter.say("No cell is held back to judge a further round: one it is.")
+            break
+        pseudo_gt = _predict_all(job, best)
+        alpha = choose_alpha(
+            job.settings.alpha,
+            pseudo_gt.labels,
+            labels.held_back,  # the model has seen the others
+            trusted=None,
+            seed=job.config.seed,
+        )
+        merged = job.merge(pseudo_gt, held_back=held_back)
+        outcome = _train_once(job, merged, number, alpha.value, start_from=best.folder)
+        kept = outcome.score >= best.score
+        tried.append({"round": number, "score": round(outcome.score, 4), "kept": kept})
+        job.reporter.say(
+            f"Round {number}: score {outcome.score:.3f} on the held-back cells after "
+            f"{best.score:.3f}: {'kept' if kept else 'dropped, and no further one'}."
+        )
+        if not kept:
+            break
+        best = outcome
+    return best, tried
+
+
+def _predict_all(job: _Job, outcome: _Outcome) -> PseudoGt:
+    from oce2stardist.stardist_model.predict import predict_objects
+
+    labels, confidence = {}, {}
+    with job.reporter.task("Labels for the next round", len(job.images)) as advance:
+        for done, (stem, image) in enumerate(job.images.items(), start=1):
+            labels[stem], probabilities = predict_objects(outcome.trained.model, image)
+            confidence[stem] = {i: float(p) for i, p in enumerate(probabilities, start=1)}
+            advance(done, stem)
+    return PseudoGt(labels, confidence)
+
+
+def _install(outcome: _Outcome, folder: Path) -> None:
+    """Make the folder hold the model of the outcome."""
+    from oce2stardist.stardist_model.checkpoint import write_thresholds
+
+    for name in _MODEL_FILES if outcome.folder != folder else ():
+        with replacing(folder / name) as temporary:
+            shutil.copyfile(outcome.folder / name, temporary)
+    write_thresholds(folder, prob=outcome.verdict.prob_thresh, nms=outcome.verdict.nms_thresh)
+
+
+def _describe(
+    job: _Job, labels: TrainingLabels, alpha: Alpha, best: _Outcome, n_folds: int
+) -> dict[str, dict[str, Any]]:
+    """Say what was chosen and why."""
+    history, verdict = best.trained.history, best.verdict
+    n_held_back = int((labels.cells["role"] == "held_back").sum())
+    if verdict.counts is None:
+        judged_by = ""
+        reason = "default: no annotated cell could be held back to judge"
+    elif n_folds:
+        judged_by = f"{n_folds}-fold cross-validation over {job.n_cells} annotated cells"
+        reason = f"highest score in {judged_by}"
+    else:
+        judged_by = f"{n_held_back} held-back annotated cells"
+        reason = f"highest score on {judged_by}"
+    parameters: dict[str, dict[str, Any]] = {"alpha": _describe_alpha(alpha)}
+    parameters["best_step"] = {
+        "value": best_step(history),
+        "reason": f"best of the checks on {judged_by}"
+        if is_judged(history)
+        else "the last weights: no check had cells to judge by",
+    }
+    scores = _scores(verdict.counts, seed=job.config.seed)
+    for name, what in (("f1", "F1 at IoU 0.5"), ("held_back_score", "mean F1 at IoU 0.5 to 0.9")):
+        parameters[name] = scores[name] | {
+            "reason": f"{what} on {judged_by}"
+            if judged_by
+            else "no annotated cell could be held back to judge"
+        }
+    parameters["prob_thresh"] = {"value": verdict.prob_thresh, "reason": reason}
+    parameters["nms_thresh"] = {"value": verdict.nms_thresh, "reason": reason}
+    return parameters
+
+
+def _describe_alpha(alpha: Alpha) -> dict[str, Any]:
+    described: dict[str, Any] = {"value": alpha.value, "reason": alpha.reason}
+    if alpha.pseudo_f1 is not None and alpha.interval is not None:
+        described["pseudo_f1"] = round(alpha.pseudo_f1, 4)
+        described["pseudo_f1_interval"] = [round(one, 4) for one in alpha.interval]
+    return described
+
+
+def _scores(counts: Counts | None, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Score by both measures, with 90 % intervals."""
+    if counts is None:
+        return {"f1": {"value": None}, "held_back_score": {"value": None}}
+    measures: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "f1": lambda by_iou: by_iou[..., 0],
+        "held_back_score": lambda by_iou: by_iou.mean(-1),
+    }
+    scores = {}
+    for name, measure in measures.items():
+        interval = bootstrap_interval(counts, measure, seed=seed)
+        scores[name] = {
+            "value": round(float(measure(f1_by_iou(counts))), 4),
+            "interval": [round(one, 4) for one in interval],
+        }
+    return scores
+
+
+def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoGt:
+    labels, confidence = read_pseudo_labels(run, found)
+    parameters = Path(run) / "pseudo" / "parameters.yaml"
+    said = yaml.safe_load(parameters.read_text(encoding="utf-8")) if parameters.exists() else {}
+    return PseudoGt(labels, confidence, said.get("trust", {}).get("value"))
+
+
+def _pseudo_files(pseudo: str | Path | None, pseudo_gt: PseudoGt) -> list[Path]:
+    if pseudo is None:
+        return []
+    folder = Path(pseudo) / "pseudo"
+    files = [folder / "labels" / f"{stem}.tif" for stem in pseudo_gt.labels]
+    return [*files, *(path for path in [folder / "objects.csv"] if path.exists())]
 
 
 def preview_predictions(
@@ -195,211 +582,10 @@ def preview_predictions(
     }
 
 
-def _pseudo_files(pseudo: str | Path | None, labels: dict[str, Labels]) -> list[Path]:
-    return [Path(pseudo) / "pseudo" / "labels" / f"{stem}.tif" for stem in labels] if pseudo else []
+def _init_files(init: str | Path | None) -> list[Path]:
+    return sorted(Path(init).glob("*.[hj]*")) if init is not None else []
 
 
 def _read_result(folder: Path) -> FinetuneResult:
     parameters = yaml.safe_load((folder / "parameters.yaml").read_text(encoding="utf-8"))
     return FinetuneResult(folder, parameters, pd.read_csv(folder / "history.csv"))
-
-
-def _train(
-    images: dict[str, Image],
-    labels: TrainingLabels,
-    config: Config,
-    folder: Path,
-    stage: Stage,
-    reporter: Reporter,
-) -> tuple["SparseStarDist2D", pd.DataFrame]:
-    """Train the network, or go on where an interrupted run stopped."""
-    from oce2stardist.stardist_model.checkpoint import read_state, write_state, write_weights
-    from oce2stardist.stardist_model.network import create_model, prepare_tensorflow
-    from oce2stardist.stardist_model.patches import BatchStream, PatchSource
-    from oce2stardist.stardist_model.train import train_stardist
-
-    settings = config.stardist
-    prepare_tensorflow(config.device)
-    # At alpha 0 and 1 one half would be made in vain; the batch is all of the other.
-    n_pseudo = {0.0: 0, 1.0: settings.batch_size}.get(settings.alpha, settings.batch_size // 2)
-    n_sparse = settings.batch_size - n_pseudo
-    sources: dict[str, PatchSource | None] = {"sparse": None, "pseudo": None}
-    for kind, count, known in (
-        ("sparse", n_sparse, labels.sparse),
-        ("pseudo", n_pseudo, labels.pseudo),
-    ):
-        if count:
-            if not known:
-                raise InputError(
-                    f"there must be {kind} labels to train on at alpha {settings.alpha:g}. "
-                    "Got none; annotate more cells or change --alpha."
-                )
-            sources[kind] = PatchSource(
-                [images[stem] for stem in known],
-                list(known.values()),
-                patch_size=settings.patch_size,
-                around_objects=settings.around_objects,
-            )
-    batches = BatchStream(
-        sources["sparse"],
-        sources["pseudo"],
-        n_sparse=n_sparse,
-        n_pseudo=n_pseudo,
-        n_rays=settings.n_rays,
-        grid=settings.grid,
-        intensity=settings.intensity,
-        seed=config.seed,
-    )
-    model = create_model(
-        folder,
-        channels=next(iter(images.values())).shape[-1],
-        n_rays=settings.n_rays,
-        grid=settings.grid,
-        width=settings.width,
-        features=settings.features,
-        batch_norm=settings.batch_norm,
-        patch_size=settings.patch_size,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        seed=config.seed,
-    )
-    state_file = folder / "training" / "state.safetensors"
-    state = read_state(state_file) if stage.resumes and state_file.exists() else None
-    if state is not None:
-        reporter.say(f"Going on after step {state[1]['step']} of {settings.steps}.")
-    judge = _Judge(images, labels.held_back, size=2 * settings.patch_size, seed=config.seed)
-    with (
-        stop_on_signal() as should_stop,
-        reporter.task("Training StarDist", settings.steps) as advance,
-    ):
-        run = train_stardist(
-            model,
-            batches,
-            n_sparse=n_sparse,
-            alpha=settings.alpha,
-            steps=settings.steps,
-            learning_rate=settings.learning_rate,
-            warm_up=settings.warm_up,
-            check_every=max(1, settings.steps // settings.checks),
-            judge=judge.best_score if judge.windows else None,
-            keep_best=lambda best: write_weights(folder / "weights_best.h5", best),
-            resume=state,
-            save=lambda current: write_state(state_file, current),
-            on_step=lambda done, loss: advance(done, f"loss {loss:.3f}"),
-            should_stop=should_stop,
-        )
-    history = pd.DataFrame(run.history)
-    write_text(folder / "history.csv", history.to_csv(index=False))
-    if not run.finished:
-        raise Interrupted(
-            f"Stopped after step {len(run.history)} of {settings.steps}; "
-            "the same command goes on from there."
-        )
-    write_weights(folder / "weights_last.h5", model)
-    return model, history
-
-
-def _finish(
-    model: "SparseStarDist2D",
-    images: dict[str, Image],
-    labels: TrainingLabels,
-    history: pd.DataFrame,
-    config: Config,
-    folder: Path,
-) -> dict[str, dict[str, Any]]:
-    """Choose the thresholds of the best weights, and write what was chosen and why."""
-    from oce2stardist.stardist_model.checkpoint import write_thresholds
-    from oce2stardist.stardist_model.predict import choose_thresholds
-
-    settings = config.stardist
-    model.load_weights("weights_best.h5")
-    judge = _Judge(images, labels.held_back, size=2 * settings.patch_size, seed=config.seed)
-    scores = judge.score_grid(model, _FINAL_PROBS, _FINAL_NMS)
-    prob, nms = choose_thresholds(_FINAL_PROBS, _FINAL_NMS, scores, default=_DEFAULT_THRESHOLDS)
-    write_thresholds(folder, prob=prob, nms=nms)
-    n_judged = int((labels.cells["role"] == "held_back").sum())
-    if judge.windows:
-        checked = history.dropna(subset=["score"])
-        best = checked[checked["score"] == checked["score"].max()].iloc[-1]
-        why = f"best of {len(checked)} checks on {n_judged} held-back annotated cells"
-        score = {"value": round(float(np.nanmax(scores)), 4), "reason": "mean F1 at IoU 0.5 to 0.9"}
-        step = {"value": int(best["step"]), "reason": why}
-        reason = f"highest score on {n_judged} held-back annotated cells"
-    else:
-        score = {"value": None, "reason": "no annotated cell could be held back to judge"}
-        step = {"value": settings.steps, "reason": "the last weights: nothing to judge others by"}
-        reason = "default: no annotated cell could be held back to judge"
-    parameters = {
-        "alpha": {"value": settings.alpha, "reason": "set in the config or on the command line"},
-        "best_step": step,
-        "held_back_score": score,
-        "prob_thresh": {"value": prob, "reason": reason},
-        "nms_thresh": {"value": nms, "reason": reason},
-    }
-    write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
-    return parameters
-
-
-@dataclass(frozen=True)
-class _Window:
-    image: Image
-    known: Labels
-
-
-class _Judge:
-    """Scores a model on windows around held-back annotated cells, where truth is known."""
-
-    def __init__(
-        self, images: dict[str, Image], held_back: dict[str, Labels], *, size: int, seed: int
-    ) -> None:
-        self.windows: list[_Window] = []
-        places = [
-            (stem, [(side.start + side.stop) // 2 for side in window])
-            for stem, known in held_back.items()
-            for window in ndi.find_objects(np.maximum(known, 0))
-            if window is not None
-        ]
-        order = np.random.default_rng([seed, 2]).permutation(len(places))[:_MOST_WINDOWS]
-        for index in sorted(order):
-            stem, centre = places[index]
-            window = tuple(
-                slice(start := max(0, min(middle - size // 2, side - size)), start + size)
-                for middle, side in zip(centre, held_back[stem].shape, strict=True)
-            )
-            self.windows.append(_Window(images[stem][window], held_back[stem][window]))
-
-    def best_score(self, model: "SparseStarDist2D") -> float:
-        """Return the mean F1 over IoU 0.5 to 0.9 at the best of a few probability thresholds."""
-        return float(np.nanmax(self.score_grid(model, _CHECKED_PROBS, _DEFAULT_THRESHOLDS[1:])))
-
-    def score_grid(
-        self,
-        model: "SparseStarDist2D",
-        probs: tuple[float, ...],
-        nms: tuple[float, ...],
-    ) -> NDArray[np.float64]:
-        """Return the mean F1 for every pair of thresholds; NaN without windows."""
-        from oce2stardist.stardist_model.predict import labels_from_raw, predict_raw
-
-        scores = np.full((len(probs), len(nms)), math.nan)
-        if not self.windows:
-            return scores
-        raws: list[RawPrediction] = [predict_raw(model, one.image) for one in self.windows]
-        for row, prob_thresh in enumerate(probs):
-            for column, nms_thresh in enumerate(nms):
-                per_window = [
-                    score_sparse(
-                        labels_from_raw(
-                            raw,
-                            grid=model.config.grid,
-                            prob_thresh=prob_thresh,
-                            nms_thresh=nms_thresh,
-                        ),
-                        one.known,
-                        iou_thresholds=_JUDGED_IOUS,
-                    )
-                    for raw, one in zip(raws, self.windows, strict=True)
-                ]
-                pooled = [pool_scores(list(level)) for level in zip(*per_window, strict=True)]
-                scores[row, column] = np.mean([level.f1 for level in pooled])
-        return scores

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oce2stardist.annotations import AnnotationSet, read_annotations
 from oce2stardist.errors import InputError
-from oce2stardist.io import find_images, image_stem, label_paths, read_image, read_labels
+from oce2stardist.io import find_images, image_stem, read_image
 from oce2stardist.labels import median_diameter
+from oce2stardist.runners.run_folder import digest, digest_arrays
 
 Image = NDArray[np.float32]  # (Y, X, C)
 Labels = NDArray[np.int32]  # (Y, X)
@@ -17,10 +20,54 @@ Labels = NDArray[np.int32]  # (Y, X)
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images by stem, in the order of their file names, and where they came from."""
+    """Images by stem, in the order of their file names, and where they came from.
+
+    ``paths`` is empty where the images were given as arrays.
+    """
 
     paths: dict[str, Path]
     images: dict[str, Image]
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "ImageSet":
+        """Take images by name, of shape (Y, X) or (Y, X, C).
+
+        Raises
+        ------
+        InputError
+            If there is none, one is of another shape, or they differ in their channels.
+        """
+        images = {name: _as_image(name, arrays[name]) for name in sorted(arrays)}
+        if not images:
+            raise InputError("there must be at least one image. Got none; pass some.")
+        found = cls({}, images)
+        found.check_channels()
+        return found
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """(Y, X) of every image."""
+        return {stem: (image.shape[0], image.shape[1]) for stem, image in self.images.items()}
+
+    def digest(self) -> str:
+        """Hash the files, or the arrays where there are none."""
+        return digest(self.paths.values()) if self.paths else digest_arrays(self.images)
+
+    def name_of(self, stem: str) -> str:
+        """Name an image for a message."""
+        return self.paths[stem].name if stem in self.paths else stem
+
+    def check_channels(self) -> None:
+        """Refuse images that differ in their number of channels."""
+        first = next(iter(self.images))
+        for stem, image in self.images.items():
+            if image.shape[-1] != self.images[first].shape[-1]:
+                raise InputError(
+                    "images must all have the same number of channels. Got "
+                    f"{self.images[first].shape[-1]} in {self.name_of(first)} and "
+                    f"{image.shape[-1]} in {self.name_of(stem)}; convert them or pass them in "
+                    "separate runs."
+                )
 
     @property
     def channels(self) -> int:
@@ -28,44 +75,97 @@ class ImageSet:
         return next(iter(self.images.values())).shape[-1]
 
 
-def read_images(source: str | Path, *, axes: str | None) -> ImageSet:
-    """Read every image of a folder, glob or file.
+def read_images(source: str | Path | ImageSet, *, axes: str | None = None) -> ImageSet:
+    """Read every image of a folder, glob or file; an `ImageSet` is passed through.
 
     Raises
     ------
     InputError
         If there is none, one can't be read, or they differ in their number of channels.
     """
+    if isinstance(source, ImageSet):
+        return source
     paths = {image_stem(path): path for path in find_images(source)}
-    images = {stem: read_image(path, axes=axes) for stem, path in paths.items()}
-    first = next(iter(images))
-    for stem, image in images.items():
-        if image.shape[-1] != images[first].shape[-1]:
+    found = ImageSet(paths, {stem: read_image(path, axes=axes) for stem, path in paths.items()})
+    found.check_channels()
+    return found
+
+
+def _check_annotations(arrays: Mapping[str, NDArray[Any]], found: ImageSet) -> AnnotationSet:
+    for stem, given in arrays.items():
+        if stem not in found.images:
             raise InputError(
-                "images must all have the same number of channels. Got "
-                f"{images[first].shape[-1]} in {paths[first].name} and {image.shape[-1]} in "
-                f"{paths[stem].name}; convert them or pass them in separate runs."
+                f"annotations must belong to images. Got {stem!r}, and images such as "
+                f"{next(iter(found.images))!r}; use the same names for both."
             )
-    return ImageSet(paths, images)
+        array = np.asarray(given)
+        if array.dtype.kind not in "biu" or array.shape != found.shapes[stem]:
+            raise InputError(
+                f"annotations of {stem} must be integers of shape {found.shapes[stem]}. Got "
+                f"{array.dtype} of shape {array.shape}; number the cells from 1."
+            )
+    labels = {stem: np.asarray(arrays[stem], np.int32) for stem in sorted(arrays)}
+    return AnnotationSet(labels, files=[], notes=[], names={})
 
 
-def read_matching_labels(
-    found: ImageSet, source: str | Path
-) -> tuple[dict[str, Labels], list[Path]]:
-    """Read the label images that belong to a set of images; also their paths.
+def _as_image(name: str, array: NDArray[Any]) -> Image:
+    image = np.asarray(array)
+    if image.ndim not in (2, 3) or image.dtype.kind not in "biuf" or 0 in image.shape:
+        raise InputError(
+            f"images must be numbers of shape (Y, X) or (Y, X, C). Got {image.dtype} of shape "
+            f"{image.shape} for {name}; move other axes away."
+        )
+    image = image.astype(np.float32)
+    if not np.isfinite(image).all():
+        raise InputError(
+            f"images must hold finite numbers. Got NaN or infinity in {name}; replace them."
+        )
+    return image if image.ndim == 3 else image[..., None]
+
+
+def read_known(
+    found: ImageSet,
+    annotations: str | Path | Mapping[str, NDArray[Any]],
+    *,
+    zero_is_background: bool = False,
+) -> AnnotationSet:
+    """Take annotations from files or arrays.
+
+    Parameters
+    ----------
+    found : ImageSet
+        The images that they belong to.
+    annotations : path or mapping of image stem to integer array of shape (Y, X)
+        Files as `oce2stardist.annotations.read_annotations` reads them; or arrays with
+        cells > 0, known background 0 and unknown -1.
+    zero_is_background : bool
+        What 0 means in files; see there.
 
     Raises
     ------
     InputError
-        If none matches by stem, or one is not a label image of its image's shape.
+        If none matches an image, or one is not usable.
     """
-    matched = label_paths(found.paths.values(), Path(source))
-    labels = {}
-    for stem, path in found.paths.items():
-        if path in matched:
-            shape = found.images[stem].shape[:2]
-            labels[stem] = read_labels(matched[path], shape=shape, image=path)
-    return labels, sorted(matched.values())
+    if isinstance(annotations, Mapping):
+        return _check_annotations(annotations, found)
+    if not found.paths:
+        raise InputError(
+            "annotations of images given as arrays must be arrays. Got the path "
+            f"{annotations}; read the files first, or pass the images as files."
+        )
+    return read_annotations(
+        found.paths, found.shapes, annotations, zero_is_background=zero_is_background
+    )
+
+
+def digest_annotations(known: AnnotationSet) -> str:
+    """Hash the files, or the arrays where there are none."""
+    return digest(known.files) if known.files else digest_arrays(known.labels)
+
+
+def name_source(images: str | Path | ImageSet) -> str | None:
+    """Say where images came from, for the record; None for arrays."""
+    return None if isinstance(images, ImageSet) else str(images)
 
 
 def annotated_diameter(labels: Mapping[str, Labels]) -> float:

@@ -1,5 +1,6 @@
 """What the offset network sees: channels, scale and intensities of a set of images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.intensity import compress
 from oce2stardist.io import normalise_percentiles
-from oce2stardist.runners.inputs import Image, ImageSet
+from oce2stardist.runners.inputs import Image, ImageSet, Labels
 from oce2stardist.runners.scale import Scales, choose_scales, to_working_scale
 
 _SMALLEST_SIDE = 18
@@ -31,11 +32,11 @@ def prepare_images(
     config: Config,
     *,
     diameter: float | str | Path | None = None,
-    annotations: str | Path | None = None,
+    annotations: Mapping[str, Labels] | None = None,
 ) -> Prepared:
     """Choose channels and scale, and bring every image to it.
 
-    Takes the parameters of `oce2stardist.runners.pseudo.make_pseudo_labels`.
+    Takes the parameters of `oce2stardist.runners.pseudo.make_pseudo_labels`; annotations as arrays.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Stage one: unlabelled images in, pseudo ground truth out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,15 @@ from safetensors.numpy import save_file
 from oce2stardist.config import Config
 from oce2stardist.io import replacing, write_text
 from oce2stardist.pseudo_gt.trust import Trust
-from oce2stardist.runners.inputs import Image, Labels, read_images, read_matching_labels
+from oce2stardist.runners.inputs import (
+    Image,
+    ImageSet,
+    Labels,
+    digest_annotations,
+    name_source,
+    read_images,
+    read_known,
+)
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
 from oce2stardist.runners.prepare import Prepared, prepare_images
 from oce2stardist.runners.progress import Reporter, SilentReporter
@@ -25,8 +33,8 @@ from oce2stardist.runners.pseudo_labels import (
     predicted_file,
     write_parameters,
 )
-from oce2stardist.runners.report import write_choices
-from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
+from oce2stardist.runners.reports import write_choices
+from oce2stardist.runners.run_folder import Stage, Times, write_run_file
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
     from oce2stardist.embeddings.network import OffsetNetwork
@@ -43,12 +51,12 @@ class PseudoResult:
 
 
 def make_pseudo_labels(
-    images: str | Path,
+    images: str | Path | ImageSet,
     output: str | Path,
     *,
     config: Config | None = None,
     diameter: float | str | Path | None = None,
-    annotations: str | Path | None = None,
+    annotations: str | Path | Mapping[str, Labels] | None = None,
     axes: str | None = None,
     overlay: bool = False,
     overwrite: bool = False,
@@ -59,7 +67,7 @@ def make_pseudo_labels(
 
     Parameters
     ----------
-    images : path or glob
+    images : path, glob or ImageSet
         A folder, a glob or one file; TIFF, OME-TIFF or PNG.
     output : path
         The run folder. If it holds an unfinished run with the same settings, that run goes
@@ -70,9 +78,9 @@ def make_pseudo_labels(
         Median cell diameter in pixels, or a CSV file with the columns image and diameter.
         Images are rescaled so that it becomes ``config.pseudo.working_diameter``. Default:
         that of the annotated cells; without annotations it is estimated from the images.
-    annotations : path, optional
-        Label images matched to the images by stem; here they tell the diameter, and choose
-        the settings that turn embeddings into labels. 0 counts as not annotated.
+    annotations : path or mapping of image stem to array, optional
+        As in `finetune_stardist`; here they tell the diameter, and choose the settings that
+        turn embeddings into labels. 0 in label images counts as not annotated.
     axes : str, optional
         Axes of the files, such as ``CYX``, where their metadata do not say.
     overlay : bool
@@ -103,15 +111,30 @@ def make_pseudo_labels(
         if not main:
             reporter = SilentReporter()
         found = read_images(images, axes=axes)
-        known = read_matching_labels(found, annotations)[0] if annotations else {}
-        prepared = prepare_images(found, config, diameter=diameter, annotations=annotations)
-        inputs = {"images": len(found.paths), "sha256": digest(found.paths.values())}
+        known = read_known(found, annotations) if annotations is not None else None
+        for note in known.notes if known is not None else ():
+            reporter.warn(note)
+        prepared = prepare_images(
+            found, config, diameter=diameter, annotations=known.labels if known else None
+        )
+        inputs = {"images": len(found.images), "sha256": found.digest()}
         with _main_first():
             oce, stage = _open_stages(
-                folder, config, prepared, inputs, axes, overwrite, _annotation_hash(annotations)
+                folder,
+                config,
+                prepared,
+                inputs,
+                axes,
+                overwrite,
+                digest_annotations(known) if known else None,
             )
             if main and not (oce.resumes and stage.finished):
-                write_run_file(folder, command=command, config=config, inputs=inputs)
+                write_run_file(
+                    folder,
+                    command=command,
+                    config=config,
+                    inputs=inputs | {"images_from": name_source(images)},
+                )
         times = Times(folder / "times.yaml", keep=oce.resumes)
         with times.measure("embedding_training") if main else nullcontext():
             network = _trained(prepared, config, folder, oce, reporter)
@@ -122,9 +145,18 @@ def make_pseudo_labels(
                 _predict(network, prepared.seen, config, folder, reporter)
             oce.finish()
         with times.measure("clustering"):
-            result = label_images(prepared, config, folder, known, overlay, reporter)
+            result = label_images(
+                prepared, config, folder, known.labels if known else {}, overlay, reporter
+            )
         write_parameters(folder, result, prepared)
-        write_choices(folder, prepared, config)
+        write_choices(
+            folder / "pseudo" / "choices.png",
+            scenes=result.scenes,
+            labels=result.labels,
+            recipe=result.recipe,
+            choices=result.choices,
+            seed=config.seed,
+        )
         stage.finish()
     if not result.trust.trusted:
         reporter.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
@@ -152,14 +184,6 @@ def _main_first() -> Iterator[None]:
 
     with main_process_first():
         yield
-
-
-def _annotation_hash(annotations: str | Path | None) -> str | None:
-    if annotations is None:
-        return None
-    source = Path(annotations)
-    files = [source] if source.is_file() else [one for one in source.iterdir() if one.is_file()]
-    return digest(files)
 
 
 def _open_stages(

@@ -10,7 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
@@ -52,6 +54,16 @@ def digest(paths: Iterable[Path]) -> str:
                 else hashlib.sha256(file.read())
             )
         total.update(f"{path.name}\0{content.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Hash names, shapes, types and contents of arrays."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        content = hashlib.sha256(array.tobytes()).hexdigest()
+        total.update(f"{name}\0{array.shape}\0{array.dtype}\0{content}\n".encode())
     return total.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from oce2stardist.stardist_model.quiet import quiet_native_code
 
+# TensorFlow leaves oneDNN off on processors without AVX-512, where it is faster, too.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 with quiet_native_code():
     import keras
     import tensorflow as tf
@@ -18,6 +21,7 @@ with quiet_native_code():
     _GPUS = tf.config.list_physical_devices("GPU")
 
 from oce2stardist.errors import InputError
+from oce2stardist.stardist_model.blocks import Blocks, build_paper_network
 
 
 def prepare_tensorflow(device: str) -> None:
@@ -52,11 +56,30 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-class SparseStarDist2D(StarDist2D):  # type: ignore[misc]
+class ConfigWithBlocks(Config2D):  # type: ignore[misc]  # stardist is not typed
+    """StarDist's own config, and which blocks the U-Net is made of if not stock ones."""
+
+    def __init__(self, *, oce2stardist_blocks: Blocks = "stock", **settings: Any) -> None:
+        super().__init__(**settings)
+        if oce2stardist_blocks != "stock":
+            self.oce2stardist_blocks = oce2stardist_blocks
+
+
+class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typed
     """A StarDist2D whose loss weighs a sparse and a pseudo half, each by its own known pixels.
 
-    The network, and so the folder it writes, is StarDist's own: plain stardist opens it.
+    With stock blocks the network, and so the folder it writes, is StarDist's own: plain
+    stardist opens it.
     """
+
+    @property
+    def _config_class(self) -> type[Config2D]:
+        return ConfigWithBlocks
+
+    def _build(self) -> keras.Model:
+        if getattr(self.config, "oce2stardist_blocks", "stock") == "paper":
+            return build_paper_network(self.config)
+        return super()._build()
 
     def loss(
         self,
@@ -71,8 +94,8 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]
         Parameters
         ----------
         predicted : (prob, dist) of shapes (B, Y, X, 1) and (B, Y, X, n_rays)
-        target : (prob, dist, dist_weight) of shapes (B, Y, X, 1), (B, Y, X, n_rays), (B, Y, X, 1)
-            As `oce2stardist.stardist_model.patches.targets` makes them; prob is -1 where
+        target : (prob, dist, weight) of shapes (B, Y, X, 1), (B, Y, X, n_rays), (B, Y, X, 1)
+            As `oce2stardist.stardist_model.patches.targets` makes them; weight is 0 where
             nothing is known.
         n_sparse : int
             The first n_sparse patches are the sparse half, the rest the pseudo half.
@@ -96,30 +119,30 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]
         dist: tf.Tensor,
         prob_true: tf.Tensor,
         dist_true: tf.Tensor,
-        dist_weight: tf.Tensor,
+        weight: tf.Tensor,
     ) -> tf.Tensor:
         """Compute StarDist's loss over the known pixels of one half.
 
-        On patches that are known everywhere this is stock StarDist's loss: mean binary
-        cross-entropy of the object probability, plus the weighted mean absolute error of
-        the distances, plus a pull of background distances to zero. Every mean here is
-        over known pixels, and 0, not NaN, where there is none.
+        On patches that are known everywhere, all weights 1, this is stock StarDist's loss:
+        mean binary cross-entropy of the object probability, plus the mean absolute error of
+        the distances weighted by the true probability, plus a pull of background distances
+        to zero. Every mean here is over known pixels, weighted, and 0, not NaN, where there
+        is none.
         """
         if prob.shape[0] == 0:
             return tf.zeros(())
-        known = tf.cast(prob_true >= 0, prob.dtype)
-        n_known = tf.maximum(tf.reduce_sum(known), 1.0)
-        # Clipped inside as Keras does; the target of unknown pixels only has to be finite.
-        entropy = keras.ops.binary_crossentropy(tf.maximum(prob_true, 0.0), prob)
-        prob_loss = tf.reduce_sum(known * entropy) / n_known
+        # Half precision (precision: mixed) is for the network; sums over many pixels need more.
+        prob, dist = tf.cast(prob, tf.float32), tf.cast(dist, tf.float32)
+        total = tf.reduce_sum(weight)
+        entropy = keras.ops.binary_crossentropy(prob_true, prob)  # clips prob as Keras does
+        prob_loss = tf.math.divide_no_nan(tf.reduce_sum(weight * entropy), total)
 
-        weight = known * dist_weight
+        inside = weight * prob_true
         error = tf.reduce_mean(tf.abs(dist_true - dist), axis=-1, keepdims=True)
-        total_weight = tf.reduce_sum(weight)
-        dist_loss = tf.math.divide_no_nan(tf.reduce_sum(weight * error), total_weight)
+        dist_loss = tf.math.divide_no_nan(tf.reduce_sum(inside * error), tf.reduce_sum(inside))
         length = tf.reduce_mean(tf.abs(dist), axis=-1, keepdims=True)
-        background = tf.reduce_sum(known * (1.0 - dist_weight) * length) / n_known
-        dist_loss += self.config.train_background_reg * background
+        pull = tf.reduce_sum((weight - inside) * length)
+        dist_loss += self.config.train_background_reg * tf.math.divide_no_nan(pull, total)
 
         weights = self.config.train_loss_weights
         return weights[0] * prob_loss + weights[1] * dist_loss
@@ -137,6 +160,9 @@ def create_model(
     patch_size: int,
     batch_size: int,
     learning_rate: float,
+    distance_weight: float = 0.2,
+    blocks: Blocks = "stock",
+    half_precision: bool = False,
     seed: int,
 ) -> SparseStarDist2D:
     """Build an untrained network of U-Net depth 3; its config.json goes to `folder`.
@@ -156,11 +182,16 @@ def create_model(
         Batch normalisation in the U-Net (``unet_batch_norm``).
     patch_size, batch_size, learning_rate
         Only recorded in config.json, for whoever trains on with stock StarDist.
+    distance_weight : float
+        Weight of the distances in the loss (``train_loss_weights``).
+    blocks : {"stock", "paper"}
+        See `oce2stardist.stardist_model.blocks`; plain stardist opens only "stock".
+    half_precision : bool
+        Compute in bfloat16; weights stay float32, on disk too.
     seed : int
         Seeds the initial weights.
     """
-    keras.utils.set_random_seed(seed)
-    config: Any = Config2D(
+    config: Any = ConfigWithBlocks(
         axes="YXC",
         n_channel_in=channels,
         n_rays=n_rays,
@@ -172,10 +203,70 @@ def create_model(
         train_patch_size=(patch_size, patch_size),
         train_batch_size=batch_size,
         train_learning_rate=learning_rate,
+        train_loss_weights=(1.0, distance_weight),
         train_tensorboard=False,
     )
-    with _quiet():
-        return SparseStarDist2D(config, name=folder.name, basedir=str(folder.parent))
+    if blocks != "stock":  # a key that plain stardist does not know, and so names in its refusal
+        config.oce2stardist_blocks = blocks
+    return _build(folder, config, half_precision=half_precision, seed=seed)
+
+
+def continue_from(
+    folder: Path, source: Path, *, channels: int, half_precision: bool = False, seed: int
+) -> SparseStarDist2D:
+    """Build the network of another StarDist folder, ours or stock, with its best weights.
+
+    Parameters
+    ----------
+    folder : Path
+        The new model folder.
+    source : Path
+        The folder to start from; nothing is written to it.
+    channels : int
+        That the network must have.
+    half_precision, seed
+        As in `create_model`.
+
+    Raises
+    ------
+    InputError
+        If `source` holds no such model, or one of other channels or with classes.
+    """
+    old = open_model(source)
+    if old.config.n_channel_in != channels:
+        raise InputError(
+            f"the model to start from must have the {channels} channel(s) of the images. Got "
+            f"{old.config.n_channel_in} in {source}; start from another or leave out --init."
+        )
+    if old.config.n_classes is not None:
+        raise InputError(
+            f"the model to start from must tell cells from background only. Got {source} with "
+            f"{old.config.n_classes} classes; start from another or leave out --init."
+        )
+    model = _build(folder, old.config, half_precision=half_precision, seed=seed)
+    model.keras_model.set_weights(old.keras_model.get_weights())
+    return model
+
+
+def gains_from_half_precision() -> bool:
+    """Tell whether TensorFlow has a GPU that computes in bfloat16 (NVIDIA: from 8.0 on)."""
+    for gpu in tf.config.get_visible_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        if details.get("compute_capability", (0, 0)) >= (8, 0):
+            return True
+    return False
+
+
+def _build(folder: Path, config: Any, *, half_precision: bool, seed: int) -> SparseStarDist2D:
+    keras.utils.set_random_seed(seed)
+    policy = keras.config.dtype_policy()
+    if half_precision:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        with _quiet():
+            return SparseStarDist2D(config, name=folder.name, basedir=str(folder.parent))
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def open_model(folder: Path) -> SparseStarDist2D:

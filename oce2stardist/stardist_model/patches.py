@@ -14,6 +14,7 @@ from oce2stardist.labels import UNLABELLED
 
 Image = NDArray[np.float32]  # (Y, X, C)
 Labels = NDArray[np.int32]  # (Y, X)
+Weights = NDArray[np.float32]  # (largest id + 1,)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Batch:
     images: NDArray[np.float32]
     prob: NDArray[np.float32]
     dist: NDArray[np.float32]
-    dist_weight: NDArray[np.float32]
+    weight: NDArray[np.float32]
 
 
 class PatchSource:
@@ -36,6 +37,8 @@ class PatchSource:
         labels with -1.
     labels : sequence of int32 arrays of shape (Y, X)
         Instances > 0, background 0, unlabelled -1. At least one pixel of the set is known.
+    weights : sequence of float32 arrays of shape (largest id + 1,), optional
+        Of the objects of each image, by their id, in [0, 1]. By default all are 1.
     patch_size : int
     around_objects : float, in [0, 1]
         Share of the patches that hold an object, every object of the set being equally
@@ -46,12 +49,14 @@ class PatchSource:
         self,
         images: Sequence[Image],
         labels: Sequence[Labels],
+        weights: Sequence[Weights] | None = None,
         *,
         patch_size: int,
         around_objects: float,
     ) -> None:
         known = [index for index, one in enumerate(labels) if (one != UNLABELLED).any()]
         pairs = [_padded(images[index], labels[index], patch_size) for index in known]
+        self._weights = [weights[index] for index in known] if weights is not None else None
         self._images = [image for image, _ in pairs]
         self._labels = [label for _, label in pairs]
         self._patch_size = patch_size
@@ -64,8 +69,8 @@ class PatchSource:
         areas = np.array([one.size for one in self._labels], dtype=float)
         self._image_share = areas / areas.sum()
 
-    def draw(self, rng: np.random.Generator) -> tuple[Image, Labels]:
-        """Draw one patch: image (P, P, C) and labels (P, P)."""
+    def draw(self, rng: np.random.Generator) -> tuple[Image, Labels, Weights | None]:
+        """Draw one patch: image (P, P, C), labels (P, P), and the weights of its image."""
         size = self._patch_size
         if len(self._centres) and rng.random() < self._around_objects:
             index, *centre = self._centres[rng.integers(len(self._centres))]
@@ -77,7 +82,8 @@ class PatchSource:
             index = rng.choice(len(self._labels), p=self._image_share)
             corner = [int(rng.integers(side - size + 1)) for side in self._labels[index].shape]
         window = (slice(corner[0], corner[0] + size), slice(corner[1], corner[1] + size))
-        return self._images[index][window], self._labels[index][window]
+        weights = self._weights[index] if self._weights is not None else None
+        return self._images[index][window], self._labels[index][window], weights
 
 
 def _padded(image: Image, labels: Labels, size: int) -> tuple[Image, Labels]:
@@ -122,7 +128,7 @@ def augment(
 
 
 def targets(
-    labels: Labels, *, n_rays: int, grid: int
+    labels: Labels, weights: Weights | None = None, *, n_rays: int, grid: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Compute what StarDist is to predict for one patch.
 
@@ -130,23 +136,35 @@ def targets(
     ----------
     labels : int32 array of shape (P, P)
         Unlabelled pixels (-1) end objects as background does.
+    weights : float32 array of shape (largest id + 1,), optional
+        Of the objects, by their id; 1 where not given.
     n_rays, grid : int
 
     Returns
     -------
     prob : float32 array of shape (P/grid, P/grid, 1)
-        Normalised distance to the object's edge, 0 on background, -1 where unlabelled.
+        Normalised distance to the object's edge, 0 elsewhere.
     dist : float32 array of shape (P/grid, P/grid, n_rays)
         Distances to the edge along each ray, pixels.
-    dist_weight : float32 array of shape (P/grid, P/grid, 1)
-        Weight of the distances in the loss: prob on objects, 0 elsewhere.
+    weight : float32 array of shape (P/grid, P/grid, 1)
+        How much each pixel counts: its object's weight, 1 on background, 0 if unlabelled.
     """
-    thinned = (slice(None, None, grid), slice(None, None, grid))
     objects = np.maximum(labels, 0)
-    weight = edt_prob(objects[thinned])[..., None].astype(np.float32)
+    thinned = labels[::grid, ::grid]
+    prob = _edge_distance(np.maximum(thinned, 0))[..., None]
     dist = star_dist(objects, n_rays, mode="cpp", grid=(grid, grid)).astype(np.float32)
-    prob = np.where(labels[thinned][..., None] == UNLABELLED, np.float32(-1), weight)
-    return prob, dist, weight
+    weight = (thinned != UNLABELLED).astype(np.float32)
+    if weights is not None:
+        is_object = thinned > 0
+        weight[is_object] = weights[thinned[is_object]]
+    return prob, dist, weight[..., None]
+
+
+def _edge_distance(objects: Labels) -> NDArray[np.float32]:
+    if (objects == objects.flat[0]).all() and objects.flat[0] > 0:
+        # All one object: stardist assumes background around it, too, but warns of it.
+        return edt_prob(np.pad(objects, 1))[1:-1, 1:-1].astype(np.float32)
+    return edt_prob(objects).astype(np.float32)
 
 
 class BatchStream:
@@ -185,9 +203,10 @@ class BatchStream:
         for source, count in self._plan:
             for _ in range(count if source is not None else 0):
                 assert source is not None
-                image, labels = augment(*source.draw(rng), intensity=self._intensity, rng=rng)
+                image, labels, weights = source.draw(rng)
+                image, labels = augment(image, labels, intensity=self._intensity, rng=rng)
                 images.append(image)
-                rows.append(targets(labels, n_rays=self._n_rays, grid=self._grid))
+                rows.append(targets(labels, weights, n_rays=self._n_rays, grid=self._grid))
         prob, dist, weight = (np.stack(parts) for parts in zip(*rows, strict=True))
         return Batch(np.stack(images), prob, dist, weight)
 

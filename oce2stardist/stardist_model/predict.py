@@ -1,13 +1,17 @@
 """Labels from a StarDist model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from stardist import non_maximum_suppression, polygons_to_label
 
 from oce2stardist.stardist_model.network import SparseStarDist2D
+
+_LARGEST_BATCH = 16 * 128 * 128
+"""Pixels that go through the network at once when many patches are predicted."""
 
 _LARGEST_TILE = 2048
 """Pixels a side; larger images are predicted in overlapping tiles by stardist."""
@@ -22,21 +26,78 @@ class RawPrediction:
     shape: tuple[int, int]
 
 
-def predict_raw(model: SparseStarDist2D, image: NDArray[np.float32]) -> RawPrediction:
-    """Run the network on one normalised image of shape (Y, X, C)."""
-    tiles = tuple(int(np.ceil(side / _LARGEST_TILE)) for side in image.shape[:2])
-    prob, dist = model.predict(image, n_tiles=(*tiles, 1), show_tile_progress=False)
-    return RawPrediction(prob, dist, image.shape[:2])
+def predict_patches(
+    model: SparseStarDist2D, patches: Sequence[NDArray[np.float32]]
+) -> list[RawPrediction]:
+    """Run the network on normalised patches of one shape (Y, X, C), several at a time.
+
+    Y and X must be multiples of what the network divides them by: nothing is padded here.
+    """
+    if not patches:
+        return []
+    at_once = max(1, _LARGEST_BATCH // (patches[0].shape[0] * patches[0].shape[1]))
+    raws = []
+    for start in range(0, len(patches), at_once):
+        stack = np.stack(patches[start : start + at_once])
+        prob, dist = (np.asarray(one, np.float32) for one in _forward(model)(stack))
+        # As stardist's own predict does: no ray is shorter than nothing.
+        dist = np.maximum(dist, 1e-3)
+        shape = stack.shape[1], stack.shape[2]
+        raws += [RawPrediction(p[..., 0], d, shape) for p, d in zip(prob, dist, strict=True)]
+    return raws
 
 
-def labels_from_raw(
+def _forward(model: SparseStarDist2D) -> Callable[[NDArray[np.float32]], tuple[tf.Tensor, ...]]:
+    """Compile the network once per model: a check would else trace it anew every time."""
+    if not hasattr(model, "_compiled_forward"):
+        network = model.keras_model
+        model._compiled_forward = tf.function(
+            lambda stack: network(stack, training=False), reduce_retracing=True, autograph=False
+        )
+    return model._compiled_forward
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """What non-maximum suppression left of one image.
+
+    Attributes
+    ----------
+    points : int array of shape (n, 2)
+        Centres (y, x), pixels.
+    prob : float32 array of shape (n,)
+        Object probabilities.
+    dist : float32 array of shape (n, rays)
+        Distances to the outline, pixels.
+    shape : (Y, X) of the image
+    """
+
+    points: NDArray[np.int64]
+    prob: NDArray[np.float32]
+    dist: NDArray[np.float32]
+    shape: tuple[int, int]
+
+
+def suppress(
     raw: RawPrediction, *, grid: Sequence[int], prob_thresh: float, nms_thresh: float
-) -> NDArray[np.int32]:
-    """Suppress overlapping polygons and draw the rest; int32 labels of shape (Y, X)."""
+) -> Polygons:
+    """Keep, of overlapping polygons, the most probable."""
     points, prob, dist = non_maximum_suppression(
         raw.dist, raw.prob, grid=tuple(grid), prob_thresh=prob_thresh, nms_thresh=nms_thresh
     )
-    return polygons_to_label(dist, points, prob=prob, shape=raw.shape).astype(np.int32)
+    return Polygons(points, prob, dist, raw.shape)
+
+
+def draw_polygons(polygons: Polygons, *, prob_thresh: float) -> NDArray[np.int32]:
+    """Draw the polygons of at least this probability; int32 labels of shape (Y, X).
+
+    What less probable polygons there were does not matter: none of them can suppress a more
+    probable one. So one suppression serves all higher thresholds.
+    """
+    kept = polygons.prob >= prob_thresh
+    return polygons_to_label(
+        polygons.dist[kept], polygons.points[kept], prob=polygons.prob[kept], shape=polygons.shape
+    ).astype(np.int32)
 
 
 def predict_labels(model: SparseStarDist2D, image: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -56,6 +117,32 @@ def predict_labels(model: SparseStarDist2D, image: NDArray[np.float32]) -> NDArr
     tiles = tuple(int(np.ceil(side / _LARGEST_TILE)) for side in image.shape[:2])
     labels, _ = model.predict_instances(image, n_tiles=(*tiles, 1), show_tile_progress=False)
     return np.asarray(labels, dtype=np.int32)
+
+
+def predict_objects(
+    model: SparseStarDist2D, image: NDArray[np.float32], *, prob_thresh: float | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Predict the labels of one normalised image, and how probable each object is.
+
+    Parameters
+    ----------
+    model, image
+        As in `predict_labels`.
+    prob_thresh : float in (0, 1), optional
+        Least object probability; default: the model's own threshold. A lower one adds objects
+        and leaves the others as they are.
+
+    Returns
+    -------
+    labels : int32 array of shape (Y, X)
+    probabilities : float32 array of shape (n,)
+        Of the objects 1..n, in [0, 1]. One that others cover wholly has no pixel in `labels`.
+    """
+    tiles = tuple(int(np.ceil(side / _LARGEST_TILE)) for side in image.shape[:2])
+    labels, details = model.predict_instances(
+        image, prob_thresh=prob_thresh, n_tiles=(*tiles, 1), show_tile_progress=False
+    )
+    return np.asarray(labels, np.int32), np.asarray(details["prob"], np.float32)
 
 
 def choose_thresholds(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.patches import BatchStream
+
+Row = dict[str, float]
+"""What is known of a step; see `StarDistTraining.history`."""
+
+_WORTH_COMPILING = 500
+"""Steps from which on XLA saves more than the quarter of a minute that it takes to compile."""
 
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 """Arrays by name, and what JSON can hold."""
@@ -28,12 +34,17 @@ class StarDistTraining:
         step, loss, loss_sparse, loss_pseudo, learning_rate, seconds; and score at checks.
     best_step, best_score : int, float
         Step whose weights were kept as best; 0 and -inf before the first check.
-    finished : bool
+    checks_in_vain : int
+        Checks since the best score rose.
+    stopped_early, finished : bool
+        Whether patience ended; whether there is nothing left to do.
     """
 
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
     best_step: int = 0
     best_score: float = -math.inf
+    checks_in_vain: int = 0
+    stopped_early: bool = False
     finished: bool = False
 
 
@@ -44,18 +55,18 @@ def train_stardist(
     n_sparse: int,
     alpha: float,
     steps: int,
-    learning_rate: float,
-    warm_up: float,
+    rate_at: Callable[[int], float],
     check_every: int,
     judge: Callable[[SparseStarDist2D], float] | None,
     keep_best: Callable[[SparseStarDist2D], None],
+    patience: int | None = None,
     resume: State | None = None,
     save: Callable[[State], None] | None = None,
     save_every: float = 20.0,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: Callable[[Row], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> StarDistTraining:
-    """Train with Adam; the learning rate warms up, then falls to zero along a cosine.
+    """Train with Adam.
 
     Parameters
     ----------
@@ -63,9 +74,9 @@ def train_stardist(
     batches : BatchStream
     n_sparse, alpha
         See `SparseStarDist2D.loss`.
-    steps, learning_rate : int, float
-    warm_up : float, in [0, 1)
-        Share of the steps over which the learning rate rises.
+    steps : int
+    rate_at : callable
+        Learning rate by step, from 0; see `cosine_rate` and `dropping_rate`.
     check_every : int
         Steps between two checks with `judge`; the last step is always checked.
     judge : callable, optional
@@ -73,17 +84,21 @@ def train_stardist(
         scores the latest counts as best. None: the last weights are the best.
     keep_best : callable
         Called whenever the current weights are the best so far.
+    patience : int, optional
+        End early once so many checks in a row brought no score above the best before.
     resume : (arrays, facts), optional
         A state that `save` was given earlier.
-    save, save_every, on_step, should_stop
+    save, save_every, should_stop
         As in `oce2stardist.embeddings.train.train_offsets`.
+    on_step : callable, optional
+        Given the row of history of every step.
 
     Returns
     -------
     StarDistTraining
     """
     network = model.keras_model
-    optimiser = keras.optimizers.Adam(learning_rate)
+    optimiser = keras.optimizers.Adam(rate_at(0))
     optimiser.build(network.trainable_variables)
     # Non-trainable ones too: the moving averages of batch normalisation.
     variables = [*network.variables, *optimiser.variables]
@@ -93,8 +108,8 @@ def train_stardist(
         arrays, facts = resume
         for index, variable in enumerate(variables):
             variable.assign(arrays[f"{index:04d}"])
-        run = StarDistTraining(facts["history"], facts["best_step"], facts["best_score"])
-        done = facts["step"]
+        done = facts.pop("step")
+        run = StarDistTraining(**facts)
 
     def state() -> State:
         arrays = {f"{index:04d}": np.asarray(one) for index, one in enumerate(variables)}
@@ -103,30 +118,34 @@ def train_stardist(
             "history": run.history,
             "best_step": run.best_step,
             "best_score": run.best_score,
+            "checks_in_vain": run.checks_in_vain,
         }
         return arrays, facts
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    # Nothing here is control flow over tensors: without autograph it starts sooner.
+    @tf.function(autograph=False, jit_compile=steps >= _WORTH_COMPILING)  # type: ignore[untyped-decorator]
     def train_step(
-        images: tf.Tensor, prob: tf.Tensor, dist: tf.Tensor, dist_weight: tf.Tensor
+        images: tf.Tensor, prob: tf.Tensor, dist: tf.Tensor, weight: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             predicted = network(images, training=True)
-            losses = model.loss(
-                predicted, (prob, dist, dist_weight), n_sparse=n_sparse, alpha=alpha
-            )
+            losses = model.loss(predicted, (prob, dist, weight), n_sparse=n_sparse, alpha=alpha)
         gradients = tape.gradient(losses[0], network.trainable_variables)
         optimiser.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
         return losses
 
+    compiled = None
     started = saved = time.monotonic()
     seconds_before = run.history[-1]["seconds"] if run.history else 0.0
     for batch in batches.iterate(done, steps):
         if should_stop():
             break
-        rate = _learning_rate(done, steps, learning_rate, warm_up)
+        rate = rate_at(done)
         optimiser.learning_rate.assign(rate)
-        total, sparse, pseudo = train_step(batch.images, batch.prob, batch.dist, batch.dist_weight)
+        made = [batch.images, batch.prob, batch.dist, batch.weight]
+        if compiled is None:  # one graph for every step: all batches have the same shape
+            compiled = train_step.get_concrete_function(*map(tf.constant, made))
+        total, sparse, pseudo = compiled(*map(tf.constant, made))
         done += 1
         row = {
             "step": done,
@@ -138,6 +157,7 @@ def train_stardist(
         if done % check_every == 0 or done == steps:
             score = judge(model) if judge is not None else math.nan
             row["score"] = score
+            run.checks_in_vain = 0 if score > run.best_score else run.checks_in_vain + 1
             if judge is None or score >= run.best_score:
                 run.best_step = done
                 run.best_score = score if judge is not None else -math.inf
@@ -146,18 +166,27 @@ def train_stardist(
         row["seconds"] = seconds_before + now - started
         run.history.append(row)
         if on_step is not None:
-            on_step(done, row["loss"])
+            on_step(row)
         if save is not None and now - saved >= save_every:
             save(state())
             saved = now
-    run.finished = done >= steps
+        if patience is not None and judge is not None and run.checks_in_vain >= patience:
+            run.stopped_early = done < steps
+            break
+    run.finished = done >= steps or run.stopped_early
     if save is not None:
         save(state())
     return run
 
 
-def _learning_rate(step: int, steps: int, peak: float, warm_up: float) -> float:
+def cosine_rate(step: int, *, steps: int, peak: float, warm_up: float) -> float:
+    """Rise over a share `warm_up` of the steps, then fall to zero along a cosine."""
     rising = max(1.0, warm_up * steps)
     if step < rising:
         return peak * (step + 1) / (rising + 1)
     return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
+
+
+def dropping_rate(step: int, *, steps: int, peak: float, drop_at: Sequence[float]) -> float:
+    """Divide the peak by ten after each share of the steps in `drop_at`."""
+    return peak * 0.1 ** sum(step >= share * steps for share in drop_at)

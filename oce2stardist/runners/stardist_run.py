@@ -1,0 +1,369 @@
+"""One training of the StarDist network in a folder of its own: resumable, judged, recorded."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oce2stardist.config import Config, StarDistConfig
+from oce2stardist.errors import InputError
+from oce2stardist.io import write_text
+from oce2stardist.runners.inputs import Image, Labels
+from oce2stardist.runners.interruption import Interrupted, stop_on_signal
+from oce2stardist.runners.judge import Counts, Window, count_matches, find_windows, mean_f1
+from oce2stardist.runners.progress import Reporter
+from oce2stardist.runners.training_labels import TrainingLabels, object_weights
+
+if TYPE_CHECKING:
+    from oce2stardist.stardist_model.network import SparseStarDist2D
+    from oce2stardist.stardist_model.patches import BatchStream, PatchSource
+    from oce2stardist.stardist_model.predict import RawPrediction
+
+DEFAULT_THRESHOLDS = (0.5, 0.4)
+"""Of probability and of suppression, where nothing can be judged."""
+
+_CHECKED_PROBS = (0.3, 0.4, 0.5, 0.6, 0.7)
+_FINAL_PROBS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
+_FINAL_NMS = (0.3, 0.4, 0.5)
+_MOST_WINDOWS = 64
+"""Cells that a check looks at: with thousands of annotated cells more would tell no more."""
+
+
+class Judge:
+    """Scores a model on annotated cells that it does not train on.
+
+    Parameters
+    ----------
+    images : dict of float32 arrays of shape (Y, X, C)
+        Normalised, by stem.
+    known : dict of int32 arrays of shape (Y, X)
+        Held-back cells and their background, -1 elsewhere.
+    multiple_of : int
+        That the network wants its input's sides to be.
+    at_most : int
+        Cells looked at.
+    """
+
+    def __init__(
+        self,
+        images: dict[str, Image],
+        known: dict[str, Labels],
+        *,
+        multiple_of: int,
+        at_most: int = _MOST_WINDOWS,
+        seed: int,
+    ) -> None:
+        self.windows = find_windows(known, multiple_of=multiple_of, at_most=at_most, seed=seed)
+        self._patches = [one.cut(images[one.stem]) for one in self.windows]
+
+    def predict(self, model: "SparseStarDist2D") -> list["RawPrediction"]:
+        """Run the network on every window."""
+        from oce2stardist.stardist_model.predict import predict_patches
+
+        return predict_patches(model, self._patches)
+
+    def score(self, model: "SparseStarDist2D") -> float:
+        """Return the mean F1 over IoU 0.5 to 0.9 at the best of a few probability thresholds."""
+        counts = count_grid(
+            self.windows,
+            self.predict(model),
+            _CHECKED_PROBS,
+            DEFAULT_THRESHOLDS[1:],
+            grid=model.config.grid,
+        )
+        return max(mean_f1(one) for row in counts for one in row)
+
+
+def count_grid(
+    windows: Sequence[Window],
+    raws: Sequence["RawPrediction"],
+    probs: Sequence[float],
+    nms: Sequence[float],
+    *,
+    grid: Sequence[int],
+) -> list[list[Counts]]:
+    """Match the predictions with the annotated cells at every pair of thresholds."""
+    from oce2stardist.stardist_model.predict import draw_polygons, suppress
+
+    columns = []
+    for nms_thresh in nms:
+        kept = [
+            suppress(raw, grid=grid, prob_thresh=min(probs), nms_thresh=nms_thresh) for raw in raws
+        ]
+        columns.append(
+            [
+                count_matches(windows, [draw_polygons(one, prob_thresh=prob) for one in kept])
+                for prob in probs
+            ]
+        )
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The thresholds that were best on annotated cells, and how the cells were matched there.
+
+    ``counts`` is None where there was no cell to judge by.
+    """
+
+    prob_thresh: float
+    nms_thresh: float
+    counts: Counts | None
+
+
+def judge_thresholds(
+    windows: Sequence[Window], raws: Sequence["RawPrediction"], *, grid: Sequence[int]
+) -> Verdict:
+    """Choose both thresholds by the mean F1 of the windows' cells."""
+    from oce2stardist.stardist_model.predict import choose_thresholds
+
+    if not windows:
+        return Verdict(*DEFAULT_THRESHOLDS, None)
+    counts = count_grid(windows, raws, _FINAL_PROBS, _FINAL_NMS, grid=grid)
+    scores = np.array([[mean_f1(one) for one in row] for row in counts])
+    prob, nms = choose_thresholds(_FINAL_PROBS, _FINAL_NMS, scores, default=DEFAULT_THRESHOLDS)
+    return Verdict(prob, nms, counts[_FINAL_PROBS.index(prob)][_FINAL_NMS.index(nms)])
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with its best weights, and the course of its training."""
+
+    model: "SparseStarDist2D"
+    history: pd.DataFrame
+    judge: Judge
+
+
+def train_network(
+    images: dict[str, Image],
+    labels: TrainingLabels,
+    folder: Path,
+    *,
+    config: Config,
+    alpha: float,
+    steps: int,
+    start_from: Path | None,
+    select: bool = True,
+    title: str,
+    reporter: Reporter,
+    tensorboard: bool = False,
+) -> TrainedNetwork:
+    """Train a network in `folder`, or go on where an interrupted training stopped.
+
+    Parameters
+    ----------
+    images : dict of float32 arrays of shape (Y, X, C)
+        Normalised, by stem.
+    labels : TrainingLabels
+    folder : Path
+        Gets config.json, weights_best.h5, weights_last.h5, history.csv and, until the
+        training has ended, state.safetensors.
+    config : Config
+    alpha : float
+        Weight of the pseudo half.
+    steps : int
+    start_from : Path, optional
+        A StarDist folder whose weights are the first.
+    select : bool
+        Keep the weights that do best on held-back cells; off: the last ones.
+    title : str
+        What the progress bar says.
+    tensorboard : bool
+        Write event files to ``folder/logs``.
+
+    Raises
+    ------
+    Interrupted
+        If the user stopped the training; its state is in `folder`.
+    """
+    from oce2stardist.stardist_model.checkpoint import read_state, write_state, write_weights
+    from oce2stardist.stardist_model.train import train_stardist
+
+    model = _build_model(folder, images, config, start_from)
+    judge = Judge(images, labels.held_back, multiple_of=multiple_of(model), seed=config.seed)
+    finished = folder / "weights_last.h5", folder / "history.csv"
+    if all(path.exists() for path in finished):
+        model.load_weights("weights_best.h5")
+        return TrainedNetwork(model, pd.read_csv(finished[1]), judge)
+    settings = config.stardist
+    batches, n_sparse = _make_batches(images, labels, model, config, alpha)
+    state_file = folder / "state.safetensors"
+    resume = read_state(state_file) if state_file.exists() else None
+    if resume is not None:
+        reporter.say(f"{title}: going on after step {resume[1]['step']} of {steps}.")
+    with (
+        stop_on_signal() as should_stop,
+        reporter.task(title, steps) as advance,
+        _scalars(folder / "logs" if tensorboard else None) as write_row,
+    ):
+
+        def show(row: dict[str, float]) -> None:
+            write_row(row)
+            advance(int(row["step"]), f"loss {row['loss']:.3f}")
+
+        run = train_stardist(
+            model,
+            batches,
+            n_sparse=n_sparse,
+            alpha=alpha,
+            steps=steps,
+            rate_at=_learning_rate(settings, steps),
+            check_every=max(1, steps // settings.checks),
+            judge=judge.score if select and judge.windows else None,
+            keep_best=lambda best: write_weights(folder / "weights_best.h5", best),
+            patience=settings.patience,
+            resume=resume,
+            save=lambda state: write_state(state_file, state),
+            on_step=show,
+            should_stop=should_stop,
+        )
+    history = pd.DataFrame(run.history)
+    if not run.finished:
+        raise Interrupted(
+            f"Stopped after step {len(history)} of {steps}; the same command goes on from there."
+        )
+    write_text(folder / "history.csv", history.to_csv(index=False))
+    write_weights(folder / "weights_last.h5", model)
+    state_file.unlink(missing_ok=True)
+    model.load_weights("weights_best.h5")
+    return TrainedNetwork(model, history, judge)
+
+
+def multiple_of(model: "SparseStarDist2D") -> int:
+    """Tell of what number the sides of the network's input must be multiples."""
+    return int(max(model._axes_div_by("YX")))
+
+
+def _build_model(
+    folder: Path, images: dict[str, Image], config: Config, start_from: Path | None
+) -> "SparseStarDist2D":
+    from oce2stardist.stardist_model.network import (
+        continue_from,
+        create_model,
+        gains_from_half_precision,
+        prepare_tensorflow,
+    )
+
+    settings = config.stardist
+    prepare_tensorflow(config.device)
+    channels = next(iter(images.values())).shape[-1]
+    half = settings.precision == "mixed" or (
+        settings.precision == "auto" and gains_from_half_precision()
+    )
+    if start_from is None:
+        return create_model(
+            folder,
+            channels=channels,
+            half_precision=half,
+            seed=config.seed,
+            **settings.model_dump(
+                include={
+                    "n_rays", "grid", "width", "features", "batch_norm", "blocks",
+                    "patch_size", "batch_size", "learning_rate", "distance_weight",
+                }
+            ),
+        )  # fmt: skip
+    model = continue_from(
+        folder, start_from, channels=channels, half_precision=half, seed=config.seed
+    )
+    if settings.patch_size % multiple_of(model):
+        raise InputError(
+            f"patch_size must be a multiple of {multiple_of(model)} for the network of "
+            f"{start_from}. Got {settings.patch_size}; set stardist.patch_size in a config."
+        )
+    return model
+
+
+def _make_batches(
+    images: dict[str, Image],
+    labels: TrainingLabels,
+    model: "SparseStarDist2D",
+    config: Config,
+    alpha: float,
+) -> tuple["BatchStream", int]:
+    """Connect the labels with the network; also the number of sparse patches in a batch."""
+    from oce2stardist.stardist_model.patches import BatchStream
+
+    settings = config.stardist
+    # At alpha 0 and 1 one half would be made in vain; the batch is all of the other.
+    n_pseudo = {0.0: 0, 1.0: settings.batch_size}.get(alpha, settings.batch_size // 2)
+    n_sparse = settings.batch_size - n_pseudo
+    batches = BatchStream(
+        _patch_source("sparse", images, labels.sparse, None, settings) if n_sparse else None,
+        _patch_source(
+            "pseudo",
+            images,
+            labels.pseudo,
+            functools.partial(object_weights, labels) if settings.object_weights else None,
+            settings,
+        )
+        if n_pseudo
+        else None,
+        n_sparse=n_sparse,
+        n_pseudo=n_pseudo,
+        n_rays=model.config.n_rays,
+        grid=model.config.grid[0],
+        intensity=settings.intensity,
+        seed=config.seed,
+    )
+    return batches, n_sparse
+
+
+def _patch_source(
+    kind: str,
+    images: dict[str, Image],
+    labels: dict[str, Labels],
+    weights: Callable[[str], NDArray[np.float32]] | None,
+    settings: StarDistConfig,
+) -> "PatchSource":
+    from oce2stardist.stardist_model.patches import PatchSource
+
+    if not labels:
+        raise InputError(
+            f"there must be {kind} labels to train on. Got none; "
+            "annotate more cells or change --alpha."
+        )
+    return PatchSource(
+        [images[stem] for stem in labels],
+        list(labels.values()),
+        [weights(stem) for stem in labels] if weights is not None else None,
+        patch_size=settings.patch_size,
+        around_objects=settings.around_objects,
+    )
+
+
+def _learning_rate(settings: StarDistConfig, steps: int) -> Callable[[int], float]:
+    from oce2stardist.stardist_model.train import cosine_rate, dropping_rate
+
+    if settings.schedule == "steps":
+        return functools.partial(
+            dropping_rate, steps=steps, peak=settings.learning_rate, drop_at=settings.drop_at
+        )
+    return functools.partial(
+        cosine_rate, steps=steps, peak=settings.learning_rate, warm_up=settings.warm_up
+    )
+
+
+def _scalars(folder: Path | None) -> Any:
+    from oce2stardist.stardist_model.tensorboard import scalar_writer
+
+    return scalar_writer(folder)
+
+
+def best_step(history: pd.DataFrame) -> int:
+    """Find the step whose weights were kept; the last where no check had cells to judge by."""
+    if "score" not in history or history["score"].isna().all():
+        return int(history["step"].iloc[-1])
+    checked = history.dropna(subset=["score"])
+    return int(checked.loc[checked["score"] == checked["score"].max(), "step"].iloc[-1])
+
+
+def is_judged(history: pd.DataFrame) -> bool:
+    """Tell whether any check had annotated cells to judge by."""
+    return "score" in history and not math.isnan(history["score"].max())
