@@ -179,11 +179,11 @@ class StarDistConfig(_Settings):
     """Normalise feature maps over the batch (unet_batch_norm): learns in far fewer steps."""
     precision: Literal["auto", "fp32", "mixed"] = "auto"
     """auto computes in half precision where TensorFlow finds a GPU that gains from it."""
-    patch_size: int = Field(128, ge=32, le=2048)
+    patch_size: int = Field(96, ge=32, le=2048)
     """Side of the training patches, pixels; a multiple of 8 * grid."""
     batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)
     """Patches in a step, half of them sparse, half pseudo."""
-    steps: int | None = Field(1200, ge=1)
+    steps: int | None = Field(1500, ge=1)
     """Training steps; empty, or not named where epochs is, leaves the length to epochs."""
     epochs: int | None = Field(None, ge=1)
     """Length in epochs of steps_per_epoch steps."""
@@ -208,7 +208,7 @@ class StarDistConfig(_Settings):
     folds: int | Literal["auto"] = "auto"
     """Judge by cross-validation over so many folds, and train on all cells; auto: 3 where
     held-back cells would be few, else 0, which holds cells back."""
-    checks: int = Field(10, ge=1)
+    checks: int = Field(5, ge=1)
     """How often during training the held-back cells are looked at."""
     patience: int | None = Field(None, ge=1)
     """Stop once so many checks in a row bring no better score; empty trains to the end."""

@@ -71,7 +71,7 @@ def test_csv_geojson_and_picture_tell_the_same(lab):
         for feature in json.loads(path.read_text())["features"]:
             ring = np.array(feature["geometry"]["coordinates"][0])
             assert (ring[0] == ring[-1]).all() and len(ring) == 5
-            assert feature["properties"]["classification"]["name"] == "Suggestion"
+            assert feature["properties"]["classification"]["name"] == "Suggestion*"
             corners[feature["properties"]["name"]] = (path.stem, *ring.min(0), *ring.max(0))
     assert corners == {
         f"Suggestion {row.rank}": (row.image, row.x0, row.y0, row.x1, row.y1)

@@ -69,11 +69,19 @@ def write_finetune_report(
     return write_page(
         model / "report" / "index.html",
         title="StarDist model",
-        lead=f"Trained on {plural(n_train, 'annotated cell')}, judged by "
-        f"{plural(n_judge, 'other')}, in a set of {count_images(len(images.images))}.",
+        lead=f"Trained on {plural(n_train, 'annotated cell')}, {_how_judged(content, n_judge)}, in a "
+        f"set of {count_images(len(images.images))}.",
         sections=_sections(content),
         runs={"finetune": read_record(model / "run.yaml")},
     )
+
+
+def _how_judged(content: _Finetuned, n_judge: int) -> str:
+    if n_judge:
+        return f"judged by {plural(n_judge, 'other')}"
+    if (content.model / "folds").exists():
+        return "judged by shorter trainings on parts of them"
+    return "judged by none"
 
 
 def _sections(content: _Finetuned) -> list[Section]:
