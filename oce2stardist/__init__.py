@@ -11,33 +11,43 @@ from oce2stardist.errors import InputError
 
 if TYPE_CHECKING:
     from oce2stardist.config import Config
+    from oce2stardist.merge import merge_annotations
     from oce2stardist.runners.demo import run_demo
     from oce2stardist.runners.evaluate import evaluate_folders
-    from oce2stardist.runners.finetune import finetune_stardist
+    from oce2stardist.runners.finetune import CellDraw, finetune_stardist
+    from oce2stardist.runners.inputs import ImageSet, read_images
     from oce2stardist.runners.predict import predict_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
     from oce2stardist.runners.suggest import suggest_regions
     from oce2stardist.runners.training_labels import merge_run
 
 __all__ = [
+    "CellDraw",
     "Config",
+    "ImageSet",
     "InputError",
     "evaluate_folders",
     "finetune_stardist",
     "make_pseudo_labels",
+    "merge_annotations",
     "merge_run",
     "predict_images",
+    "read_images",
     "run_demo",
     "suggest_regions",
 ]
 
 _HOMES = {
+    "CellDraw": "runners.finetune",
     "Config": "config",
+    "ImageSet": "runners.inputs",
     "evaluate_folders": "runners.evaluate",
     "finetune_stardist": "runners.finetune",
     "make_pseudo_labels": "runners.pseudo",
+    "merge_annotations": "merge",
     "merge_run": "runners.training_labels",
     "predict_images": "runners.predict",
+    "read_images": "runners.inputs",
     "run_demo": "runners.demo",
     "suggest_regions": "runners.suggest",
 }

@@ -1,5 +1,6 @@
 """A model folder and images in, label images out."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from oce2stardist.errors import InputError
@@ -11,14 +12,14 @@ from oce2stardist.io import (
     write_labels,
     write_overlay,
 )
-from oce2stardist.runners.inputs import Labels
+from oce2stardist.runners.inputs import Image, ImageSet, Labels
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
 from oce2stardist.runners.progress import Reporter, SilentReporter
 
 
 def predict_images(
-    images: str | Path,
-    output: str | Path,
+    images: str | Path | ImageSet,
+    output: str | Path | None = None,
     *,
     model: str | Path,
     axes: str | None = None,
@@ -30,15 +31,16 @@ def predict_images(
 
     Parameters
     ----------
-    images : path or glob
-    output : path
-        Folder for ``<stem>.tif`` (int32, compressed); existing files are replaced.
+    images : path, glob or ImageSet
+    output : path, optional
+        Folder for ``<stem>.tif`` (int32, compressed); existing files are replaced. Without it
+        nothing is written.
     model : path
         A StarDist model folder with config.json, weights and thresholds.json.
     axes : str, optional
         Axes of the files, such as ``CYX``, where their metadata do not say.
     overlay : bool
-        Also write ``<stem>_overlay.png``: the outlines over the image.
+        Also write ``<stem>_overlay.png`` there: the outlines over the image.
     device : {"auto", "cpu", "cuda", "mps"}
 
     Returns
@@ -53,8 +55,7 @@ def predict_images(
         If an input is missing, unreadable or has another number of channels than the model.
     """
     reporter = reporter or SilentReporter()
-    paths = find_images(images)
-    folder = Path(output)
+    stems, read = _source(images, axes)
 
     from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
     from oce2stardist.stardist_model.predict import predict_labels
@@ -64,21 +65,31 @@ def predict_images(
     predicted = {}
     with (
         stop_on_signal() as should_stop,
-        reporter.task("Predicting", len(paths)) as advance,
+        reporter.task("Predicting", len(stems)) as advance,
     ):
-        for done, path in enumerate(paths, start=1):
+        for done, stem in enumerate(stems, start=1):
             if should_stop():
-                raise Interrupted(f"Stopped after {done - 1} of {len(paths)} images.")
-            image = read_image(path, axes=axes)
+                raise Interrupted(f"Stopped after {done - 1} of {len(stems)} images.")
+            image = read(stem)
             if image.shape[-1] != network.config.n_channel_in:
                 raise InputError(
                     f"images must have the model's {network.config.n_channel_in} channels. Got "
-                    f"{image.shape[-1]} in {path.name}; pass images like those it was trained on."
+                    f"{image.shape[-1]} in {stem}; pass images like those it was trained on."
                 )
-            stem = image_stem(path)
             predicted[stem] = predict_labels(network, normalise_percentiles(image))
-            write_labels(folder / f"{stem}.tif", predicted[stem])
-            if overlay:
-                write_overlay(folder / f"{stem}_overlay.png", image, predicted[stem])
+            if output is not None:
+                write_labels(Path(output) / f"{stem}.tif", predicted[stem])
+            if output is not None and overlay:
+                write_overlay(Path(output) / f"{stem}_overlay.png", image, predicted[stem])
             advance(done, f"{predicted[stem].max()} cells in {stem}")
     return predicted
+
+
+def _source(
+    images: str | Path | ImageSet, axes: str | None
+) -> tuple[list[str], Callable[[str], Image]]:
+    """List the images, and how to get each: files are read one by one, when their turn comes."""
+    if isinstance(images, ImageSet):
+        return list(images.images), images.images.__getitem__
+    paths = {image_stem(path): path for path in find_images(images)}
+    return list(paths), lambda stem: read_image(paths[stem], axes=axes)

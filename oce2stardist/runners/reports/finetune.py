@@ -69,8 +69,8 @@ def write_finetune_report(
     return write_page(
         model / "report" / "index.html",
         title="StarDist model",
-        lead=f"Trained on {plural(n_train, 'annotated cell')}, {_how_judged(content, n_judge)}, in a "
-        f"set of {count_images(len(images.images))}.",
+        lead=f"Trained on {plural(n_train, 'annotated cell')}, {_how_judged(content, n_judge)}, in "
+        f"a set of {count_images(len(images.images))}.",
         sections=_sections(content),
         runs={"finetune": read_record(model / "run.yaml")},
     )
