@@ -39,7 +39,7 @@ def predict_patches(
     raws = []
     for start in range(0, len(patches), at_once):
         stack = np.stack(patches[start : start + at_once])
-        prob, dist = (np.asarray(one, np.float32) for one in _forward(model)(stack))
+        prob, dist = (np.asarray(one, np.float32) for one in _forward(model)(tf.constant(stack)))
         # As stardist's own predict does: no ray is shorter than nothing.
         dist = np.maximum(dist, 1e-3)
         shape = stack.shape[1], stack.shape[2]
@@ -47,12 +47,13 @@ def predict_patches(
     return raws
 
 
-def _forward(model: SparseStarDist2D) -> Callable[[NDArray[np.float32]], tuple[tf.Tensor, ...]]:
+def _forward(model: SparseStarDist2D) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Compile the network once per model: a check would else trace it anew every time."""
     if not hasattr(model, "_compiled_forward"):
         network = model.keras_model
-        model._compiled_forward = tf.function(
-            lambda stack: network(stack, training=False), reduce_retracing=True, autograph=False
+        compiled = tf.function(lambda stack: network(stack, training=False), autograph=False)
+        model._compiled_forward = compiled.get_concrete_function(
+            tf.TensorSpec((None, None, None, model.config.n_channel_in), tf.float32)
         )
     return model._compiled_forward
 

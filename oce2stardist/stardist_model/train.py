@@ -17,9 +17,6 @@ from oce2stardist.stardist_model.patches import BatchStream
 Row = dict[str, float]
 """What is known of a step; see `StarDistTraining.history`."""
 
-_WORTH_COMPILING = 500
-"""Steps from which on XLA saves more than the quarter of a minute that it takes to compile."""
-
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 """Arrays by name, and what JSON can hold."""
 
@@ -123,7 +120,7 @@ def train_stardist(
         return arrays, facts
 
     # Nothing here is control flow over tensors: without autograph it starts sooner.
-    @tf.function(autograph=False, jit_compile=steps >= _WORTH_COMPILING)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def train_step(
         images: tf.Tensor, prob: tf.Tensor, dist: tf.Tensor, weight: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
