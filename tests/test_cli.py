@@ -25,7 +25,7 @@ TINY = {
     "pseudo": {"working_diameter": 24},
     "stardist": {
         "width": 4, "features": 8, "n_rays": 8, "patch_size": 64, "batch_size": 4, "steps": 12,
-        "checks": 2,
+        "checks": 2, "folds": 0,
     },
 }  # fmt: skip
 

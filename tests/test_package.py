@@ -50,6 +50,7 @@ stardist:
   batch_size: 4
   steps: 20
   checks: 2
+  folds: 0
 """
 
 

@@ -34,6 +34,7 @@ FEW_STEPS = {
     "stardist.steps": 2,
     "stardist.patch_size": 64,
     "stardist.batch_size": 2,
+    "stardist.folds": 0,
 }
 
 

@@ -23,7 +23,7 @@ from oce2stardist.runners.training_labels import TrainingLabels, object_weights
 if TYPE_CHECKING:
     from oce2stardist.stardist_model.network import SparseStarDist2D
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
-    from oce2stardist.stardist_model.predict import RawPrediction
+    from oce2stardist.stardist_model.predict import Polygons, RawPrediction
 
 DEFAULT_THRESHOLDS = (0.5, 0.4)
 """Of probability and of suppression, where nothing can be judged."""
@@ -89,20 +89,35 @@ def count_grid(
     grid: Sequence[int],
 ) -> list[list[Counts]]:
     """Match the predictions with the annotated cells at every pair of thresholds."""
-    from oce2stardist.stardist_model.predict import draw_polygons, suppress
+    from oce2stardist.stardist_model.predict import suppress
 
     columns = []
     for nms_thresh in nms:
-        kept = [
-            suppress(raw, grid=grid, prob_thresh=min(probs), nms_thresh=nms_thresh) for raw in raws
+        by_window = [
+            _count_at(
+                window,
+                suppress(raw, grid=grid, prob_thresh=min(probs), nms_thresh=nms_thresh),
+                probs,
+            )
+            for window, raw in zip(windows, raws, strict=True)
         ]
-        columns.append(
-            [
-                count_matches(windows, [draw_polygons(one, prob_thresh=prob) for one in kept])
-                for prob in probs
-            ]
-        )
+        columns.append([np.concatenate(one) for one in zip(*by_window, strict=True)])
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _count_at(window: Window, polygons: "Polygons", probs: Sequence[float]) -> list[Counts]:
+    """Match one window's polygons at each threshold; equal ones are drawn once."""
+    from oce2stardist.stardist_model.predict import draw_polygons
+
+    by_number: dict[int, Counts] = {}
+    counts = []
+    for prob in probs:
+        number = int((polygons.prob >= prob).sum())
+        if number not in by_number:
+            labels = draw_polygons(polygons, prob_thresh=prob)
+            by_number[number] = count_matches([window], [labels])
+        counts.append(by_number[number])
+    return counts
 
 
 @dataclass(frozen=True)
