@@ -4,6 +4,7 @@ import click
 
 from .options import (
     ALPHA,
+    annotated,
     axes_option,
     build_config,
     configured,
@@ -17,43 +18,13 @@ from .options import (
 @click.command()
 @click.argument("images")
 @click.option("--pseudo", metavar="RUN", help="Run folder of `oce2stardist pseudo`.")
-@click.option(
-    "--annotations",
-    required=True,
-    metavar="PATH",
-    help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, .zip), "
-    "QuPath GeoJSON, COCO JSON.",
-)
+@annotated
 @click.option("-o", "--output", required=True, metavar="MODEL", help="Model folder to write.")
-@click.option(
-    "--fraction",
-    type=float,
-    help="Use only this share of the annotated cells, to simulate few annotations: 0.01 is 1 %.",
-)
-@click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells.")
-@click.option(
-    "--per-image",
-    is_flag=True,
-    help="Take --fraction or --cells of every image instead of the whole set.",
-)
-@click.option(
-    "--use-cells",
-    metavar="FILE",
-    help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a run.",
-)
 @click.option(
     "--alpha",
     type=ALPHA,
     help="Weight of the pseudo labels, 0 to 1: 0 trains on annotations alone; auto judges the "
     "pseudo labels on the annotated cells.  [default: auto]",
-)
-@click.option(
-    "--zero",
-    type=click.Choice(["auto", "unlabelled", "background"]),
-    default="auto",
-    show_default=True,
-    help="What 0 means in the annotations; auto: background with --fraction, --cells or "
-    "--use-cells, else unlabelled.",
 )
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
 @click.option(

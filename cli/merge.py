@@ -2,37 +2,12 @@
 
 import click
 
-from .options import build_config, configured, set_up_logging, talkative
+from .options import annotated, build_config, configured, set_up_logging, talkative
 
 
 @click.command()
 @click.argument("run")
-@click.option(
-    "--annotations",
-    required=True,
-    metavar="PATH",
-    help="Folder or file with outlines or label images of some cells.",
-)
-@click.option("--fraction", type=float, help="Use only this share of the annotated cells.")
-@click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells.")
-@click.option(
-    "--per-image",
-    is_flag=True,
-    help="Take --fraction or --cells of every image instead of the whole set.",
-)
-@click.option(
-    "--use-cells",
-    metavar="FILE",
-    help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a run.",
-)
-@click.option(
-    "--zero",
-    type=click.Choice(["auto", "unlabelled", "background"]),
-    default="auto",
-    show_default=True,
-    help="What 0 means in the annotations; auto: background with --fraction, --cells or "
-    "--use-cells, else unlabelled.",
-)
+@annotated
 @configured
 @talkative
 def merge(

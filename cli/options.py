@@ -56,6 +56,48 @@ class _Alpha(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 ALPHA = _Alpha()
 
+
+def annotated(command: Command) -> Command:
+    """Add --annotations, what 0 means in them, and which of their cells to use."""
+    for option in (
+        click.option(
+            "--zero",
+            type=click.Choice(["auto", "unlabelled", "background"]),
+            default="auto",
+            show_default=True,
+            help="What 0 means in the annotations; auto: background with --fraction, --cells or "
+            "--use-cells, else unlabelled.",
+        ),
+        click.option(
+            "--use-cells",
+            metavar="FILE",
+            help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a "
+            "run.",
+        ),
+        click.option(
+            "--per-image",
+            is_flag=True,
+            help="Take --fraction or --cells of every image instead of the whole set.",
+        ),
+        click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells."),
+        click.option(
+            "--fraction",
+            type=float,
+            help="Use only this share of the annotated cells, to simulate few annotations: 0.01 "
+            "is 1 %.",
+        ),
+        click.option(
+            "--annotations",
+            required=True,
+            metavar="PATH",
+            help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, "
+            ".zip), QuPath GeoJSON, COCO JSON.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),

@@ -47,7 +47,8 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @click.option(
     "--annotations",
     metavar="PATH",
-    help="Label images of some cells (0: not annotated); diameter and settings are chosen on them.",
+    help="Outlines of some cells, in any format that finetune reads (0: not annotated); diameter "
+    "and settings are chosen on them.",
 )
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
 @axes_option

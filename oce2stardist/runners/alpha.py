@@ -49,7 +49,8 @@ def choose_alpha(
     Notes
     -----
     Alpha is 0.5 where F1 at IoU 0.5 is 0.6 or more, 0 up to 0.3, and proportional between:
-    below 0.3 most of what the pseudo half teaches is wrong. Labels that stage one itself
+    below 0.3 most of what the pseudo half teaches is wrong. Both limits were reasoned, not
+    measured. Labels that stage one itself
     did not trust count only if their interval lies above 0.3.
     """
     if asked != "auto":
@@ -60,7 +61,7 @@ def choose_alpha(
     windows = find_windows(judged, multiple_of=1, at_most=_MOST_CELLS, seed=seed)
     if not windows:
         return _unjudged(trusted)
-    found = ((one.cut(pseudo_gt[one.stem])) for one in windows)
+    found = (one.cut(pseudo_gt[one.stem]) for one in windows)
     counts = count_matches(windows, found)
     f1 = float(f1_by_iou(counts)[0])
     low, high = bootstrap_interval(counts, lambda by_iou: by_iou[:, 0], seed=seed)

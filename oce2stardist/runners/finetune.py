@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from oce2stardist.cell_sampling import check_cells, draw_cells, split_folds
+from oce2stardist.cell_sampling import split_folds
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
 from oce2stardist.io import normalise_percentiles, replacing, write_text
@@ -42,6 +42,7 @@ from oce2stardist.runners.training_labels import (
     Confidences,
     TrainingLabels,
     Zero,
+    choose_cells,
     make_training_labels,
     read_cells,
     read_pseudo_labels,
@@ -83,11 +84,9 @@ class CellDraw:
 
     def draw(self, annotations: Mapping[str, Labels], *, seed: int) -> dict[str, list[int]]:
         """Draw the ids of the cells, by image stem."""
-        if self.listed_in is not None:
-            return check_cells(annotations, read_cells(self.listed_in))
-        fraction = 1.0 if self.fraction is None and self.count is None else self.fraction
-        return draw_cells(
-            annotations, fraction=fraction, count=self.count, per_image=self.per_image, seed=seed
+        listed = read_cells(self.listed_in) if self.listed_in is not None else None
+        return choose_cells(
+            annotations, self.fraction, self.count, listed, per_image=self.per_image, seed=seed
         )
 
 

@@ -1,11 +1,10 @@
 """One training of the StarDist network in a folder of its own: resumable, judged, recorded."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -46,8 +45,8 @@ class Judge:
         Held-back cells and their background, -1 elsewhere.
     multiple_of : int
         That the network wants its input's sides to be.
-    at_most : int
-        Cells looked at.
+    seed : int
+        Draws the cells that are looked at, where there are more than 64.
     """
 
     def __init__(
@@ -56,10 +55,11 @@ class Judge:
         known: dict[str, Labels],
         *,
         multiple_of: int,
-        at_most: int = _MOST_WINDOWS,
         seed: int,
     ) -> None:
-        self.windows = find_windows(known, multiple_of=multiple_of, at_most=at_most, seed=seed)
+        self.windows = find_windows(
+            known, multiple_of=multiple_of, at_most=_MOST_WINDOWS, seed=seed
+        )
         self._patches = [one.cut(images[one.stem]) for one in self.windows]
 
     def predict(self, model: "SparseStarDist2D") -> list["RawPrediction"]:
@@ -198,6 +198,7 @@ def train_network(
         If the user stopped the training; its state is in `folder`.
     """
     from oce2stardist.stardist_model.checkpoint import read_state, write_state, write_weights
+    from oce2stardist.stardist_model.tensorboard import scalar_writer
     from oce2stardist.stardist_model.train import train_stardist
 
     model = _build_model(folder, images, config, start_from)
@@ -215,7 +216,7 @@ def train_network(
     with (
         stop_on_signal() as should_stop,
         reporter.task(title, steps) as advance,
-        _scalars(folder / "logs" if tensorboard else None) as write_row,
+        scalar_writer(folder / "logs" if tensorboard else None) as write_row,
     ):
 
         def show(row: dict[str, float]) -> None:
@@ -365,15 +366,9 @@ def _learning_rate(settings: StarDistConfig, steps: int) -> Callable[[int], floa
     )
 
 
-def _scalars(folder: Path | None) -> Any:
-    from oce2stardist.stardist_model.tensorboard import scalar_writer
-
-    return scalar_writer(folder)
-
-
 def best_step(history: pd.DataFrame) -> int:
     """Find the step whose weights were kept; the last where no check had cells to judge by."""
-    if "score" not in history or history["score"].isna().all():
+    if not is_judged(history):
         return int(history["step"].iloc[-1])
     checked = history.dropna(subset=["score"])
     return int(checked.loc[checked["score"] == checked["score"].max(), "step"].iloc[-1])
@@ -381,4 +376,4 @@ def best_step(history: pd.DataFrame) -> int:
 
 def is_judged(history: pd.DataFrame) -> bool:
     """Tell whether any check had annotated cells to judge by."""
-    return "score" in history and not math.isnan(history["score"].max())
+    return "score" in history and bool(history["score"].notna().any())

@@ -164,7 +164,7 @@ def make_training_labels(
     Every known background pixel belongs to the annotated cell nearest to it, and is
     held back with it, so that the surroundings of held-back cells don't leak either.
     """
-    used = _choose_cells(annotations, fraction, count, drawn, per_image=per_image, seed=seed)
+    used = choose_cells(annotations, fraction, count, drawn, per_image=per_image, seed=seed)
     if held_back_cells is None:
         judges = draw_held_back(used, share=held_back, seed=seed)
     else:
@@ -184,7 +184,7 @@ def make_training_labels(
     )
 
 
-def _choose_cells(
+def choose_cells(
     annotations: Mapping[str, Labels],
     fraction: float | None,
     count: int | None,
@@ -193,7 +193,14 @@ def _choose_cells(
     per_image: bool,
     seed: int,
 ) -> dict[str, list[int]]:
-    """Take the cells that were named, or draw them, or take all."""
+    """Take the cells that were named, or draw them, or take all; see `make_training_labels`.
+
+    Raises
+    ------
+    InputError
+        If cells are both named and drawn, a draw per image has no size, or as `draw_cells`
+        and `check_cells` do.
+    """
     if drawn is not None:
         if fraction is not None or count is not None or per_image:
             raise InputError(
