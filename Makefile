@@ -25,7 +25,7 @@ demo: venv
 	$(BIN)/oce2stardist demo -o demo-run
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: venv
 	$(BIN)/ruff check .

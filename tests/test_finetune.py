@@ -267,10 +267,10 @@ import sys
 sys.path.insert(0, {tests!r})
 import test_finetune as t
 images, truth = t.scenes()
-config = t.SMALL.replace(**{{"stardist.steps": 400, "stardist.checks": 4}})
+config = t.SMALL.replace(**{{"stardist.steps": 150, "stardist.checks": 3}})
 from oce2stardist.stardist_model import train
 wrapped = train.train_stardist.__kwdefaults__
-wrapped["save_every"] = 0.2
+wrapped["save_every"] = 0.1
 t.finetune_stardist(images, sys.argv[1], annotations=truth, config=config)
 """
 
@@ -294,5 +294,5 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path):
     assert not (killed / "weights_last.h5").exists()
     assert start(killed).wait() == 0
     histories = [pd.read_csv(folder / "history.csv") for folder in (whole, killed)]
-    assert histories[1]["step"].tolist() == list(range(1, 401))
+    assert histories[1]["step"].tolist() == list(range(1, 151))
     np.testing.assert_array_equal(histories[0]["loss"], histories[1]["loss"])
