@@ -206,8 +206,8 @@ class StarDistConfig(_Settings):
     held_back: float = Field(0.2, ge=0, le=0.5)
     """Share of the annotated cells that judge weights and thresholds instead of training."""
     folds: int | Literal["auto"] = 0
-    """Judge by cross-validation over so many folds, and train on all cells; 0 holds cells back;
-    auto: 3 where held-back cells would be few. Its thresholds don't fit yet: see RESULTS.md."""
+    """Judge by cross-validation over so many folds, each a training of the same length, and train
+    on all cells; 0 holds cells back; auto: 3 where held-back cells would be few."""
     checks: int = Field(5, ge=1)
     """How often during training the held-back cells are looked at."""
     patience: int | None = Field(None, ge=1)

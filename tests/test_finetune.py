@@ -254,6 +254,14 @@ def test_cells_are_chosen_in_one_way_only(tmp_path, monkeypatch, cells, message)
     assert not (tmp_path / "model").exists()
 
 
+def test_a_missing_tensorboard_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    images, truth = scenes()
+    with pytest.raises(InputError, match=r"tensorboard must be installed"):
+        finetune_stardist(images, tmp_path / "model", annotations=truth, tensorboard=True)
+    assert not (tmp_path / "model").exists()
+
+
 def test_annotations_must_fit_the_images(tmp_path):
     images, truth = scenes()
     with pytest.raises(InputError, match=r"must belong to images. Got 'fields'"):

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,11 @@ def finetune_stardist(
     settings = config.stardist
     folder = Path(output)
     draw = cells or CellDraw()
+    if tensorboard and find_spec("tensorboard") is None:
+        raise InputError(
+            "the package tensorboard must be installed to write its files. Got none; "
+            "pip install 'oce2stardist[tensorboard]', or leave out --tensorboard."
+        )
     found = read_images(images, axes=axes)
     known = read_known(
         found, annotations, zero_is_background=zero_is_background(zero, sampled=draw.is_sample)
@@ -355,7 +361,7 @@ def _number_of_folds(settings: StarDistConfig, n_cells: int) -> int:
 def _say_what_there_is(job: _Job, labels: TrainingLabels, n_folds: int) -> None:
     n_held_back = int((labels.cells["role"] == "held_back").sum())
     if n_folds:
-        use = f"all train; {n_folds} shorter trainings on parts of them judge how well that works"
+        use = f"all train; {n_folds} more trainings on parts of them judge how well that works"
     elif n_held_back:
         use = f"{job.n_cells - n_held_back} train, {n_held_back} are held back to judge"
     else:
@@ -374,15 +380,17 @@ def _everything_known(labels: TrainingLabels) -> dict[str, Labels]:
 
 
 def _cross_validate(job: _Job, pseudo_gt: PseudoGt, n_folds: int, alpha: float) -> Verdict:
-    """Train without each fold of the cells in turn, and judge on it; shorter than the real one."""
-    steps = max(1, job.settings.total_steps // n_folds)
+    """Train without each fold of the cells in turn, and judge on it.
+
+    As long as the real training: probabilities rise with training, and thresholds with them.
+    """
     windows, raws, grid = [], [], (1, 1)
     for number, cells in enumerate(split_folds(job.drawn, n_folds, job.config.seed), start=1):
         trained = job.train(
             job.merge(pseudo_gt, held_back=cells),
             job.folder / "folds" / str(number),
             alpha=alpha,
-            steps=steps,
+            steps=job.settings.total_steps,
             start_from=job.init,
             select=False,
             title=f"Cross-validation {number} of {n_folds}",

@@ -3,12 +3,10 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import tensorflow as tf
 
-from oce2stardist.errors import InputError
 from oce2stardist.stardist_model.train import Row
 
 
@@ -16,19 +14,11 @@ from oce2stardist.stardist_model.train import Row
 def scalar_writer(folder: Path | None) -> Iterator[Callable[[Row], None]]:
     """Give a function that writes the numbers of a step as event files; None: to nowhere.
 
-    Raises
-    ------
-    InputError
-        If the tensorboard package, which writes them, is not installed.
+    Needs the package tensorboard, which writes them.
     """
     if folder is None:
         yield lambda row: None
         return
-    if find_spec("tensorboard") is None:
-        raise InputError(
-            "the package tensorboard must be installed to write its files. Got none; "
-            "pip install tensorboard, or leave out --tensorboard."
-        )
     writer = tf.summary.create_file_writer(str(folder))
 
     def write(row: Row) -> None:
@@ -37,6 +27,7 @@ def scalar_writer(folder: Path | None) -> Iterator[Callable[[Row], None]]:
                 if name != "step" and not math.isnan(value):  # a check that judged nothing
                     tf.summary.scalar(name, value, step=int(row["step"]))
 
-    with writer:
+    try:
         yield write
-        writer.flush()
+    finally:
+        writer.close()
