@@ -29,6 +29,30 @@ def object_sizes(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArra
     return ids.astype(np.int64), sizes.astype(np.int64)
 
 
+def renumber(labels: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Number the objects 1..n in the order of their ids.
+
+    What counts up to the largest id, as scipy.ndimage.find_objects does, would need gigabytes
+    where someone's ids are large.
+
+    Parameters
+    ----------
+    labels : integer array of any shape
+        Values below 1 stay.
+
+    Returns
+    -------
+    numbered : int32 array of the same shape
+    ids : int64 array of shape (n,)
+        The id of object i is ``ids[i - 1]``.
+    """
+    is_object = labels > BACKGROUND
+    ids, numbers = np.unique(labels[is_object], return_inverse=True)
+    numbered = np.minimum(labels, BACKGROUND).astype(np.int32)
+    numbered[is_object] = numbers + 1
+    return numbered, ids.astype(np.int64)
+
+
 def median_diameter(label_images: Iterable[NDArray[np.integer]]) -> float | None:
     """Find the median equivalent diameter, in pixels, of the objects of all images.
 

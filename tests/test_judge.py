@@ -42,6 +42,13 @@ def test_every_cell_has_a_window_of_its_own_and_the_background_nearest_to_it():
     assert claimed.max() == 1
 
 
+def test_ids_may_be_as_large_as_int32():
+    known = squares((10, 10), (10, 90))
+    large = np.where(known == 2, 2**31 - 1, known)
+    windows = find_windows({"a": large}, multiple_of=16, at_most=9, seed=0)
+    assert [sorted(np.unique(one.known)) for one in windows] == [[-1, 0, 1], [-1, 0, 2**31 - 1]]
+
+
 def test_a_window_at_the_edge_is_moved_into_the_image():
     known = squares((0, 0), (110, 30))
     windows = find_windows({"a": known}, multiple_of=16, at_most=9, seed=0)

@@ -237,6 +237,22 @@ def test_patches_around_objects_hold_one():
     assert all((source.draw(rng)[1] == 1).any() for _ in range(50))
 
 
+def test_ids_may_be_as_large_as_int32_and_keep_their_weights():
+    labels = np.zeros((32, 32), np.int32)
+    labels[2:12, 2:12], labels[20:30, 20:30] = 2**31 - 1, 7
+    source = PatchSource(
+        [np.zeros((32, 32, 1), np.float32)],
+        [labels],
+        [{2**31 - 1: 0.25, 7: 0.5}],
+        patch_size=32,
+        around_objects=1.0,
+    )
+    _, drawn, weights = source.draw(np.random.default_rng(0))
+    assert weights[drawn][[5, 25, 0], [5, 25, 0]].tolist() == [0.25, 0.5, 1.0]
+    weight = targets(drawn, weights, n_rays=N_RAYS, grid=1)[2]
+    assert weight[[5, 25, 0], [5, 25, 0], 0].tolist() == [0.25, 0.5, 1.0]
+
+
 def test_images_smaller_than_a_patch_are_padded_with_unlabelled():
     source = PatchSource(
         [np.ones((10, 50, 1), np.float32)],

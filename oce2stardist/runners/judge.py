@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from oce2stardist.evaluation import score_sparse
-from oce2stardist.labels import BACKGROUND, UNLABELLED
+from oce2stardist.labels import BACKGROUND, UNLABELLED, renumber
 from oce2stardist.runners.inputs import Labels
 
 IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -75,12 +75,15 @@ def find_windows(
     at_most : int
     seed : int
     """
-    cells = [
-        (stem, label, window)
-        for stem, labels in sorted(known.items())
-        for label, window in enumerate(ndi.find_objects(np.maximum(labels, 0)), start=1)
-        if window is not None
-    ]
+    cells = []
+    for stem, labels in sorted(known.items()):
+        numbered, ids = renumber(labels)
+        cells += [
+            (stem, label, window)
+            for label, window in zip(
+                ids.tolist(), ndi.find_objects(np.maximum(numbered, 0)), strict=True
+            )
+        ]
     if not cells:
         return []
     extent = max(side.stop - side.start for *_, window in cells for side in window)

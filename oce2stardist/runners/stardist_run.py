@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
@@ -335,7 +334,7 @@ def _patch_source(
     kind: str,
     images: dict[str, Image],
     labels: dict[str, Labels],
-    weights: Callable[[str], NDArray[np.float32]] | None,
+    weights: Callable[[str], dict[int, float]] | None,
     settings: StarDistConfig,
 ) -> "PatchSource":
     from oce2stardist.stardist_model.patches import PatchSource

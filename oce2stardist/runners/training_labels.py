@@ -67,38 +67,14 @@ class TrainingLabels:
     objects: pd.DataFrame
 
 
-def object_weights(labels: TrainingLabels, stem: str) -> NDArray[np.float32]:
-    """Look up how sure each object of a pseudo label image is.
+def object_weights(labels: TrainingLabels, stem: str) -> dict[int, float]:
+    """Look up how sure the pseudo objects of an image are, in [0, 1], by id in ``labels.pseudo``.
 
-    Parameters
-    ----------
-    labels : TrainingLabels
-    stem : str
-        One of ``labels.pseudo``.
-
-    Returns
-    -------
-    float32 array of shape (largest id + 1,), in [0, 1]
-        By id: 1.0 for annotated cells and background, the confidence of pseudo objects.
-        Ids that the image does not hold have 0.
-
-    Raises
-    ------
-    ValueError
-        If there are no pseudo labels for this image.
+    Annotated cells, which are sure, have 1.0.
     """
-    if stem not in labels.pseudo:
-        raise ValueError(
-            f"stem must be an image with pseudo labels. Got {stem!r} instead of one of "
-            f"{len(labels.pseudo)}, such as {next(iter(labels.pseudo), None)!r}."
-        )
     table = labels.objects
     objects = table[(table["image"] == stem) & (table["role"] == "training")]
-    # Zeros: where ids have wide gaps the system keeps no memory for what lies between them.
-    weights = np.zeros(int(labels.pseudo[stem].max(initial=0)) + 1, np.float32)
-    weights[0] = 1.0
-    weights[objects["id"].to_numpy()] = objects["confidence"].to_numpy()
-    return weights
+    return dict(zip(objects["id"].tolist(), objects["confidence"].tolist(), strict=True))
 
 
 def make_training_labels(

@@ -1,6 +1,6 @@
 """Training patches: drawn around cells, augmented, and turned into StarDist targets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from scipy import ndimage as ndi
 from stardist.geometry import star_dist
 from stardist.utils import edt_prob
 
-from oce2stardist.labels import UNLABELLED
+from oce2stardist.labels import UNLABELLED, renumber
 
 Image = NDArray[np.float32]  # (Y, X, C)
 Labels = NDArray[np.int32]  # (Y, X)
-Weights = NDArray[np.float32]  # (largest id + 1,)
+Weights = NDArray[np.float32]  # (objects + 1,): of the background and of the objects 1..n
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class PatchSource:
         labels with -1.
     labels : sequence of int32 arrays of shape (Y, X)
         Instances > 0, background 0, unlabelled -1. At least one pixel of the set is known.
-    weights : sequence of float32 arrays of shape (largest id + 1,), optional
-        Of the objects of each image, by their id, in [0, 1]. By default all are 1.
+    weights : sequence of mappings of int to float, optional
+        Of the objects of each image, by their id, in [0, 1]; 1 where not given.
     patch_size : int
     around_objects : float, in [0, 1]
         Share of the patches that hold an object, every object of the set being equally
@@ -49,16 +49,22 @@ class PatchSource:
         self,
         images: Sequence[Image],
         labels: Sequence[Labels],
-        weights: Sequence[Weights] | None = None,
+        weights: Sequence[Mapping[int, float]] | None = None,
         *,
         patch_size: int,
         around_objects: float,
     ) -> None:
         known = [index for index, one in enumerate(labels) if (one != UNLABELLED).any()]
-        pairs = [_padded(images[index], labels[index], patch_size) for index in known]
-        self._weights = [weights[index] for index in known] if weights is not None else None
-        self._images = [image for image, _ in pairs]
-        self._labels = [label for _, label in pairs]
+        self._images, self._labels, self._weights = [], [], []
+        for index in known:
+            numbered, ids = renumber(labels[index])
+            image, padded = _padded(images[index], numbered, patch_size)
+            self._images.append(image)
+            self._labels.append(padded)
+            given = weights[index] if weights is not None else {}
+            self._weights.append(
+                np.array([1.0, *(given.get(one, 1.0) for one in ids.tolist())], np.float32)
+            )
         self._patch_size = patch_size
         self._around_objects = around_objects
         # (objects, 3): image, centre y, centre x
@@ -69,8 +75,11 @@ class PatchSource:
         areas = np.array([one.size for one in self._labels], dtype=float)
         self._image_share = areas / areas.sum()
 
-    def draw(self, rng: np.random.Generator) -> tuple[Image, Labels, Weights | None]:
-        """Draw one patch: image (P, P, C), labels (P, P), and the weights of its image."""
+    def draw(self, rng: np.random.Generator) -> tuple[Image, Labels, Weights]:
+        """Draw one patch: image (P, P, C), labels (P, P), and the weights of its image.
+
+        The objects of every image are numbered anew, 1..n.
+        """
         size = self._patch_size
         if len(self._centres) and rng.random() < self._around_objects:
             index, *centre = self._centres[rng.integers(len(self._centres))]
@@ -82,8 +91,7 @@ class PatchSource:
             index = rng.choice(len(self._labels), p=self._image_share)
             corner = [int(rng.integers(side - size + 1)) for side in self._labels[index].shape]
         window = (slice(corner[0], corner[0] + size), slice(corner[1], corner[1] + size))
-        weights = self._weights[index] if self._weights is not None else None
-        return self._images[index][window], self._labels[index][window], weights
+        return self._images[index][window], self._labels[index][window], self._weights[index]
 
 
 def _padded(image: Image, labels: Labels, size: int) -> tuple[Image, Labels]:
@@ -137,7 +145,7 @@ def targets(
     labels : int32 array of shape (P, P)
         Unlabelled pixels (-1) end objects as background does.
     weights : float32 array of shape (largest id + 1,), optional
-        Of the objects, by their id; 1 where not given.
+        Of the background and the objects, by their id; 1 where not given.
     n_rays, grid : int
 
     Returns
