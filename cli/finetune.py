@@ -71,6 +71,7 @@ def finetune(
     from oce2stardist.runners.finetune import CellDraw, finetune_stardist, preview_predictions
     from oce2stardist.runners.inputs import read_images
     from oce2stardist.runners.reports import write_finetune_report
+    from oce2stardist.runners.reports.wording import say_setting
     from oce2stardist.runners.training_labels import read_held_back
 
     from .reporting import TerminalReporter
@@ -109,10 +110,8 @@ def finetune(
         held_back=read_held_back(result.model),
     )
     score = result.parameters["f1"]
-    if score["value"] is None:
-        shown = f"not judged: {score['reason']}"
-    else:
-        low, high = score["interval"]
-        shown = f"F1 {score['value']:.3f}, 90 % interval {low:.3f} to {high:.3f}: {score['reason']}"
+    shown = score["reason"]
+    if score["value"] is not None:
+        shown = f"{say_setting('F1', score)}: {shown}"
     click.echo(f"Model: {output} ({shown})")
     click.echo(f"Look at {report}")

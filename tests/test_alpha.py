@@ -24,7 +24,7 @@ def without(labels, share):
 def test_good_pseudo_labels_weigh_as_much_as_annotations():
     alpha = alpha_of({"a": cells()}, {"a": cells()})
     assert alpha.value == 0.5
-    assert "F1 1.00" in alpha.reason and "12 annotated cells: good" in alpha.reason
+    assert "F1 1.00 on 12 annotated cells" in alpha.reason and alpha.reason.endswith("): good")
     assert alpha.interval == (1.0, 1.0)
 
 
@@ -48,6 +48,14 @@ def test_labels_that_their_run_distrusts_count_only_if_the_cells_contradict():
     assert distrusted.value == 0
     assert "did not trust" in distrusted.reason
     assert alpha_of({"a": cells()}, {"a": cells()}, trusted=False).value == 0.5
+
+
+def test_a_few_cells_are_too_few_to_contradict_a_run_that_distrusts_its_labels():
+    few = np.where(cells() <= 4, cells(), -1)
+    assert alpha_of({"a": cells()}, {"a": few}).value == 0.5
+    distrusted = alpha_of({"a": cells()}, {"a": few}, trusted=False)
+    assert distrusted.value == 0
+    assert "on 4 annotated cells (too few for an interval)" in distrusted.reason
 
 
 @pytest.mark.parametrize(("trusted", "wanted"), [(None, 0.5), (True, 0.5), (False, 0.0)])

@@ -88,14 +88,14 @@ def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path):
     )
     assert roles(result.model) == {"training": 6}
     assert result.parameters["alpha"]["value"] == 0.5
-    assert "6 annotated cells: good" in result.parameters["alpha"]["reason"]
+    assert "on 6 annotated cells" in result.parameters["alpha"]["reason"]
     assert "3-fold cross-validation over 6 annotated cells" in result.parameters["f1"]["reason"]
     low, high = result.parameters["f1"]["interval"]
     assert 0 <= low <= result.parameters["f1"]["value"] <= high <= 1
     assert result.parameters["best_step"]["value"] == 4
-    assert any("all train; 3 shorter trainings" in line for line in listener.said)
+    assert any("all train; 3 more trainings" in line for line in listener.said)
     for number in (1, 2, 3):
-        assert len(pd.read_csv(result.model / "folds" / str(number) / "history.csv")) == 1
+        assert len(pd.read_csv(result.model / "folds" / str(number) / "history.csv")) == 4
 
 
 def test_with_enough_cells_some_are_held_back(tmp_path):

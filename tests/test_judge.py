@@ -117,3 +117,9 @@ def test_cells_that_are_all_found_leave_no_doubt():
     counts = np.zeros((5, len(IOUS), 3), np.int64)
     counts[..., 0] = 1
     assert bootstrap_interval(counts, lambda by_iou: by_iou.mean(-1), seed=0) == (1.0, 1.0)
+
+
+def test_the_draws_of_a_few_cells_would_feign_certainty():
+    counts = np.zeros((4, len(IOUS), 3), np.int64)
+    counts[..., 0] = 1
+    assert bootstrap_interval(counts, lambda by_iou: by_iou[:, 0], seed=0) is None

@@ -50,8 +50,8 @@ def choose_alpha(
     -----
     Alpha is 0.5 where F1 at IoU 0.5 is 0.6 or more, 0 up to 0.3, and proportional between:
     below 0.3 most of what the pseudo half teaches is wrong. Both limits were reasoned, not
-    measured. Labels that stage one itself
-    did not trust count only if their interval lies above 0.3.
+    measured. Labels that stage one itself did not trust count only if there are cells
+    enough for an interval, and it lies above 0.3.
     """
     if asked != "auto":
         return Alpha(asked, "set in the config or on the command line")
@@ -64,16 +64,18 @@ def choose_alpha(
     found = (one.cut(pseudo_gt[one.stem]) for one in windows)
     counts = count_matches(windows, found)
     f1 = float(f1_by_iou(counts)[0])
-    low, high = bootstrap_interval(counts, lambda by_iou: by_iou[:, 0], seed=seed)
+    interval = bootstrap_interval(counts, lambda by_iou: by_iou[:, 0], seed=seed)
     share = min(1.0, max(0.0, (f1 - _USELESS_F1) / (_GOOD_F1 - _USELESS_F1)))
-    said = (
-        f"pseudo labels score F1 {f1:.2f} (90 % interval {low:.2f} to {high:.2f}) on "
-        f"{len(windows)} annotated cells"
+    sure = (
+        "too few for an interval"
+        if interval is None
+        else f"90 % interval {interval[0]:.2f} to {interval[1]:.2f}"
     )
-    if trusted is False and low <= _USELESS_F1:
-        return Alpha(0.0, f"{said}, and their own run did not trust them", f1, (low, high))
+    said = f"pseudo labels score F1 {f1:.2f} on {len(windows)} annotated cells ({sure})"
+    if trusted is False and (interval is None or interval[0] <= _USELESS_F1):
+        return Alpha(0.0, f"{said}, and their own run did not trust them", f1, interval)
     verdict = "as good as useless" if share == 0 else "good" if share == 1 else "of some use"
-    return Alpha(round(USEFUL * share, 3), f"{said}: {verdict}", f1, (low, high))
+    return Alpha(round(USEFUL * share, 3), f"{said}: {verdict}", f1, interval)
 
 
 def _unjudged(trusted: bool | None) -> Alpha:

@@ -27,7 +27,13 @@ from oce2stardist.runners.inputs import (
     read_images,
     read_known,
 )
-from oce2stardist.runners.judge import Counts, bootstrap_interval, f1_by_iou, mean_f1
+from oce2stardist.runners.judge import (
+    FEWEST_FOR_INTERVAL,
+    Counts,
+    bootstrap_interval,
+    f1_by_iou,
+    mean_f1,
+)
 from oce2stardist.runners.progress import Reporter, SilentReporter
 from oce2stardist.runners.reports import choose_evenly
 from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
@@ -496,7 +502,10 @@ def _describe(
         judged_by = f"{n_folds}-fold cross-validation over {job.n_cells} annotated cells"
         reason = f"highest score in {judged_by}"
     else:
-        judged_by = f"{n_held_back} held-back annotated cells"
+        few = ", too few to be sure" if n_held_back < FEWEST_FOR_INTERVAL else ""
+        judged_by = (
+            f"{n_held_back} held-back annotated {'cell' if n_held_back == 1 else 'cells'}{few}"
+        )
         reason = f"highest score on {judged_by}"
     parameters: dict[str, dict[str, Any]] = {"alpha": _describe_alpha(alpha)}
     parameters["best_step"] = {
@@ -526,20 +535,19 @@ def _describe_alpha(alpha: Alpha) -> dict[str, Any]:
 
 
 def _scores(counts: Counts | None, *, seed: int) -> dict[str, dict[str, Any]]:
-    """Score by both measures, with 90 % intervals."""
+    """Score by both measures, with 90 % intervals where there are cells enough for one."""
     if counts is None:
         return {"f1": {"value": None}, "held_back_score": {"value": None}}
     measures: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
         "f1": lambda by_iou: by_iou[..., 0],
         "held_back_score": lambda by_iou: by_iou.mean(-1),
     }
-    scores = {}
+    scores: dict[str, dict[str, Any]] = {}
     for name, measure in measures.items():
+        scores[name] = {"value": round(float(measure(f1_by_iou(counts))), 4)}
         interval = bootstrap_interval(counts, measure, seed=seed)
-        scores[name] = {
-            "value": round(float(measure(f1_by_iou(counts))), 4),
-            "interval": [round(one, 4) for one in interval],
-        }
+        if interval is not None:
+            scores[name]["interval"] = [round(one, 4) for one in interval]
     return scores
 
 

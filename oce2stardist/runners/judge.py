@@ -19,6 +19,9 @@ IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 _MARGIN = 32
 """Pixels of image around a cell, so that its surroundings are seen as in the whole image."""
 
+FEWEST_FOR_INTERVAL = 5
+"""Cells below which no interval is given."""
+
 _DRAWS = 1000
 """Draws of the bootstrap."""
 
@@ -156,13 +159,15 @@ def mean_f1(counts: Counts) -> float:
 
 def bootstrap_interval(
     counts: Counts, score: Callable[[NDArray[np.float64]], NDArray[np.float64]], *, seed: int
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Tell how sure a score is: its 90 % interval if other cells had been annotated.
+
+    None for fewer than `FEWEST_FOR_INTERVAL` cells, of which draws tell next to nothing: those
+    of a single cell are all alike.
 
     Parameters
     ----------
     counts : int64 array of shape (cells, len(IOUS), 3)
-        At least one cell.
     score : callable
         From F1 by IoU (draws, len(IOUS)) to a score (draws,).
     seed : int
@@ -172,6 +177,8 @@ def bootstrap_interval(
     Percentile bootstrap over cells. Cells of one image are more alike than those of two,
     which this can't see: where cells come from few images, the truth may lie outside.
     """
+    if len(counts) < FEWEST_FOR_INTERVAL:
+        return None
     rng = np.random.default_rng([seed, 3])
     drawn = rng.integers(len(counts), size=(_DRAWS, len(counts)))
     # The sum over drawn cells, without holding every draw of every cell.
