@@ -197,8 +197,8 @@ class StarDistConfig(_Settings):
     """Shares of the training after which the schedule `steps` divides by ten."""
     warm_up: float = Field(0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises (schedule: cosine)."""
-    distance_weight: float = Field(0.2, ge=0)
-    """Weight of the distances beside the object probability (train_loss_weights)."""
+    distance_weight: float = Field(1.0, ge=0)
+    """Weight of the distances beside the object probability (train_loss_weights; stardist: 0.2)."""
     around_objects: float = Field(0.9, ge=0, le=1)
     """Share of the patches drawn around an object."""
     intensity: float = Field(1.0, ge=0, le=2)

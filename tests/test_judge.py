@@ -7,6 +7,7 @@ from scenes import discs_scene
 from oce2stardist.runners.judge import (
     IOUS,
     bootstrap_interval,
+    choose_within_doubt,
     count_matches,
     f1_by_iou,
     find_windows,
@@ -123,3 +124,26 @@ def test_the_draws_of_a_few_cells_would_feign_certainty():
     counts = np.zeros((4, len(IOUS), 3), np.int64)
     counts[..., 0] = 1
     assert bootstrap_interval(counts, lambda by_iou: by_iou[:, 0], seed=0) is None
+
+
+def found(*shares, n=400):
+    """Ways of which each finds the first share of the cells and misses the rest."""
+    counts = np.zeros((len(shares), n, len(IOUS), 3), np.int64)
+    for way, share in enumerate(shares):
+        counts[way, : round(share * n), :, 0] = 1
+        counts[way, round(share * n) :, :, 2] = 1
+    return counts
+
+
+def test_the_best_way_is_taken_where_the_cells_can_tell():
+    assert choose_within_doubt(found(0.6, 0.9, 0.7), [0, 1, 2], seed=0) == 1
+
+
+def test_where_few_cells_cannot_tell_the_preferred_way_is_taken():
+    # one cell of ten more: the difference is as large as its standard error, sqrt(0.1 * 0.9 / 10)
+    assert choose_within_doubt(found(0.8, 0.9, n=10), [0, 1], seed=0) == 0
+    assert choose_within_doubt(found(0.8, 0.9, n=400), [0, 1], seed=0) == 1
+
+
+def test_a_single_cell_tells_found_from_missed():
+    assert choose_within_doubt(found(0, 1, 1, n=1), [0, 2, 1], seed=0) == 2

@@ -19,7 +19,7 @@ from oce2stardist.stardist_model.checkpoint import (
 )
 from oce2stardist.stardist_model.network import continue_from, create_model, open_model
 from oce2stardist.stardist_model.patches import BatchStream, PatchSource, augment, targets
-from oce2stardist.stardist_model.predict import choose_thresholds, predict_labels, predict_patches
+from oce2stardist.stardist_model.predict import predict_labels, predict_patches
 from oce2stardist.stardist_model.train import cosine_rate, dropping_rate, train_stardist
 
 N_RAYS = 8
@@ -473,18 +473,3 @@ def test_plain_stardist_opens_the_folder_and_predicts_the_same(learned):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"It lacks config\.json and weights"):
         open_model(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("scores", "wanted"),
-    [
-        ([[0.1, 0.1], [0.5, 0.4], [0.5, 0.4], [0.5, 0.3]], (0.5, 0.3)),
-        ([[np.nan, np.nan]] * 4, (0.9, 0.9)),
-        ([[0.0, 0.0], [0.0, 0.8], [0.0, 0.0], [0.0, 0.0]], (0.4, 0.4)),
-    ],
-)
-def test_thresholds_are_the_middle_of_the_best(scores, wanted):
-    chosen = choose_thresholds(
-        (0.3, 0.4, 0.5, 0.6), (0.3, 0.4), np.array(scores), default=(0.9, 0.9)
-    )
-    assert chosen == wanted

@@ -404,7 +404,7 @@ def _cross_validate(job: _Job, pseudo_gt: PseudoGt, n_folds: int, alpha: float) 
         windows += trained.judge.windows
         raws += trained.judge.predict(trained.model)
         grid = trained.model.config.grid
-    return judge_thresholds(windows, raws, grid=grid)
+    return judge_thresholds(windows, raws, grid=grid, seed=job.config.seed)
 
 
 def _train_once(
@@ -429,7 +429,12 @@ def _train_once(
     )
     if verdict is None:
         raws = trained.judge.predict(trained.model)
-        verdict = judge_thresholds(trained.judge.windows, raws, grid=trained.model.config.grid)
+        verdict = judge_thresholds(
+            trained.judge.windows,
+            raws,
+            grid=trained.model.config.grid,
+            seed=job.config.seed,
+        )
     trained.model.thresholds = {"prob": verdict.prob_thresh, "nms": verdict.nms_thresh}
     return _Outcome(folder, trained, verdict)
 
@@ -500,13 +505,13 @@ def _describe(
         reason = "default: no annotated cell could be held back to judge"
     elif n_folds:
         judged_by = f"{n_folds}-fold cross-validation over {job.n_cells} annotated cells"
-        reason = f"highest score in {judged_by}"
+        reason = f"not worse than any other, beyond doubt, in {judged_by}"
     else:
         few = ", too few to be sure" if n_held_back < FEWEST_FOR_INTERVAL else ""
         judged_by = (
             f"{n_held_back} held-back annotated {'cell' if n_held_back == 1 else 'cells'}{few}"
         )
-        reason = f"highest score on {judged_by}"
+        reason = f"not worse than any other, beyond doubt, on {judged_by}"
     parameters: dict[str, dict[str, Any]] = {"alpha": _describe_alpha(alpha)}
     parameters["best_step"] = {
         "value": best_step(history),

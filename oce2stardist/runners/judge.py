@@ -179,12 +179,48 @@ def bootstrap_interval(
     """
     if len(counts) < FEWEST_FOR_INTERVAL:
         return None
-    rng = np.random.default_rng([seed, 3])
-    drawn = rng.integers(len(counts), size=(_DRAWS, len(counts)))
-    # The sum over drawn cells, without holding every draw of every cell.
-    times = np.zeros((_DRAWS, len(counts)), np.int64)
-    np.add.at(times, (np.arange(_DRAWS)[:, None], drawn), 1)
-    pooled = np.tensordot(times, counts, axes=1)  # (draws, IoUs, 3)
+    pooled = np.tensordot(_draw_cells(len(counts), seed), counts, axes=1)  # (draws, IoUs, 3)
     scores = score(f1_by_iou(pooled[:, None]))
     low, high = np.percentile(scores, [5, 95])
     return float(low), float(high)
+
+
+def choose_within_doubt(counts: NDArray[np.int64], order: Sequence[int], *, seed: int) -> int:
+    """Choose between ways of predicting the same cells, by their mean F1 over `IOUS`.
+
+    Parameters
+    ----------
+    counts : int64 array of shape (ways, cells, len(IOUS), 3)
+        At least one cell.
+    order : sequence of int
+        The ways, the one to be preferred first.
+    seed : int
+
+    Returns
+    -------
+    int
+        The first in `order` that is worse than the best by no more than the standard error
+        of their difference, which the bootstrap over cells gives.
+
+    Notes
+    -----
+    The best of many on a handful of cells is best by luck. On training images of BBBC039 a
+    probability threshold of 0.65, best on 19 cells, lost 0.03 of F1 against one of 0.5.
+    """
+    draws = np.tensordot(_draw_cells(counts.shape[1], seed), counts, axes=(1, 1))
+    drawn = np.mean(f1_by_iou(draws[:, :, None]), axis=-1)  # (draws, ways)
+    scores = np.mean(f1_by_iou(counts), axis=-1)
+    best = int(scores.argmax())
+    doubt = np.nanstd(drawn[:, [best]] - drawn, axis=0)
+    return next(way for way in order if scores[best] - scores[way] <= doubt[way])
+
+
+def _draw_cells(count: int, seed: int) -> NDArray[np.int64]:
+    """Tell how often each cell is in each draw; int64 array of shape (_DRAWS, count).
+
+    So a sum over the cells drawn needs no copy of them for every draw.
+    """
+    drawn = np.random.default_rng([seed, 3]).integers(count, size=(_DRAWS, count))
+    times = np.zeros((_DRAWS, count), np.int64)
+    np.add.at(times, (np.arange(_DRAWS)[:, None], drawn), 1)
+    return times

@@ -14,7 +14,14 @@ from oce2stardist.errors import InputError
 from oce2stardist.io import write_text
 from oce2stardist.runners.inputs import Image, Labels
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
-from oce2stardist.runners.judge import Counts, Window, count_matches, find_windows, mean_f1
+from oce2stardist.runners.judge import (
+    Counts,
+    Window,
+    choose_within_doubt,
+    count_matches,
+    find_windows,
+    mean_f1,
+)
 from oce2stardist.runners.progress import Reporter
 from oce2stardist.runners.training_labels import TrainingLabels, object_weights
 
@@ -132,17 +139,26 @@ class Verdict:
 
 
 def judge_thresholds(
-    windows: Sequence[Window], raws: Sequence["RawPrediction"], *, grid: Sequence[int]
+    windows: Sequence[Window], raws: Sequence["RawPrediction"], *, grid: Sequence[int], seed: int
 ) -> Verdict:
-    """Choose both thresholds by the mean F1 of the windows' cells."""
-    from oce2stardist.stardist_model.predict import choose_thresholds
+    """Choose both thresholds by the mean F1 of the windows' cells.
 
+    Of those that the cells can't tell from the best, the ones nearest to StarDist's defaults.
+    """
     if not windows:
         return Verdict(*DEFAULT_THRESHOLDS, None)
-    counts = count_grid(windows, raws, _FINAL_PROBS, _FINAL_NMS, grid=grid)
-    scores = np.array([[mean_f1(one) for one in row] for row in counts])
-    prob, nms = choose_thresholds(_FINAL_PROBS, _FINAL_NMS, scores, default=DEFAULT_THRESHOLDS)
-    return Verdict(prob, nms, counts[_FINAL_PROBS.index(prob)][_FINAL_NMS.index(nms)])
+    rows = count_grid(windows, raws, _FINAL_PROBS, _FINAL_NMS, grid=grid)
+    pairs = [(prob, nms) for prob in _FINAL_PROBS for nms in _FINAL_NMS]
+    counts = [one for row in rows for one in row]
+    prob_default, nms_default = DEFAULT_THRESHOLDS
+
+    def distance(index: int) -> float:
+        prob, nms = pairs[index]
+        return abs(prob - prob_default) + abs(nms - nms_default)
+
+    order = sorted(range(len(pairs)), key=distance)
+    chosen = choose_within_doubt(np.array(counts), order, seed=seed)
+    return Verdict(*pairs[chosen], counts[chosen])
 
 
 @dataclass(frozen=True)

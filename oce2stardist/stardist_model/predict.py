@@ -144,35 +144,3 @@ def predict_objects(
         image, prob_thresh=prob_thresh, n_tiles=(*tiles, 1), show_tile_progress=False
     )
     return np.asarray(labels, np.int32), np.asarray(details["prob"], np.float32)
-
-
-def choose_thresholds(
-    prob_candidates: Sequence[float],
-    nms_candidates: Sequence[float],
-    scores: NDArray[np.floating],
-    *,
-    default: tuple[float, float],
-) -> tuple[float, float]:
-    """Choose the best-scoring thresholds; among equals the ones in the middle.
-
-    Parameters
-    ----------
-    prob_candidates, nms_candidates : sequences of float
-    scores : array of shape (len(prob_candidates), len(nms_candidates))
-        NaN where a pair could not be judged.
-    default : (float, float)
-        Used where nothing could be judged.
-
-    Notes
-    -----
-    A handful of held-back cells leaves wide plateaus of equal scores; the middle of one
-    is the choice that small changes of the images disturb least.
-    """
-    if np.isnan(scores).all():
-        return default
-    best = np.argwhere(scores >= np.nanmax(scores) - 1e-9)
-    column = int(np.median(best[:, 1]))
-    if not (best[:, 1] == column).any():
-        column = int(best[0, 1])
-    rows = np.sort(best[best[:, 1] == column, 0])
-    return prob_candidates[int(rows[len(rows) // 2])], nms_candidates[column]
