@@ -1,7 +1,7 @@
 """Stages two and three: annotations and pseudo labels in, a StarDist model out."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.typing import NDArray
 
 from oce2stardist.cell_sampling import split_folds
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
 from oce2stardist.io import normalise_percentiles, replacing, write_text
 from oce2stardist.labels import UNLABELLED
-from oce2stardist.runners.alpha import Alpha, choose_alpha
+from oce2stardist.runners.alpha import choose_alpha
+from oce2stardist.runners.finetune_parameters import describe_model
 from oce2stardist.runners.inputs import (
     Image,
     ImageSet,
@@ -27,21 +27,13 @@ from oce2stardist.runners.inputs import (
     read_images,
     read_known,
 )
-from oce2stardist.runners.judge import (
-    FEWEST_FOR_INTERVAL,
-    Counts,
-    bootstrap_interval,
-    f1_by_iou,
-    mean_f1,
-)
+from oce2stardist.runners.judge import mean_f1
 from oce2stardist.runners.progress import Reporter, SilentReporter
 from oce2stardist.runners.reports import choose_evenly
 from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
 from oce2stardist.runners.stardist_run import (
     TrainedNetwork,
     Verdict,
-    best_step,
-    is_judged,
     judge_thresholds,
     train_network,
 )
@@ -347,7 +339,15 @@ def _run(job: _Job, pseudo_gt: PseudoGt) -> tuple[dict[str, dict[str, Any]], pd.
         best = _train_once(job, labels, 1, alpha.value, start_from=job.init, verdict=verdict)
         best, rounds = _train_rounds(job, labels, best)
     _install(best, job.folder)
-    parameters = _describe(job, labels, alpha, best, n_folds)
+    parameters = describe_model(
+        alpha,
+        best.trained.history,
+        best.verdict,
+        n_cells=job.n_cells,
+        n_held_back=int((labels.cells["role"] == "held_back").sum()),
+        n_folds=n_folds,
+        seed=job.config.seed,
+    )
     if rounds:
         parameters["rounds"] = {"value": 1 + sum(one["kept"] for one in rounds), "tried": rounds}
         parameters["rounds"]["reason"] = "a round is kept if its held-back score does not drop"
@@ -492,68 +492,6 @@ def _install(outcome: _Outcome, folder: Path) -> None:
         with replacing(folder / name) as temporary:
             shutil.copyfile(outcome.folder / name, temporary)
     write_thresholds(folder, prob=outcome.verdict.prob_thresh, nms=outcome.verdict.nms_thresh)
-
-
-def _describe(
-    job: _Job, labels: TrainingLabels, alpha: Alpha, best: _Outcome, n_folds: int
-) -> dict[str, dict[str, Any]]:
-    """Say what was chosen and why."""
-    history, verdict = best.trained.history, best.verdict
-    n_held_back = int((labels.cells["role"] == "held_back").sum())
-    if verdict.counts is None:
-        judged_by = ""
-        reason = "default: no annotated cell could be held back to judge"
-    elif n_folds:
-        judged_by = f"{n_folds}-fold cross-validation over {job.n_cells} annotated cells"
-        reason = f"not worse than any other, beyond doubt, in {judged_by}"
-    else:
-        few = ", too few to be sure" if n_held_back < FEWEST_FOR_INTERVAL else ""
-        judged_by = (
-            f"{n_held_back} held-back annotated {'cell' if n_held_back == 1 else 'cells'}{few}"
-        )
-        reason = f"not worse than any other, beyond doubt, on {judged_by}"
-    parameters: dict[str, dict[str, Any]] = {"alpha": _describe_alpha(alpha)}
-    parameters["best_step"] = {
-        "value": best_step(history),
-        "reason": f"best of the checks on {judged_by}"
-        if is_judged(history)
-        else "the last weights: no check had cells to judge by",
-    }
-    scores = _scores(verdict.counts, seed=job.config.seed)
-    for name, what in (("f1", "F1 at IoU 0.5"), ("held_back_score", "mean F1 at IoU 0.5 to 0.9")):
-        parameters[name] = scores[name] | {
-            "reason": f"{what} on {judged_by}"
-            if judged_by
-            else "no annotated cell could be held back to judge"
-        }
-    parameters["prob_thresh"] = {"value": verdict.prob_thresh, "reason": reason}
-    parameters["nms_thresh"] = {"value": verdict.nms_thresh, "reason": reason}
-    return parameters
-
-
-def _describe_alpha(alpha: Alpha) -> dict[str, Any]:
-    described: dict[str, Any] = {"value": alpha.value, "reason": alpha.reason}
-    if alpha.pseudo_f1 is not None and alpha.interval is not None:
-        described["pseudo_f1"] = round(alpha.pseudo_f1, 4)
-        described["pseudo_f1_interval"] = [round(one, 4) for one in alpha.interval]
-    return described
-
-
-def _scores(counts: Counts | None, *, seed: int) -> dict[str, dict[str, Any]]:
-    """Score by both measures, with 90 % intervals where there are cells enough for one."""
-    if counts is None:
-        return {"f1": {"value": None}, "held_back_score": {"value": None}}
-    measures: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-        "f1": lambda by_iou: by_iou[..., 0],
-        "held_back_score": lambda by_iou: by_iou.mean(-1),
-    }
-    scores: dict[str, dict[str, Any]] = {}
-    for name, measure in measures.items():
-        scores[name] = {"value": round(float(measure(f1_by_iou(counts))), 4)}
-        interval = bootstrap_interval(counts, measure, seed=seed)
-        if interval is not None:
-            scores[name]["interval"] = [round(one, 4) for one in interval]
-    return scores
 
 
 def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoGt:
