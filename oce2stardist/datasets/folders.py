@@ -1,0 +1,106 @@
+"""Folders of images and label images, matched by name.
+
+::
+
+    <path>/train/images/a.tif    <path>/train/masks/a.tif
+    <path>/test/images/b.tif     <path>/test/masks/b.tif
+
+This is the layout of the nuclei that StarDist's examples train on (``dsb2018``). What
+counts as an image and which label file belongs to it, `oce2stardist.io` says.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from oce2stardist.datasets.labelled import LabelledImage, LabelledImages, LabelledSet
+from oce2stardist.errors import InputError
+from oce2stardist.io import find_images, image_stem, label_paths, read_image, read_labels
+
+_log = logging.getLogger(__name__)
+
+
+def open_folders(path: str | Path, *, images: str = "images", labels: str = "masks") -> LabelledSet:
+    """Open ``path/train`` and ``path/test``, each with a folder of images and one of labels.
+
+    Parameters
+    ----------
+    path : str or Path
+    images, labels : str
+        Names of the folders within ``train`` and ``test``; the same name twice where labels
+        such as ``x_masks.tif`` lie beside their images.
+
+    Returns
+    -------
+    LabelledSet
+        Named after ``path``; no groups.
+
+    Raises
+    ------
+    InputError
+        As `pair_folders`, or where a name is a path or both parts share an image name.
+    """
+    for name in (images, labels):
+        if Path(name).name != name:
+            raise InputError(
+                "images and labels must be names of folders within train and test. "
+                f"Got {name!r}; name the folder itself."
+            )
+    path = Path(path)
+    train, test = (
+        pair_folders(path / part / images, path / part / labels) for part in ("train", "test")
+    )
+    shared = sorted(set(train.stems) & set(test.stems))
+    if shared:
+        raise InputError(
+            f"train and test in {path} must share no image name. Got {shared[0]} in both, "
+            f"{len(shared)} in all; rename them or leave them out of one part."
+        )
+    return LabelledSet(path.resolve().name, train, test)
+
+
+def pair_folders(images: str | Path, labels: str | Path) -> LabelledImages:
+    """Match the images of one folder with the label images of another, by name.
+
+    Images without labels are left out, with a warning; so are labels without image.
+
+    Parameters
+    ----------
+    images : str or Path
+        As `oce2stardist.io.find_images` takes it.
+    labels : str or Path
+        As `oce2stardist.io.label_paths` takes it.
+
+    Raises
+    ------
+    InputError
+        If either is absent, or no label file belongs to an image; on reading, if a file
+        can't be read or the labels of an image have another shape.
+    """
+    found = find_images(images)
+    labels_of = label_paths(found, labels)
+    if len(labels_of) < len(found):
+        _log.warning(
+            "%d of %d images in %s have no labels in %s and are left out",
+            len(found) - len(labels_of),
+            len(found),
+            images,
+            labels,
+        )
+    return read_pairs(list(labels_of.items()), [image_stem(image) for image in labels_of])
+
+
+def read_pairs(
+    files: Sequence[tuple[Path, Path]], stems: Sequence[str], group: str = ""
+) -> LabelledImages:
+    """Read pairs of an image file and its label file on demand."""
+
+    def read(positions: Sequence[int]) -> Iterator[LabelledImage]:
+        for at in positions:
+            image_file, label_file = files[at]
+            image = read_image(image_file)
+            shape = (image.shape[0], image.shape[1])
+            labels = read_labels(label_file, shape=shape, image=image_file)
+            yield LabelledImage(stems[at], image, labels, group)
+
+    return LabelledImages(stems, [group] * len(stems), read)

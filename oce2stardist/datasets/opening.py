@@ -1,0 +1,52 @@
+"""Opens a data set of any kind, as a configuration names it."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from oce2stardist.datasets.cell_tracking import open_cell_tracking
+from oce2stardist.datasets.folders import open_folders
+from oce2stardist.datasets.labelled import LabelledSet
+from oce2stardist.datasets.tissuenet import open_tissuenet
+from oce2stardist.errors import InputError
+
+READERS = {
+    "cell_tracking": open_cell_tracking,
+    "folders": open_folders,
+    "tissuenet": open_tissuenet,
+}
+
+
+def open_data_set(kind: str, path: str | Path, **options: Any) -> LabelledSet:
+    """Open a data set; its images are read when asked for.
+
+    Parameters
+    ----------
+    kind : {"folders", "tissuenet", "cell_tracking"}
+    path : str or Path
+        Its folder.
+    **options
+        Those of `open_folders`, `open_tissuenet` or `open_cell_tracking`.
+
+    Returns
+    -------
+    LabelledSet
+
+    Raises
+    ------
+    InputError
+        If there is no such kind or option, or as the function of the kind says.
+    """
+    if kind not in READERS:
+        raise InputError(
+            f"kind must be one of {', '.join(READERS)}. Got {kind!r}; name one of these."
+        )
+    reader: Any = READERS[kind]
+    known = [name for name in inspect.signature(reader).parameters if name != "path"]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InputError(
+            f"options of {kind} must be among {', '.join(known)}. "
+            f"Got {unknown[0]!r}; leave it out or correct it."
+        )
+    return reader(path, **options)
