@@ -199,20 +199,21 @@ def choose_within_doubt(counts: NDArray[np.int64], order: Sequence[int], *, seed
     Returns
     -------
     int
-        The first in `order` that is worse than the best by no more than the standard error
-        of their difference, which the bootstrap over cells gives.
+        The first in `order` that scores no worse than the best less its standard error, which
+        the bootstrap over cells gives.
 
     Notes
     -----
-    The best of many on a handful of cells is best by luck. On training images of BBBC039 a
-    probability threshold of 0.65, best on 19 cells, lost 0.03 of F1 against one of 0.5.
+    The best of many on a handful of cells is best by luck. This is the one-standard-error rule
+    of Breiman et al., Classification and Regression Trees (1984). The error of each difference
+    in its place, which is smaller, lets poor ways pass whose difference happens to be vague: on
+    DSB 2018 it took a probability threshold of 0.7, on 10 cells, where 0.5 scored better.
     """
-    draws = np.tensordot(_draw_cells(counts.shape[1], seed), counts, axes=(1, 1))
-    drawn = np.mean(f1_by_iou(draws[:, :, None]), axis=-1)  # (draws, ways)
     scores = np.mean(f1_by_iou(counts), axis=-1)
     best = int(scores.argmax())
-    doubt = np.nanstd(drawn[:, [best]] - drawn, axis=0)
-    return next(way for way in order if scores[best] - scores[way] <= doubt[way])
+    draws = np.tensordot(_draw_cells(counts.shape[1], seed), counts[best], axes=1)
+    error = float(np.std(np.mean(f1_by_iou(draws[:, None]), axis=-1)))
+    return next(way for way in order if scores[way] >= scores[best] - error)
 
 
 def _draw_cells(count: int, seed: int) -> NDArray[np.int64]:
