@@ -73,15 +73,11 @@ def train(arguments: argparse.Namespace) -> None:
 
 def read_pairs(images: Path, labels: Path) -> tuple[list[Any], list[Any]]:
     """Read and normalise images and label images as oce2stardist does."""
-    from oce2stardist.io import normalise_percentiles, read_labels
-    from oce2stardist.runners.inputs import read_images
+    from oce2stardist.datasets import pair_folders
+    from oce2stardist.io import normalise_percentiles
 
-    found = read_images(str(images)).images
-    files = {path.name.split(".")[0]: path for path in labels.iterdir()}
-    return (
-        [normalise_percentiles(image) for image in found.values()],
-        [read_labels(files[stem]) for stem in found],
-    )
+    pairs = list(pair_folders(images, labels))
+    return [normalise_percentiles(one.image) for one in pairs], [one.labels for one in pairs]
 
 
 def settings(*, patch: int, batch: int, rate: float) -> dict[str, Any]:

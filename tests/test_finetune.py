@@ -89,6 +89,7 @@ def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path):
     assert roles(result.model) == {"training": 6}
     assert result.parameters["alpha"]["value"] == 0.5
     assert "on 6 annotated cells" in result.parameters["alpha"]["reason"]
+    assert result.parameters["alpha"]["reason"].endswith("): good")
     assert "3-fold cross-validation over 6 annotated cells" in result.parameters["f1"]["reason"]
     low, high = result.parameters["f1"]["interval"]
     assert 0 <= low <= result.parameters["f1"]["value"] <= high <= 1

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from oce2stardist.stardist_model.predict import Polygons, RawPrediction
 
 DEFAULT_THRESHOLDS = (0.5, 0.4)
-"""Of probability and of suppression, where nothing can be judged."""
+"""StarDist's, of probability and of suppression; kept where the cells can't tell better ones."""
 
 _CHECKED_PROBS = (0.3, 0.4, 0.5, 0.6, 0.7)
 _FINAL_PROBS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
@@ -128,7 +128,7 @@ def _count_at(window: Window, polygons: "Polygons", probs: Sequence[float]) -> l
 
 @dataclass(frozen=True)
 class Verdict:
-    """The thresholds that were best on annotated cells, and how the cells were matched there.
+    """The thresholds that were chosen on annotated cells, and how the cells were matched there.
 
     ``counts`` is None where there was no cell to judge by.
     """
