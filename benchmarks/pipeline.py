@@ -231,7 +231,7 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
             rate_at=lambda step: settings.learning_rate,
             check_every=effort.stardist_steps,
             judge=None,
-            keep_best=lambda _: None,
+            keep=lambda _: None,
             should_stop=lambda: time.monotonic() > deadline,
         )
         step, how = _median_step(run.history)

@@ -187,7 +187,7 @@ def train_ours(arguments: argparse.Namespace, folder: Path, marks: list[float]) 
         ),
         check_every=arguments.steps,
         judge=None,
-        keep_best=lambda _: None,
+        keep=lambda _: None,
         on_step=mark,
     )
 

@@ -93,7 +93,7 @@ def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path):
     assert "3-fold cross-validation over 6 annotated cells" in result.parameters["f1"]["reason"]
     low, high = result.parameters["f1"]["interval"]
     assert 0 <= low <= result.parameters["f1"]["value"] <= high <= 1
-    assert result.parameters["best_step"]["value"] == 4
+    assert result.parameters["kept_step"]["value"] == 4
     assert any("all train; 3 more trainings" in line for line in listener.said)
     for number in (1, 2, 3):
         assert len(pd.read_csv(result.model / "folds" / str(number) / "history.csv")) == 4

@@ -229,7 +229,8 @@ def test_errors_are_judged_before_large_images_are_shrunk():
 def test_loss_plot_is_a_transparent_png_with_a_second_axis_for_scores():
     plain = pictures.loss_plot(history(), {"loss": "total"})
     scored = pictures.loss_plot(
-        history(score=[np.nan, 0.5] * 25, other=0.3), {"loss": "total", "other": "half"}
+        history(score=[np.nan, 0.5] * 25, score_error=0.1, other=0.3),
+        {"loss": "total", "other": "half"},
     )
     heights = []
     for png in (plain, scored):
@@ -238,7 +239,7 @@ def test_loss_plot_is_a_transparent_png_with_a_second_axis_for_scores():
         assert image[0, 0, 3] == 0
         heights.append(image.shape[0])
     assert heights[1] > heights[0]
-    assert plain == pictures.loss_plot(history(score=np.nan), {"loss": "total"})
+    assert plain == pictures.loss_plot(history(score=np.nan, score_error=np.nan), {"loss": "total"})
 
 
 @pytest.mark.parametrize("steps", [1, 2, 30])

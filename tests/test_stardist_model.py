@@ -2,6 +2,7 @@
 
 import csbdeep.utils
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from scenes import discs_scene, two_touching_discs
@@ -11,6 +12,7 @@ from stardist.models import Config2D, StarDist2D
 
 from oce2stardist.errors import InputError
 from oce2stardist.io import normalise_percentiles
+from oce2stardist.runners.stardist_run import kept_step
 from oce2stardist.stardist_model.checkpoint import (
     read_state,
     write_state,
@@ -299,7 +301,7 @@ def train(folder, scene, *, steps, **changes):
         "rate_at": lambda step: cosine_rate(step, steps=steps, peak=5e-3, warm_up=0.1),
         "check_every": 1000,
         "judge": None,
-        "keep_best": lambda model: None,
+        "keep": lambda model: None,
     }
     model = small_model(folder, width=8, features=16)
     return model, train_stardist(model, stream(scene), **settings | changes)
@@ -348,35 +350,44 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_the_best_weights_are_the_latest_of_the_highest_score(tmp_path):
-    scores = iter([0.2, 0.7, 0.7, 0.4])
+def train_with_scores(folder, scores, **changes):
+    """Train a step for every (score, standard error); also say after which steps was kept."""
+    given = iter(scores)
     kept = []
     _, run = train(
-        tmp_path / "m",
+        folder,
         discs_scene(6, (128, 128), 11, seed=0),
-        steps=4,
+        steps=len(scores),
         check_every=1,
-        judge=lambda model: next(scores),
-        keep_best=lambda model: kept.append(model),
+        judge=lambda model: next(given),
+        keep=lambda model: kept.append(model),
+        **changes,
     )
-    assert run.best_step == 3
+    return run, len(kept)
+
+
+def test_the_latest_weights_of_the_highest_score_are_kept(tmp_path):
+    run, times_kept = train_with_scores(tmp_path / "m", [(0.2, 0), (0.7, 0), (0.7, 0), (0.4, 0)])
+    assert run.kept_step == 3
     assert run.best_score == 0.7
-    assert len(kept) == 3
+    assert times_kept == 3
+
+
+def test_later_weights_are_kept_that_the_cells_cannot_tell_from_the_best(tmp_path):
+    scores = [(0.2, 0.3), (0.7, 0.1), (0.65, 0.01), (0.55, 0.3)]
+    run, times_kept = train_with_scores(tmp_path / "m", scores)
+    assert run.kept_step == 3  # the doubt that counts is that of the best score
+    assert run.best_score == 0.7
+    assert times_kept == 3
+    assert kept_step(pd.DataFrame(run.history)) == 3
 
 
 def test_training_ends_once_checks_bring_nothing_new(tmp_path):
-    scores = iter([0.2, 0.7, 0.6, 0.7, 0.9])
-    _, run = train(
-        tmp_path / "m",
-        discs_scene(6, (128, 128), 11, seed=0),
-        steps=5,
-        check_every=1,
-        judge=lambda model: next(scores),
-        patience=2,
-    )
+    scores = [(0.2, 0), (0.7, 0), (0.6, 0), (0.7, 0), (0.9, 0)]
+    run, _ = train_with_scores(tmp_path / "m", scores, patience=2)
     assert len(run.history) == 4
     assert run.stopped_early and run.finished
-    assert run.best_step == 4  # an equal score counts for the later weights, but is no gain
+    assert run.kept_step == 4  # an equal score counts for the later weights, but is no gain
 
 
 def test_the_papers_learning_rate_drops_after_epochs_30_80_and_160_of_200():
@@ -415,7 +426,7 @@ def test_half_precision_trains_and_leaves_float32_weights(tmp_path):
     scene = discs_scene(6, (128, 128), 11, seed=0)
     run = train_stardist(
         model, stream(scene), n_sparse=2, alpha=0.5, steps=2, rate_at=lambda step: 1e-3,
-        check_every=9, judge=None, keep_best=lambda model: None,
+        check_every=9, judge=None, keep=lambda model: None,
     )  # fmt: skip
     assert np.isfinite([row["loss"] for row in run.history]).all()
     assert {weight.dtype for weight in model.keras_model.get_weights()} == {np.dtype("float32")}

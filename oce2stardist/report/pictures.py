@@ -281,7 +281,7 @@ def loss_plot(
     Parameters
     ----------
     history : DataFrame
-        One row per ``step``; ``score`` is optional and NaN between checks.
+        One row per ``step``; ``score`` and ``score_error`` are optional and NaN between checks.
     columns : mapping of column to its name in the legend
         Every step is drawn thin, its running mean over 1/25 of the steps bold.
     score_name : str
@@ -292,7 +292,8 @@ def loss_plot(
     bytes
         A transparent PNG with dark writing.
     """
-    scores = history[["step", "score"]].dropna() if "score" in history else pd.DataFrame()
+    has_scores = "score" in history
+    scores = history[["step", "score", "score_error"]].dropna() if has_scores else pd.DataFrame()
     figure = Figure(figsize=(7.2, 4.8 if len(scores) else 3.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     ratios = [2, 1] if len(scores) else [1]
@@ -313,7 +314,10 @@ def loss_plot(
     if len(columns) > 1:
         axes[0].legend(frameon=False)
     if len(scores):
-        axes[1].plot(scores["step"], scores["score"], color="#0072B2", marker="o", linewidth=1)
+        axes[1].errorbar(
+            scores["step"], scores["score"], scores["score_error"],
+            color="#0072B2", marker="o", linewidth=1, capsize=3,
+        )  # fmt: skip
         axes[1].set_ylabel(score_name)
         axes[1].set_ylim(-0.05, 1.05)
     axes[-1].set_xlabel("training step")

@@ -14,7 +14,7 @@ from oce2stardist.runners.judge import (
     bootstrap_interval,
     f1_by_iou,
 )
-from oce2stardist.runners.stardist_run import Verdict, best_step, is_judged
+from oce2stardist.runners.stardist_run import Verdict, is_judged, kept_step
 
 Parameters = dict[str, dict[str, Any]]
 """By name: value, reason, and what else there is to know."""
@@ -55,9 +55,9 @@ def describe_model(
         few = ", too few to be sure" if len(verdict.counts) < FEWEST_FOR_INTERVAL else ""
         reason = f"nearest to StarDist's default of those that {judges} can't tell from the best"
     parameters: Parameters = {"alpha": _describe_alpha(alpha)}
-    parameters["best_step"] = {
-        "value": best_step(history),
-        "reason": f"best of the checks on {judges}"
+    parameters["kept_step"] = {
+        "value": kept_step(history),
+        "reason": f"latest of the checks that {judges} can't tell from the best"
         if is_judged(history)
         else "the last weights: no check had cells to judge by",
     }

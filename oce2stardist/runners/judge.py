@@ -185,6 +185,15 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def standard_error(counts: Counts, *, seed: int) -> float:
+    """Tell how much the mean F1 would vary if other cells had been annotated (bootstrap).
+
+    0 for a single cell, whose draws are all alike.
+    """
+    draws = np.tensordot(_draw_cells(len(counts), seed), counts, axes=1)  # (draws, IoUs, 3)
+    return float(np.std(np.mean(f1_by_iou(draws[:, None]), axis=-1)))
+
+
 def choose_within_doubt(counts: NDArray[np.int64], order: Sequence[int], *, seed: int) -> int:
     """Choose between ways of predicting the same cells, by their mean F1 over `IOUS`.
 
@@ -211,8 +220,7 @@ def choose_within_doubt(counts: NDArray[np.int64], order: Sequence[int], *, seed
     """
     scores = np.mean(f1_by_iou(counts), axis=-1)
     best = int(scores.argmax())
-    draws = np.tensordot(_draw_cells(counts.shape[1], seed), counts[best], axes=1)
-    error = float(np.std(np.mean(f1_by_iou(draws[:, None]), axis=-1)))
+    error = standard_error(counts[best], seed=seed)
     return next(way for way in order if scores[way] >= scores[best] - error)
 
 

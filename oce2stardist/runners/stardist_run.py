@@ -21,6 +21,7 @@ from oce2stardist.runners.judge import (
     count_matches,
     find_windows,
     mean_f1,
+    standard_error,
 )
 from oce2stardist.runners.progress import Reporter
 from oce2stardist.runners.training_labels import TrainingLabels, object_weights
@@ -66,6 +67,7 @@ class Judge:
         self.windows = find_windows(
             known, multiple_of=multiple_of, at_most=_MOST_WINDOWS, seed=seed
         )
+        self._seed = seed
         self._patches = [one.cut(images[one.stem]) for one in self.windows]
 
     def predict(self, model: "SparseStarDist2D") -> list["RawPrediction"]:
@@ -74,8 +76,11 @@ class Judge:
 
         return predict_patches(model, self._patches)
 
-    def score(self, model: "SparseStarDist2D") -> float:
-        """Return the mean F1 over IoU 0.5 to 0.9 at the best of a few probability thresholds."""
+    def score(self, model: "SparseStarDist2D") -> tuple[float, float]:
+        """Return the mean F1 over IoU 0.5 to 0.9 at the best of a few probability thresholds.
+
+        And its standard error.
+        """
         counts = count_grid(
             self.windows,
             self.predict(model),
@@ -83,7 +88,8 @@ class Judge:
             DEFAULT_THRESHOLDS[1:],
             grid=model.config.grid,
         )
-        return max(mean_f1(one) for row in counts for one in row)
+        best = max((one for row in counts for one in row), key=mean_f1)
+        return mean_f1(best), standard_error(best, seed=self._seed)
 
 
 def count_grid(
@@ -163,7 +169,7 @@ def judge_thresholds(
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with its best weights, and the course of its training."""
+    """A network with the weights that were kept, and the course of its training."""
 
     model: "SparseStarDist2D"
     history: pd.DataFrame
@@ -201,7 +207,7 @@ def train_network(
     start_from : Path, optional
         A StarDist folder whose weights are the first.
     select : bool
-        Keep the weights that do best on held-back cells; off: the last ones.
+        Keep the latest weights that held-back cells can't tell from the best; off: the last.
     title : str
         What the progress bar says.
     tensorboard : bool
@@ -247,7 +253,7 @@ def train_network(
             rate_at=_learning_rate(settings, steps),
             check_every=max(1, steps // settings.checks),
             judge=judge.score if select and judge.windows else None,
-            keep_best=lambda best: write_weights(folder / "weights_best.h5", best),
+            keep=lambda kept: write_weights(folder / "weights_best.h5", kept),
             patience=settings.patience,
             resume=resume,
             save=lambda state: write_state(state_file, state),
@@ -381,12 +387,14 @@ def _learning_rate(settings: StarDistConfig, steps: int) -> Callable[[int], floa
     )
 
 
-def best_step(history: pd.DataFrame) -> int:
-    """Find the step whose weights were kept; the last where no check had cells to judge by."""
+def kept_step(history: pd.DataFrame) -> int:
+    """Find the step whose weights were kept, as `train_stardist` keeps them."""
     if not is_judged(history):
         return int(history["step"].iloc[-1])
     checked = history.dropna(subset=["score"])
-    return int(checked.loc[checked["score"] == checked["score"].max(), "step"].iloc[-1])
+    best = checked.loc[checked["score"].idxmax()]
+    near = checked["score"] >= best["score"] - best["score_error"]
+    return int(checked.loc[near, "step"].iloc[-1])
 
 
 def is_judged(history: pd.DataFrame) -> bool:

@@ -28,9 +28,12 @@ class StarDistTraining:
     Attributes
     ----------
     history : list of dict
-        step, loss, loss_sparse, loss_pseudo, learning_rate, seconds; and score at checks.
-    best_step, best_score : int, float
-        Step whose weights were kept as best; 0 and -inf before the first check.
+        step, loss, loss_sparse, loss_pseudo, learning_rate, seconds; and at checks score and
+        score_error.
+    kept_step : int
+        Step whose weights were kept; 0 before the first check.
+    best_score, best_error : float
+        Highest score so far and its standard error; -inf and 0 before the first check.
     checks_in_vain : int
         Checks since the best score rose.
     stopped_early, finished : bool
@@ -38,8 +41,9 @@ class StarDistTraining:
     """
 
     history: list[Row] = field(default_factory=list)
-    best_step: int = 0
+    kept_step: int = 0
     best_score: float = -math.inf
+    best_error: float = 0.0
     checks_in_vain: int = 0
     stopped_early: bool = False
     finished: bool = False
@@ -54,8 +58,8 @@ def train_stardist(
     steps: int,
     rate_at: Callable[[int], float],
     check_every: int,
-    judge: Callable[[SparseStarDist2D], float] | None,
-    keep_best: Callable[[SparseStarDist2D], None],
+    judge: Callable[[SparseStarDist2D], tuple[float, float]] | None,
+    keep: Callable[[SparseStarDist2D], None],
     patience: int | None = None,
     resume: State | None = None,
     save: Callable[[State], None] | None = None,
@@ -77,10 +81,12 @@ def train_stardist(
     check_every : int
         Steps between two checks with `judge`; the last step is always checked.
     judge : callable, optional
-        Scores the model on held-back annotated cells; higher is better. Among equal
-        scores the latest counts as best. None: the last weights are the best.
-    keep_best : callable
-        Called whenever the current weights are the best so far.
+        Scores the model on held-back annotated cells, higher is better, and gives the standard
+        error of that score. None: the last weights are kept.
+    keep : callable
+        Called whenever the current weights shall be kept: at checks that score no worse than
+        the best so far less its standard error. The learning rate falls as training goes on, so
+        the latest weights are the better ones where a handful of cells can't tell.
     patience : int, optional
         End early once so many checks in a row brought no score above the best before.
     resume : (arrays, facts), optional
@@ -113,8 +119,9 @@ def train_stardist(
         facts = {
             "step": done,
             "history": run.history,
-            "best_step": run.best_step,
+            "kept_step": run.kept_step,
             "best_score": run.best_score,
+            "best_error": run.best_error,
             "checks_in_vain": run.checks_in_vain,
         }
         return arrays, facts
@@ -152,13 +159,14 @@ def train_stardist(
             "learning_rate": rate,
         }
         if done % check_every == 0 or done == steps:
-            score = judge(model) if judge is not None else math.nan
-            row["score"] = score
-            run.checks_in_vain = 0 if score > run.best_score else run.checks_in_vain + 1
-            if judge is None or score >= run.best_score:
-                run.best_step = done
-                run.best_score = score if judge is not None else -math.inf
-                keep_best(model)
+            score, error = judge(model) if judge is not None else (math.nan, math.nan)
+            row |= {"score": score, "score_error": error}
+            run.checks_in_vain += 1
+            if score > run.best_score:
+                run.best_score, run.best_error, run.checks_in_vain = score, error, 0
+            if judge is None or score >= run.best_score - run.best_error:
+                run.kept_step = done
+                keep(model)
         now = time.monotonic()
         row["seconds"] = seconds_before + now - started
         run.history.append(row)

@@ -98,7 +98,7 @@ def training_plot(model: Path) -> Panel:
         names = {"loss": "total"}
     caption = "Loss of StarDist: every step (thin) and their running mean (bold)."
     if history["score"].notna().any():
-        caption += " Below, the score on the held-back cells at each check."
+        caption += " Below, the score on the held-back cells at each check, ± its standard error."
     return caption, loss_plot(history, names, score_name=_SCORE)
 
 
