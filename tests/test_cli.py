@@ -123,7 +123,7 @@ def interrupted(command, *, during):
         if during in line:
             process.send_signal(signal.SIGINT)
             break
-    said.append(process.communicate(timeout=120)[1])
+    said.append(process.communicate(timeout=480)[1])
     return process.returncode, "".join(said)
 
 

@@ -35,7 +35,7 @@ def test_results_come_in_the_order_of_the_items(four_threads):
 
 
 def test_pieces_are_worked_on_at_the_same_time(four_threads):
-    together = threading.Barrier(4, timeout=5)  # breaks unless four threads meet
+    together = threading.Barrier(4, timeout=60)  # breaks unless four threads meet
     with workers_for(CPU) as workers:
         list(workers.map(lambda _: together.wait(), range(4)))
 
