@@ -91,7 +91,8 @@ def finetuned(folder, annotations, pseudo, alpha=0.5):
     write_training_labels(folder / "training", labels)
     (folder / "times.yaml").write_text("training: 61.0\n")
     (folder / "parameters.yaml").write_text(parameters_text(alpha=alpha, held_back_score=None))
-    losses = history(loss_sparse=0.4, loss_pseudo=0.3 if pseudo else 0.0, score=np.nan)
+    parts = {"loss_sparse": 0.4, "loss_pseudo": 0.3 if pseudo else 0.0}
+    losses = history(**parts, score=np.nan, score_error=np.nan)
     losses.to_csv(folder / "history.csv", index=False)
     return labels
 
