@@ -50,6 +50,11 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     help="Outlines of some cells, in any format that finetune reads (0: not annotated); diameter "
     "and settings are chosen on them.",
 )
+@click.option(
+    "--trained",
+    metavar="RUN",
+    help="A finished run on other images: use its network, scale and settings, train nothing.",
+)
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
 @axes_option
 @overlay_option
@@ -62,6 +67,7 @@ def pseudo(
     output: str,
     diameter: float | Path | None,
     annotations: str | None,
+    trained: str | None,
     steps: int | None,
     axes: str | None,
     overlay: bool,
@@ -84,6 +90,8 @@ def pseudo(
     from .reporting import TerminalReporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
+    if trained is not None and steps is not None:
+        raise click.UsageError("--trained trains nothing, so --steps has no meaning; drop one.")
     config = build_config(config_file, **{"seed": seed, "device": device, "embedding.steps": steps})
     reporter = TerminalReporter(quiet=quiet)
     result = make_pseudo_labels(
@@ -92,6 +100,7 @@ def pseudo(
         config=config,
         diameter=diameter,
         annotations=annotations,
+        trained=trained,
         axes=axes,
         overlay=overlay,
         overwrite=overwrite,

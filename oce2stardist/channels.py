@@ -65,6 +65,16 @@ def prepare_channels(
     return list(images), f"{channels} channel(s) as stored: {said}"
 
 
+def mode_of(reason: str) -> ChannelMode:
+    """Tell what `prepare_channels` did from the reason that it gave."""
+    beginnings: dict[str, ChannelMode] = {
+        "densities": "stains",
+        "mean": "grey",
+        "one channel": "grey",
+    }
+    return next((mode for said, mode in beginnings.items() if reason.startswith(said)), "as_is")
+
+
 def is_brightfield_rgb(images: Sequence[Image]) -> bool:
     """Tell a stained bright-field section from fluorescence, by what light does to it.
 

@@ -5,7 +5,12 @@ import pytest
 from scenes import dense_tissue, discs_scene, nearly_nothing, stained_tissue
 from sklearn.metrics import roc_auc_score
 
-from oce2stardist.channels import is_brightfield_rgb, prepare_channels, separate_stains
+from oce2stardist.channels import (
+    is_brightfield_rgb,
+    mode_of,
+    prepare_channels,
+    separate_stains,
+)
 from oce2stardist.errors import InputError
 
 
@@ -29,6 +34,26 @@ def grey_stored_as_rgb(seed):
 
 def section(seed):
     return stained_tissue(seed, n=12, shape=(160, 160))[0]
+
+
+@pytest.mark.parametrize(
+    ("draw", "asked", "came_to"),
+    [
+        (section, "auto", "stains"),
+        (section, "stains", "stains"),
+        (section, "grey", "grey"),
+        (grey_stored_as_rgb, "auto", "grey"),
+        (three_dyes, "auto", "as_is"),
+        (section, "as_is", "as_is"),
+    ],
+)
+def test_the_reason_tells_what_was_done(draw, asked, came_to):
+    images = [draw(0)]
+    found, reason = prepare_channels(images, mode=asked)
+    assert mode_of(reason) == came_to
+    again, said = prepare_channels(images, mode=came_to)
+    np.testing.assert_array_equal(found[0], again[0])
+    assert mode_of(said) == came_to
 
 
 def test_a_stained_section_is_bright_field():

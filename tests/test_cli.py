@@ -271,6 +271,17 @@ def test_a_diameter_that_is_neither_number_nor_file_is_refused(lab):
     assert not (lab / "run").exists()
 
 
+def test_a_trained_run_and_steps_of_training_contradict_each_other(lab):
+    result = run("pseudo", lab / "images", "-o", lab / "new", "--trained", lab, "--steps", 3)
+    assert result.exit_code == 2
+    assert "--trained trains nothing, so --steps has no meaning; drop one." in result.output
+
+
+def test_a_folder_without_a_run_that_is_trained_is_one_line(lab):
+    result = run("pseudo", lab / "images", "-o", lab / "new", "--trained", lab / "masks")
+    refused(result, "masks must be a finished run of oce2stardist pseudo")
+
+
 def test_a_csv_file_that_misses_an_image_is_one_line(lab):
     (lab / "sizes.csv").write_text("image,diameter\nfield 0,24\n")
     refused(pseudo(lab, "run", "--diameter", lab / "sizes.csv"), "Got none for field 1.")

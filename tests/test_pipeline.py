@@ -22,7 +22,10 @@ from oce2stardist import (
     predict_images,
 )
 from oce2stardist.errors import InputError
+from oce2stardist.evaluation import score_image
 from oce2stardist.io import read_labels
+from oce2stardist.runners.inputs import ImageSet, read_images
+from oce2stardist.runners.reports import write_pseudo_report
 
 PRESETS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
 
@@ -186,6 +189,99 @@ def test_annotations_that_do_not_fit_are_refused_before_anything_is_trained(trai
     with pytest.raises(InputError, match=r"\(5, 6\)"):
         pseudo(trained, tmp_path / "run", annotations=tmp_path / "masks")
     assert not (tmp_path / "run").exists()
+
+
+def apply(run, images, output, *, reporter=None, **options):
+    return make_pseudo_labels(images, output, trained=run, reporter=reporter, **options)
+
+
+def test_a_run_used_on_its_own_images_gives_its_own_labels(trained, tmp_path):
+    apply(trained / "run", trained / "images", tmp_path / "again")
+    for stem in ("field0", "field1"):
+        own, again = (
+            read_labels(run / "pseudo" / "labels" / f"{stem}.tif")
+            for run in (trained / "run", tmp_path / "again")
+        )
+        np.testing.assert_array_equal(own, again)
+    own, again = parameters_of(trained / "run"), parameters_of(tmp_path / "again")
+    assert list(own) == list(again)
+    for name, parameter in own.items():
+        assert again[name]["value"] == pytest.approx(parameter["value"], abs=0.05), name
+
+
+def test_a_run_used_on_other_images_trains_nothing_and_chooses_nothing(trained, tmp_path):
+    other, truth = (array[::-1] for array in discs_scene(9, (128, 144), 12, seed=1))
+    listener = Listener()
+    images = ImageSet.from_arrays({"other": other})
+    result = apply(trained / "run", images, tmp_path / "new", reporter=listener)
+    assert score_image(result.labels["other"], truth).f1 > 0.2  # on its own images 0.46 and 0.67
+    assert not (tmp_path / "new" / "oce" / "history.csv").exists()
+    assert "embedding_training" not in result.seconds
+    assert "Choosing settings." not in listener.said
+    for name in ("diameter", "bandwidth", "level", "min_size"):
+        own, new = (parameters_of(run)[name] for run in (trained / "run", tmp_path / "new"))
+        assert own["value"] == pytest.approx(new["value"], abs=0.05)
+        assert str(trained / "run") in new["reason"]
+    record = yaml.safe_load((tmp_path / "new" / "run.yaml").read_text())
+    assert record["inputs"]["trained"] == str(trained / "run")
+    assert record["config"]["embedding"]["steps"] == LEARNS["embedding.steps"]
+    assert parameters_of(tmp_path / "new")["trained_on"]["value"] == 2
+
+
+def test_a_run_takes_its_choices_from_annotations_to_other_images(trained, run, tmp_path):
+    pseudo(trained, run, annotations=trained / "masks")
+    own = read_labels(run / "pseudo" / "labels" / "field0.tif")
+    first = apply(run, trained / "images", tmp_path / "first")
+    second = apply(tmp_path / "first", trained / "images", tmp_path / "second")
+    np.testing.assert_array_equal(first.labels["field0"], own)
+    np.testing.assert_array_equal(second.labels["field0"], own)
+
+
+def test_a_diameter_given_for_other_images_stands_above_that_of_the_run(trained, tmp_path):
+    result = apply(trained / "run", trained / "images", tmp_path / "new", diameter=48.0)
+    assert result.parameters["scale"]["value"] == 0.5
+
+
+def test_a_run_with_a_scale_for_each_image_looks_at_the_size_in_other_images(trained, tmp_path):
+    (tmp_path / "sizes.csv").write_text("image,diameter\nfield0,12\nfield1,48\n")
+    steps = {"embedding.steps": 1}
+    pseudo(trained, tmp_path / "run", diameter=tmp_path / "sizes.csv", **steps)
+    result = apply(tmp_path / "run", trained / "images", tmp_path / "new")
+    assert result.parameters["diameter"]["value"] == pytest.approx(24, rel=0.2)
+
+
+def test_the_page_of_a_run_that_trained_nothing_says_so(trained, tmp_path):
+    apply(trained / "run", trained / "images", tmp_path / "new")
+    page = write_pseudo_report(tmp_path / "new", read_images(trained / "images")).read_text()
+    assert "Nothing was trained" in page
+    assert "Loss of the embeddings" not in page
+
+
+def test_settings_that_a_run_does_not_take_are_named(trained, tmp_path):
+    listener = Listener()
+    config = Config().replace(**{"pseudo.level": 0.3, "pseudo.working_diameter": 24.0})
+    apply(trained / "run", trained / "images", tmp_path / "new", config=config, reporter=listener)
+    assert listener.warned[0] == f"Settings are those of {trained / 'run'}, also pseudo.level."
+    assert parameters_of(tmp_path / "new")["level"]["value"] != 0.3
+
+
+def test_a_folder_without_a_finished_run_has_no_network_to_use(trained, run, tmp_path):
+    with pytest.raises(InputError, match=r"must be a finished run.*Got no oce/stage.yaml"):
+        apply(tmp_path, trained / "images", tmp_path / "new")
+    stage = run / "oce" / "stage.yaml"
+    stage.write_text(stage.read_text().replace("finished: true", "finished: false"))
+    with pytest.raises(InputError, match="Got a run that is not finished"):
+        apply(run, trained / "images", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_channels_and_the_own_folder_are_refused(trained, tmp_path):
+    image, _ = discs_scene(6, (96, 110), 12, seed=0)
+    two = ImageSet.from_arrays({"two": np.stack([image, image[::-1]], axis=-1)})
+    with pytest.raises(InputError, match=r"must have the 1 channel\(s\).*Got 2"):
+        apply(trained / "run", two, tmp_path / "new")
+    with pytest.raises(InputError, match="the output must not be the run whose network is used"):
+        apply(trained / "run", trained / "images", trained / "run")
 
 
 @pytest.mark.slow

@@ -33,10 +33,12 @@ def prepare_images(
     *,
     diameter: float | str | Path | None = None,
     annotations: Mapping[str, Labels] | None = None,
+    scales: Scales | None = None,
 ) -> Prepared:
     """Choose channels and scale, and bring every image to it.
 
     Takes the parameters of `oce2stardist.runners.pseudo.make_pseudo_labels`; annotations as arrays.
+    Where `scales` are given they are taken as they are, and nothing is chosen from the others.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def prepare_images(
     settings = config.pseudo
     arrays, channels = prepare_channels(list(found.images.values()), mode=settings.channels)
     found = replace(found, images=dict(zip(found.images, arrays, strict=True)))
-    scales = choose_scales(
+    scales = scales or choose_scales(
         found,
         working=settings.working_diameter,
         mode=settings.scale,

@@ -13,8 +13,10 @@ import yaml
 from safetensors.numpy import save_file
 
 from oce2stardist.config import Config
+from oce2stardist.errors import InputError
 from oce2stardist.io import replacing, write_text
 from oce2stardist.pseudo_gt.trust import Trust
+from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 from oce2stardist.runners.inputs import (
     Image,
     ImageSet,
@@ -58,6 +60,7 @@ def make_pseudo_labels(
     diameter: float | str | Path | None = None,
     annotations: str | Path | Mapping[str, Labels] | None = None,
     axes: str | None = None,
+    trained: str | Path | None = None,
     overlay: bool = False,
     overwrite: bool = False,
     command: str = "make_pseudo_labels",
@@ -83,6 +86,12 @@ def make_pseudo_labels(
         turn embeddings into labels. 0 in label images counts as not annotated.
     axes : str, optional
         Axes of the files, such as ``CYX``, where their metadata do not say.
+    trained : path, optional
+        A finished run on other images. Nothing is trained: its offset network is used, with
+        its settings, those that it chose included, and unless `diameter` or `annotations` say
+        otherwise at its scale. Where it had a scale for each image, so have these. `config`
+        then gives seed and device and nothing else. Only what is foreground is found out on
+        these images.
     overlay : bool
         Also write ``pseudo/overlays/*.png``.
     overwrite : bool
@@ -95,7 +104,8 @@ def make_pseudo_labels(
     Raises
     ------
     InputError
-        If an input is missing, unreadable or of the wrong form.
+        If an input is missing, unreadable or of the wrong form; or `trained` is not a
+        finished run, or was trained on images with other channels.
     Interrupted
         If the user stopped the run; the same call goes on where it stopped.
 
@@ -104,20 +114,30 @@ def make_pseudo_labels(
     Under ``torchrun``, all processes train together; the main one does the rest and returns
     the result, the others return an empty one.
     """
-    config = config or Config()
     reporter = reporter or SilentReporter()
     folder = Path(output)
+    source = _read_trained(trained, folder) if trained is not None else None
+    config = config or Config()
+    ignored = source.name_ignored(config) if source else []
+    config = source.settle(config) if source else config
     with _joined_processes(config.device) as main:
         if not main:
             reporter = SilentReporter()
+        if source and ignored:
+            reporter.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
         found = read_images(images, axes=axes)
         known = read_known(found, annotations) if annotations is not None else None
         for note in known.notes if known is not None else ():
             reporter.warn(note)
-        prepared = prepare_images(
-            found, config, diameter=diameter, annotations=known.labels if known else None
+        annotated = known.labels if known else None
+        prepared = (
+            source.prepare_others(found, diameter=diameter, annotations=annotated)
+            if source
+            else prepare_images(found, config, diameter=diameter, annotations=annotated)
         )
-        inputs = {"images": len(found.images), "sha256": found.digest()}
+        inputs: dict[str, Any] = {"images": len(found.images), "sha256": found.digest()}
+        if source:
+            inputs["trained_sha256"] = source.digest
         with _main_first():
             oce, stage = _open_stages(
                 folder,
@@ -133,11 +153,15 @@ def make_pseudo_labels(
                     folder,
                     command=command,
                     config=config,
-                    inputs=inputs | {"images_from": name_source(images)},
+                    inputs=inputs
+                    | {"images_from": name_source(images)}
+                    | ({"trained": str(source.folder)} if source else {}),
                 )
+        if source and not main:
+            return PseudoResult({}, {}, {})
         times = Times(folder / "times.yaml", keep=oce.resumes)
-        with times.measure("embedding_training") if main else nullcontext():
-            network = _trained(prepared, config, folder, oce, reporter)
+        with times.measure("embedding_training") if main and not source else nullcontext():
+            network = _trained(prepared, config, folder, oce, reporter, source)
         if not main:
             return PseudoResult({}, {}, {})
         if network is not None:
@@ -146,8 +170,18 @@ def make_pseudo_labels(
             oce.finish()
         with times.measure("clustering"):
             result = label_images(
-                prepared, config, folder, known.labels if known else {}, overlay, reporter
+                prepared,
+                config,
+                folder,
+                annotated or {},
+                overlay,
+                reporter,
+                source.explain(config) if source else (),
             )
+        if source:
+            result.parameters["trained_on"] = source.parameters["trained_on"] | {
+                "reason": f"images of {source.folder}; nothing was trained on these"
+            }
         write_parameters(folder, result, prepared)
         write_choices(
             folder / "pseudo" / "choices.png",
@@ -161,6 +195,16 @@ def make_pseudo_labels(
     if not result.trust.trusted:
         reporter.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
     return PseudoResult(result.labels, result.parameters, times.seconds, result.trust)
+
+
+def _read_trained(trained: str | Path, output: Path) -> FinishedRun:
+    source = read_finished_run(trained)
+    if source.folder.resolve() == output.resolve():
+        raise InputError(
+            f"the output must not be the run whose network is used. Got {output} for both; "
+            "choose another output."
+        )
+    return source
 
 
 @contextmanager
@@ -240,12 +284,20 @@ def _open_stages(
 
 
 def _trained(
-    prepared: Prepared, config: Config, folder: Path, oce: Stage, reporter: Reporter
+    prepared: Prepared,
+    config: Config,
+    folder: Path,
+    oce: Stage,
+    reporter: Reporter,
+    source: FinishedRun | None,
 ) -> "OffsetNetwork | None":
-    """Train, unless that is done already: then None."""
+    """Train, or take the network of another run; None where that is done already."""
     if oce.finished:
         reporter.say(f"Embeddings in {folder / 'oce'} are finished and are used again.")
         return None
+    if source:
+        reporter.say(f"The network of {source.folder} is used; nothing is trained.")
+        return source.copy_network(oce.folder)
     channels = next(iter(prepared.seen.values())).shape[-1]
     return _train(prepared.seen, channels, config, folder, oce, reporter)
 

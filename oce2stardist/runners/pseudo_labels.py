@@ -1,6 +1,6 @@
 """From predicted embeddings on disk to label files: settings are chosen, objects judged."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,18 @@ def label_images(
     annotations: dict[str, Labels],
     overlay: bool,
     reporter: Reporter,
+    taken: Sequence[Choice] = (),
 ) -> PseudoLabels:
-    """Turn predicted offsets into label files and objects.csv."""
+    """Turn predicted offsets into label files and objects.csv.
+
+    `taken` says of settings in the config where they come from, for the record.
+    """
     settings = config.pseudo
     scenes = Scenes(prepared, folder, config)
     if settings.choose:
         reporter.say("Choosing settings.")
     recipe, choices = _choose_recipe(config, scenes, annotations)
+    choices = [*taken, *choices]
     labels, objects = _find_objects(prepared, config, folder, scenes, recipe, overlay, reporter)
     write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
     trust = _judge(scenes.foreground, objects, score_annotated(labels, annotations))

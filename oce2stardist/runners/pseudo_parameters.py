@@ -49,7 +49,7 @@ def list_parameters(
     """
     given = config.pseudo
     return {
-        "trained_on": _because(len(prepared.found.paths), "images given"),
+        "trained_on": _because(len(prepared.found.images), "images given"),
         "channels": _because(next(iter(prepared.seen.values())).shape[-1], prepared.channels),
         "intensity": _because(given.intensity, _said(given, "intensity", "dim cells count, too")),
         "diameter": _diameter(prepared.scales),

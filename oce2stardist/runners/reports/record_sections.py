@@ -8,6 +8,7 @@ import pandas as pd
 
 from oce2stardist.report.page import Cell, Section
 from oce2stardist.report.pictures import loss_plot
+from oce2stardist.runners.reports.run_files import read_record
 from oce2stardist.runners.reports.wording import capital, say_duration, say_setting
 
 _ABOUT_UNITS = (
@@ -17,7 +18,10 @@ _ABOUT_UNITS = (
 
 
 def embedding_training_section(run: Path, heading: str = "Training") -> Section:
-    """Plot the loss of the embeddings."""
+    """Plot the loss of the embeddings, or say whose network was used."""
+    trained = read_record(run / "run.yaml")["inputs"].get("trained")
+    if trained is not None:
+        return Section(heading, f"Nothing was trained: the network is that of the run {trained}.")
     history = pd.read_csv(run / "oce" / "history.csv")
     caption = "Loss of the embeddings: every step (thin) and their running mean (bold)."
     return Section(heading, panels=[(caption, loss_plot(history, {"loss": "loss"}))])

@@ -1,0 +1,207 @@
+"""A finished run of stage one: what it was made with, and its network, for use on other images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from oce2stardist.channels import mode_of
+from oce2stardist.config import Config
+from oce2stardist.errors import InputError
+from oce2stardist.io import write_bytes
+from oce2stardist.runners.inputs import ImageSet, Labels
+from oce2stardist.runners.prepare import Prepared, prepare_images
+from oce2stardist.runners.pseudo_labels import Scenes, predicted_file
+from oce2stardist.runners.recipe import Choice, recipe_of
+from oce2stardist.runners.run_folder import digest
+from oce2stardist.runners.scale import Scales
+
+if TYPE_CHECKING:  # torch is loaded when a run needs it
+    from oce2stardist.embeddings.network import OffsetNetwork
+
+_SEARCHED = ("bandwidth", "level", "shrink", "min_size")
+"""Settings of a recipe that a run may choose itself."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a finished run of `make_pseudo_labels` recorded.
+
+    Attributes
+    ----------
+    folder : Path
+    config : Config
+        Of the run; its channel mode is the one that ``auto`` came to.
+    parameters : dict
+        The content of pseudo/parameters.yaml.
+    axes : str or None
+        Of the files.
+    scale : float or dict of image stem to float
+        One factor for all images, or one for each.
+    """
+
+    folder: Path
+    config: Config
+    parameters: dict[str, Any]
+    axes: str | None
+    scale: float | dict[str, float]
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the weights of the offset network."""
+        return digest([_weights_file(self.folder)])
+
+    def settle(self, given: Config) -> Config:
+        """Set what the run chose in its config; seed and device are those of the given one."""
+        area = recipe_of(self.config.pseudo).cell_area
+        chosen = {
+            f"pseudo.{name}": self.parameters[name]["value"] / (area if name == "min_size" else 1)
+            for name in _SEARCHED
+            if "tried" in self.parameters.get(name, {})
+        }
+        return self.config.replace(
+            **chosen, **{"pseudo.choose": False, "seed": given.seed, "device": given.device}
+        )
+
+    def explain(self, config: Config) -> list[Choice]:
+        """Say of the settings of `settle` where they come from."""
+        recipe = recipe_of(config.pseudo)
+        names = [name for name in _SEARCHED if name != "shrink" or recipe.halo == "shrink"]
+        return [Choice(name, getattr(recipe, name), f"as in {self.folder}") for name in names]
+
+    def copy_network(self, stage: Path) -> "OffsetNetwork":
+        """Copy the weights into the folder of a stage and read the network."""
+        from oce2stardist.embeddings.checkpoint import read_weights
+
+        copy = stage / _weights_file(self.folder).name
+        write_bytes(copy, _weights_file(self.folder).read_bytes())
+        return read_weights(copy)
+
+    def name_ignored(self, given: Config) -> list[str]:
+        """Name the settings of a config that are not the default and not those of the run."""
+        return [
+            f"{stage}.{name}"
+            for stage in ("embedding", "pseudo")
+            for name, value in getattr(given, stage).model_dump().items()
+            if value
+            not in (
+                getattr(getattr(Config(), stage), name),
+                getattr(getattr(self.config, stage), name),
+            )
+        ]
+
+    def prepare_others(
+        self,
+        found: ImageSet,
+        *,
+        diameter: float | str | Path | None,
+        annotations: Mapping[str, Labels] | None,
+    ) -> Prepared:
+        """Bring other images to the scale at which their cells are as large as the run's own.
+
+        Raises
+        ------
+        InputError
+            If the images have other channels than the run's.
+        """
+        one_for_all = not isinstance(self.scale, dict)
+        said = diameter is not None or annotations is not None
+        prepared = prepare_images(
+            found,
+            self.config if one_for_all else self.config.replace(**{"pseudo.scale": "image"}),
+            diameter=diameter,
+            annotations=annotations,
+            scales=None if said else self._same_scale(found),
+        )
+        channels = self.parameters["channels"]["value"]
+        given = next(iter(prepared.seen.values())).shape[-1]
+        if given != channels:
+            raise InputError(
+                f"images must have the {channels} channel(s) that {self.folder} was trained on. "
+                f"Got {given}; convert them, or leave out --trained to train on them."
+            )
+        return prepared
+
+    def prepare_own(self, found: ImageSet) -> Prepared:
+        """Bring the run's own images to the scale at which it worked.
+
+        Raises
+        ------
+        InputError
+            If one of the images is not of the run.
+        """
+        foreign = [one for one in found.images if not predicted_file(self.folder, one).exists()]
+        if foreign:
+            raise InputError(
+                f"the images must be those of the run. Got {foreign[0]!r}, which {self.folder} "
+                "does not have; pass the images that it was run on."
+            )
+        scales = self._same_scale(found)
+        if isinstance(self.scale, dict):
+            scales = self._scales({stem: self.scale[stem] for stem in found.images})
+        return prepare_images(found, self.config, scales=scales)
+
+    def read_scenes(self, prepared: Prepared) -> Scenes:
+        """Read what clustering started from, for the images of `prepare_own`."""
+        return Scenes(prepared, self.folder, self.config)
+
+    def _same_scale(self, found: ImageSet) -> Scales | None:
+        """Take the one scale of the run; None where it had one for each image."""
+        if isinstance(self.scale, dict):
+            return None
+        return self._scales(dict.fromkeys(found.images, self.scale))
+
+    def _scales(self, factors: dict[str, float]) -> Scales:
+        diameter = self.parameters["diameter"]["value"]
+        return Scales(factors, diameter, f"{diameter:g} px as in {self.folder}")
+
+
+def read_finished_run(folder: str | Path) -> FinishedRun:
+    """Read a finished run folder of `make_pseudo_labels`.
+
+    Raises
+    ------
+    InputError
+        If it is none, or not finished.
+    """
+    folder = Path(folder)
+    oce, pseudo = (_read(folder, f"{stage}/stage.yaml") for stage in ("oce", "pseudo"))
+    if not (oce["finished"] and pseudo["finished"]) or not _weights_file(folder).exists():
+        raise _refuse(folder, "a run that is not finished")
+    try:
+        config = Config.model_validate(_read(folder, "run.yaml")["config"])
+    except ValidationError as error:
+        raise _refuse(folder, "a config that this version does not know") from error
+    settings = oce["settings"]
+    return FinishedRun(
+        folder,
+        config.replace(**{"pseudo.channels": mode_of(settings["channels"])}),
+        _read(folder, "pseudo/parameters.yaml"),
+        settings["axes"],
+        settings["scale"],
+    )
+
+
+def _weights_file(folder: Path) -> Path:
+    return folder / "oce" / "weights.safetensors"
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _refuse(folder, f"no {name} that can be read") from error
+    if not isinstance(content, dict):
+        raise _refuse(folder, f"no mapping in {name}")
+    return content
+
+
+def _refuse(folder: Path, got: str) -> InputError:
+    return InputError(
+        f"{folder} must be a finished run of oce2stardist pseudo. Got {got}; "
+        "run that command to its end, or pass another folder."
+    )
