@@ -195,13 +195,16 @@ def score_sparse(
             raise InputError(
                 f"iou_threshold must be above 0 and at most 1. Got {threshold}; 0.5 is usual."
             )
-    overlap = overlap_matrix(predicted, annotations)
+    return score_overlap(overlap_matrix(predicted, annotations), iou_thresholds=iou_thresholds)
+
+
+def score_overlap(overlap: Overlap, *, iou_thresholds: Sequence[float]) -> list[Scores]:
+    """Score an overlap that is at hand, by the rules of `score_sparse`."""
     pairs = overlap.pixels.tocoo()
-    found, true, shared = pairs.row, pairs.col, pairs.data
-    iou = shared / (overlap.predicted_sizes[found] + overlap.true_sizes[true] - shared)
+    found, true = pairs.row, pairs.col
+    iou = _pair_ious(overlap)
     n_true = len(overlap.true_ids)
-    covers_most = 2 * shared > overlap.true_sizes[true]
-    seg = float(iou[covers_most].sum() / n_true) if n_true else math.nan
+    seg = _mean_or_nan(seg_ious(overlap))
     is_known = 2 * overlap.predicted_known > overlap.predicted_sizes
 
     scores = []
@@ -214,6 +217,64 @@ def score_sparse(
         fp = int(is_known.sum()) - _most_matches(found[close], true[close])
         scores.append(_scores(tp=tp, fp=fp, fn=n_true - tp, seg=seg, iou_threshold=threshold))
     return scores
+
+
+def seg_ious(overlap: Overlap) -> NDArray[np.float64]:
+    """Find what each true cell adds to SEG.
+
+    Parameters
+    ----------
+    overlap : Overlap
+
+    Returns
+    -------
+    float array of shape (true,)
+        IoU with the one predicted object that covers more than half of the cell, in (0, 1];
+        0 where there is none. Their mean is SEG.
+    """
+    pairs = overlap.pixels.tocoo()
+    covers_most = 2 * pairs.data > overlap.true_sizes[pairs.col]
+    ious = np.zeros(len(overlap.true_ids))
+    ious[pairs.col[covers_most]] = _pair_ious(overlap)[covers_most]
+    return ious
+
+
+def seg_at_thresholds(overlap: Overlap, *, iou_thresholds: Sequence[float]) -> list[float]:
+    """Compute SEG with cells counting 0 that are outlined worse than an IoU threshold.
+
+    Parameters
+    ----------
+    overlap : Overlap
+    iou_thresholds : sequence of float in [0, 1]
+
+    Returns
+    -------
+    list of float
+        For each threshold the mean of `seg_ious` over true cells, those below it taken as 0;
+        nan where there is no true cell. It falls as the threshold rises, from SEG at 0. At 0.5
+        it may be less than SEG: an object may cover most of a cell and much beside it.
+
+    Notes
+    -----
+    The curves of SEG over IoU thresholds of the paper [1]_, appendix C.
+
+    References
+    ----------
+    .. [1] Wolf et al., ICCV 2023, arXiv:2310.08501.
+    """
+    ious = seg_ious(overlap)
+    return [_mean_or_nan(np.where(ious >= threshold, ious, 0.0)) for threshold in iou_thresholds]
+
+
+def _pair_ious(overlap: Overlap) -> NDArray[np.float64]:
+    """Compute the IoU of every stored pair of `overlap.pixels`, in the order of its COO form."""
+    pairs = overlap.pixels.tocoo()
+    sizes = overlap.predicted_sizes[pairs.row] + overlap.true_sizes[pairs.col]
+    return np.asarray(pairs.data / (sizes - pairs.data), np.float64)
+
+
+def _mean_or_nan(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else math.nan
 
 
 def _most_matches(found: NDArray[np.integer], true: NDArray[np.integer]) -> int:
