@@ -3,9 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from scenes import disc, discs_scene, empty_image, two_touching_discs
+from label_pairs import random_labels, relabel
+from scenes import disc, empty_image, two_touching_discs
 from scipy import ndimage as ndi
-from stardist.matching import matching
 
 from oce2stardist.errors import InputError
 from oce2stardist.evaluation import (
@@ -27,64 +27,6 @@ def square(row, column, size, shape=(40, 40), value=1):
 
 def counts(scores):
     return scores.tp, scores.fp, scores.fn
-
-
-def seg_by_definition(predicted, truth):
-    """The Cell Tracking Challenge's text, object by object."""
-    found = []
-    for i in np.unique(truth[truth > 0]):
-        r = truth == i
-        found.append(0.0)
-        for j in np.unique(predicted[r & (predicted > 0)]):
-            s = predicted == j
-            if (r & s).sum() > r.sum() / 2:
-                found[-1] = (r & s).sum() / (r | s).sum()
-    return np.mean(found)
-
-
-def random_labels(rng, shape=(30, 40)):
-    """Blocks of random size with random ids: many partial overlaps, exact halves among them."""
-    size = rng.integers(1, 7)
-    coarse = rng.integers(0, rng.integers(2, 40), [-(-n // size) for n in shape])
-    return np.kron(coarse, np.ones((size, size), int))[: shape[0], : shape[1]]
-
-
-def relabel(rng, labels):
-    """Give the objects ids in random order, with gaps, most of them above 65535."""
-    ids = np.zeros(labels.max() + 1, np.int32)
-    ids[1:] = rng.choice(np.arange(60_000, 10_000_000), labels.max(), replace=False)
-    return np.where(labels > 0, ids[np.maximum(labels, 0)], labels)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_counts_agree_with_stardist_at_every_threshold(seed):
-    rng = np.random.default_rng(seed)
-    predicted, truth = random_labels(rng), random_labels(rng)
-    ours = score_sparse(predicted, truth, iou_thresholds=THRESHOLDS)
-    for scores, reference in zip(ours, matching(truth, predicted, THRESHOLDS), strict=True):
-        assert counts(scores) == (reference.tp, reference.fp, reference.fn)
-        assert (scores.n_true, scores.n_predicted) == (reference.n_true, reference.n_pred)
-        assert scores.f1 == pytest.approx(reference.f1)
-        assert scores.precision == pytest.approx(reference.precision)
-        assert scores.recall == pytest.approx(reference.recall)
-
-
-@pytest.mark.parametrize("shift", [1, 2, 5])
-def test_counts_agree_with_stardist_on_shifted_cells(shift):
-    _, truth = discs_scene(12, (120, 120), 9, seed=3)
-    predicted = np.roll(truth, shift, axis=1)
-    for threshold in THRESHOLDS:
-        reference = matching(truth, predicted, threshold)
-        scores = score_image(predicted, truth, iou_threshold=threshold)
-        assert counts(scores) == (reference.tp, reference.fp, reference.fn)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_seg_agrees_with_its_definition(seed):
-    rng = np.random.default_rng(seed)
-    predicted, truth = random_labels(rng), random_labels(rng)
-    predicted = np.where(rng.random(truth.shape) < 0.7, truth, predicted)
-    assert score_image(predicted, truth).seg == pytest.approx(seg_by_definition(predicted, truth))
 
 
 @pytest.mark.parametrize("shift", [1, 3, 4, 5])
