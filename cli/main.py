@@ -17,6 +17,7 @@ _COMMANDS = {
     "suggest": "List the regions to annotate next.",
     "predict": "Predict label images with a StarDist model.",
     "evaluate": "Score predicted labels against true ones.",
+    "experiment": "Run the paper's studies, or ask how many cells to annotate.",
 }
 
 

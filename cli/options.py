@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,8 +10,6 @@ if TYPE_CHECKING:
     from oce2stardist.config import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-PRESETS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def talkative(command: Command) -> Command:
@@ -119,13 +116,9 @@ overlay_option = click.option(
 def build_config(config_file: str | None, **changes: Any) -> "Config":
     """Read a config file or preset and put the options that were given over it."""
     from oce2stardist.config import Config
+    from oce2stardist.presets import find_config
 
-    config = Config()
-    if config_file is not None:
-        preset = PRESETS / f"{config_file}.yaml"
-        config = Config.from_yaml(
-            preset if "/" not in config_file and preset.exists() else Path(config_file)
-        )
+    config = Config() if config_file is None else Config.from_yaml(find_config(config_file))
     given = {name: value for name, value in changes.items() if value is not None}
     return config.replace(**given)
 

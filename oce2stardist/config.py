@@ -1,10 +1,11 @@
 """Every setting of a run: one frozen model per stage. The defaults are the `fast` preset."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from oce2stardist.errors import InputError
 
@@ -12,7 +13,9 @@ _LARGEST_CONFIG = 1_000_000
 """Bytes; a config is a page of text."""
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Frozen, with no other keys than those named; a field's docstring describes it."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
@@ -25,7 +28,7 @@ def _steps_or_epochs(content: Any) -> Any:
     return content
 
 
-class EmbeddingConfig(_Settings):
+class EmbeddingConfig(Settings):
     """Training of the offset network, and its noisy inference (stage one)."""
 
     feature_maps: int = Field(24, ge=1, le=512)
@@ -95,7 +98,7 @@ class EmbeddingConfig(_Settings):
         return self
 
 
-class PseudoConfig(_Settings):
+class PseudoConfig(Settings):
     """From offsets to pseudo labels (stage one)."""
 
     channels: Literal["auto", "as_is", "stains", "grey"] = "auto"
@@ -149,7 +152,7 @@ class PseudoConfig(_Settings):
         return self.bandwidth or 0.33 * self.working_diameter
 
 
-class MergeConfig(_Settings):
+class MergeConfig(Settings):
     """Annotations and pseudo labels become training labels (stage two)."""
 
     background_distance: float = Field(30.0, ge=0)
@@ -158,7 +161,7 @@ class MergeConfig(_Settings):
     """Share of a pseudo object that may lie on annotated cells; paper: 0, not one pixel."""
 
 
-class StarDistConfig(_Settings):
+class StarDistConfig(Settings):
     """Training of the StarDist network (stage three)."""
 
     alpha: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
@@ -246,24 +249,14 @@ class StarDistConfig(_Settings):
         return self.steps or (self.epochs or 0) * self.steps_per_epoch
 
 
-class Config(_Settings):
-    """A whole run."""
+class Document(Settings):
+    """Settings that have a YAML file of their own."""
 
-    seed: int = Field(0, ge=0, lt=2**31)
-    """The one seed of every random draw."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where the networks run."""
-    embedding: EmbeddingConfig = EmbeddingConfig()
-    """The offset network."""
-    pseudo: PseudoConfig = PseudoConfig()
-    """Pseudo labels."""
-    merge: MergeConfig = MergeConfig()
-    """Training labels."""
-    stardist: StarDistConfig = StarDistConfig()
-    """The StarDist network."""
+    example: ClassVar[str] = "configs/fast.yaml"
+    """The file that shows every key, for messages."""
 
     @classmethod
-    def from_yaml(cls, path: Path) -> "Config":
+    def from_yaml(cls, path: Path) -> Self:
         """Read a config file; what it does not name keeps the default.
 
         Raises
@@ -289,18 +282,18 @@ class Config(_Settings):
         if not isinstance(content, dict):
             raise InputError(
                 f"{path}: a config must be a mapping of keys. Got {type(content).__name__}; "
-                "see configs/fast.yaml for the form."
+                f"see {cls.example} for the form."
             )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise InputError(f"{path.name}: {_one_line(error)}") from error
+            raise InputError(f"{path.name}: {_one_line(error, cls.example)}") from error
 
     def to_yaml(self) -> str:
         """Write every setting as YAML that `from_yaml` reads back to an equal config."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
-    def replace(self, **changes: Any) -> "Config":
+    def replace(self, **changes: Any) -> Self:
         """Return a config with settings changed, by dotted name; values are checked again.
 
         Examples
@@ -318,17 +311,34 @@ class Config(_Settings):
         try:
             return type(self).model_validate(content)
         except ValidationError as error:
-            raise InputError(_one_line(error)) from error
+            raise InputError(_one_line(error, self.example)) from error
 
 
-def _one_line(error: ValidationError) -> str:
+class Config(Document):
+    """A whole run."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    """The one seed of every random draw."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the networks run."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    """The offset network."""
+    pseudo: PseudoConfig = PseudoConfig()
+    """Pseudo labels."""
+    merge: MergeConfig = MergeConfig()
+    """Training labels."""
+    stardist: StarDistConfig = StarDistConfig()
+    """The StarDist network."""
+
+
+def _one_line(error: ValidationError, example: str) -> str:
     """Say the first thing that is wrong, and how many more there are."""
     by_key: dict[str, list[Any]] = {}
     for one in error.errors():
         by_key.setdefault(_key(one["loc"]), []).append(one)
     (key, (first, *rest)), *others = by_key.items()
     if first["type"] == "extra_forbidden":
-        message = f"{key} must be a known setting; see configs/fast.yaml for all of them."
+        message = f"{key} must be a known setting; see {example} for all of them."
     elif first["type"] == "value_error":
         message = f"{key}: {first['ctx']['error']}"
     else:

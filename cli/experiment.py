@@ -1,0 +1,187 @@
+"""The commands `oce2stardist experiment ...`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import Command, set_up_logging, talkative
+
+if TYPE_CHECKING:
+    from oce2stardist.experiment_config import ExperimentConfig
+
+
+@click.group()
+def experiment() -> None:
+    """Reproduce the paper's studies, or ask how many cells you should annotate.
+
+    \b
+    oce2stardist experiment fractions fractions-quick --data bbbc039 -o OUT
+    oce2stardist experiment unsupervised my.yaml -o OUT --dry-run
+    oce2stardist experiment compare OUT OTHER
+
+    CONFIG is a YAML file, or a preset by name: fractions, unsupervised and scales are as in
+    the paper, those with -quick run in hours on a laptop.
+    """
+
+
+def _study(command: Command) -> Command:
+    """Add what every study takes."""
+    for option in (
+        talkative,
+        click.option(
+            "--slurm",
+            metavar="FILE",
+            help="Run on SLURM: a YAML file with the arguments of dask_jobqueue.SLURMCluster and "
+            "the number of jobs (docs/experiments.md has an example).",
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Run on the workers of this dask scheduler, such as tcp://host:8786; they must "
+            "see the same folders.",
+        ),
+        click.option(
+            "--threads", type=click.IntRange(1), help="Threads of each.  [default: shared out]"
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            help="Grid cells that run at a time on this machine.  [default: one a processor]",
+        ),
+        click.option("--dry-run", is_flag=True, help="List what would run and how long it takes."),
+        click.option("--seed", type=int, help="The first seed.  [default: from the config]"),
+        click.option(
+            "--data",
+            "paths",
+            multiple=True,
+            metavar="[NAME=]PATH",
+            help="Data set: of the config's set of this name, or of its only one, the path; of a "
+            "config that names none, a folder with train/images, train/masks, test/images and "
+            "test/masks. May be repeated.",
+        ),
+        click.option(
+            "-o", "--output", required=True, metavar="OUT", help="Folder for cells and tables."
+        ),
+        click.argument("config"),
+    ):
+        command = option(command)
+    return command
+
+
+@experiment.command()
+@_study
+def fractions(**options: Any) -> None:
+    """How F1 grows with the annotated cells, with and without pseudo labels (Fig. 5)."""
+    _run("fractions", **options)
+
+
+@experiment.command()
+@_study
+def unsupervised(**options: Any) -> None:
+    """Pseudo labels beside pretrained networks and a classical baseline (Table 1)."""
+    _run("unsupervised", **options)
+
+
+@experiment.command()
+@_study
+def scales(**options: Any) -> None:
+    """How pseudo labels depend on the scale of the images (Table 2)."""
+    _run("scales", **options)
+
+
+@experiment.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("-o", "--output", metavar="OUT", help="Folder to write comparison.csv to.")
+def compare(a: str, b: str, output: str | None) -> None:
+    """Compare two experiments side by side, with bootstrap intervals of what differs."""
+    from oce2stardist.runners.experiments.compare import (
+        compare_results,
+        format_comparison,
+        write_comparison,
+    )
+
+    comparison = compare_results(Path(a), Path(b))
+    click.echo(format_comparison(comparison))
+    if output is not None:
+        click.echo(f"Written to {write_comparison(comparison, Path(output))}")
+
+
+def _run(
+    study: str,
+    *,
+    config: str,
+    output: str,
+    paths: tuple[str, ...],
+    seed: int | None,
+    dry_run: bool,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    slurm: str | None,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    from oce2stardist.errors import InputError
+    from oce2stardist.runners.experiments.cluster import Where
+    from oce2stardist.runners.experiments.experiment import plan_experiment, run_experiment
+
+    from .reporting import TerminalReporter
+
+    set_up_logging(verbose=verbose, quiet=quiet)
+    if scheduler is not None and slurm is not None:
+        raise InputError("--scheduler and --slurm can't be given together; leave one out.")
+    wanted = _read_config(study, config, paths, seed)
+    where = Where(workers, threads, scheduler, slurm)
+    if dry_run:
+        _print_plan(plan_experiment(wanted, output, where=where), where.local_workers)
+        return
+    result = run_experiment(
+        wanted,
+        output,
+        where=where,
+        command=f"oce2stardist experiment {study}",
+        reporter=TerminalReporter(quiet=quiet),
+    )
+    click.echo(_table(result.summary))
+    for answer in result.answers:
+        click.echo(answer)
+    for name, outcome in result.unfinished.items():
+        click.echo(f"{outcome.status}: {name}: {outcome.reason}")
+    click.echo(f"Look at {result.report}")
+    if any(outcome.status == "failed" for outcome in result.unfinished.values()):
+        raise click.exceptions.Exit(1)
+
+
+def _read_config(
+    study: str, config: str, paths: tuple[str, ...], seed: int | None
+) -> "ExperimentConfig":
+    from oce2stardist.experiment_config import STUDIES
+    from oce2stardist.presets import find_config
+
+    wanted = STUDIES[study].from_yaml(find_config(config)).with_data_at(paths)
+    return wanted if seed is None else wanted.replace(seed=seed)
+
+
+def _print_plan(planned: list[Any], workers: int) -> None:
+    from oce2stardist.runners.experiments.cost import say_seconds
+
+    for one in planned:
+        state = "finished" if one.is_finished else f"about {say_seconds(one.seconds)}"
+        click.echo(f"{one.cell.name:<60} {state}")
+    left = [one.seconds for one in planned if not one.is_finished]
+    click.echo(
+        f"{len(left)} of {len(planned)} grid cells would run, "
+        f"{say_seconds(sum(left) / workers)} with {workers} at a time (by rule of thumb)."
+    )
+
+
+def _table(summary: Any) -> str:
+    """Lay the summary out for the terminal, without columns that say nothing."""
+    shown = summary.drop(columns="study").dropna(axis="columns", how="all")
+    same = [name for name in ("oracle", "group") if name in shown and shown[name].nunique() == 1]
+    text: str = shown.drop(columns=same).to_string(
+        index=False, na_rep="-", float_format=lambda value: f"{value:.4g}"
+    )
+    return text

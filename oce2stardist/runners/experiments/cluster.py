@@ -1,0 +1,152 @@
+"""Where grid cells run: processes on this machine, a running dask scheduler, or SLURM."""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from distributed import Client, LocalCluster
+
+from oce2stardist.errors import InputError
+
+_LARGEST_FILE = 100_000
+"""Bytes of a SLURM file."""
+
+_TO_CONNECT = 30.0
+"""Seconds to wait for a scheduler."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the cells of an experiment run.
+
+    Attributes
+    ----------
+    workers : int, optional
+        Cells at a time; default: as many as processors.
+    threads : int, optional
+        Threads of each cell; default: the processors shared out among the workers.
+    scheduler : str, optional
+        Address of a running dask scheduler; its workers must see the same folders.
+    slurm : path, optional
+        YAML file with the arguments of ``dask_jobqueue.SLURMCluster``, and ``jobs``.
+    """
+
+    workers: int | None = None
+    threads: int | None = None
+    scheduler: str | None = None
+    slurm: str | Path | None = None
+
+    @property
+    def local_workers(self) -> int:
+        """Cells at a time on this machine."""
+        return self.workers or n_processors()
+
+    @property
+    def cell_threads(self) -> int:
+        """Threads of a cell."""
+        return self.threads or max(1, n_processors() // self.local_workers)
+
+
+def n_processors() -> int:
+    """Count the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def connected(where: Where) -> Iterator[Client]:
+    """Yield a client of the cluster; what was started for it ends with the block.
+
+    Raises
+    ------
+    InputError
+        If the scheduler does not answer, or the SLURM file or its package can't be used.
+    """
+    if where.scheduler is not None:
+        with _client(where.scheduler) as client:
+            yield client
+    elif where.slurm is not None:
+        cluster, jobs = slurm_cluster(Path(where.slurm))
+        with cluster:
+            cluster.scale(jobs=jobs)
+            with _client(cluster) as client:
+                yield client
+    else:
+        with _local(where) as cluster, _client(cluster) as client:
+            yield client
+
+
+@contextmanager
+def _local(where: Where) -> Iterator[LocalCluster]:
+    # Ctrl-C on a terminal reaches every process: the workers must leave it to this one.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with TemporaryDirectory(prefix="oce2stardist-") as scratch:
+        try:
+            cluster = LocalCluster(
+                n_workers=where.local_workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=0,  # cells are processes of their own; workers hold nothing
+                local_directory=scratch,
+                silence_logs=logging.CRITICAL,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        with cluster:
+            yield cluster
+
+
+def _client(cluster: Any) -> Client:
+    try:
+        return Client(cluster, timeout=_TO_CONNECT)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"--scheduler must be the address of a running dask scheduler. Got {cluster}, "
+            f"which gave: {reason}; start one with `dask scheduler`."
+        ) from error
+
+
+def slurm_cluster(path: Path) -> tuple[Any, int]:
+    """Open a SLURM cluster as a YAML file describes it; also the number of jobs.
+
+    Raises
+    ------
+    InputError
+        If the package or the file is missing, or the file has a wrong key.
+    """
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise InputError(
+            "the package dask-jobqueue must be installed for --slurm. Got none; "
+            "pip install 'oce2stardist[slurm]'."
+        ) from error
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise InputError(f"{path} must be smaller than {_LARGEST_FILE} bytes; pass a config.")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--slurm must be a YAML file. Got {path}: {reason}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("jobs"), int):
+        raise InputError(
+            f"{path} must be a mapping with a number of jobs. Got {str(content)[:60]!r}; see "
+            "docs/experiments.md for an example."
+        )
+    jobs = content.pop("jobs")
+    try:
+        # One cell at a time in a job, and no page that others could open.
+        fixed = {"processes": 1, "scheduler_options": {"dashboard_address": None}}
+        return SLURMCluster(**fixed | content), jobs
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
