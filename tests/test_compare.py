@@ -9,9 +9,7 @@ import pytest
 from oce2stardist.errors import InputError
 from oce2stardist.runners.experiments.compare import (
     compare_results,
-    format_comparison,
     read_results,
-    write_comparison,
 )
 
 N_TRUE = 50
@@ -97,7 +95,7 @@ def test_a_result_equals_itself(tmp_path):
     row = only_row(comparison)
     assert row["f1_low"] == row["f1_difference"] == row["f1_high"] == 0
     assert row["in_words"] == "F1: the same. SEG: the same."
-    assert "0 of 1 rows" in format_comparison(comparison)
+    assert "0 of 1 rows" in comparison.as_text()
 
 
 def test_a_plain_difference_is_seen_and_its_side_named(tmp_path):
@@ -188,7 +186,7 @@ def test_rows_of_only_one_result_are_listed(tmp_path):
     comparison = compare(tmp_path, [common, a], [common, b])
     assert comparison.only_a["alpha"].tolist() == [0.5]
     assert comparison.only_b["alpha"].tolist() == [1.0]
-    text = format_comparison(comparison)
+    text = comparison.as_text()
     assert "Only in A:\n- drawn finetune fraction 0.01 alpha 0.5\n" in text
     assert text.endswith("Only in B:\n- drawn finetune fraction 0.01 alpha 1")
 
@@ -200,8 +198,8 @@ def test_methods_without_scores_are_listed(tmp_path):
     missing = [found[0] | none | {"image": "(all)", "group": "(all)", "n_true": 0}]
     comparison = compare(tmp_path, [common, missing], [common, found])
     assert comparison.unscored[["method", "side"]].to_numpy().tolist() == [["cellpose", "A"]]
-    assert "Without scores:\n- drawn cellpose fraction 0.01 alpha 0.5 (in A)" in format_comparison(
-        comparison
+    assert (
+        "Without scores:\n- drawn cellpose fraction 0.01 alpha 0.5 (in A)" in comparison.as_text()
     )
     assert len(comparison.rows) == 1
 
@@ -258,7 +256,9 @@ def test_comparison_csv_holds_every_row(tmp_path):
     rng = np.random.default_rng(18)
     common, a, b = (draw_rows(rng, alpha=alpha) for alpha in (0.0, 0.5, 1.0))
     comparison = compare(tmp_path, [common, a], [common, b])
-    table = pd.read_csv(write_comparison(comparison, tmp_path / "out"))
+    file = tmp_path / "new" / "comparison.csv"
+    comparison.write_csv(file)
+    table = pd.read_csv(file)
     assert table["in_words"].tolist()[1:] == ["only in A", "only in B"]
     assert table["alpha"].tolist() == [0.0, 0.5, 1.0]
     assert table["f1_low"].notna().tolist() == [True, False, False]
@@ -270,7 +270,7 @@ def test_comparison_csv_holds_every_row(tmp_path):
 def test_the_table_has_one_line_a_row(tmp_path):
     rng = np.random.default_rng(19)
     rows = draw_rows(rng, recall=0.8), draw_rows(rng, recall=0.95)
-    lines = format_comparison(compare(tmp_path, rows[:1], rows[1:])).splitlines()
+    lines = compare(tmp_path, rows[:1], rows[1:]).as_text().splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 3
     assert len({len(line) for line in table}) == 1

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
+from oce2stardist.io import write_text
 
 SETTING = ("data_set", "method", "fraction", "alpha", "scale")
 """Columns that say what was run; with the group they match the rows of two results."""
@@ -57,6 +58,37 @@ class Comparison:
     unscored: pd.DataFrame
     n_boot: int
     seed: int
+
+    def write_csv(self, file: Path) -> None:
+        """Write the rows, such as `comparison.csv`; missing folders are made.
+
+        Rows that could not be compared are in it, too, without numbers; ``in_words`` says why.
+        """
+        rows = list(self.rows.to_dict("records"))
+        for table, words in ((self.only_a, "only in A"), (self.only_b, "only in B")):
+            rows += [row | {"in_words": words} for row in table.to_dict("records")]
+        rows += [
+            row | {"in_words": f"no scores in {row['side']}"}
+            for row in self.unscored.to_dict("records")
+        ]
+        columns = list(self.rows.columns)
+        write_text(file, pd.DataFrame(rows, columns=columns).to_csv(index=False))
+
+    def as_text(self) -> str:
+        """Lay a comparison out as a Markdown table with what it means below."""
+        lines = [f"A: {self.a}", f"B: {self.b}", ""]
+        if len(self.rows):
+            lines += _format_rows(self.rows)
+        lines += _summarise(self)
+        for words, table in (
+            ("Only in A", self.only_a),
+            ("Only in B", self.only_b),
+            ("Without scores", self.unscored),
+        ):
+            if len(table):
+                lines += ["", f"{words}:"]
+                lines += [f"- {_name_row(row)}" for row in table.to_dict("records")]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -207,42 +239,6 @@ def read_results(file: Path) -> pd.DataFrame:
             )
         table[name] = numbers.astype(float)
     return table
-
-
-def write_comparison(comparison: Comparison, out: Path) -> Path:
-    """Write `comparison.csv` into a folder and return its path.
-
-    Rows that could not be compared are in it, too, without numbers; ``in_words`` says why.
-    """
-    rows = list(comparison.rows.to_dict("records"))
-    for table, words in ((comparison.only_a, "only in A"), (comparison.only_b, "only in B")):
-        rows += [row | {"in_words": words} for row in table.to_dict("records")]
-    rows += [
-        row | {"in_words": f"no scores in {row['side']}"}
-        for row in comparison.unscored.to_dict("records")
-    ]
-    columns = list(comparison.rows.columns)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "comparison.csv"
-    pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
-    return file
-
-
-def format_comparison(comparison: Comparison) -> str:
-    """Lay a comparison out as a Markdown table with what it means below."""
-    lines = [f"A: {comparison.a}", f"B: {comparison.b}", ""]
-    if len(comparison.rows):
-        lines += _format_rows(comparison.rows)
-    lines += _summarise(comparison)
-    for words, table in (
-        ("Only in A", comparison.only_a),
-        ("Only in B", comparison.only_b),
-        ("Without scores", comparison.unscored),
-    ):
-        if len(table):
-            lines += ["", f"{words}:"]
-            lines += [f"- {_name_row(row)}" for row in table.to_dict("records")]
-    return "\n".join(lines)
 
 
 def _find_table(given: Path) -> Path:
