@@ -121,6 +121,31 @@ def test_the_same_chance_twice_is_told_apart_one_time_in_twenty(tmp_path):
     assert 0.02 < told < 0.10  # standard error 0.015
 
 
+def test_three_repeats_of_the_same_are_not_told_apart_more_often(tmp_path):
+    rng = np.random.default_rng(21)
+    parts = [[], []]
+    for at in range(150):
+        for side in parts:
+            side.append(
+                draw_rows(rng, recall=0.8, seeds=range(3), seed_sd=0.03, data_set=f"set{at}")
+            )
+    rows = compare(tmp_path, *parts).rows
+    assert ((rows["f1_low"] > 0) | (rows["f1_high"] < 0)).mean() < 0.09  # drawn seeds: 0.25
+
+
+def test_repeats_of_other_seeds_are_unpaired(tmp_path):
+    rng = np.random.default_rng(22)
+    a = draw_rows(rng, seeds=range(4), seed_sd=0.02, recall=0.8)
+    shifted = [row | {"seed": row["seed"] + 10} for row in a]
+    same, other = (only_row(compare(tmp_path, [a], [b])) for b in (a, shifted))
+    assert same["f1_low"] == 0
+    assert other["f1_low"] < 0 < other["f1_high"]
+    of_seeds = pd.DataFrame(a).groupby("seed")[["tp", "fp", "fn"]].sum()
+    f1 = 2 * of_seeds["tp"] / (2 * of_seeds["tp"] + of_seeds["fp"] + of_seeds["fn"])
+    # the draws of images are the same; what is left is Welch's t with 6 degrees of freedom
+    assert other["f1_high"] == pytest.approx(2.447 * f1.std() * np.sqrt(2 / 4), rel=1e-3)
+
+
 def test_the_interval_has_the_width_of_theory(tmp_path):
     # no false positives: F1 = 2m / (1 + m) of the mean recall m, whose variance is known
     rng = np.random.default_rng(5)
