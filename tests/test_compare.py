@@ -9,9 +9,7 @@ import pytest
 from oce2stardist.errors import InputError
 from oce2stardist.runners.experiments.compare import (
     compare_results,
-    format_comparison,
     read_results,
-    write_comparison,
 )
 
 N_TRUE = 50
@@ -97,7 +95,7 @@ def test_a_result_equals_itself(tmp_path):
     row = only_row(comparison)
     assert row["f1_low"] == row["f1_difference"] == row["f1_high"] == 0
     assert row["in_words"] == "F1: the same. SEG: the same."
-    assert "0 of 1 rows" in format_comparison(comparison)
+    assert "0 of 1 rows" in comparison.as_text()
 
 
 def test_a_plain_difference_is_seen_and_its_side_named(tmp_path):
@@ -121,6 +119,31 @@ def test_the_same_chance_twice_is_told_apart_one_time_in_twenty(tmp_path):
     rows = compare(tmp_path, *parts).rows
     told = ((rows["f1_low"] > 0) | (rows["f1_high"] < 0)).mean()
     assert 0.02 < told < 0.10  # standard error 0.015
+
+
+def test_three_repeats_of_the_same_are_not_told_apart_more_often(tmp_path):
+    rng = np.random.default_rng(21)
+    parts = [[], []]
+    for at in range(150):
+        for side in parts:
+            side.append(
+                draw_rows(rng, recall=0.8, seeds=range(3), seed_sd=0.03, data_set=f"set{at}")
+            )
+    rows = compare(tmp_path, *parts).rows
+    assert ((rows["f1_low"] > 0) | (rows["f1_high"] < 0)).mean() < 0.09  # drawn seeds: 0.25
+
+
+def test_repeats_of_other_seeds_are_unpaired(tmp_path):
+    rng = np.random.default_rng(22)
+    a = draw_rows(rng, seeds=range(4), seed_sd=0.02, recall=0.8)
+    shifted = [row | {"seed": row["seed"] + 10} for row in a]
+    same, other = (only_row(compare(tmp_path, [a], [b])) for b in (a, shifted))
+    assert same["f1_low"] == 0
+    assert other["f1_low"] < 0 < other["f1_high"]
+    of_seeds = pd.DataFrame(a).groupby("seed")[["tp", "fp", "fn"]].sum()
+    f1 = 2 * of_seeds["tp"] / (2 * of_seeds["tp"] + of_seeds["fp"] + of_seeds["fn"])
+    # the draws of images are the same; what is left is Welch's t with 6 degrees of freedom
+    assert other["f1_high"] == pytest.approx(2.447 * f1.std() * np.sqrt(2 / 4), rel=1e-3)
 
 
 def test_the_interval_has_the_width_of_theory(tmp_path):
@@ -188,7 +211,7 @@ def test_rows_of_only_one_result_are_listed(tmp_path):
     comparison = compare(tmp_path, [common, a], [common, b])
     assert comparison.only_a["alpha"].tolist() == [0.5]
     assert comparison.only_b["alpha"].tolist() == [1.0]
-    text = format_comparison(comparison)
+    text = comparison.as_text()
     assert "Only in A:\n- drawn finetune fraction 0.01 alpha 0.5\n" in text
     assert text.endswith("Only in B:\n- drawn finetune fraction 0.01 alpha 1")
 
@@ -200,8 +223,8 @@ def test_methods_without_scores_are_listed(tmp_path):
     missing = [found[0] | none | {"image": "(all)", "group": "(all)", "n_true": 0}]
     comparison = compare(tmp_path, [common, missing], [common, found])
     assert comparison.unscored[["method", "side"]].to_numpy().tolist() == [["cellpose", "A"]]
-    assert "Without scores:\n- drawn cellpose fraction 0.01 alpha 0.5 (in A)" in format_comparison(
-        comparison
+    assert (
+        "Without scores:\n- drawn cellpose fraction 0.01 alpha 0.5 (in A)" in comparison.as_text()
     )
     assert len(comparison.rows) == 1
 
@@ -258,7 +281,9 @@ def test_comparison_csv_holds_every_row(tmp_path):
     rng = np.random.default_rng(18)
     common, a, b = (draw_rows(rng, alpha=alpha) for alpha in (0.0, 0.5, 1.0))
     comparison = compare(tmp_path, [common, a], [common, b])
-    table = pd.read_csv(write_comparison(comparison, tmp_path / "out"))
+    file = tmp_path / "new" / "comparison.csv"
+    comparison.write_csv(file)
+    table = pd.read_csv(file)
     assert table["in_words"].tolist()[1:] == ["only in A", "only in B"]
     assert table["alpha"].tolist() == [0.0, 0.5, 1.0]
     assert table["f1_low"].notna().tolist() == [True, False, False]
@@ -270,7 +295,7 @@ def test_comparison_csv_holds_every_row(tmp_path):
 def test_the_table_has_one_line_a_row(tmp_path):
     rng = np.random.default_rng(19)
     rows = draw_rows(rng, recall=0.8), draw_rows(rng, recall=0.95)
-    lines = format_comparison(compare(tmp_path, rows[:1], rows[1:])).splitlines()
+    lines = compare(tmp_path, rows[:1], rows[1:]).as_text().splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 3
     assert len({len(line) for line in table}) == 1

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from oce2stardist.errors import InputError
+from oce2stardist.io import write_text
 
 SETTING = ("data_set", "method", "fraction", "alpha", "scale")
 """Columns that say what was run; with the group they match the rows of two results."""
@@ -57,6 +59,37 @@ class Comparison:
     unscored: pd.DataFrame
     n_boot: int
     seed: int
+
+    def write_csv(self, file: Path) -> None:
+        """Write the rows, such as `comparison.csv`; missing folders are made.
+
+        Rows that could not be compared are in it, too, without numbers; ``in_words`` says why.
+        """
+        rows = list(self.rows.to_dict("records"))
+        for table, words in ((self.only_a, "only in A"), (self.only_b, "only in B")):
+            rows += [row | {"in_words": words} for row in table.to_dict("records")]
+        rows += [
+            row | {"in_words": f"no scores in {row['side']}"}
+            for row in self.unscored.to_dict("records")
+        ]
+        columns = list(self.rows.columns)
+        write_text(file, pd.DataFrame(rows, columns=columns).to_csv(index=False))
+
+    def as_text(self) -> str:
+        """Lay a comparison out as a Markdown table with what it means below."""
+        lines = [f"A: {self.a}", f"B: {self.b}", ""]
+        if len(self.rows):
+            lines += _format_rows(self.rows)
+        lines += _summarise(self)
+        for words, table in (
+            ("Only in A", self.only_a),
+            ("Only in B", self.only_b),
+            ("Without scores", self.unscored),
+        ):
+            if len(table):
+                lines += ["", f"{words}:"]
+                lines += [f"- {_name_row(row)}" for row in table.to_dict("records")]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -114,20 +147,20 @@ def compare_results(a: Path, b: Path, *, n_boot: int = 2000, seed: int = 0) -> C
     `summary.csv`: for each repeat counts are pooled over images (SEG is the mean over true
     cells), then the repeats are averaged.
 
-    A draw takes images with replacement, and repeats (seeds) with replacement, independently
-    of each other: another set of images *and* another training would give another
-    difference, and both belong into the interval. A single repeat can't be drawn; its interval
-    leaves the training out, and `in_words` says so. Of n images or repeats, n − 1 are drawn,
-    which makes the variance of a mean right for few [1]_; with two or three repeats the interval
-    is still a rough one.
+    Two things could have come out otherwise, and the interval holds both. *Images*: of n, a
+    draw takes n − 1 with replacement, which makes the variance of a mean right for few [1]_,
+    each with all of its repeats. *Repeats* (seeds): there are too few of them to draw, three
+    of one sign would be taken for proof one time in four; Student's t of their differences
+    widens the interval instead, as the root of the sum of squares. What images and repeats
+    share is thus counted twice: with several repeats an interval is rather too wide. A single
+    repeat says nothing of others: its interval is of images alone, and ``in_words`` says so.
 
     Where both sides have an image, it is drawn for both or for neither (paired), and images
     that one side lacks are left out, counted in `images_only_a` and `images_only_b`. Without
     any common image each side is drawn by itself (unpaired). Repeats are paired where both
-    sides have the same seeds.
+    sides have the same seeds; otherwise t is Welch's.
 
-    The interval holds the middle 95 % of the differences. It is one interval a row: of twenty
-    rows without any difference, one is expected to exclude 0.
+    Intervals are of 95 %, one a row: of twenty rows without any difference, one may exclude 0.
 
     References
     ----------
@@ -207,42 +240,6 @@ def read_results(file: Path) -> pd.DataFrame:
             )
         table[name] = numbers.astype(float)
     return table
-
-
-def write_comparison(comparison: Comparison, out: Path) -> Path:
-    """Write `comparison.csv` into a folder and return its path.
-
-    Rows that could not be compared are in it, too, without numbers; ``in_words`` says why.
-    """
-    rows = list(comparison.rows.to_dict("records"))
-    for table, words in ((comparison.only_a, "only in A"), (comparison.only_b, "only in B")):
-        rows += [row | {"in_words": words} for row in table.to_dict("records")]
-    rows += [
-        row | {"in_words": f"no scores in {row['side']}"}
-        for row in comparison.unscored.to_dict("records")
-    ]
-    columns = list(comparison.rows.columns)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "comparison.csv"
-    pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
-    return file
-
-
-def format_comparison(comparison: Comparison) -> str:
-    """Lay a comparison out as a Markdown table with what it means below."""
-    lines = [f"A: {comparison.a}", f"B: {comparison.b}", ""]
-    if len(comparison.rows):
-        lines += _format_rows(comparison.rows)
-    lines += _summarise(comparison)
-    for words, table in (
-        ("Only in A", comparison.only_a),
-        ("Only in B", comparison.only_b),
-        ("Without scores", comparison.unscored),
-    ):
-        if len(table):
-            lines += ["", f"{words}:"]
-            lines += [f"- {_name_row(row)}" for row in table.to_dict("records")]
-    return "\n".join(lines)
 
 
 def _find_table(given: Path) -> Path:
@@ -329,17 +326,10 @@ def _compare_counts(a: _Counts, b: _Counts, *, n_boot: int, seed: int) -> dict[s
     paired = bool(common)
     sums_a = a.choose(common) if paired else a.sums
     sums_b = b.choose(common) if paired else b.sums
-    same_seeds = a.seeds == b.seeds
-    drawn_a = _bootstrap(sums_a, n_boot, seed, streams=("images", "repeats"))
-    drawn_b = _bootstrap(
-        sums_b,
-        n_boot,
-        seed,
-        streams=(
-            "images" if paired else "images of B",
-            "repeats" if same_seeds else "repeats of B",
-        ),
-    )
+    drawn_a = _bootstrap(sums_a, n_boot, seed, "images")
+    drawn_b = _bootstrap(sums_b, n_boot, seed, "images" if paired else "images of B")
+    repeats_a, repeats_b = _scores(sums_a.sum(axis=0)), _scores(sums_b.sum(axis=0))
+    of_repeats = _spread_of_repeats(repeats_a, repeats_b, paired=a.seeds == b.seeds)
     fewest = min(len(sums_a), len(sums_b))
     row: dict[str, Any] = {
         "images": len(common) if paired else len(sums_a) + len(sums_b),
@@ -351,8 +341,10 @@ def _compare_counts(a: _Counts, b: _Counts, *, n_boot: int, seed: int) -> dict[s
     }
     words = []
     for at, score in enumerate(("f1", "seg")):
-        ours, theirs = (_scores(sums.sum(axis=0)).mean(axis=0)[at] for sums in (sums_a, sums_b))
-        low, high = _interval(drawn_b[:, at] - drawn_a[:, at], fewest)
+        ours, theirs = repeats_a[:, at].mean(), repeats_b[:, at].mean()
+        low, high = _interval(theirs - ours, drawn_b[:, at] - drawn_a[:, at], of_repeats[at])
+        if fewest < 2:
+            low = high = np.nan
         row |= {
             f"{score}_a": ours,
             f"{score}_b": theirs,
@@ -378,15 +370,36 @@ def _draw(stream: str, n: int, n_boot: int, seed: int) -> NDArray[np.float64]:
 
 
 def _bootstrap(
-    sums: NDArray[np.float64], n_boot: int, seed: int, *, streams: tuple[str, str]
+    sums: NDArray[np.float64], n_boot: int, seed: int, stream: str
 ) -> NDArray[np.float64]:
-    """Draw F1 and SEG: an array of shape (n_boot, 2)."""
+    """Draw F1 and SEG, each averaged over repeats: an array of shape (n_boot, 2)."""
     n_images, n_seeds, n_sums = sums.shape
-    images = _draw(streams[0], n_images, n_boot, seed)
-    repeats = _draw(streams[1], n_seeds, n_boot, seed)
+    images = _draw(stream, n_images, n_boot, seed)
     totals = (images @ sums.reshape(n_images, -1)).reshape(n_boot, n_seeds, n_sums)
-    weights = repeats / repeats.sum(axis=1, keepdims=True)
-    return (_scores(totals) * weights[..., None]).sum(axis=1)
+    return _scores(totals).mean(axis=1)
+
+
+def _spread_of_repeats(
+    a: NDArray[np.float64], b: NDArray[np.float64], *, paired: bool
+) -> NDArray[np.float64]:
+    """Half the width of Student's interval of the mean difference; 0 of single repeats.
+
+    Parameters
+    ----------
+    a, b : float arrays of shape (repeats, 2)
+        F1 and SEG.
+    paired : bool
+        Whether both have the same repeats in the same order.
+    """
+    sides = [b - a] if paired else [a, b]
+    sides = [side for side in sides if len(side) > 1]
+    if not sides:
+        return np.zeros(2)
+    variances = np.array([side.var(axis=0, ddof=1) / len(side) for side in sides])
+    freedom = np.array([[len(side) - 1.0] for side in sides])
+    total, parts = variances.sum(axis=0), (variances**2 / freedom).sum(axis=0)
+    welch = np.divide(total**2, parts, out=np.ones(2), where=parts > 0)
+    return t.ppf((1 + _SHARE) / 2, welch) * np.sqrt(total)
 
 
 def _scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -398,12 +411,18 @@ def _scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([f1, seg], axis=-1)
 
 
-def _interval(differences: NDArray[np.float64], n_images: int) -> tuple[float, float]:
-    finite = differences[np.isfinite(differences)]
-    if n_images < 2 or not finite.size:
+def _interval(
+    difference: float, drawn: NDArray[np.float64], of_repeats: float
+) -> tuple[float, float]:
+    finite = drawn[np.isfinite(drawn)]
+    if not finite.size or np.isnan(difference):
         return np.nan, np.nan
     low, high = np.quantile(finite, [(1 - _SHARE) / 2, (1 + _SHARE) / 2])
-    return float(low), float(high)
+    below, above = max(0.0, difference - low), max(0.0, high - difference)
+    return (
+        difference - float(np.hypot(below, of_repeats)),
+        difference + float(np.hypot(above, of_repeats)),
+    )
 
 
 def _judge(difference: float, low: float, high: float, n_images: int) -> str:
@@ -499,10 +518,11 @@ def _summarise(comparison: Comparison) -> list[str]:
     alike = rows["in_words"].str.contains("F1: cannot be told apart|F1: the same")
     lines = [
         f"F1 differs in {told.sum()} of {len(rows)} rows, cannot be told apart in {alike.sum()}. "
-        f"Intervals: 95 %, {comparison.n_boot} bootstrap draws of images and of repeats.",
+        f"Intervals: 95 %, {comparison.n_boot} bootstrap draws of images, widened by Student's t "
+        "of repeats.",
     ]
     if len(rows) > 1:
-        lines.append("Without any difference, one row in twenty seems to differ by chance.")
+        lines.append("Of twenty rows without any difference, one may seem to differ by chance.")
     if ((rows["repeats_a"] == 1) | (rows["repeats_b"] == 1)).any():
         lines.append(
             "With one run of a side, its interval leaves out what another seed would change."
