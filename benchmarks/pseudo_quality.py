@@ -17,15 +17,10 @@ from finished_run import read_run
 from numpy.typing import NDArray
 from worst_images import draw_worst, score_each
 
-from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation import pool_scores
 from oce2stardist.io import label_paths, read_labels
 from oce2stardist.runners.experiments.baseline import segment_classically
-from oce2stardist.runners.experiments.oracle import (
-    OracleResult,
-    PredictedImage,
-    oracle_line_search,
-)
+from oce2stardist.runners.experiments.methods import search_scenes
 from oce2stardist.runners.inputs import ImageSet
 
 Labels = NDArray[np.int32]
@@ -37,20 +32,6 @@ class Candidate:
 
     name: str
     labels: list[Labels]
-
-
-def search_oracle(
-    predicted: Sequence[PredictedImage],
-    truth: Sequence[Labels],
-    *,
-    settings: PseudoConfig,
-    border: float,
-) -> OracleResult:
-    """Search bandwidths from 0.29 to 0.71 diameters (8 to 20 px of 28), and every halo."""
-    bandwidths = [step / 14 * settings.working_diameter for step in (4, 5, 6, 7, 8, 10)]
-    return oracle_line_search(
-        predicted, truth, bandwidths=bandwidths, settings=settings, border=border
-    )
 
 
 def markdown(candidates: Sequence[Candidate], truth: Sequence[Labels], *, border: float) -> str:
@@ -85,12 +66,13 @@ def main() -> None:
     )
     masks = label_paths(everything.paths.values(), given.masks)
     truth = [read_labels(masks[path]) for path in found.paths.values()]
-    predicted = [
-        PredictedImage(one.image, one.offsets, one.foreground)
-        for one in (run.scenes[stem] for stem in stems)
-    ]
     settings = run.config.pseudo
-    oracle = search_oracle(predicted, truth, settings=settings, border=given.border)
+    oracle = search_scenes(
+        run.scenes,
+        dict(zip(stems, truth, strict=True)),
+        settings=settings,
+        border_by_centroid=given.border,
+    )
     method, width = oracle.oracle_halo
     pseudo = [read_labels(given.run / "pseudo" / "labels" / f"{stem}.tif") for stem in stems]
     classical = [

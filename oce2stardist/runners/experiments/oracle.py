@@ -13,11 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oce2stardist.config import PseudoConfig
-from oce2stardist.evaluation import Scores, leave_out_border, pool_scores, score_image
+from oce2stardist.evaluation import Scores, pool_scores, score_image
 from oce2stardist.labels import resize_labels
 from oce2stardist.pseudo_gt import Recipe
 from oce2stardist.pseudo_gt.halo import HaloMethod
 from oce2stardist.pseudo_gt.segment import cluster_cells, finish_cells
+from oce2stardist.runners.experiments.scoring import without_border
 from oce2stardist.runners.inputs import Labels
 from oce2stardist.runners.recipe import recipe_of
 
@@ -82,6 +83,7 @@ def oracle_line_search(
     halos: Sequence[Halo] = HALOS,
     settings: PseudoConfig | None = None,
     border: float = 0.0,
+    field_border: int = 0,
 ) -> OracleResult:
     """Try every bandwidth with every halo and keep what scores best on the truth.
 
@@ -98,6 +100,8 @@ def oracle_line_search(
         Everything that is not searched. Default: the `fast` preset's.
     border : float, >= 0
         Leave out objects, predicted or true, with a centroid so close to the edge, pixels.
+    field_border : int, >= 0
+        Leave out objects, predicted or true, that lie wholly in a rim so wide, pixels.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def oracle_line_search(
         clusters = _cluster_all(predicted, replace(recipe, bandwidth=bandwidth))
         for halo in halos:
             labels = _finish(clusters, predicted, truth, halo, recipe)
-            tried[bandwidth, halo] = pool_scores(_score_all(labels, truth, border))
+            tried[bandwidth, halo] = pool_scores(_score_all(labels, truth, border, field_border))
     best = max(product(bandwidths, halos), key=lambda pair: _rank(tried[pair]))
     clusters = _cluster_all(predicted, replace(recipe, bandwidth=best[0]))
     return OracleResult(
@@ -155,11 +159,14 @@ def _cluster_all(predicted: Sequence[PredictedImage], recipe: Recipe) -> list[La
 
 
 def _score_all(
-    labels: Iterable[Labels], truth: Sequence[NDArray[np.integer]], border: float
+    labels: Iterable[Labels],
+    truth: Sequence[NDArray[np.integer]],
+    border: float,
+    field_border: int,
 ) -> list[Scores]:
     return [
-        score_image(leave_out_border(one, border), leave_out_border(true, border))
-        for one, true in zip(labels, truth, strict=True)
+        score_image(*(without_border(both, field_border, border) for both in pair))
+        for pair in zip(labels, truth, strict=True)
     ]
 
 

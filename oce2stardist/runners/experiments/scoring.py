@@ -66,16 +66,17 @@ def score_labels(
                 f"predicted must hold every test image. Got none for {one.stem}; predict it, too."
             )
         found, true = (
-            _without_border(labels, border, border_by_centroid)
+            without_border(labels, border, border_by_centroid)
             for labels in (predicted[one.stem], one.labels)
         )
         rows += _score_image(one, found, true)
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
-def _without_border(
+def without_border(
     labels: NDArray[np.integer], border: int, by_centroid: float
 ) -> NDArray[np.integer]:
+    """Leave out the objects that do not count, by either rule of `score_labels`."""
     if border > 0:
         labels = keep_field_of_interest(labels, border)
     return leave_out_border(labels, by_centroid) if by_centroid > 0 else labels
