@@ -93,19 +93,15 @@ def scales(**options: Any) -> None:
 @experiment.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("-o", "--output", metavar="OUT", help="Folder to write comparison.csv to.")
+@click.option("-o", "--output", metavar="FILE", help="Also write the comparison as CSV.")
 def compare(a: str, b: str, output: str | None) -> None:
     """Compare two experiments side by side, with bootstrap intervals of what differs."""
-    from oce2stardist.runners.experiments.compare import (
-        compare_results,
-        format_comparison,
-        write_comparison,
-    )
+    from oce2stardist.runners.experiments.compare import compare_results
 
     comparison = compare_results(Path(a), Path(b))
-    click.echo(format_comparison(comparison))
+    click.echo(comparison.as_text())
     if output is not None:
-        click.echo(f"Written to {write_comparison(comparison, Path(output))}")
+        comparison.write_csv(Path(output))
 
 
 def _run(

@@ -26,7 +26,7 @@ class DataConfig(Settings):
     name: str | None = Field(None, pattern=r"^[\w.+-]+$")
     """In tables and folder names; empty takes the folder's name."""
     options: dict[str, Any] = Field({})
-    """Of the reader, such as `tissue: immune` (oce2stardist.datasets has them)."""
+    """Of the reader, such as `tissues: immune` (oce2stardist.datasets has them)."""
     every: int = Field(1, ge=1)
     """Train on every n-th image only."""
     test_every: int = Field(1, ge=1)
@@ -150,7 +150,7 @@ class UnsupervisedConfig(ExperimentConfig):
     """Gaussian, Otsu, watershed of the distance transform."""
     stardist: dict[str, str] = Field({"StarDist": "2D_versatile_fluo"})
     """Names for the table, and pretrained StarDist models or folders."""
-    cellpose: dict[str, str] = Field({"Cellpose": "cpsam"})
+    cellpose: dict[str, str] = Field({"Cellpose": "cpsam_v2"})
     """Names for the table, and pretrained Cellpose models or files."""
     model_diameters: dict[str, float] = Field({})
     """Cell diameters that StarDist models were trained on, pixels, by name for the table; images

@@ -28,7 +28,10 @@ FOLDERS = {  # package -> its folder in the checkout
 }
 SOURCES = ("oce2stardist", "cli", "configs")
 DATA = (".yaml", ".j2")
-COMMANDS = ("demo", "pseudo", "merge", "finetune", "suggest", "predict", "evaluate")
+COMMANDS = (
+    *("demo", "pseudo", "merge", "finetune", "suggest", "predict", "evaluate", "experiment"),
+    *(f"experiment {study}" for study in ("fractions", "unsupervised", "scales", "compare")),
+)
 
 TINY_YAML = """\
 seed: 1
@@ -201,7 +204,7 @@ def test_importing_the_package_imports_neither_torch_nor_tensorflow():
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_imports_neither_torch_nor_tensorflow(command, tmp_path):
-    arguments = [command, "--help"] if command else ["--help"]
+    arguments = [*command.split(), "--help"]
     printed = run(sys.executable, "-c", RUN_COMMAND, *arguments, cwd=tmp_path)
     assert "Usage:" in printed
     assert printed.splitlines()[-1].strip() == "loaded:"

@@ -20,8 +20,8 @@ import yaml
 from filelock import FileLock
 
 from oce2stardist.errors import InputError
-from oce2stardist.runners.experiments.cells import Outcome, read_outcome, write_outcome
-from oce2stardist.runners.experiments.methods import WeightsMissing
+from oce2stardist.runners.experiments.cells import Outcome, Status, read_outcome, write_outcome
+from oce2stardist.runners.experiments.weights import WeightsMissing
 from oce2stardist.runners.experiments.work import run_kind
 from oce2stardist.runners.interruption import Interrupted
 
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
         write_outcome(folder, Outcome(status, reason, seconds))
 
 
-def _run(folder: Path) -> tuple[str, str]:
+def _run(folder: Path) -> tuple[Status, str]:
     cell = yaml.safe_load((folder / "cell.yaml").read_text(encoding="utf-8"))
     needs = {role: folder.parent / name for role, name in cell["needs"].items()}
     try:

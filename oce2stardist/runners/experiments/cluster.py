@@ -18,6 +18,9 @@ from oce2stardist.errors import InputError
 _LARGEST_FILE = 100_000
 """Bytes of a SLURM file."""
 
+_LOOPBACK = "127.0.0.1:0"
+"""Where dask's pages are served, which it always does: at any free port, for this machine only."""
+
 _TO_CONNECT = 30.0
 """Seconds to wait for a scheduler."""
 
@@ -94,7 +97,8 @@ def _local(where: Where) -> Iterator[LocalCluster]:
                 n_workers=where.local_workers,
                 threads_per_worker=1,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address=_LOOPBACK,
+                worker_dashboard_address=_LOOPBACK,
                 memory_limit=0,  # cells are processes of their own; workers hold nothing
                 local_directory=scratch,
                 silence_logs=logging.CRITICAL,
@@ -125,7 +129,7 @@ def slurm_cluster(path: Path) -> tuple[Any, int]:
         If the package or the file is missing, or the file has a wrong key.
     """
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError as error:
         raise InputError(
             "the package dask-jobqueue must be installed for --slurm. Got none; "
@@ -145,8 +149,9 @@ def slurm_cluster(path: Path) -> tuple[Any, int]:
         )
     jobs = content.pop("jobs")
     try:
-        # One cell at a time in a job, and no page that others could open.
-        fixed = {"processes": 1, "scheduler_options": {"dashboard_address": None}}
-        return SLURMCluster(**fixed | content), jobs
+        # One worker in a job, and no page that others could open.
+        fixed = {"processes": 1, "scheduler_options": {"dashboard_address": _LOOPBACK}}
+        options: dict[str, Any] = fixed | content
+        return SLURMCluster(**options), jobs
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error

@@ -25,8 +25,8 @@ _LOOK_EVERY = 1.0
 _TIME_TO_STOP = 60.0
 """Seconds for cells to save what is under way."""
 
-_LOST_WORKERS = 20
-"""Times that a cell is started again because its worker was lost; dask's default is 3."""
+PROGRAM = (sys.executable, "-m", "oce2stardist.runners.experiments.cell_process")
+"""What runs a cell."""
 
 Ended = Callable[[GridCell, Outcome], None]
 
@@ -39,6 +39,7 @@ def run_cells(
     threads: int,
     on_end: Ended,
     should_stop: Callable[[], bool],
+    program: Sequence[str] = PROGRAM,
 ) -> dict[str, Outcome]:
     """Run cells and what they need; those finished before are not run again.
 
@@ -54,6 +55,8 @@ def run_cells(
         Told of every cell that ends, with its outcome.
     should_stop : callable
         Looked at every second. Where it says yes, the cells save what they did and stop.
+    program : sequence of str
+        What runs a cell, given its folder.
 
     Returns
     -------
@@ -70,8 +73,8 @@ def run_cells(
     ordered = in_order(cells)
     stop_file = folder / f".stop-{secrets.token_hex(4)}"
     outcomes: dict[str, Outcome] = {}
-    futures: dict[Future, GridCell] = {}
-    future_of: dict[str, Future] = {}
+    futures: dict[Future[Outcome], GridCell] = {}
+    future_of: dict[str, Future[Outcome]] = {}
     for priority, cell in enumerate(ordered):
         path = write_cell(folder, cell)
         before = read_outcome(path)
@@ -88,6 +91,7 @@ def run_cells(
             waits_for,
             threads,
             str(stop_file),
+            program,
             key=f"{cell.folder_name}-{stop_file.name}",
             priority=-priority,
             pure=False,
@@ -102,7 +106,10 @@ def run_cells(
 
 
 def _collect(
-    futures: dict[Future, GridCell], on_end: Ended, should_stop: Callable[[], bool], stop_file: Path
+    futures: dict["Future[Outcome]", GridCell],
+    on_end: Ended,
+    should_stop: Callable[[], bool],
+    stop_file: Path,
 ) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     pending = set(futures)
@@ -123,7 +130,7 @@ def _collect(
     return outcomes
 
 
-def _outcome_of(future: Future) -> Outcome:
+def _outcome_of(future: "Future[Outcome]") -> Outcome:
     if future.status == "finished":
         outcome: Outcome = future.result()
         return outcome
@@ -131,7 +138,7 @@ def _outcome_of(future: Future) -> Outcome:
     return Outcome("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _stop(pending: set[Future], stop_file: Path) -> None:
+def _stop(pending: set["Future[Outcome]"], stop_file: Path) -> None:
     """Ask running cells to save and stop, and wait until they have."""
     stop_file.touch()
     try:
@@ -140,7 +147,13 @@ def _stop(pending: set[Future], stop_file: Path) -> None:
         return
 
 
-def run_cell(folder: str, waits_for: dict[str, Outcome], threads: int, stop_file: str) -> Outcome:
+def run_cell(
+    folder: str,
+    waits_for: dict[str, Outcome],
+    threads: int,
+    stop_file: str,
+    program: Sequence[str],
+) -> Outcome:
     """Run one cell in a process of its own; called by a dask worker.
 
     Parameters
@@ -153,6 +166,8 @@ def run_cell(folder: str, waits_for: dict[str, Outcome], threads: int, stop_file
         That its libraries may use.
     stop_file : str
         Once this file exists, the cell is asked to stop.
+    program : sequence of str
+        What runs a cell, given its folder.
     """
     path, stop = Path(folder), Path(stop_file)
     if stop.exists():
@@ -160,11 +175,10 @@ def run_cell(folder: str, waits_for: dict[str, Outcome], threads: int, stop_file
     for name, outcome in waits_for.items():
         if outcome.status != "finished":
             return Outcome(outcome.status, f"needs {name}, which is {outcome.status}")
-    command = [sys.executable, "-m", "oce2stardist.runners.experiments.cell_process", folder]
     # Of a session of its own: Ctrl-C on a terminal goes to the runner alone, which asks cells.
     with (path / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            command,
+            [*program, folder],
             env=os.environ | limited_to(threads),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -172,9 +186,9 @@ def run_cell(folder: str, waits_for: dict[str, Outcome], threads: int, stop_file
             start_new_session=True,
         )
         code = _wait(process, stop)
-    outcome = read_outcome(path)
-    if code == 0 and outcome is not None:
-        return outcome
+    ended = read_outcome(path)
+    if code == 0 and ended is not None:
+        return ended
     if stop.exists():
         return Outcome("stopped", "stopped; the same command goes on from there")
     return Outcome("failed", f"its process ended with {_say_code(code)}; see log.txt")

@@ -1,6 +1,6 @@
 """The tables of an experiment, put together from the scores of its grid cells."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,7 @@ import pandas as pd
 from oce2stardist.evaluation import Scores, pool_scores
 from oce2stardist.io import write_text
 from oce2stardist.runners.experiments.cells import GridCell, Outcome
-
-ALL = "(all)"
-"""Stands for all images, or all groups, of a data set."""
+from oce2stardist.runners.experiments.compare import ALL
 
 IOU = 0.5
 """IoU threshold of results.csv and summary.csv."""
@@ -121,7 +119,7 @@ def _parts(scores: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _pool(scores: pd.DataFrame) -> dict[str, Any]:
     fields = [*_SCORES, "iou_threshold"]
     rows = scores.rename(columns={"iou": "iou_threshold"})[fields].to_dict("records")
-    pooled = pool_scores([Scores(**row) for row in rows])  # type: ignore[arg-type,misc]
+    pooled = pool_scores([Scores(**row) for row in rows])
     return {name: value for name, value in pooled.to_dict().items() if name in _SCORES}
 
 
@@ -142,7 +140,4 @@ def _with(table: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, float_format=_short))
-
-
-_short: Callable[[float], str] = "{:.6g}".format
+    write_text(path, table.to_csv(index=False, float_format="%.6g"))

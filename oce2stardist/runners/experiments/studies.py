@@ -87,7 +87,8 @@ def hash_all(config: ExperimentConfig, known_file: Path) -> tuple[list[HashedDat
             "data must name at least one data set. Got none; name it in the config or pass --data."
         )
     known = yaml.safe_load(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
-    hashed, seen = [], {}
+    hashed: list[HashedData] = []
+    seen: dict[str, str] = {}
     for data in config.data:
         sha256, files = hash_data(data, known or {})
         seen |= files

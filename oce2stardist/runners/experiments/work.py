@@ -153,9 +153,11 @@ def _oracle(settings: Settings, needs: Needs, folder: Path) -> None:
     data = _data(settings)
     embeddings = needs["embeddings" if data.kind == "pairs" else "labels"] / "run"
     opened = open_data(data)
-    found = search_with_oracle(embeddings, opened.test, border=data.border)
-    write_text(folder / "tried.csv", found.table.to_csv(index=False))
-    _score(found.labels, data, folder)
+    labels, table = search_with_oracle(
+        embeddings, opened.test, border=opened.border, border_by_centroid=data.border
+    )
+    write_text(folder / "tried.csv", table.to_csv(index=False))
+    _score(labels, data, folder)
 
 
 KINDS: dict[str, Callable[[Settings, Needs, Path], None]] = {
