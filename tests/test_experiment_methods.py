@@ -164,7 +164,7 @@ def test_a_published_model_that_cannot_be_had_says_what_to_do(published, tmp_pat
     message = str(refused.value)
     assert "\n" not in message
     assert "weights of StarDist tiny" in message and published.as_uri() in message
-    assert "pass its folder" in message
+    assert "unpack it and pass the folder" in message
     assert isinstance(refused.value, InputError)
     published.write_bytes(b"something else")
     with pytest.raises(WeightsMissing, match="not the file that was published"):

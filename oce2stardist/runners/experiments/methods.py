@@ -8,6 +8,7 @@ own training data where the diameter is known; labels are always at the original
 import importlib
 import logging
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -250,7 +251,7 @@ def _open_stardist(source: str | Path) -> "SparseStarDist2D":
             published.url,
             published.file,
             sha256=published.sha256,
-            advice="unpack the file where there is a network and pass its folder",
+            advice="download that file where there is a network, unpack it and pass the folder",
         )
     )
 
@@ -297,7 +298,7 @@ def _open_cellpose(models: ModuleType, model: str) -> Any:
     try:
         return models.CellposeModel(pretrained_model=str(path), device=torch.device("cpu"))
     except (ValueError, KeyError, RuntimeError, NameError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
             f"{path} must hold weights of Cellpose 4. Got: {reason}; pass another file."
         ) from error
@@ -326,6 +327,8 @@ def _quiet_cellpose() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"cellpose\b")
+            yield
     finally:
         logger.setLevel(level)

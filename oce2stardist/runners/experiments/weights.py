@@ -51,7 +51,8 @@ def fetch_weights(
             if sha256 not in (None, _sha256(temporary)):
                 raise OSError("what arrived is not the file that was published")
     except (OSError, HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        cause = getattr(error, "reason", None) or error  # what urllib wraps says more plainly
+        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise WeightsMissing(
             f"the weights of {name} must be there or be downloadable. Got from {url}: {reason}; "
             f"{advice}."
