@@ -13,15 +13,18 @@ from oce2stardist.datasets.labelled import LabelledImage, LabelledImages
 from oce2stardist.io import write_labels
 from oce2stardist.runners.run_folder import write_run_file
 
-RESULTS = (
-    "study data_set method fraction cells alpha scale seed oracle image group f1 seg precision "
-    "recall tp fp fn n_true n_predicted run"
-).split()
-SUMMARY = (
-    "study data_set method fraction cells alpha scale oracle group repeats "
-    "f1_mean f1_sd seg_mean seg_sd"
-).split()
-CURVES = "data_set method fraction alpha scale seed oracle group iou f1 seg_at".split()
+RESULTS = [
+    "study", "data_set", "method", "fraction", "cells", "alpha", "scale", "seed", "oracle", "image",
+    "group", "f1", "seg", "precision", "recall", "tp", "fp", "fn", "n_true", "n_predicted", "run",
+]  # fmt: skip
+SUMMARY = [
+    "study", "data_set", "method", "fraction", "cells", "alpha", "scale", "oracle", "group",
+    "repeats", "f1_mean", "f1_sd", "seg_mean", "seg_sd",
+]  # fmt: skip
+CURVES = [
+    "data_set", "method", "fraction", "alpha", "scale", "seed", "oracle", "group", "iou", "f1",
+    "seg_at",
+]  # fmt: skip
 
 
 def summary_row(**values):

@@ -30,7 +30,8 @@ _COLUMNS = 4
 
 _PANEL = (3.3, 2.35)  # inches
 _REFERENCE = "_reference"  # a line that shows no score; the underscore keeps it from legends
-_SERIES = ["method", "alpha", "fraction", "scale"]
+_SERIES = ["method", "alpha", "fraction", "scale", "oracle"]
+_DOTTED = 2  # among the dashes of `line_style`
 
 
 def fractions_figure(summary: pd.DataFrame, *, title: str = "") -> Figure:
@@ -122,7 +123,7 @@ def curves_figure(curves: pd.DataFrame, *, group: str = ALL, title: str = "") ->
     group : str
         The images that are scored.
     title : str
-        Stands above the panels.
+        Stands above the panels. Default: the name of the data set where there is one only.
 
     Returns
     -------
@@ -138,7 +139,8 @@ def curves_figure(curves: pd.DataFrame, *, group: str = ALL, title: str = "") ->
     _check_rows(rows, "curves", f"a row of group {group}")
     mean = _average_repeats(rows)
     data_sets = list(mean["data_set"].unique())
-    figure, grid = _make_grid(data_sets, ["F1", "SEG, counted 0\nbelow the threshold"])
+    names = data_sets if len(data_sets) > 1 else [""]
+    figure, grid = _make_grid(names, ["F1", "SEG, counted 0\nbelow the threshold"])
     styles = _curve_styles(mean)
     for column, data_set in enumerate(data_sets):
         here = mean[mean["data_set"] == data_set]
@@ -147,7 +149,9 @@ def curves_figure(curves: pd.DataFrame, *, group: str = ALL, title: str = "") ->
                 own = own.sort_values("iou")
                 label = plain(str(name))
                 axes.plot(own["iou"], own[measure], label=label, **styles[str(name)])
-    _finish(figure, grid, "IoU that a match needs", title)
+    _finish(
+        figure, grid, "IoU that a match needs", title or str(data_sets[0]) * (len(data_sets) == 1)
+    )
     return figure
 
 
@@ -181,7 +185,7 @@ def _make_grid(columns: Sequence[str], rows: Sequence[str]) -> tuple[Figure, Any
     The rows of a single column stand side by side.
     """
     if len(columns) == 1:
-        return _make_row(columns[0], rows)
+        return _make_row(rows)
     blocks = -(-len(columns) // _COLUMNS)
     width = -(-len(columns) // blocks)
     figure, every = _new_figure(blocks * len(rows), width)
@@ -198,12 +202,11 @@ def _make_grid(columns: Sequence[str], rows: Sequence[str]) -> tuple[Figure, Any
     return figure, grid
 
 
-def _make_row(title: str, names: Sequence[str]) -> tuple[Figure, Any]:
+def _make_row(names: Sequence[str]) -> tuple[Figure, Any]:
     """Make one panel beside the other; returns axes of shape (panels, 1)."""
     figure, every = _new_figure(1, len(names))
     for axes, name in zip(every[0], names, strict=True):
         axes.set_ylabel(name)
-    every[0, 0].set_title(plain(str(title)), fontsize=10)
     return figure, every.T
 
 
@@ -287,8 +290,9 @@ def _curve_styles(mean: pd.DataFrame) -> dict[str, dict[str, Any]]:
     alphas = sorted({row["alpha"] for row in series if row["method"] == "finetune"})
     styles = {}
     for row in series:
-        variant = {"finetune": alphas.index, "oracle": lambda _: 2}.get(row["method"], lambda _: 0)
-        styles[str(row["name"])] = line_style(hues.index(_hue(row)), variant(row["alpha"]))  # type: ignore[no-untyped-call]
+        variant = alphas.index(row["alpha"]) if row["method"] == "finetune" else 0
+        variant = _DOTTED if row["oracle"] else variant
+        styles[str(row["name"])] = line_style(hues.index(_hue(row)), variant)
     return styles
 
 
@@ -315,6 +319,7 @@ def _finish(figure: Figure, grid: Any, x_label: str, title: str) -> None:
             ncols=min(columns, len(handles)), fontsize=9, handlelength=3, alignment="left",
             title=plain(title) or None, title_fontproperties={"size": 11, "weight": "bold"},
         )  # fmt: skip
+    _freeze(figure)
 
 
 def _choose_limits(grid: Any) -> tuple[float, float]:
@@ -325,3 +330,9 @@ def _choose_limits(grid: Any) -> tuple[float, float]:
         values += [float(y) for line in scores for y in np.ravel(line.get_ydata())]
     lowest = np.nanmin(values) - 0.06
     return (-0.02, 1.02) if lowest < 0.2 else (np.floor(lowest * 10) / 10, 1.01)
+
+
+def _freeze(figure: Figure) -> None:
+    """Lay out once: anew with every drawing, nothing would be in quite the same place."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")

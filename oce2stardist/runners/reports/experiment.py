@@ -1,5 +1,6 @@
 """The page of an experiment: answers in words, tables, figures, pictures, and what failed."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,9 +121,11 @@ def write_experiment_report(
     InputError
         If a table or run.yaml is not there.
     """
+    record = read_record(folder / "run.yaml")
     results, summary, curves = (read_table(folder / name) for name in _TABLES)
     outcomes = read_outcomes(folder)
     content = _Experiment(folder, results, summary, curves, outcomes, test_images)
+    shutil.rmtree(folder / "report" / "figures", ignore_errors=True)  # of an earlier page
     unfinished = [one for one in content.outcomes if one.status != "finished"]
     return write_page(
         folder / "report" / "index.html",
@@ -137,7 +140,7 @@ def write_experiment_report(
             _outcomes_section(content, unfinished),
             _files_section(content),
         ],
-        runs={"experiment": read_record(folder / "run.yaml")},
+        runs={"experiment": record},
     )
 
 
@@ -147,15 +150,15 @@ def _notice(unfinished: Sequence[CellOutcome]) -> Notice | None:
     counts = Counter(one.status for one in unfinished)
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
     return Notice(
-        f"Not every cell of the grid has finished: {said}. Scores are of those that have; the "
-        "reasons are in the table of cells below.",
+        f"Not every run of the grid has finished: {said}. Scores are of those that have; the "
+        "reasons are in the table of runs below.",
         is_warning=True,
     )
 
 
 def _tables(content: _Experiment) -> list[Section]:
     if content.summary.empty:
-        return [Section("Scores", "No cell of the grid has scores yet.")]
+        return [Section("Scores", "No run of the grid has scores yet.")]
     rows = summary_table(content.summary, content.results)
     if content.studies == {"unsupervised"}:
         pivoted = pivot_table(content.summary)
@@ -174,7 +177,8 @@ def _score_figures(content: _Experiment) -> list[Section]:
         for at, data_set in enumerate(content.data_sets):
             own = summary[summary["data_set"] == data_set]
             figure = fractions_figure(own, title=data_set)
-            panels.append(_vector(content, figure, f"fractions-{at + 1}", data_set))
+            caption = f"F1 and SEG over the number of annotated cells, {data_set}"
+            panels.append(_vector(content, figure, f"fractions-{at + 1}", caption))
         sections.append(Section("How many cells to annotate", _ABOUT_FRACTIONS, panels=panels))
     if "scales" in content.studies and summary["scale"].notna().any():
         panel = _vector(content, scales_figure(summary), "scales", "F1 and SEG over scale")
@@ -199,6 +203,8 @@ def _sheet(content: _Experiment, figure: Figure, name: str, caption: str) -> Pan
 
 
 def _picture_sections(content: _Experiment) -> list[Section]:
+    if not content.data_sets:
+        return []
     drawn = {
         "Worst, middling and best images": (_ABOUT_PERCENTILES, _percentile_panel),
         "How pseudo labels come about": (_ABOUT_STRIP, _strip_panel),
@@ -268,9 +274,10 @@ def _gallery(content: _Experiment) -> Section:
 
 def _outcomes_section(content: _Experiment, unfinished: Sequence[CellOutcome]) -> Section:
     finished = len(content.outcomes) - len(unfinished)
-    text = f"{finished} of {plural(len(content.outcomes), 'cell')} of the grid finished."
+    of = plural(len(content.outcomes), "run")
+    text = f"{finished} of {of} of the grid finished."
     table = outcomes_table(unfinished) if unfinished else None
-    return Section("Cells that failed or are missing", text, table=table, sortable=bool(table))
+    return Section("Runs that failed or are missing", text, table=table, sortable=bool(table))
 
 
 def _files_section(content: _Experiment) -> Section:

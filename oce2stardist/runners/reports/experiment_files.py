@@ -44,7 +44,9 @@ def read_table(path: Path) -> pd.DataFrame:
     header = pd.read_csv(path, nrows=0).columns
     numbers = {name: _NOT_A_NUMBER for name in header if name not in (*_TEXT, "oracle")}
     types = {name: str for name in header if name in _TEXT}
-    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=numbers)
+    table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=numbers)
+    table["oracle"] = table["oracle"].astype(str) == "True"
+    return table
 
 
 def read_outcomes(folder: Path) -> list[CellOutcome]:

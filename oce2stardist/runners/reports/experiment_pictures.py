@@ -58,7 +58,7 @@ def best_run(
     has scores of images.
     """
     rows = summary[(summary["data_set"] == data_set) & (summary["group"] == ALL)]
-    rows = rows[~rows["oracle"].astype(bool) & rows["f1_mean"].notna()]
+    rows = rows[~rows["oracle"] & rows["f1_mean"].notna()]
     if method is not None:
         rows = rows[rows["method"] == method]
     for row in rows.sort_values("f1_mean", ascending=False, kind="stable").to_dict("records"):
@@ -96,35 +96,36 @@ def percentile_rows(
 
 
 def middle_row(folder: Path, shown: ShownRun, images: LabelledImages) -> list[ScoredImage]:
-    """Read the image of median F1; none where it can't be read."""
-    scores = _readable(folder, shown, images)
-    places = _places(len(scores), (50,))
-    titles = {scores["image"].iloc[place]: f"{shown.data_set}: " for place in places.values()}
+    """Read the image of median F1; none where no image can be read."""
+    stems = _middle_stem(folder, shown, images)
+    titles = {stem: f"{shown.data_set}: " for stem in stems}
     return _read_rows(folder, shown, images, titles, [])
 
 
 def pipeline_strip(folder: Path, shown: ShownRun, images: LabelledImages) -> Figure | None:
     """Draw how pseudo labels came about in the image of median F1; None without embeddings."""
-    rows = middle_row(folder, shown, images)
-    stem = _middle_stem(folder, shown, images)
-    run = find_predicted_run(folder, [shown.run], stem) if rows else None
-    if run is None:
-        return None
-    offsets, spread = read_predicted(run, stem)
-    foreground, clusters = _repeat_clustering(run, offsets, spread)
-    return strip_figure(
-        rows[0].image, offsets, spread, rows[0].labels, foreground=foreground, clusters=clusters
-    )
+    for stem in _middle_stem(folder, shown, images):
+        run = find_predicted_run(folder, [shown.run], stem)
+        if run is None:
+            break
+        (row,) = _read_rows(folder, shown, images, {stem: ""}, [])
+        offsets, spread = read_predicted(run, stem)
+        foreground, clusters = _repeat_clustering(run, offsets, spread)
+        return strip_figure(
+            row.image, offsets, spread, row.labels, foreground=foreground, clusters=clusters
+        )
+    return None
 
 
-def _middle_stem(folder: Path, shown: ShownRun, images: LabelledImages) -> str:
-    scores = _readable(folder, shown, images)
-    return next((str(scores["image"].iloc[at]) for at in _places(len(scores), (50,)).values()), "")
+def _middle_stem(folder: Path, shown: ShownRun, images: LabelledImages) -> list[str]:
+    """Name the image of median F1 among those that can be read; nothing where there is none."""
+    stems = list(_readable(folder, shown, images)["image"])
+    return [stems[place] for place in _places(len(stems), (50,)).values()]
 
 
 def _like(results: pd.DataFrame, row: Mapping[Hashable, Any]) -> "pd.Series[bool]":
     """Tell which results a row of the summary is the mean of."""
-    same = results["oracle"].astype(bool) == bool(row["oracle"])
+    same = results["oracle"] == row["oracle"]
     for key in _KEYS:
         value = row[key]
         same &= results[key].isna() if pd.isna(value) else results[key] == value

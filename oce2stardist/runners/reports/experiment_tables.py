@@ -67,7 +67,7 @@ def pivot_table(summary: pd.DataFrame) -> Table:
 
 def outcomes_table(outcomes: Iterable[CellOutcome]) -> Table:
     """List cells that did not finish, with their reasons and a link to their folders."""
-    rows: Table = [["cell", "kind", "status", "reason"]]
+    rows: Table = [["run", "kind", "status", "reason"]]
     for one in outcomes:
         link = Rich([Part(one.name, href=link_to(one.run))], one.name)
         rows.append([link, one.kind, one.status, one.reason])
@@ -158,7 +158,7 @@ def _part(row: Row, measure: str, best: Mapping[tuple[Any, ...], float]) -> Part
     """Write a score, bold if it is the best of its row and fairly so."""
     value = row[f"{measure}_mean"]
     if is_missing(value):
-        return Part("–")
+        return Part("missing" if measure == "f1" else "–")
     highest = best.get((row["data_set"], row["group"], measure))
     return Part(f"{value:.3f}", is_bold=not _is_oracle(row) and round(value, 3) == highest)
 
@@ -201,5 +201,5 @@ def _link_runs(runs: Sequence[tuple[Any, str]]) -> Cell:
     parts = [Part("seeds")]
     for seed, run in runs:
         name = "–" if is_missing(seed) else f"{seed:g}"
-        parts += [Part(" "), Part(name, href=link_to(run))]
+        parts += [Part("\N{NO-BREAK SPACE}"), Part(name, href=link_to(run))]
     return Rich(parts, runs[0][1])
