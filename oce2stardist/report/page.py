@@ -1,12 +1,18 @@
-"""One HTML file that needs no other: text, tables and pictures, no script, nothing fetched."""
+"""One HTML file that needs no other: text, tables and pictures; nothing is fetched.
+
+Pages hold no script, but for the one that sorts tables where a section asks for it.
+"""
 
 import base64
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from numbers import Number
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import imagecodecs
 import numpy as np
@@ -15,10 +21,54 @@ from jinja2 import Environment, StrictUndefined
 
 from oce2stardist.io import write_text
 from oce2stardist.report.pictures import RGB
+from oce2stardist.report.sorting import SCRIPT, script_source
 
-Cell = str | int | float | None
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of what a cell says; plain text.
+
+    Attributes
+    ----------
+    text : str
+    is_bold : bool
+    href : str, optional
+        What a click opens: a path relative to the page, percent-encoded.
+    """
+
+    text: str
+    is_bold: bool = False
+    href: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to lead out of the folders around the page."""
+        if self.href is not None and re.match(r"[a-zA-Z][\w+.-]*:|[/\\]", self.href):
+            raise ValueError(
+                f"href must be a path relative to the page. Got {self.href!r}; leave out what "
+                "comes before."
+            )
+
+
+@dataclass(frozen=True)
+class Rich:
+    """A cell of several parts, one after the other.
+
+    Attributes
+    ----------
+    parts : sequence of Part
+    order : str, number or None
+        What the cell is sorted by; None stands last.
+    """
+
+    parts: Sequence[Part]
+    order: str | int | float | None
+
+
+Cell = str | int | float | None | Rich
+
 Panel = tuple[str, RGB | bytes]
-"""A caption and a picture; or a PNG: of a plot, dark on nothing, or of an opaque sheet."""
+"""A caption and a picture; or an SVG of a plot, dark on nothing; or a PNG, of such a plot or of
+an opaque sheet."""
 
 _RECORDED = ("command", "seed", "versions")
 
@@ -26,6 +76,7 @@ _LARGEST_PNG = 60_000
 """Bytes above which a picture is compressed with loss: noise takes ten times less, unseen."""
 
 _QUALITY = 75
+_PIXELS_PER_POINT = 4 / 3  # of CSS
 
 
 @dataclass(frozen=True)
@@ -47,7 +98,9 @@ class Section:
         An empty line starts a paragraph.
     table : sequence of rows, optional
         The first row names the columns. Columns of numbers are aligned right; floats get
-        three decimals, and None a dash.
+        three decimals, and None and NaN a dash.
+    sortable : bool
+        Whether a click on a column's name sorts the table.
     panels : sequence of (caption, picture)
         Pictures and opaque sheets can be enlarged on the page; plots can't. Plots and sheets
         take a row of their own.
@@ -63,6 +116,7 @@ class Section:
     panels: Sequence[Panel] = ()
     legends: Sequence[tuple[str, RGB]] = ()
     level: int = 2
+    sortable: bool = False
 
 
 def write_page(
@@ -97,8 +151,11 @@ def write_page(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     source = files("oce2stardist.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    has_script = any(section.sortable and section.table for section in sections)
     html = environment.from_string(source).render(
         title=title,
+        script=SCRIPT if has_script else "",
+        script_source=script_source() if has_script else "",
         lead=lead,
         notice=notice,
         sections=[_describe(section) for section in sections],
@@ -120,9 +177,10 @@ def _describe(section: Section) -> dict[str, Any]:
         "level": section.level,
         "paragraphs": [part for part in section.text.split("\n\n") if part.strip()],
         "header": header,
+        "sortable": section.sortable,
         "rows": [[_show(cell) for cell in row] for row in rows],
         "numeric": [
-            all(isinstance(row[column], Number | None) for row in rows)
+            all(isinstance(_order(row[column]), Number | None) for row in rows)
             for column in range(len(header))
         ],
         "columns": max(2, len(pictures) if len(pictures) <= (3 if is_flat else 4) else 2),
@@ -136,8 +194,21 @@ def _describe(section: Section) -> dict[str, Any]:
     }
 
 
-def _show(cell: Cell) -> str:
-    if cell is None:
+def _show(cell: Cell) -> dict[str, Any]:
+    """Turn a cell into its parts and what it is sorted by."""
+    parts = cell.parts if isinstance(cell, Rich) else [Part(_say(cell))]
+    order = _order(cell)
+    return {"parts": parts, "order": "" if order is None else str(order)}
+
+
+def _order(cell: Cell) -> str | int | float | None:
+    """Find what a cell is sorted by; a missing number is None."""
+    order = cell.order if isinstance(cell, Rich) else cell
+    return None if isinstance(order, float) and math.isnan(order) else order
+
+
+def _say(cell: str | int | float | None) -> str:
+    if cell is None or cell != cell:  # NaN differs from itself
         return "–"
     if isinstance(cell, float):
         return f"{cell:.3f}"
@@ -146,6 +217,8 @@ def _show(cell: Cell) -> str:
 
 def _embed(picture: RGB | bytes) -> dict[str, Any]:
     """Encode a picture into the page; also its size, so that nothing jumps while it loads."""
+    if isinstance(picture, bytes) and picture.lstrip().startswith(b"<"):
+        return _embed_vector(picture)
     if isinstance(picture, bytes):
         pixels = imagecodecs.png_decode(picture)
         is_plot = pixels.shape[-1] == 4 and bool((pixels[..., 3] < 255).any())
@@ -159,6 +232,20 @@ def _embed(picture: RGB | bytes) -> dict[str, Any]:
         "width": pixels.shape[1],
         "height": pixels.shape[0],
         "is_plot": is_plot,
+        "is_vector": False,
+    }
+
+
+def _embed_vector(svg: bytes) -> dict[str, Any]:
+    """Encode a plot; as an image it can neither run a script nor fetch anything."""
+    root = ElementTree.fromstring(svg)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    return {
+        "source": f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}",
+        "width": round(width * _PIXELS_PER_POINT),
+        "height": round(height * _PIXELS_PER_POINT),
+        "is_plot": True,
+        "is_vector": True,
     }
 
 

@@ -2,6 +2,7 @@
 
 from oce2stardist.runners.reports.choices import write_choices
 from oce2stardist.runners.reports.demo import write_demo_report
+from oce2stardist.runners.reports.experiment import write_experiment_report
 from oce2stardist.runners.reports.finetune import write_finetune_report
 from oce2stardist.runners.reports.pseudo import write_pseudo_report
 from oce2stardist.runners.reports.selection import choose_evenly
@@ -10,6 +11,7 @@ __all__ = [
     "choose_evenly",
     "write_choices",
     "write_demo_report",
+    "write_experiment_report",
     "write_finetune_report",
     "write_pseudo_report",
 ]
