@@ -196,6 +196,14 @@ def test_picture_figures_have_a_panel_for_each_picture_and_captions_with_scores(
     assert len(gallery_figure(scored(3)).axes) == 9
 
 
+def test_long_titles_are_cut_and_their_scores_kept():
+    (row,) = scored(1, title="long" * 50, f1=0.25)
+    assert row.caption.startswith("longlong") and row.caption.endswith("…   F1 0.250   SEG –")
+    figure = gallery_figure([row])
+    figure.draw_without_rendering()
+    assert figure.texts[-1].get_window_extent().x1 < figure.bbox.x1
+
+
 def test_percentiles_figure_refuses_what_it_cannot_draw():
     with pytest.raises(ValueError, match=r"at least one image\. Got none"):
         percentiles_figure([])

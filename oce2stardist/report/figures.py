@@ -313,7 +313,10 @@ def _finish(figure: Figure, grid: Any, x_label: str, title: str) -> None:
             handles.setdefault(name, handle)
     figure.supxlabel(x_label, fontsize=10)
     if handles:
-        columns = max(1, int(figure.get_figwidth() / 2.9))
+        longest = max(map(len, handles))
+        columns = max(1, int(figure.get_figwidth() / (0.6 + 0.075 * longest)))
+        lines = -(-len(handles) // columns) + bool(title)
+        figure.set_figheight(figure.get_figheight() + 0.19 * (lines - 1))
         figure.legend(
             list(handles.values()), list(handles), loc="outside upper left", frameon=False,
             ncols=min(columns, len(handles)), fontsize=9, handlelength=3, alignment="left",

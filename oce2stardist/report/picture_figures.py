@@ -27,8 +27,9 @@ from oce2stardist.report.series import plain
 _PANEL = 2.1  # inches
 _TALLEST = 1.3  # heights of taller panels are cut to so many widths
 _GAP, _HEADER, _CAPTION = 0.12, 0.26, 0.3  # inches
-_LARGEST = 420
-"""Pixels a side of every picture: what a panel shows in print."""
+_LETTERS = 62  # of a title, so that it and the scores fit above three panels
+_LARGEST = 460
+"""Pixels a side of every picture: what a panel shows in print, with outlines two pixels wide."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,16 @@ class ScoredImage:
 
     @property
     def caption(self) -> str:
-        """The title and the scores."""
+        """The title, cut where it is very long, and the scores."""
         scores = {"F1": self.f1, "SEG": self.seg}
         said = (
             f"{name} {value:.3f}" if np.isfinite(value) else f"{name} –"
             for name, value in scores.items()
         )
-        return "   ".join([self.title, *said])
+        title = self.title
+        if len(title) > _LETTERS:
+            title = f"{title[: _LETTERS - 1]}…"
+        return "   ".join([title, *said])
 
 
 def strip_figure(
