@@ -117,15 +117,19 @@ class ExperimentFolder:
             at = {"group": "(all)", "iou": iou, "f1": f1 * (1 - iou**4), "seg_at": f1 - iou / 2}
             self.curves.append({name: row[name] for name in CURVES if name in row} | at)
 
-    def add_missing(self, name, data_set, method, reason):
-        """Add a method whose weights can't be had."""
-        self.add_cell(name, status="missing", reason=reason, kind=method.partition(":")[0])
+    def add_unscored(self, name, data_set, method, *, status, reason=""):
+        """Add a cell that has a row in the results, but no scores."""
+        self.add_cell(name, status=status, reason=reason, kind=method.partition(":")[0])
         self.results.append(
             {name: np.nan for name in RESULTS}
             | {"study": self.study, "data_set": data_set, "method": method, "seed": 0,
                "oracle": False, "image": "(all)", "group": "(all)", "n_true": 0,
                "run": f"cells/{name}"}
         )  # fmt: skip
+
+    def add_missing(self, name, data_set, method, reason):
+        """Add a method whose weights can't be had."""
+        self.add_unscored(name, data_set, method, status="missing", reason=reason)
         empty = {"f1_mean": np.nan, "seg_mean": np.nan}
         self.summary.append(summary_row(study=self.study, data_set=data_set, method=method) | empty)
 
@@ -199,8 +203,10 @@ def fractions_experiment(path, data_set="set", seeds=3):
     made.add_scores(
         pseudo, data_set, images, 0.65, method="pseudo", fraction=0.0, cells=0, alpha=1.0
     )
-    made.add_cell("finetune-0.1-0.5-seed0", status="failed", reason="out of memory")
-    made.add_cell("finetune-0.1-0.5-seed1", status=None, kind="finetune")
+    made.add_unscored(
+        "finetune-0.1-0.5-seed0", data_set, "finetune", status="failed", reason="out of memory"
+    )
+    made.add_unscored("finetune-0.1-0.5-seed1", data_set, "finetune", status=None)
     table = pd.DataFrame(made.summary)
     keys = ["study", "data_set", "method", "fraction", "cells", "alpha", "oracle", "group"]
     grouped = table.groupby(keys, sort=False, dropna=False)

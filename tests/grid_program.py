@@ -42,9 +42,7 @@ def die(settings, needs, folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-KINDS.update(
-    count=count, sleep=sleep, refuse=refuse, miss=miss, break_down=break_down, die=die
-)
+KINDS.update(count=count, sleep=sleep, refuse=refuse, miss=miss, break_down=break_down, die=die)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -64,7 +64,9 @@ def n_runs(folder, one):
 def test_a_key_depends_on_what_a_result_depends_on_and_nothing_else():
     first = cell("first", value=3)
     second = cell("second", needs=[first])
-    assert replace(second, name="renamed", row={"a": 1}, where={"data_path": "/x"}).key == second.key
+    assert (
+        replace(second, name="renamed", row={"a": 1}, where={"data_path": "/x"}).key == second.key
+    )
     assert replace(second, settings={"value": 2}).key != second.key
     assert replace(second, kind="sleep").key != second.key
     other = cell("second", needs=[replace(first, settings={"value": 4})])

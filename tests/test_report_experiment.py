@@ -277,7 +277,7 @@ def test_nothing_is_fetched_and_links_stay_in_the_folder(fractions):
 
 def test_tables_of_an_experiment_without_scores_say_so(tmp_path):
     folder = ExperimentFolder(tmp_path, "fractions")
-    folder.add_cell("a", status="failed", reason="no memory")
+    folder.add_unscored("a", "set", "classical", status="failed", reason="no memory")
     page = Page(write(folder.write(), {}))
     assert "No run of the grid has scores yet." in page.texts["p"]
     assert "no memory" in page.texts["td"]
@@ -306,8 +306,15 @@ def test_tables_are_read_with_names_that_look_like_numbers_or_nothing(tmp_path):
 
 def test_a_cell_without_files_has_not_finished(tmp_path):
     (tmp_path / "cells" / "x").mkdir(parents=True)
-    (one,) = read_outcomes(tmp_path)
+    (one,) = read_outcomes(tmp_path, ["cells/x"])
     assert (one.name, one.run, one.status) == ("x", "cells/x", "not finished")
+
+
+def test_only_what_the_tables_need_is_listed(tmp_path):
+    for name, needs in {"base": {}, "top": {"embeddings": "base"}, "other": {}}.items():
+        (tmp_path / "cells" / name).mkdir(parents=True)
+        (tmp_path / "cells" / name / "cell.yaml").write_text(f"name: {name}\nneeds: {needs}\n")
+    assert [one.name for one in read_outcomes(tmp_path, ["cells/top"])] == ["base", "top"]
 
 
 def test_a_row_of_the_summary_finds_its_runs_among_missing_values():

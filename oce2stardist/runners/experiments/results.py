@@ -54,8 +54,7 @@ def write_tables(
         if outcome is None or outcome.status != "finished":
             results.append(pd.DataFrame([row | {"image": ALL, "group": ALL, "n_true": 0}]))
             continue
-        scores = pd.read_csv(path, dtype={"image": str, "group": str}, keep_default_na=True)
-        scores["group"] = scores["group"].fillna("")
+        scores = _read_scores(path)
         results.append(_with(_rows(scores[np.isclose(scores["iou"], IOU)]), row))
         curves.append(_with(_curve(scores), row))
     table = pd.concat(results, ignore_index=True).reindex(columns=_RESULTS)
@@ -94,6 +93,13 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     columns = ["study", "data_set", "method", "fraction", "cells", "alpha", "scale", "oracle"]
     scores = ["group", "repeats", "f1_mean", "f1_sd", "seg_mean", "seg_sd"]
     return summary[columns + scores]
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    """Read scores.csv of a cell; an image may be named "NA" or "007"."""
+    texts = {"image": str, "group": str}
+    empty = {name: [""] for name in pd.read_csv(path, nrows=0).columns if name not in texts}
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty)
 
 
 def _row_of(cell: GridCell, folder: Path) -> dict[str, Any]:

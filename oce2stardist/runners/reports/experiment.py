@@ -123,7 +123,7 @@ def write_experiment_report(
     """
     record = read_record(folder / "run.yaml")
     results, summary, curves = (read_table(folder / name) for name in _TABLES)
-    outcomes = read_outcomes(folder)
+    outcomes = read_outcomes(folder, results["run"].unique())
     content = _Experiment(folder, results, summary, curves, outcomes, test_images)
     shutil.rmtree(folder / "report" / "figures", ignore_errors=True)  # of an earlier page
     unfinished = [one for one in content.outcomes if one.status != "finished"]

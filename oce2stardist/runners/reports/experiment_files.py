@@ -1,7 +1,7 @@
 """What the page of an experiment reads of its folder: tables, cells, and what cells left."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,20 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def read_outcomes(folder: Path) -> list[CellOutcome]:
-    """List all cells of an experiment by name, with how they ended."""
-    return [_read_outcome(folder, cell) for cell in sorted((folder / "cells").glob("*/"))]
+def read_outcomes(folder: Path, runs: Iterable[str]) -> list[CellOutcome]:
+    """List cells and all that they need, by name, with how they ended.
+
+    A folder may hold the cells of other experiments, too.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the experiment.
+    runs : iterable of str
+        Cells that the tables name, relative to `folder`.
+    """
+    cells = {cell for run in runs for cell in _with_needs(folder / run)}
+    return [_read_outcome(folder, cell) for cell in sorted(cells)]
 
 
 def _read_outcome(folder: Path, cell: Path) -> CellOutcome:
