@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from oce2stardist.merge import merge_annotations
     from oce2stardist.runners.demo import run_demo
     from oce2stardist.runners.evaluate import evaluate_folders
+    from oce2stardist.runners.experiments.compare import compare_results
+    from oce2stardist.runners.experiments.experiment import run_experiment
     from oce2stardist.runners.finetune import CellDraw, finetune_stardist
     from oce2stardist.runners.inputs import ImageSet, read_images
     from oce2stardist.runners.predict import predict_images
@@ -26,6 +28,7 @@ __all__ = [
     "Config",
     "ImageSet",
     "InputError",
+    "compare_results",
     "evaluate_folders",
     "finetune_stardist",
     "make_pseudo_labels",
@@ -34,6 +37,7 @@ __all__ = [
     "predict_images",
     "read_images",
     "run_demo",
+    "run_experiment",
     "suggest_regions",
 ]
 
@@ -41,6 +45,7 @@ _HOMES = {
     "CellDraw": "runners.finetune",
     "Config": "config",
     "ImageSet": "runners.inputs",
+    "compare_results": "runners.experiments.compare",
     "evaluate_folders": "runners.evaluate",
     "finetune_stardist": "runners.finetune",
     "make_pseudo_labels": "runners.pseudo",
@@ -49,6 +54,7 @@ _HOMES = {
     "predict_images": "runners.predict",
     "read_images": "runners.inputs",
     "run_demo": "runners.demo",
+    "run_experiment": "runners.experiments.experiment",
     "suggest_regions": "runners.suggest",
 }
 

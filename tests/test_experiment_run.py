@@ -17,7 +17,7 @@ from scenes import discs_scene
 SETTINGS = {
     "device": "cpu",
     "embedding": {
-        "feature_maps": 8, "steps": 150, "crop_size": 80, "batch_size": 2, "copies": 4,
+        "feature_maps": 8, "steps": 300, "crop_size": 80, "batch_size": 2, "copies": 4,
         "learning_rate": 0.004,
     },
     "pseudo": {"working_diameter": 24.0, "choose": False, "variants": 0},

@@ -37,6 +37,14 @@ _TITLES = {
     "scales": "How much the scale of the images matters",
 }
 
+_LEADS = {
+    "fractions": "StarDist trained on rising shares of the annotated cells, with and without "
+    "pseudo labels (the paper's Fig. 5),",
+    "unsupervised": "Pseudo labels beside published networks and a classical baseline (the "
+    "paper's Table 1),",
+    "scales": "Pseudo labels of images that were resized first (the paper's Table 2),",
+}
+
 
 @dataclass(frozen=True)
 class PlannedCell:
@@ -204,7 +212,7 @@ def _planned(
 
 def _lead(config: ExperimentConfig, data: Sequence[HashedData]) -> str:
     names = ", ".join(one.config.title for one in data)
-    return f"Data: {names}. {type(config).__doc__}"
+    return f"{_LEADS[study_of(config)]} on {names}."
 
 
 def _is_finished(folder: Path, cell: GridCell) -> bool:
