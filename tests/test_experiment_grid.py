@@ -1,7 +1,9 @@
 """Grid cells run once, in order of need, and whatever happens to one, the others go on."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ from oce2stardist.runners.experiments.cluster import Where, connected, slurm_clu
 from oce2stardist.runners.experiments.grid import run_cells
 from oce2stardist.runners.interruption import Interrupted
 
+LOOPBACK = "127.0.0.1:0"
 PROGRAM = (sys.executable, str(Path(__file__).with_name("grid_program.py")))
 
 
@@ -187,6 +190,39 @@ def test_workers_share_the_processors(monkeypatch):
     assert (Where().local_workers, Where().cell_threads) == (8, 1)
     assert Where(workers=3).cell_threads == 2
     assert Where(workers=3, threads=5).cell_threads == 5
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """A dask scheduler and two workers, each started by hand; yields its address."""
+    file = tmp_path / "scheduler.json"
+    common = ("--scheduler-file", str(file), "--no-dashboard")
+    where = ("--host", "127.0.0.1")
+    started = [dask("scheduler", *common, *where, "--port", "0", "--dashboard-address", LOOPBACK)]
+    while not file.exists():
+        time.sleep(0.1)
+    worker = (*common, *where, "--nthreads", "1", "--no-nanny", "--dashboard-address", LOOPBACK)
+    started += [dask("worker", *worker, "--local-directory", str(tmp_path)) for _ in range(2)]
+    yield json.loads(file.read_text())["address"]
+    for process in reversed(started):
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def dask(command, *options):
+    program = [sys.executable, "-m", f"distributed.cli.dask_{command}", *options]
+    return subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_cells_run_on_the_workers_of_a_scheduler_started_by_hand(tmp_path, scheduler):
+    cells = [cell(f"c{i}", value=i) for i in range(4)]
+    with connected(Where(scheduler=scheduler)) as client:
+        client.wait_for_workers(2, timeout=60)
+        outcomes, _ = run(cells, tmp_path / "cells", client)
+    assert {one.status for one in outcomes.values()} == {"finished"}
+    values = [(tmp_path / "cells" / one.folder_name / "value.txt").read_text() for one in cells]
+    assert values == ["0", "1", "2", "3"]
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
