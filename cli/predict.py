@@ -2,17 +2,38 @@
 
 import click
 
+from .completion import folders, paths
 from .options import axes_option, device_option, overlay_option, set_up_logging, talkative
+from .results import prints_json, tell
 
 
 @click.command()
-@click.argument("images")
-@click.option("--model", required=True, metavar="MODEL", help="A StarDist model folder.")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Folder for label images.")
+@click.argument("images", shell_complete=paths)
+@click.option(
+    "--model",
+    required=True,
+    metavar="MODEL",
+    shell_complete=folders,
+    help="A StarDist model folder.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    shell_complete=folders,
+    help="Folder for label images.",
+)
 @axes_option
 @overlay_option
 @device_option
 @talkative
+@prints_json(
+    output="folder of the label images",
+    n_images="images",
+    n_cells="in all",
+    cells="number by image",
+)
 def predict(
     images: str,
     model: str,
@@ -23,7 +44,16 @@ def predict(
     verbose: bool,
     quiet: bool,
 ) -> None:
-    """Predict label images (int32 TIFF) of IMAGES with a StarDist model."""
+    """Predict label images (int32 TIFF) of IMAGES with a StarDist model.
+
+    IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG). MODEL is a folder of
+    finetune, or of plain stardist.
+
+    \b
+    Examples:
+      oce2stardist predict new_images/ --model model -o labels
+      oce2stardist predict "plate1/*.tif" --model model -o labels --overlay
+    """
     from oce2stardist.runners.predict import predict_images
 
     from .reporting import TerminalReporter
@@ -38,5 +68,9 @@ def predict(
         device=device or "auto",
         reporter=TerminalReporter(quiet=quiet),
     )
-    n_cells = sum(int(labels.max()) for labels in predicted.values())
-    click.echo(f"{n_cells} cells in {len(predicted)} images: {output}")
+    cells = {stem: int(labels.max()) for stem, labels in predicted.items()}
+    n_cells = sum(cells.values())
+    tell(
+        {"output": output, "n_images": len(cells), "n_cells": n_cells, "cells": cells},
+        f"{n_cells} cells in {len(predicted)} images: {output}",
+    )
