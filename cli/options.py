@@ -144,7 +144,7 @@ def set_up_logging(*, verbose: bool, quiet: bool) -> None:
         level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler]
     )
     logging.getLogger("oce2stardist").setLevel(level)
-    warnings.showwarning = _ignore_warning if quiet else _print_warning
+    warnings.showwarning = _ignore_warning if quiet else _print_warning  # type: ignore[assignment]
 
 
 def _print_warning(

@@ -1,5 +1,7 @@
 """The command `oce2stardist predict`."""
 
+from pathlib import Path
+
 import click
 
 from .completion import folders, paths
@@ -24,6 +26,13 @@ from .results import prints_json, tell
     shell_complete=folders,
     help="Folder for label images.",
 )
+@click.option(
+    "--log",
+    "log_file",
+    metavar="FILE",
+    shell_complete=paths,
+    help="Also write to FILE, with the time, all that is said and warned.",
+)
 @axes_option
 @overlay_option
 @device_option
@@ -38,6 +47,7 @@ def predict(
     images: str,
     model: str,
     output: str,
+    log_file: str | None,
     axes: str | None,
     overlay: bool,
     device: str | None,
@@ -55,19 +65,23 @@ def predict(
       oce2stardist predict "plate1/*.tif" --model model -o labels --overlay
     """
     from oce2stardist.runners.predict import predict_images
+    from oce2stardist.runners.run_log import logged
 
     from .reporting import TerminalReporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
-    predicted = predict_images(
-        images,
-        output,
-        model=model,
-        axes=axes,
-        overlay=overlay,
-        device=device or "auto",
-        reporter=TerminalReporter(quiet=quiet),
-    )
+    with logged(TerminalReporter(quiet=quiet), "oce2stardist predict") as log:
+        if log_file is not None:
+            log.open(Path(log_file).parent, Path(log_file).name)
+        predicted = predict_images(
+            images,
+            output,
+            model=model,
+            axes=axes,
+            overlay=overlay,
+            device=device or "auto",
+            reporter=log,
+        )
     cells = {stem: int(labels.max()) for stem, labels in predicted.items()}
     n_cells = sum(cells.values())
     tell(

@@ -12,7 +12,7 @@ from oce2stardist.cli.main import main
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from oce2stardist.config import Config, Document, Settings
+from oce2stardist.config import Config, Settings
 from oce2stardist.experiment_config import STUDIES, DataConfig
 from oce2stardist.presets import find_config
 
@@ -166,7 +166,7 @@ def _yaml(value: Any) -> str:
         return "empty"
     if isinstance(value, tuple):
         value = list(value)
-    if isinstance(value, Settings | Document):
+    if isinstance(value, Settings):
         return ""
     text = yaml.safe_dump(value, default_flow_style=True, width=1000)
     return text.removesuffix("\n").removesuffix("\n...")

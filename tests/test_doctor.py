@@ -111,6 +111,7 @@ def test_what_to_import_is_known_from_the_files_of_a_package(described, package,
 # --- processes of their own
 
 
+@pytest.mark.slow
 def test_a_module_that_ends_its_process_does_not_hide_another(tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGILL)\n")
     shadow(tmp_path, "broken")

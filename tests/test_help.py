@@ -28,7 +28,7 @@ def commands(group=main, path=()):
             yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize("path", commands(), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
 def test_help_fits_a_terminal_and_shows_an_example_of_the_command(path):
     text = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).output
     assert max(map(len, text.splitlines())) <= 80
@@ -36,7 +36,7 @@ def test_help_fits_a_terminal_and_shows_an_example_of_the_command(path):
     assert any(line.startswith(f"    oce2stardist {' '.join(path)}") for line in examples)
 
 
-@pytest.mark.parametrize("path", commands(), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
 def test_every_option_in_an_example_exists(path):
     known = {name for one in command_at(path).params for name in one.opts}
     text = command_at(path).help.split("\b")[-1].replace("\\\n", " ")
@@ -100,7 +100,7 @@ def takes_paths():
                 yield path, one
 
 
-@pytest.mark.parametrize(("path", "one"), takes_paths(), ids=str)
+@pytest.mark.parametrize(("path", "one"), list(takes_paths()), ids=str)
 def test_whatever_takes_a_path_completes_files_or_folders(path, one):
     items = one.shell_complete(click.Context(command_at(path), info_name=path[-1]), "zzz")
     assert [item.type for item in items] in (["file"], ["dir"])

@@ -49,6 +49,21 @@ def test_predict(monkeypatch):
     }
 
 
+def test_a_prediction_is_logged_only_where_that_is_asked_for(monkeypatch, tmp_path):
+    def tell(*_, reporter, **__):
+        reporter.warn("image a is blurred")
+        return {"a": labels(3)}
+
+    monkeypatch.setattr(predict, "predict_images", tell)
+    command = ["predict", "images", "--model", "m", "-o", tmp_path / "out"]
+    run_json(*command)
+    assert not list(tmp_path.iterdir())
+    run_json(*command, "--log", tmp_path / "logs" / "plate1.txt")
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["plate1.txt"]
+    said = (tmp_path / "logs" / "plate1.txt").read_text()
+    assert "WARNING image a is blurred" in said
+
+
 def test_pseudo(monkeypatch, tmp_path):
     chosen = {"diameter": {"value": np.float64(21.5), "reason": "measured"}}
     result = pseudo.PseudoResult({"a": labels(4)}, chosen, {"inference": 2.5})

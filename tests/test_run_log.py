@@ -138,6 +138,16 @@ def test_who_sets_up_logging_in_python_hears_the_run(tmp_path, caplog):
     assert ("oce2stardist.run", logging.INFO, "42 cells") in caplog.record_tuples
 
 
+def test_who_sets_up_nothing_still_sees_warnings_of_packages(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with logged(None, "x") as log:
+        log.open(tmp_path)
+        log.warn("told by the result")
+        logging.getLogger("oce2stardist.io").warning("dropped alpha")
+    assert capsys.readouterr().err == "dropped alpha\n"
+    assert logging.getLogger().handlers == []
+
+
 def test_long_work_is_logged_at_every_tenth(tmp_path):
     with logged(None, "x") as log:
         log.open(tmp_path)

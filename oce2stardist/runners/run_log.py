@@ -34,9 +34,10 @@ class RunLog:
         self._reporter = reporter
         self._handler = handler
 
-    def open(self, folder: Path) -> None:
+    def open(self, folder: Path, name: str = FILE) -> None:
         """Write to log.txt of this folder, after what it holds; also what was said before."""
-        file = logging.FileHandler(folder / FILE, encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(folder / name, encoding="utf-8")
         file.setFormatter(logging.Formatter(_FORMAT, _TIME))
         self._handler.setTarget(file)
         self._handler.flush()
@@ -98,7 +99,11 @@ def logged(reporter: Reporter | None, command: str) -> Iterator[RunLog]:
     handler = MemoryHandler(_MOST_KEPT, flushLevel=logging.CRITICAL + 1)
     handler.addFilter(_belongs)
     log = RunLog(reporter or SilentReporter(), handler)
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    # Where no handler is set up, Python prints warnings; with ours it would think that one is.
+    handlers: list[logging.Handler] = [handler] if root.handlers else [handler, _like_last_resort()]
+    for one in handlers:
+        root.addHandler(one)
     try:
         with _python_warnings_to(handler):
             log.record(logging.INFO, f"Started: {command}, version {_version()}")
@@ -115,11 +120,19 @@ def logged(reporter: Reporter | None, command: str) -> Iterator[RunLog]:
         log.record(logging.ERROR, f"Ended by {type(error).__name__}.", exc_info)
         raise
     finally:
-        logging.getLogger().removeHandler(handler)
+        for one in handlers:
+            root.removeHandler(one)
         target = handler.target
         handler.close()
         if target is not None:
             target.close()
+
+
+def _like_last_resort() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: not getattr(record, "said", False))
+    return handler
 
 
 def _belongs(record: logging.LogRecord) -> bool:
