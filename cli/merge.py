@@ -18,7 +18,7 @@ from .results import prints_json, tell
     training="folder that was written",
     n_annotated="annotated cells that are used",
     n_pseudo="pseudo objects that are kept",
-    n_images="images",
+    n_images="how many images",
 )
 def merge(
     run: str,

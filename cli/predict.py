@@ -39,7 +39,7 @@ from .results import prints_json, tell
 @talkative
 @prints_json(
     output="folder of the label images",
-    n_images="images",
+    n_images="how many images",
     n_cells="in all",
     cells="number by image",
 )

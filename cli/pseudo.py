@@ -76,7 +76,7 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @talkative
 @prints_json(
     labels="folder of the pseudo labels",
-    n_images="images",
+    n_images="how many images",
     n_objects="in all",
     objects="number by image",
     trusted="whether the run trusts them",

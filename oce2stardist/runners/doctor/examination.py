@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from oce2stardist.runners.doctor.findings import Finding
+from oce2stardist.runners.doctor.findings import Finding, Group
 from oce2stardist.runners.doctor.installed import (
     PACKAGE,
     Needed,
@@ -175,20 +175,21 @@ def _describe_machine(machine: Machine) -> list[Finding]:
         if little:
             said += f"; runs may need {_LITTLE_MEMORY:g}: close other programs"
         found.append(Finding("machine", "memory", "warning" if little else "ok", said))
-    said, status = f"{machine.disk_free:g} GB free in this folder", "ok"
+    said = f"{machine.disk_free:g} GB free in this folder"
+    little = machine.disk_free < _LITTLE_SPACE
     if not machine.writable:
-        said, status = "this folder can't be written to: pass an output elsewhere", "warning"
-    elif machine.disk_free < _LITTLE_SPACE:
-        said, status = f"{said}: free some, or pass an output elsewhere", "warning"
-    found.append(Finding("machine", "disk", "ok" if status == "ok" else "warning", said))
-    return found
+        said = "this folder can't be written to: pass an output elsewhere"
+    elif little:
+        said += ": free some, or pass an output elsewhere"
+    poor = little or not machine.writable
+    return [*found, Finding("machine", "disk", "warning" if poor else "ok", said)]
 
 
 def _describe_packages(needed: list[Needed], broken: Mapping[str, str]) -> list[Finding]:
     if not is_installed():
-        detail = f"{PACKAGE} is not installed, so nothing says what it needs"
-        return [Finding("packages", PACKAGE, "broken", detail, "pip install . in its folder")]
-    troubles = [_trouble("packages", one, broken) for one in needed]
+        detail = "is not installed, so nothing says what it needs; in its folder run what mends it"
+        return [Finding("packages", PACKAGE, "broken", detail, "pip install .")]
+    troubles = [_trouble(one, broken) for one in needed]
     found = [one for one in troubles if one is not None]
     good = len(needed) - len(found)
     if good:
@@ -196,7 +197,7 @@ def _describe_packages(needed: list[Needed], broken: Mapping[str, str]) -> list[
     return found
 
 
-def _trouble(group: str, one: Needed, broken: Mapping[str, str]) -> Finding | None:
+def _trouble(one: Needed, broken: Mapping[str, str]) -> Finding | None:
     """Say what is wrong with a required package, if anything is."""
     reasons = [broken[module] for module in one.modules if module in broken]
     if one.version is None and reasons:
@@ -210,7 +211,7 @@ def _trouble(group: str, one: Needed, broken: Mapping[str, str]) -> Finding | No
     return Finding("packages", one.name, "broken", detail, install_command([one], again=again))
 
 
-def _unfit(group: Any, name: str, one: Needed) -> Finding:
+def _unfit(group: Group, name: str, one: Needed) -> Finding:
     had = f"has {one.version}" if one.version else "comes from another package"
     detail = f"{had}, made for {one.requirement.specifier}"
     return Finding(group, name, "warning", detail, install_command([one]))

@@ -8,13 +8,17 @@ Status = Literal["ok", "optional", "warning", "broken"]
 program always needs fails."""
 
 
+Group = Literal["main job", "machine", "packages", "extras"]
+"""main job: images to pseudo labels, a model, and predictions."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """Attributes.
+    """What came of looking at one thing.
 
     Attributes
     ----------
-    group : {"main job", "machine", "packages", "extras"}
+    group : Group
     name : str
     status : Status
     detail : str
@@ -23,7 +27,7 @@ class Finding:
         The command that mends it, where it needs mending and a command can.
     """
 
-    group: Literal["main job", "machine", "packages", "extras"]
+    group: Group
     name: str
     status: Status
     detail: str
