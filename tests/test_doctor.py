@@ -299,6 +299,16 @@ def test_the_exit_code_says_whether_the_main_job_can_run(examined):
     assert "mend: pip install y" in result.output
 
 
+def test_programs_read_the_findings(examined):
+    examined(GAP)
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    assert content["can_run"] is False
+    assert content["machine"]["python"] == "3.11.7"
+    assert content["findings"][0]["mend"] == "pip install x"
+
+
 def test_a_bug_report_names_no_home_no_user_and_no_host(examined, monkeypatch):
     monkeypatch.setattr(command.socket, "gethostname", lambda: "lab-pc-7")
     monkeypatch.setattr(command.socket, "getfqdn", lambda: "lab-pc-7.institute.example")

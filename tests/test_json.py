@@ -167,3 +167,20 @@ def test_an_experiment_to_come_and_one_that_has_run(monkeypatch, tmp_path):
     assert content["summary"] == [{"study": "scales", "scale": 1.0, "f1": None}]
     assert content["answers"] == ["It matters."]
     assert content["planned"] is None
+
+
+def test_a_comparison(monkeypatch):
+    from oce2stardist.runners.experiments import compare
+
+    empty = pd.DataFrame({"side": []})
+    rows = pd.DataFrame({"f1_a": [0.5], "f1_low": [np.nan], "in_words": ["B is better"]})
+    found = SimpleNamespace(
+        rows=rows, only_a=empty, only_b=empty, unscored=empty, as_text=lambda: "B is better"
+    )
+    monkeypatch.setattr(compare, "compare_results", lambda *_: found)
+    assert run_json("experiment", "compare", "A", "B") == {
+        "rows": [{"f1_a": 0.5, "f1_low": None, "in_words": "B is better"}],
+        "only_a": [],
+        "only_b": [],
+        "unscored": [],
+    }
