@@ -2,18 +2,41 @@
 
 import click
 
+from .completion import folders
 from .options import device_option, set_up_logging, talkative
+from .results import prints_json, tell
 
 
 @click.command()
 @click.option(
-    "-o", "--output", default="demo-run", show_default=True, metavar="RUN", help="Folder to write."
+    "-o",
+    "--output",
+    default="demo-run",
+    show_default=True,
+    metavar="RUN",
+    shell_complete=folders,
+    help="Folder to write.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
 @device_option
 @talkative
+@prints_json(
+    scores="F1, SEG and counts by what was scored",
+    n_annotated="annotated cells",
+    seconds="by step",
+    report="page of pictures",
+)
 def demo(output: str, seed: int, device: str | None, verbose: bool, quiet: bool) -> None:
-    """Run all stages on real nuclei that a dependency ships, and write a page of pictures."""
+    """Run all stages on real nuclei that a dependency ships, and write a page of pictures.
+
+    It takes some minutes and no data of yours. An interrupted demo goes on when the same
+    command is given again.
+
+    \b
+    Examples:
+      oce2stardist demo
+      oce2stardist demo -o elsewhere --seed 1
+    """
     from oce2stardist.runners.demo import run_demo
 
     from .reporting import TerminalReporter
@@ -21,10 +44,18 @@ def demo(output: str, seed: int, device: str | None, verbose: bool, quiet: bool)
     set_up_logging(verbose=verbose, quiet=quiet)
     reporter = TerminalReporter(quiet=quiet)
     result = run_demo(output, seed=seed, device=device or "auto", reporter=reporter)
-    click.echo(
+    lines = [
         f"\nOn the part of the image where nothing was annotated ({result.n_annotated} cells "
         "annotated elsewhere):"
-    )
+    ]
     for name, scores in result.scores.items():
-        click.echo(f"  {name:<42} F1 {scores.f1:.3f}   SEG {scores.seg:.3f}")
-    click.echo(f"Look at {result.report}")
+        lines.append(f"  {name:<42} F1 {scores.f1:.3f}   SEG {scores.seg:.3f}")
+    tell(
+        {
+            "scores": {name: scores.to_dict() for name, scores in result.scores.items()},
+            "n_annotated": result.n_annotated,
+            "seconds": result.seconds,
+            "report": result.report,
+        },
+        [*lines, f"Look at {result.report}"],
+    )

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .completion import folders, paths, study_presets
 from .options import Command, set_up_logging, talkative
+from .results import prints_json, tell
 
 if TYPE_CHECKING:
     from oce2stardist.experiment_config import ExperimentConfig
@@ -16,9 +18,10 @@ def experiment() -> None:
     """Reproduce the paper's studies, or ask how many cells you should annotate.
 
     \b
-    oce2stardist experiment fractions fractions-quick --data bbbc039 -o OUT
-    oce2stardist experiment unsupervised my.yaml -o OUT --dry-run
-    oce2stardist experiment compare OUT OTHER
+    Examples:
+      oce2stardist experiment fractions fractions-quick --data bbbc039 -o OUT
+      oce2stardist experiment unsupervised my.yaml -o OUT --dry-run
+      oce2stardist experiment compare OUT OTHER
 
     CONFIG is a YAML file, or a preset by name: fractions, unsupervised and scales are as in
     the paper, those with -quick run in hours on a laptop.
@@ -28,10 +31,18 @@ def experiment() -> None:
 def _study(command: Command) -> Command:
     """Add what every study takes."""
     for option in (
+        prints_json(
+            planned="with --dry-run a list of cell, seconds, is_finished; else null",
+            summary="rows of summary.csv",
+            answers="what they say, in sentences",
+            unfinished="status and reason by cell",
+            report="page of pictures",
+        ),
         talkative,
         click.option(
             "--slurm",
             metavar="FILE",
+            shell_complete=paths,
             help="Run on SLURM: a YAML file with the arguments of dask_jobqueue.SLURMCluster and "
             "the number of jobs (docs/experiments.md has an example).",
         ),
@@ -56,14 +67,20 @@ def _study(command: Command) -> Command:
             "paths",
             multiple=True,
             metavar="[NAME=]PATH",
+            shell_complete=paths,
             help="Data set: of the config's set of this name, or of its only one, the path; of a "
             "config that names none, a folder with train/images, train/masks, test/images and "
             "test/masks. May be repeated.",
         ),
         click.option(
-            "-o", "--output", required=True, metavar="OUT", help="Folder for cells and tables."
+            "-o",
+            "--output",
+            required=True,
+            metavar="OUT",
+            shell_complete=folders,
+            help="Folder for cells and tables.",
         ),
-        click.argument("config"),
+        click.argument("config", shell_complete=study_presets),
     ):
         command = option(command)
     return command
@@ -72,34 +89,74 @@ def _study(command: Command) -> Command:
 @experiment.command()
 @_study
 def fractions(**options: Any) -> None:
-    """How F1 grows with the annotated cells, with and without pseudo labels (Fig. 5)."""
+    """How F1 grows with the annotated cells, with and without pseudo labels (Fig. 5).
+
+    \b
+    Examples:
+      oce2stardist experiment fractions fractions-quick --data bbbc039 -o OUT
+      oce2stardist experiment fractions my.yaml -o OUT --dry-run
+    """
     _run("fractions", **options)
 
 
 @experiment.command()
 @_study
 def unsupervised(**options: Any) -> None:
-    """Pseudo labels beside pretrained networks and a classical baseline (Table 1)."""
+    """Pseudo labels beside pretrained networks and a classical baseline (Table 1).
+
+    \b
+    Example:
+      oce2stardist experiment unsupervised unsupervised-quick \\
+          --data bbbc039 -o OUT
+    """
     _run("unsupervised", **options)
 
 
 @experiment.command()
 @_study
 def scales(**options: Any) -> None:
-    """How pseudo labels depend on the scale of the images (Table 2)."""
+    """How pseudo labels depend on the scale of the images (Table 2).
+
+    \b
+    Example:
+      oce2stardist experiment scales scales-quick --data bbbc039 -o OUT
+    """
     _run("scales", **options)
 
 
 @experiment.command()
-@click.argument("a")
-@click.argument("b")
-@click.option("-o", "--output", metavar="FILE", help="Also write the comparison as CSV.")
+@click.argument("a", shell_complete=paths)
+@click.argument("b", shell_complete=paths)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=paths,
+    help="Also write the comparison as CSV.",
+)
+@prints_json(
+    rows="settings that both have, with differences and intervals",
+    only_a="settings of A alone",
+    only_b="settings of B alone",
+    unscored="settings without scores on one side",
+)
 def compare(a: str, b: str, output: str | None) -> None:
-    """Compare two experiments side by side, with bootstrap intervals of what differs."""
+    """Compare two experiments side by side, with bootstrap intervals of what differs.
+
+    A and B are folders of experiments, or their results.csv.
+
+    \b
+    Example:
+      oce2stardist experiment compare OUT OTHER -o comparison.csv
+    """
     from oce2stardist.runners.experiments.compare import compare_results
 
     comparison = compare_results(Path(a), Path(b))
-    click.echo(comparison.as_text())
+    tables = ("rows", "only_a", "only_b", "unscored")
+    tell(
+        {name: getattr(comparison, name).to_dict("records") for name in tables},
+        comparison.as_text(),
+    )
     if output is not None:
         comparison.write_csv(Path(output))
 
@@ -140,12 +197,25 @@ def _run(
         command=f"oce2stardist experiment {study}",
         reporter=TerminalReporter(quiet=quiet),
     )
-    click.echo(_table(result.summary))
-    for answer in result.answers:
-        click.echo(answer)
-    for name, outcome in result.unfinished.items():
-        click.echo(f"{outcome.status}: {name}: {outcome.reason}")
-    click.echo(f"Look at {result.report}")
+    unfinished = {
+        name: {"status": outcome.status, "reason": outcome.reason}
+        for name, outcome in result.unfinished.items()
+    }
+    tell(
+        {
+            "planned": None,
+            "summary": result.summary.to_dict("records"),
+            "answers": result.answers,
+            "unfinished": unfinished,
+            "report": result.report,
+        },
+        [
+            _table(result.summary),
+            *result.answers,
+            *(f"{one['status']}: {name}: {one['reason']}" for name, one in unfinished.items()),
+            f"Look at {result.report}",
+        ],
+    )
     if any(outcome.status == "failed" for outcome in result.unfinished.values()):
         raise click.exceptions.Exit(1)
 
@@ -163,14 +233,21 @@ def _read_config(
 def _print_plan(planned: list[Any], workers: int) -> None:
     from oce2stardist.runners.experiments.cost import say_seconds
 
+    lines = []
     for one in planned:
         state = "finished" if one.is_finished else f"about {say_seconds(one.seconds)}"
-        click.echo(f"{one.cell.name:<60} {state}")
+        lines.append(f"{one.cell.name:<60} {state}")
     left = [one.seconds for one in planned if not one.is_finished]
-    click.echo(
+    lines.append(
         f"{len(left)} of {len(planned)} grid cells would run, "
         f"{say_seconds(sum(left) / workers)} with {workers} at a time (by rule of thumb)."
     )
+    cells = [
+        {"cell": one.cell.name, "seconds": one.seconds, "is_finished": one.is_finished}
+        for one in planned
+    ]
+    nothing = dict.fromkeys(("summary", "answers", "unfinished", "report"))
+    tell({"planned": cells, **nothing}, lines)
 
 
 def _table(summary: Any) -> str:

@@ -2,6 +2,7 @@
 
 import click
 
+from .completion import folders, paths
 from .options import (
     ALPHA,
     annotated,
@@ -13,13 +14,26 @@ from .options import (
     set_up_logging,
     talkative,
 )
+from .results import prints_json, tell
 
 
 @click.command()
-@click.argument("images")
-@click.option("--pseudo", metavar="RUN", help="Run folder of `oce2stardist pseudo`.")
+@click.argument("images", shell_complete=paths)
+@click.option(
+    "--pseudo",
+    metavar="RUN",
+    shell_complete=folders,
+    help="Run folder of `oce2stardist pseudo`.",
+)
 @annotated
-@click.option("-o", "--output", required=True, metavar="MODEL", help="Model folder to write.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="MODEL",
+    shell_complete=folders,
+    help="Model folder to write.",
+)
 @click.option(
     "--alpha",
     type=ALPHA,
@@ -33,13 +47,24 @@ from .options import (
     help="Train so many times; from the second on, the model's own labels are the pseudo "
     "labels. A round that scores lower on held-back cells is dropped.  [default: 1]",
 )
-@click.option("--init", metavar="MODEL", help="Start from this StarDist folder, ours or stock.")
+@click.option(
+    "--init",
+    metavar="MODEL",
+    shell_complete=folders,
+    help="Start from this StarDist folder, ours or stock.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write the training's course to MODEL/logs.")
 @axes_option
 @overwrite_option
 @device_option
 @configured
 @talkative
+@prints_json(
+    model="the StarDist folder",
+    f1="on annotated cells that judge: value, interval where there is one, and reason",
+    parameters="what was chosen, value and reason",
+    report="page of pictures",
+)
 def finetune(
     images: str,
     pseudo: str | None,
@@ -66,7 +91,14 @@ def finetune(
     """Train a StarDist model on annotations and pseudo labels.
 
     MODEL is a StarDist folder: plain stardist opens it. An interrupted run goes on when
-    the same command is given again.
+    the same command is given again. All that was said is in MODEL/log.txt.
+
+    \b
+    Examples:
+      oce2stardist finetune images/ --pseudo run --annotations masks/ -o model
+      oce2stardist finetune images/ --annotations masks/ --alpha 0 -o model
+      oce2stardist finetune images/ --pseudo run --annotations masks/ \\
+          --fraction 0.01 -o model
     """
     from oce2stardist.runners.finetune import CellDraw, finetune_stardist, preview_predictions
     from oce2stardist.runners.inputs import read_images
@@ -113,5 +145,7 @@ def finetune(
     shown = score["reason"]
     if score["value"] is not None:
         shown = f"{say_setting('F1', score)}: {shown}"
-    click.echo(f"Model: {output} ({shown})")
-    click.echo(f"Look at {report}")
+    tell(
+        {"model": output, "f1": score, "parameters": result.parameters, "report": report},
+        [f"Model: {output} ({shown})", f"Look at {report}"],
+    )

@@ -18,6 +18,7 @@ _COMMANDS = {
     "predict": "Predict label images with a StarDist model.",
     "evaluate": "Score predicted labels against true ones.",
     "experiment": "Run the paper's studies, or ask how many cells to annotate.",
+    "doctor": "Check that everything works here.",
 }
 
 
@@ -65,4 +66,14 @@ def main() -> None:
     oce2stardist pseudo images/ -o run
     oce2stardist finetune images/ --pseudo run --annotations masks/ -o model
     oce2stardist predict new_images/ --model model -o labels
+
+    Results go to standard output, progress to standard error. Every command tells its options
+    and examples with --help, prints its result for programs with --json, and is colourless
+    where output is no terminal or NO_COLOR is set.
+
+    \b
+    Let your shell complete commands, options, presets and files:
+      bash  eval "$(_OCE2STARDIST_COMPLETE=bash_source oce2stardist)"
+      zsh   eval "$(_OCE2STARDIST_COMPLETE=zsh_source oce2stardist)"
+      fish  _OCE2STARDIST_COMPLETE=fish_source oce2stardist | source
     """

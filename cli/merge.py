@@ -1,15 +1,25 @@
 """The command `oce2stardist merge`."""
 
+from pathlib import Path
+
 import click
 
+from .completion import folders
 from .options import annotated, build_config, configured, set_up_logging, talkative
+from .results import prints_json, tell
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=folders)
 @annotated
 @configured
 @talkative
+@prints_json(
+    training="folder that was written",
+    n_annotated="annotated cells that are used",
+    n_pseudo="pseudo objects that are kept",
+    n_images="how many images",
+)
 def merge(
     run: str,
     annotations: str,
@@ -23,7 +33,15 @@ def merge(
     verbose: bool,
     quiet: bool,
 ) -> None:
-    """Merge annotations into the pseudo labels of RUN; writes RUN/training."""
+    """Merge annotations into the pseudo labels of RUN; writes RUN/training.
+
+    To look at what finetune would train on; finetune merges by itself.
+
+    \b
+    Examples:
+      oce2stardist merge run --annotations masks/
+      oce2stardist merge run --annotations cells.geojson --zero unlabelled
+    """
     from oce2stardist.runners.training_labels import merge_run
 
     set_up_logging(verbose=verbose, quiet=quiet)
@@ -41,7 +59,14 @@ def merge(
         seed=config.seed,
     )
     sources = merged.objects["source"].value_counts()
-    click.echo(
-        f"{sources.get('manual', 0)} annotated cells and {sources.get('pseudo', 0)} pseudo objects "
-        f"in {len(merged.pseudo)} images: {run}/training"
+    n_annotated, n_pseudo = int(sources.get("manual", 0)), int(sources.get("pseudo", 0))
+    tell(
+        {
+            "training": Path(run) / "training",
+            "n_annotated": n_annotated,
+            "n_pseudo": n_pseudo,
+            "n_images": len(merged.pseudo),
+        },
+        f"{n_annotated} annotated cells and {n_pseudo} pseudo objects "
+        f"in {len(merged.pseudo)} images: {run}/training",
     )

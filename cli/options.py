@@ -1,10 +1,15 @@
 """Options that several commands share, and how a config is put together from them."""
 
 import logging
+import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from .completion import paths, presets
 
 if TYPE_CHECKING:
     from oce2stardist.config import Config
@@ -30,7 +35,9 @@ def configured(command: Command) -> Command:
             "--config",
             "config_file",
             metavar="FILE",
-            help="YAML file, or a preset by name: fast (the default), paper. Options override it.",
+            shell_complete=presets,
+            help="YAML file, or a preset by name: fast (the default), quick, paper. Options "
+            "override it.",
         ),
     ):
         command = option(command)
@@ -68,6 +75,7 @@ def annotated(command: Command) -> Command:
         click.option(
             "--use-cells",
             metavar="FILE",
+            shell_complete=paths,
             help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a "
             "run.",
         ),
@@ -87,6 +95,7 @@ def annotated(command: Command) -> Command:
             "--annotations",
             required=True,
             metavar="PATH",
+            shell_complete=paths,
             help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, "
             ".zip), QuPath GeoJSON, COCO JSON.",
         ),
@@ -124,7 +133,26 @@ def build_config(config_file: str | None, **changes: Any) -> "Config":
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:
-    """Send log records to standard error."""
+    """Send log records and Python's warnings to standard error, each as one line.
+
+    What a reporter tells is logged as well, but not printed again.
+    """
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: not getattr(record, "said", False))
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler]
+    )
     logging.getLogger("oce2stardist").setLevel(level)
+    warnings.showwarning = _ignore_warning if quiet else _print_warning  # type: ignore[assignment]
+
+
+def _print_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
+) -> None:
+    where = f"{category.__name__} in {Path(filename).name}, line {lineno}"
+    click.echo(f"Warning: {' '.join(str(message).split())} ({where})", err=True)
+
+
+def _ignore_warning(*_: object) -> None:
+    """Print nothing, with --quiet; log.txt has it."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from .completion import folders, paths
 from .options import (
     axes_option,
     build_config,
@@ -15,6 +16,7 @@ from .options import (
     set_up_logging,
     talkative,
 )
+from .results import prints_json, tell
 
 
 class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
@@ -36,23 +38,33 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
 
 @click.command()
-@click.argument("images")
-@click.option("-o", "--output", required=True, metavar="RUN", help="Run folder to write.")
+@click.argument("images", shell_complete=paths)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="RUN",
+    shell_complete=folders,
+    help="Run folder to write.",
+)
 @click.option(
     "--diameter",
     type=Diameter(),
+    shell_complete=paths,
     help="Median cell diameter in the images, pixels; or a CSV file with the columns image and "
     "diameter.  [default: from the annotations, else estimated]",
 )
 @click.option(
     "--annotations",
     metavar="PATH",
+    shell_complete=paths,
     help="Outlines of some cells, in any format that finetune reads (0: not annotated); diameter "
     "and settings are chosen on them.",
 )
 @click.option(
     "--trained",
     metavar="RUN",
+    shell_complete=folders,
     help="A finished run on other images: use its network, scale and settings, train nothing.",
 )
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
@@ -62,6 +74,16 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @device_option
 @configured
 @talkative
+@prints_json(
+    labels="folder of the pseudo labels",
+    n_images="how many images",
+    n_objects="in all",
+    objects="number by image",
+    trusted="whether the run trusts them",
+    parameters="what was chosen, value and reason",
+    seconds="by step",
+    report="page of pictures",
+)
 def pseudo(
     images: str,
     output: str,
@@ -80,8 +102,16 @@ def pseudo(
 ) -> None:
     """Train embeddings on IMAGES and write pseudo labels, without any annotation.
 
-    IMAGES is a folder, a glob or a file (TIFF, OME-TIFF, PNG). An interrupted run goes on
-    when the same command is given again.
+    IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG). An interrupted run goes
+    on when the same command is given again. Look at RUN/report/index.html afterwards: are the
+    outlined objects your cells? All that was said is in RUN/log.txt.
+
+    \b
+    Examples:
+      oce2stardist pseudo images/ -o run
+      oce2stardist pseudo images/ -o run --annotations masks/
+      oce2stardist pseudo images/ -o run --diameter 28 --config quick
+      oce2stardist pseudo more_images/ -o run2 --trained run
     """
     from oce2stardist.runners.inputs import read_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
@@ -107,10 +137,24 @@ def pseudo(
         command="oce2stardist pseudo",
         reporter=reporter,
     )
-    n_objects = sum(int(labels.max()) for labels in result.labels.values())
+    objects = {stem: int(labels.max()) for stem, labels in result.labels.items()}
+    n_objects = sum(objects.values())
     if not result.labels:
         return  # one of several processes under torchrun, and not the main one
-    reporter.say(f"Diameter: {result.parameters['diameter']['reason']}.")
     report = write_pseudo_report(Path(output), read_images(images, axes=axes))
-    click.echo(f"{n_objects} objects in {len(result.labels)} images: {output}/pseudo/labels")
-    click.echo(f"Look at {report}")
+    tell(
+        {
+            "labels": Path(output) / "pseudo" / "labels",
+            "n_images": len(objects),
+            "n_objects": n_objects,
+            "objects": objects,
+            "trusted": result.trust.trusted if result.trust else None,
+            "parameters": result.parameters,
+            "seconds": result.seconds,
+            "report": report,
+        },
+        [
+            f"{n_objects} objects in {len(objects)} images: {output}/pseudo/labels",
+            f"Look at {report}",
+        ],
+    )

@@ -4,13 +4,26 @@ from pathlib import Path
 
 import click
 
+from .completion import folders, paths
 from .options import axes_option, device_option, set_up_logging, talkative
+from .results import prints_json, tell
 
 
 @click.command()
-@click.argument("run")
-@click.option("--images", metavar="IMAGES", help="Images, if not where RUN says.")
-@click.option("-o", "--output", metavar="OUT", help="Folder to write.  [default: RUN/suggestions]")
+@click.argument("run", shell_complete=folders)
+@click.option(
+    "--images",
+    metavar="IMAGES",
+    shell_complete=paths,
+    help="Images, if not where RUN says.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    shell_complete=folders,
+    help="Folder to write.  [default: RUN/suggestions]",
+)
 @click.option(
     "--count",
     type=click.IntRange(min=1),
@@ -27,6 +40,10 @@ from .options import axes_option, device_option, set_up_logging, talkative
 @axes_option
 @device_option
 @talkative
+@prints_json(
+    output="folder that was written",
+    regions="rows of suggestions.csv: rank, image, y0, x0, y1, x1, score, reason, and counts",
+)
 def suggest(
     run: str,
     images: str | None,
@@ -44,6 +61,11 @@ def suggest(
     disagree, or the model is not sure. Before anything is annotated, it is a run folder of
     `pseudo`: regions of low confidence, and typical ones. Writes a table (CSV), rectangles
     that QuPath imports (GeoJSON), and a picture.
+
+    \b
+    Examples:
+      oce2stardist suggest model
+      oce2stardist suggest run --count 5 -o to_annotate
     """
     from oce2stardist.runners.suggest import suggest_regions
 
@@ -60,10 +82,13 @@ def suggest(
         device=device or "auto",
         reporter=TerminalReporter(quiet=quiet),
     )
-    for row in table.itertuples():
-        click.echo(f"{row.rank:>3}  {row.image}  y {row.y0}, x {row.x0}: {row.reason}")
     folder = Path(output) if output else Path(run) / "suggestions"
+    lines = [
+        f"{row.rank:>3}  {row.image}  y {row.y0}, x {row.x0}: {row.reason}"
+        for row in table.itertuples()
+    ]
     if table.empty:
-        click.echo("Nothing to suggest: no object is open outside the annotated regions.")
+        lines.append("Nothing to suggest: no object is open outside the annotated regions.")
     else:
-        click.echo(f"Look at {folder / 'suggestions.png'}")
+        lines.append(f"Look at {folder / 'suggestions.png'}")
+    tell({"output": folder, "regions": table.to_dict("records")}, lines)

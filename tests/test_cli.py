@@ -65,15 +65,21 @@ def test_three_commands_lead_from_images_to_scores(lab):
     assert recorded["seed"] == 0
     assert recorded["config"]["embedding"]["steps"] == 30
     assert recorded["versions"]["torch"].startswith("2.")
+    log = (lab / "run" / "log.txt").read_text().splitlines()
+    assert "Started: oce2stardist pseudo, version" in log[0]
+    assert any("INFO    Training embeddings: 30 of 30, loss" in line for line in log)
+    assert log[-1].endswith("INFO    Finished.")
     assert (result := finetune(lab)).exit_code == 0, result.output
     model = lab / "model"
     for name in ("config.json", "weights_best.h5", "weights_last.h5", "thresholds.json"):
         assert (model / name).exists()
+    assert "annotated cells in 2 of 2 images" in (model / "log.txt").read_text()
     assert len((model / "training" / "cells.csv").read_text().splitlines()) == 1 + 7
     result = run("predict", lab / "images", "--model", model, "-o", lab / "out", "--overlay")
     assert result.exit_code == 0, result.output
     assert read_labels(lab / "out" / "field 0.tif").shape == (128, 144)
     assert (lab / "out" / "field 0_overlay.png").exists()
+    assert not (lab / "out" / "log.txt").exists()
     result = run("evaluate", lab / "out", lab / "masks", "--json")
     assert result.exit_code == 0, result.output
     scores = json.loads(result.output)
@@ -142,6 +148,10 @@ def test_ctrl_c_in_either_training_loses_nothing(lab):
     assert "the same command goes on from there" in said
     assert not (lab / "stopped" / "oce" / "weights.safetensors").exists()
     assert run(*command).exit_code == 0
+    log = (lab / "stopped" / "log.txt").read_text()
+    told = [log.index(text) for text in ("Stopped after step", "Going on after step", "Finished.")]
+    assert told == sorted(told)
+    assert log.count("Started: ") == 2
     assert pseudo(lab).exit_code == 0
     stopped, whole = (
         (lab / name / "oce" / "weights.safetensors").read_bytes() for name in ("stopped", "run")

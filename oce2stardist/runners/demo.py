@@ -169,7 +169,9 @@ class _Steps:
         command = [str(argument) for argument in arguments]
         self._reporter.say(f"$ oce2stardist {' '.join(command)}")
         started = time.monotonic()
-        finished = subprocess.run([sys.executable, "-m", "oce2stardist", *command], check=False)
+        # What a step prints is progress of ours.
+        program = [sys.executable, "-m", "oce2stardist", *command]
+        finished = subprocess.run(program, check=False, stdout=sys.__stderr__)
         if finished.returncode == 130:
             raise Interrupted("Stopped; the same command goes on from there.")
         if finished.returncode == 2:

@@ -28,9 +28,10 @@ from oce2stardist.runners.inputs import (
     read_known,
 )
 from oce2stardist.runners.judge import mean_f1
-from oce2stardist.runners.progress import Reporter, SilentReporter
+from oce2stardist.runners.progress import Reporter
 from oce2stardist.runners.reports import choose_evenly
 from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
+from oce2stardist.runners.run_log import logged
 from oce2stardist.runners.stardist_run import (
     TrainedNetwork,
     Verdict,
@@ -166,7 +167,6 @@ def finetune_stardist(
         If the user stopped the run; the same call goes on where it stopped.
     """
     config = config or Config()
-    reporter = reporter or SilentReporter()
     settings = config.stardist
     folder = Path(output)
     draw = cells or CellDraw()
@@ -175,65 +175,70 @@ def finetune_stardist(
             "the package tensorboard must be installed to write its files. Got none; "
             "pip install 'oce2stardist[tensorboard]', or leave out --tensorboard."
         )
-    found = read_images(images, axes=axes)
-    known = read_known(
-        found, annotations, zero_is_background=zero_is_background(zero, sampled=draw.is_sample)
-    )
-    for note in known.notes:
-        reporter.warn(note)
-    if pseudo is None and settings.alpha not in ("auto", 0.0):
-        raise InputError(
-            f"alpha {settings.alpha:g} needs pseudo labels. Got no --pseudo; "
-            "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
+    with logged(reporter, command) as log:
+        found = read_images(images, axes=axes)
+        known = read_known(
+            found, annotations, zero_is_background=zero_is_background(zero, sampled=draw.is_sample)
         )
-    pseudo_gt = _read_pseudo_gt(pseudo, found) if pseudo is not None else PseudoGt({}, {})
-    inputs = {
-        "images": len(found.images),
-        "sha256": found.digest(),
-        "annotations_sha256": digest_annotations(known),
-        "pseudo_sha256": digest(_pseudo_files(pseudo, pseudo_gt)),
-        "init_sha256": digest(_init_files(init)),
-    }
-    drawn = draw.draw(known.labels, seed=config.seed)
-    stage = Stage(
-        folder,
-        {
-            "inputs": inputs,
-            "axes": axes,
-            "seed": config.seed,
-            "cells": {stem: ids for stem, ids in drawn.items() if ids},
-            "zero": zero,
-            "merge": config.merge.model_dump(mode="json"),
-            "stardist": settings.model_dump(mode="json"),
-        },
-        overwrite=overwrite,
-        results=(
-            *("training", "folds", "rounds", "logs", "state.safetensors", "thresholds.json"),
-            *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
-        ),
-    )
-    if stage.finished:
-        reporter.say(f"The model in {folder} is finished.")
-        return _read_result(folder)
-    write_run_file(
-        folder, command=command, config=config, inputs=inputs | {"images_from": name_source(images)}
-    )
-    job = _Job(
-        {stem: normalise_percentiles(image) for stem, image in found.images.items()},
-        known.labels,
-        drawn,
-        complete=draw.is_sample and zero_is_background(zero, sampled=True),
-        config=config,
-        folder=folder,
-        init=Path(init) if init is not None else None,
-        tensorboard=tensorboard,
-        reporter=reporter,
-        times=Times(folder / "times.yaml", keep=stage.resumes),
-    )
-    parameters, history = _run(job, pseudo_gt)
-    write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
-    stage.finish()
-    return FinetuneResult(folder, parameters, history)
+        for note in known.notes:
+            log.warn(note)
+        if pseudo is None and settings.alpha not in ("auto", 0.0):
+            raise InputError(
+                f"alpha {settings.alpha:g} needs pseudo labels. Got no --pseudo; "
+                "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
+            )
+        pseudo_gt = _read_pseudo_gt(pseudo, found) if pseudo is not None else PseudoGt({}, {})
+        inputs = {
+            "images": len(found.images),
+            "sha256": found.digest(),
+            "annotations_sha256": digest_annotations(known),
+            "pseudo_sha256": digest(_pseudo_files(pseudo, pseudo_gt)),
+            "init_sha256": digest(_init_files(init)),
+        }
+        drawn = draw.draw(known.labels, seed=config.seed)
+        stage = Stage(
+            folder,
+            {
+                "inputs": inputs,
+                "axes": axes,
+                "seed": config.seed,
+                "cells": {stem: ids for stem, ids in drawn.items() if ids},
+                "zero": zero,
+                "merge": config.merge.model_dump(mode="json"),
+                "stardist": settings.model_dump(mode="json"),
+            },
+            overwrite=overwrite,
+            results=(
+                *("training", "folds", "rounds", "logs", "state.safetensors", "thresholds.json"),
+                *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
+            ),
+        )
+        log.open(folder)
+        if stage.finished:
+            log.say(f"The model in {folder} is finished.")
+            return _read_result(folder)
+        write_run_file(
+            folder,
+            command=command,
+            config=config,
+            inputs=inputs | {"images_from": name_source(images)},
+        )
+        job = _Job(
+            {stem: normalise_percentiles(image) for stem, image in found.images.items()},
+            known.labels,
+            drawn,
+            complete=draw.is_sample and zero_is_background(zero, sampled=True),
+            config=config,
+            folder=folder,
+            init=Path(init) if init is not None else None,
+            tensorboard=tensorboard,
+            reporter=log,
+            times=Times(folder / "times.yaml", keep=stage.resumes),
+        )
+        parameters, history = _run(job, pseudo_gt)
+        write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
+        stage.finish()
+        return FinetuneResult(folder, parameters, history)
 
 
 @dataclass(frozen=True)

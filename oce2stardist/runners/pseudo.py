@@ -37,6 +37,7 @@ from oce2stardist.runners.pseudo_labels import (
 )
 from oce2stardist.runners.reports import write_choices
 from oce2stardist.runners.run_folder import Stage, Times, write_run_file
+from oce2stardist.runners.run_log import logged
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
     from oce2stardist.embeddings.network import OffsetNetwork
@@ -114,21 +115,21 @@ def make_pseudo_labels(
     Under ``torchrun``, all processes train together; the main one does the rest and returns
     the result, the others return an empty one.
     """
-    reporter = reporter or SilentReporter()
     folder = Path(output)
     source = _read_trained(trained, folder) if trained is not None else None
     config = config or Config()
     ignored = source.name_ignored(config) if source else []
     config = source.settle(config) if source else config
-    with _joined_processes(config.device) as main:
-        if not main:
-            reporter = SilentReporter()
+    with (
+        _joined_processes(config.device) as main,
+        logged(reporter if main else None, command) as log,
+    ):
         if source and ignored:
-            reporter.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
+            log.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
         found = read_images(images, axes=axes)
         known = read_known(found, annotations) if annotations is not None else None
         for note in known.notes if known is not None else ():
-            reporter.warn(note)
+            log.warn(note)
         annotated = known.labels if known else None
         prepared = (
             source.prepare_others(found, diameter=diameter, annotations=annotated)
@@ -148,6 +149,8 @@ def make_pseudo_labels(
                 overwrite,
                 digest_annotations(known) if known else None,
             )
+            if main:
+                log.open(folder)
             if main and not (oce.resumes and stage.finished):
                 write_run_file(
                     folder,
@@ -161,12 +164,12 @@ def make_pseudo_labels(
             return PseudoResult({}, {}, {})
         times = Times(folder / "times.yaml", keep=oce.resumes)
         with times.measure("embedding_training") if main and not source else nullcontext():
-            network = _trained(prepared, config, folder, oce, reporter, source)
+            network = _trained(prepared, config, folder, oce, log, source)
         if not main:
             return PseudoResult({}, {}, {})
         if network is not None:
             with times.measure("inference"):
-                _predict(network, prepared.seen, config, folder, reporter)
+                _predict(network, prepared.seen, config, folder, log)
             oce.finish()
         with times.measure("clustering"):
             result = label_images(
@@ -175,7 +178,7 @@ def make_pseudo_labels(
                 folder,
                 annotated or {},
                 overlay,
-                reporter,
+                log,
                 source.explain(config) if source else (),
             )
         if source:
@@ -192,8 +195,9 @@ def make_pseudo_labels(
             seed=config.seed,
         )
         stage.finish()
-    if not result.trust.trusted:
-        reporter.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
+        if not result.trust.trusted:
+            log.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
+        log.say(f"Diameter: {result.parameters['diameter']['reason']}.")
     return PseudoResult(result.labels, result.parameters, times.seconds, result.trust)
 
 

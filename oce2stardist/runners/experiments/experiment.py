@@ -24,9 +24,10 @@ from oce2stardist.runners.experiments.grid import run_cells
 from oce2stardist.runners.experiments.results import write_tables
 from oce2stardist.runners.experiments.studies import HashedData, hash_all, plan
 from oce2stardist.runners.interruption import stop_on_signal
-from oce2stardist.runners.progress import Reporter, SilentReporter
+from oce2stardist.runners.progress import Reporter
 from oce2stardist.runners.reports.experiment import write_experiment_report
 from oce2stardist.runners.run_folder import package_versions
+from oce2stardist.runners.run_log import logged
 
 _HASHES = "hashes.yaml"
 """Hashes of the data sets' files, by name, size and time, so that they are read once."""
@@ -121,28 +122,29 @@ def run_experiment(
         If the user stopped it; the same call goes on where it stopped.
     """
     folder, where = Path(output), where or Where()
-    reporter = reporter or SilentReporter()
-    data, hashes = hash_all(config, folder / _HASHES)
-    shown = plan(config, data)
-    planned = _planned(in_order(shown), config, folder, where)
-    write_text(folder / _HASHES, yaml.safe_dump(hashes, sort_keys=True))
-    _write_run_file(folder, config, command, {one.config.title: one.sha256 for one in data})
-    outcomes = _run(planned, folder / "cells", where, reporter)
-    study = study_of(config)
-    results, summary = write_tables(folder, study, shown, outcomes)
-    answers = answer(study, summary, results)
-    report = write_experiment_report(
-        folder,
-        title=_TITLES[study],
-        lead=_lead(config, data),
-        answers=answers,
-        test_images={one.config.title: open_data(one.config).test for one in data},
-    )
-    names = {one.cell.key: one.cell.name for one in planned}
-    unfinished = {
-        names[key]: outcome for key, outcome in outcomes.items() if outcome.status != "finished"
-    }
-    return ExperimentResult(folder, summary, answers, unfinished, report)
+    with logged(reporter, command) as log:
+        data, hashes = hash_all(config, folder / _HASHES)
+        shown = plan(config, data)
+        planned = _planned(in_order(shown), config, folder, where)
+        write_text(folder / _HASHES, yaml.safe_dump(hashes, sort_keys=True))
+        log.open(folder)
+        _write_run_file(folder, config, command, {one.config.title: one.sha256 for one in data})
+        outcomes = _run(planned, folder / "cells", where, log)
+        study = study_of(config)
+        results, summary = write_tables(folder, study, shown, outcomes)
+        answers = answer(study, summary, results)
+        report = write_experiment_report(
+            folder,
+            title=_TITLES[study],
+            lead=_lead(config, data),
+            answers=answers,
+            test_images={one.config.title: open_data(one.config).test for one in data},
+        )
+        names = {one.cell.key: one.cell.name for one in planned}
+        unfinished = {
+            names[key]: outcome for key, outcome in outcomes.items() if outcome.status != "finished"
+        }
+        return ExperimentResult(folder, summary, answers, unfinished, report)
 
 
 def _run(

@@ -1,0 +1,56 @@
+"""What TensorFlow sees on this machine; asked in a process of its own by `oce2stardist doctor`."""
+
+from importlib import import_module
+from typing import Any
+
+from oce2stardist.stardist_model.network import gains_from_half_precision  # loads it quietly
+
+import tensorflow as tf  # isort: skip
+
+_NEEDED = ("train", "predict", "checkpoint", "patches")
+"""What stage three and prediction load from this folder."""
+
+
+def describe_tensorflow() -> dict[str, Any]:
+    """Load what StarDist needs, and compute once on every device.
+
+    Returns
+    -------
+    dict
+        ``version``; ``devices``, each with ``name``, ``title`` and ``error``, which is None
+        where the device computes; ``chosen``, what ``--device auto`` takes; and ``precision``
+        there, ``mixed`` or ``fp32``.
+    """
+    for module in _NEEDED:
+        import_module(f"oce2stardist.stardist_model.{module}")
+    devices = [_describe(device) for kind in ("GPU", "CPU") for device in _listed(kind)]
+    return {
+        "version": tf.__version__,
+        "devices": devices,
+        "chosen": devices[0]["name"],
+        "precision": "mixed" if gains_from_half_precision() else "fp32",
+    }
+
+
+def _listed(kind: str) -> list[Any]:
+    devices: list[Any] = tf.config.list_physical_devices(kind)
+    return devices
+
+
+def _describe(device: Any) -> dict[str, Any]:
+    details = tf.config.experimental.get_device_details(device)
+    kind, index = device.name.rsplit(":", 2)[-2:]
+    name = "cpu" if kind == "CPU" else "cuda"
+    title = details.get("device_name", name)
+    return {"name": name, "title": title, "error": _compute_on(f"/{kind}:{index}")}
+
+
+def _compute_on(name: str) -> str | None:
+    """Convolve ones: a device that is seen may still lack the kernels, or the driver."""
+    try:
+        with tf.device(name):
+            ones = tf.ones((1, 8, 8, 1))
+            found = float(tf.reduce_sum(tf.nn.conv2d(ones, tf.ones((3, 3, 1, 1)), 1, "VALID")))
+    except (tf.errors.OpError, RuntimeError) as error:
+        return str(error).splitlines()[0]
+    return None if found == 324 else f"a sum that is 324 came out as {found:g}"

@@ -1,0 +1,348 @@
+"""`oce2stardist doctor`: says what is missing or broken, what mends it, and hides nothing."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from oce2stardist.cli import doctor as command
+from oce2stardist.cli.main import main
+
+from oce2stardist.runners import doctor
+from oce2stardist.runners.doctor import Examination, Finding, installed
+from oce2stardist.runners.doctor.machine import Machine, look_at_machine
+from oce2stardist.runners.doctor.processes import Failure, ask, broken_modules
+
+REQUIRED = """\
+Requires-Dist: torch>=2.4
+Requires-Dist: tensorflow<2.22,>=2.16
+Requires-Dist: click>=8.1
+Provides-Extra: tensorboard
+Requires-Dist: tensorboard>=2.16; extra == "tensorboard"
+Provides-Extra: viewer
+Requires-Dist: no-such-viewer[qt]<9,>=0.5; extra == "viewer"
+Provides-Extra: all
+Requires-Dist: oce2stardist[tensorboard,viewer]; extra == "all"
+Provides-Extra: test
+Requires-Dist: pytest; extra == "test"
+"""
+
+
+def put_package(folder, name, version, requires="", modules=()):
+    """An installed package: metadata, and modules with the given source."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (info / "METADATA").write_text(head + requires)
+    (info / "RECORD").write_text("".join(f"{module}.py,,\n" for module in modules))
+    for module, source in dict(modules).items():
+        (folder / f"{module}.py").write_text(source)
+    return folder
+
+
+def shadow(folder, *modules):
+    """Modules that fail like those of a broken installation."""
+    for module in modules:
+        (folder / f"{module}.py").write_text(f"raise ImportError('lib{module}.so: no such file')\n")
+    return folder
+
+
+@pytest.fixture
+def described(tmp_path, monkeypatch):
+    """This package with the requirements above, before the real one on the path."""
+    put_package(tmp_path, "oce2stardist", "9.9", REQUIRED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+# --- what the metadata say
+
+
+def test_extras_are_those_of_the_metadata_without_those_for_developers(described):
+    found = {name: [one.name for one in needed] for name, needed in installed.extras().items()}
+    assert found == {
+        "tensorboard": ["tensorboard"],
+        "viewer": ["no-such-viewer"],
+        "all": ["tensorboard", "no-such-viewer"],
+    }
+    assert [one.name for one in installed.base_requirements()] == ["torch", "tensorflow", "click"]
+    assert installed.own_version() == "9.9"
+
+
+def test_every_extra_for_users_is_named():
+    offered = set(metadata("oce2stardist").get_all("Provides-Extra"))
+    assert set(installed.extras()) == offered - {"test", "dev", "docs"}
+
+
+def test_the_command_is_what_pip_takes(described):
+    words = shlex.split(installed.install_command(installed.extras()["all"]))
+    assert words[-2:] == ["no-such-viewer[qt]<9,>=0.5", "tensorboard>=2.16"]
+    assert "--force-reinstall" not in words
+    assert sys.executable in words
+    again = installed.install_command(installed.extras()["tensorboard"], again=True)
+    assert "install --force-reinstall" in again
+
+
+def test_a_version_outside_the_range_does_not_fit(described):
+    put_package(described, "tensorflow", "2.99.0")
+    (found,) = (one for one in installed.base_requirements() if one.name == "tensorflow")
+    assert (found.version, found.fits) == ("2.99.0", False)
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("scikit-image", "skimage"), ("PyYAML", "yaml"), ("dask-jobqueue", "dask_jobqueue")],
+)
+def test_what_to_import_is_known_from_the_files_of_a_package(described, package, module):
+    put_package(described / "more", "oce2stardist", "1", f"Requires-Dist: {package}\n")
+    sys.path.insert(0, str(described / "more"))
+    try:
+        (found,) = installed.base_requirements()
+    finally:
+        sys.path.remove(str(described / "more"))
+    assert found.modules == (module,)
+
+
+# --- processes of their own
+
+
+@pytest.mark.slow
+def test_a_module_that_ends_its_process_does_not_hide_another(tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGILL)\n")
+    shadow(tmp_path, "broken")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = broken_modules(["json", "deadly", "broken"])
+    assert found == {
+        "deadly": "its process ended with signal SIGILL",
+        "broken": "ImportError: libbroken.so: no such file",
+    }
+    assert "broken" not in sys.modules
+
+
+def test_a_failure_names_the_missing_module(tmp_path, monkeypatch):
+    (tmp_path / "needs.py").write_text("print('noise')\nimport not_there\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert ask("needs", "anything") == Failure(
+        "ModuleNotFoundError: No module named 'not_there'", "not_there"
+    )
+
+
+# --- whole examinations
+
+
+def examine_in(folder, *arguments):
+    """Run the command where `folder` comes first on the path."""
+    done = subprocess.run(
+        [sys.executable, "-m", "oce2stardist", "doctor", *arguments],
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done
+
+
+@pytest.mark.slow
+def test_each_gap_is_told_with_its_command_and_tensorflow_does_not_hide_torch(tmp_path):
+    put_package(tmp_path, "oce2stardist", "9.9", REQUIRED)
+    shadow(tmp_path, "tensorflow", "tensorboard")
+    done = examine_in(tmp_path, "--json")
+    assert done.returncode == 1
+    content = json.loads(done.stdout)
+    found = {(one["group"], one["name"]): one for one in content["findings"]}
+    torch = found["main job", "pseudo labels (torch)"]
+    assert torch["status"] == "ok"
+    assert "sees cpu" in torch["detail"]
+    assert content["torch"]["version"] in torch["detail"]
+    tensorflow = found["main job", "StarDist (tensorflow)"]
+    assert tensorflow["status"] == "broken"
+    assert tensorflow["detail"] == "ImportError: libtensorflow.so: no such file"
+    assert tensorflow["mend"].endswith("install --force-reinstall 'tensorflow<2.22,>=2.16'")
+    tensorboard = found["extras", "tensorboard"]
+    assert tensorboard["status"] == "warning"
+    assert "libtensorboard.so: no such file" in tensorboard["detail"]
+    assert tensorboard["mend"].endswith("install --force-reinstall 'tensorboard>=2.16'")
+    viewer = found["extras", "viewer"]
+    assert (viewer["status"], viewer["detail"]) == ("optional", "no-such-viewer is not installed")
+    assert viewer["mend"].endswith("install 'no-such-viewer[qt]<9,>=0.5'")
+    assert content["can_run"] is False
+    assert content["tensorflow"] is None
+
+
+def answer(version="1.0", error=None):
+    devices = [{"name": "cuda", "title": "Tesla T4", "error": error}]
+    devices.append({"name": "cpu", "title": "cpu", "error": None})
+    return {"version": version, "devices": devices, "chosen": "cuda", "precision": "bf16"}
+
+
+@pytest.fixture
+def asked(described, monkeypatch):
+    """Answers of the processes, to be changed; all is well by default."""
+    said = {"describe_torch": answer(), "describe_tensorflow": answer(), "broken": {}}
+    monkeypatch.setattr("oce2stardist.runners.doctor.examination.ask", lambda _, name: said[name])
+    monkeypatch.setattr(
+        "oce2stardist.runners.doctor.examination.broken_modules",
+        lambda modules: {one: why for one, why in said["broken"].items() if one in modules},
+    )
+    put_package(described, "torch", "2.9")
+    put_package(described, "tensorflow", "2.21")
+    put_package(described, "tensorboard", "2.20")
+    return said
+
+
+def finding(found, name):
+    (one,) = (one for one in found.findings if one.name == name)
+    return one
+
+
+def test_where_all_is_well_the_main_job_can_run(asked, tmp_path):
+    found = doctor.examine(tmp_path)
+    assert found.can_run
+    torch = finding(found, "pseudo labels (torch)")
+    assert torch.detail == "1.0, sees cuda (Tesla T4), cpu; bf16 is fastest here"
+    assert {one.status for one in found.findings if one.group == "main job"} == {"ok"}
+
+
+def test_a_device_that_can_not_compute_is_told(asked, tmp_path):
+    asked["describe_torch"] = answer(error="no kernel image is available")
+    torch = finding(doctor.examine(tmp_path), "pseudo labels (torch)")
+    assert torch.status == "warning"
+    assert torch.detail.endswith("cuda fails: no kernel image is available; pass --device cpu")
+
+
+def test_a_missing_package_of_the_main_job_is_installed_and_not_the_framework(asked, tmp_path):
+    reason = "ModuleNotFoundError: No module named 'click'"
+    asked["describe_tensorflow"] = Failure(reason, "click")
+    asked["broken"] = {"oce2stardist.runners.finetune": reason, "click": reason}
+    found = doctor.examine(tmp_path)
+    assert not found.can_run
+    for name in ("StarDist (tensorflow)", "commands", "click"):
+        assert finding(found, name).status == "broken"
+        assert finding(found, name).mend.endswith("--force-reinstall 'click>=8.1'")
+
+
+def test_no_answer_in_time_is_no_reason_to_install_anything(asked, tmp_path):
+    asked["describe_torch"] = Failure("no answer within 300 seconds", timed_out=True)
+    torch = finding(doctor.examine(tmp_path), "pseudo labels (torch)")
+    assert (torch.status, torch.mend) == ("broken", None)
+
+
+def test_a_broken_package_that_the_main_job_does_without_does_not_stop_it(asked, tmp_path):
+    asked["broken"] = {"click": "ImportError: x"}
+    found = doctor.examine(tmp_path)
+    assert found.can_run
+    assert finding(found, "click").status == "broken"
+
+
+def test_a_version_that_was_not_tried_is_told(asked, described, tmp_path):
+    (described / "tensorboard-2.20.dist-info").rename(described / "tensorboard-1.0.dist-info")
+    file = described / "tensorboard-1.0.dist-info" / "METADATA"
+    file.write_text(file.read_text().replace("2.20", "1.0"))
+    found = finding(doctor.examine(tmp_path), "tensorboard")
+    assert found.status == "warning"
+    assert found.detail.endswith("tensorboard has 1.0, made for >=2.16")
+
+
+def test_little_memory_and_little_space_are_told():
+    from oce2stardist.runners.doctor.examination import _describe_machine
+
+    machine = Machine("Linux", "3.11", 2, 8.0, 1.5, 0.5, True)
+    _, memory, disk = _describe_machine(machine)
+    assert (memory.status, disk.status) == ("warning", "warning")
+    assert "1.5 GB of it free" in memory.detail
+    assert "0.5 GB free" in disk.detail
+
+
+def test_the_machine_is_the_one_that_the_system_describes(tmp_path):
+    found = look_at_machine(tmp_path)
+    assert 1 <= found.processors <= os.cpu_count()
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        kilobytes = int(meminfo.read_text().split()[1])
+        assert found.memory == pytest.approx(1024 * kilobytes / 1e9, abs=0.1)
+
+
+# --- the command
+
+
+@pytest.fixture
+def examined(monkeypatch):
+    """Let the command find what is given."""
+
+    def give(*findings):
+        machine = Machine("Linux-6.1", "3.11.7", 2, 8.0, 5.0, 50.0, True)
+        found = Examination("9.9", machine, None, None, {"torch": "2.9"}, list(findings))
+        monkeypatch.setattr(doctor, "examine", lambda: found)
+
+    return give
+
+
+GAP = Finding("main job", "StarDist (tensorflow)", "broken", "is not installed", "pip install x")
+
+
+def test_the_exit_code_says_whether_the_main_job_can_run(examined):
+    examined(GAP)
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "broken    StarDist (tensorflow): is not installed" in result.output
+    assert "mend: pip install x" in result.output
+    assert result.output.splitlines()[-1].startswith("The main job can't run")
+    examined(Finding("extras", "napari", "optional", "napari is not installed", "pip install y"))
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0
+    assert "mend: pip install y" in result.output
+
+
+def test_programs_read_the_findings(examined):
+    examined(GAP)
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    assert content["can_run"] is False
+    assert content["machine"]["python"] == "3.11.7"
+    assert content["findings"][0]["mend"] == "pip install x"
+
+
+def test_a_bug_report_names_no_home_no_user_and_no_host(examined, monkeypatch):
+    monkeypatch.setattr(command.socket, "gethostname", lambda: "lab-pc-7")
+    monkeypatch.setattr(command.socket, "getfqdn", lambda: "lab-pc-7.institute.example")
+    monkeypatch.setattr(command, "getuser", lambda: "anna")
+    monkeypatch.setattr(command.Path, "home", lambda: Path("/users/anna"))
+    where = "no /users/anna/env/lib.so, nor /data/anna/lib.so on lab-pc-7.institute.example"
+    examined(Finding("main job", "StarDist (tensorflow)", "broken", where, "/users/anna/python"))
+    result = CliRunner().invoke(main, ["doctor", "--bug-report"])
+    assert result.exit_code == 1
+    for secret in ("anna", "lab-pc-7", "institute"):
+        assert secret not in result.output
+    assert "no ~/env/lib.so, nor /data/USER/lib.so on HOST" in result.output
+    assert "oce2stardist  9.9" in result.output
+
+
+# --- what each framework says of itself
+
+
+@pytest.mark.slow
+def test_torch_sees_a_processor_that_computes():
+    torch = pytest.importorskip("torch")
+    from oce2stardist.embeddings.device import bf16_pays, torch_device
+    from oce2stardist.embeddings.probe import describe_torch
+
+    found = describe_torch()
+    assert found["version"] == torch.__version__
+    assert {"name": "cpu", "title": "cpu", "error": None} in found["devices"]
+    wanted = "bf16" if bf16_pays(torch_device("auto")) else "fp32"
+    assert found["precision"] == wanted
+
+
+@pytest.mark.slow
+def test_tensorflow_sees_a_processor_that_computes():
+    found = ask("oce2stardist.stardist_model.probe", "describe_tensorflow")
+    assert not isinstance(found, Failure), found
+    assert {"name": "cpu", "title": "cpu", "error": None} in found["devices"]
+    assert found["precision"] in ("mixed", "fp32")
