@@ -14,10 +14,11 @@ import yaml
 from oce2stardist.cell_sampling import split_folds
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
-from oce2stardist.io import normalise_percentiles, replacing, write_text
+from oce2stardist.io import normalise_percentiles, read_pixel_size, replacing, write_text
 from oce2stardist.labels import UNLABELLED
 from oce2stardist.runners.alpha import choose_alpha
 from oce2stardist.runners.finetune_parameters import describe_model
+from oce2stardist.runners.guards import common_pixel_size, warn_of_scales
 from oce2stardist.runners.inputs import (
     Image,
     ImageSet,
@@ -30,7 +31,15 @@ from oce2stardist.runners.inputs import (
 from oce2stardist.runners.judge import mean_f1
 from oce2stardist.runners.progress import Reporter, SilentReporter
 from oce2stardist.runners.reports import choose_evenly
-from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
+from oce2stardist.runners.run_folder import (
+    Stage,
+    Times,
+    check_apart,
+    digest,
+    owned,
+    read_yaml,
+    write_run_file,
+)
 from oce2stardist.runners.stardist_run import (
     TrainedNetwork,
     Verdict,
@@ -194,46 +203,57 @@ def finetune_stardist(
         "pseudo_sha256": digest(_pseudo_files(pseudo, pseudo_gt)),
         "init_sha256": digest(_init_files(init)),
     }
+    for warning in warn_of_scales(known.labels, pseudo_gt.labels):
+        reporter.warn(f"{warning[0].upper()}{warning[1:]}.")
     drawn = draw.draw(known.labels, seed=config.seed)
-    stage = Stage(
-        folder,
-        {
-            "inputs": inputs,
-            "axes": axes,
-            "seed": config.seed,
-            "cells": {stem: ids for stem, ids in drawn.items() if ids},
-            "zero": zero,
-            "merge": config.merge.model_dump(mode="json"),
-            "stardist": settings.model_dump(mode="json"),
-        },
-        overwrite=overwrite,
-        results=(
-            *("training", "folds", "rounds", "logs", "state.safetensors", "thresholds.json"),
-            *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
-        ),
+    results = (
+        *("training", "folds", "rounds", "logs", "thresholds.json"),
+        *("state.safetensors", "state-before.safetensors"),
+        *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
     )
-    if stage.finished:
-        reporter.say(f"The model in {folder} is finished.")
-        return _read_result(folder)
-    write_run_file(
-        folder, command=command, config=config, inputs=inputs | {"images_from": name_source(images)}
-    )
-    job = _Job(
-        {stem: normalise_percentiles(image) for stem, image in found.images.items()},
-        known.labels,
-        drawn,
-        complete=draw.is_sample and zero_is_background(zero, sampled=True),
-        config=config,
-        folder=folder,
-        init=Path(init) if init is not None else None,
-        tensorboard=tensorboard,
-        reporter=reporter,
-        times=Times(folder / "times.yaml", keep=stage.resumes),
-    )
-    parameters, history = _run(job, pseudo_gt)
-    write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
-    stage.finish()
-    return FinetuneResult(folder, parameters, history)
+    check_apart(folder, results, found.files + known.files + _init_files(init))
+    with owned(folder):
+        stage = Stage(
+            folder,
+            {
+                "inputs": inputs,
+                "axes": axes,
+                "seed": config.seed,
+                "cells": {stem: ids for stem, ids in drawn.items() if ids},
+                "zero": zero,
+                "merge": config.merge.model_dump(mode="json"),
+                "stardist": settings.model_dump(mode="json"),
+            },
+            overwrite=overwrite,
+            results=results,
+        )
+        if stage.finished:
+            reporter.say(f"The model in {folder} is finished.")
+            return _read_result(folder)
+        recorded = {"images_from": name_source(images), "pixel_size_um": _pixel_size(found)}
+        write_run_file(folder, command=command, config=config, inputs=inputs | recorded)
+        job = _Job(
+            {stem: normalise_percentiles(image) for stem, image in found.images.items()},
+            known.labels,
+            drawn,
+            complete=draw.is_sample and zero_is_background(zero, sampled=True),
+            config=config,
+            folder=folder,
+            init=Path(init) if init is not None else None,
+            tensorboard=tensorboard,
+            reporter=reporter,
+            times=Times(folder / "times.yaml", keep=stage.resumes),
+        )
+        parameters, history = _run(job, pseudo_gt)
+        write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
+        stage.finish()
+        return FinetuneResult(folder, parameters, history)
+
+
+def _pixel_size(found: ImageSet) -> list[float] | None:
+    """Find the size (y, x) of the images' pixels, micrometres, if those that tell agree."""
+    size = common_pixel_size({stem: read_pixel_size(path) for stem, path in found.paths.items()})
+    return None if size is None else list(size)
 
 
 @dataclass(frozen=True)
@@ -497,7 +517,7 @@ def _install(outcome: _Outcome, folder: Path) -> None:
 def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoGt:
     labels, confidence = read_pseudo_labels(run, found)
     parameters = Path(run) / "pseudo" / "parameters.yaml"
-    said = yaml.safe_load(parameters.read_text(encoding="utf-8")) if parameters.exists() else {}
+    said = read_yaml(parameters) if parameters.exists() else {}
     return PseudoGt(labels, confidence, said.get("trust", {}).get("value"))
 
 
