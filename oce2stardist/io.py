@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import secrets
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -159,7 +160,7 @@ def read_pixel_size(path: str | Path) -> tuple[float, float] | None:
 
 def _ome_pixel_size(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
     pixels = ElementTree.fromstring(tiff.ome_metadata or "").find(".//{*}Pixels")
-    if pixels is None or not {"PhysicalSizeY", "PhysicalSizeX"} <= pixels.keys():
+    if pixels is None or not {"PhysicalSizeY", "PhysicalSizeX"} <= set(pixels.keys()):
         return None
     y, x = (
         float(pixels.attrib[f"PhysicalSize{axis}"])
@@ -593,6 +594,7 @@ def _read_png(path: Path, axes: str | None) -> NDArray[Any]:
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     depth, colour = data[24], data[25]
     _check_size(path, (height, width, 4 if colour else 1))
+    _check_chunks(data)
     pixels = imagecodecs.png_decode(data)
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         _log.warning("dropped the alpha channel of %s", path)
@@ -601,6 +603,22 @@ def _read_png(path: Path, axes: str | None) -> NDArray[Any]:
         pixels = pixels // (255 // (2**depth - 1))
     names = "YXC"[: pixels.ndim] if axes is None else _parse(axes, pixels.shape)
     return _channels_last(pixels, _name_axes(path, pixels.shape, names))
+
+
+def _check_chunks(data: bytes) -> None:
+    """Refuse a PNG with wrong checksums, or cut off: the decoder goes on with what it has."""
+    at, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("it ends before its last chunk")
+        # Chunks named with a small letter hold no pixels: the decoder may leave them out.
+        if kind[:1].isupper() and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')} is wrong")
+        at = end + 4
 
 
 def _check_size(path: Path, shape: tuple[int, ...]) -> None:

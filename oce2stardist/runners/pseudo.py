@@ -155,9 +155,9 @@ def make_pseudo_labels(
         if source:
             inputs["trained_sha256"] = source.digest
         check_apart(folder, ("oce", "pseudo"), found.files + (known.files if known else []))
-        if main:
-            held.enter_context(owned(folder))
         with _main_first():
+            if main:
+                held.enter_context(owned(folder))
             oce, stage = _open_stages(
                 folder,
                 config,

@@ -464,6 +464,8 @@ CORPUS = {
                  "results have the same name", "pseudo"),
         BadInput("Names in Unicode", image_file("Zählung-細胞-🔬.tif", IMAGE), "accepted",
                  "results have the same name", "pseudo"),
+        BadInput("Names that tables take for missing: NA, nan", image_file("NA.tif", IMAGE),
+                 "accepted", "results have the same name", "pseudo"),
         BadInput("Names with HTML", image_file("<script>alert(1)<script>.tif", IMAGE),
                  "accepted", "shown in the report as text", "pseudo"),
         BadInput("Names of 255 bytes", image_file(f"{'n' * 251}.tif", IMAGE), "refused",

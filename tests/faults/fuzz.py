@@ -10,6 +10,7 @@ written to fuzz-findings/ and becomes a test in test_fuzz.py.
 
 import argparse
 import json
+import logging
 import tempfile
 import time
 import traceback
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--only", choices=SEEDS)
     parser.add_argument("--seed", type=int, default=1_000)
     given = parser.parse_args()
+    logging.disable()  # what tifffile and roifile remark of every file
     names = [given.only] if given.only else list(SEEDS)
     until, seed = time.monotonic() + 60 * given.minutes, given.seed
     counts = dict.fromkeys([(name, end) for name in names for end in ("read", "refused", "?")], 0)

@@ -1,11 +1,16 @@
 """Every bad input of the corpus, through the real commands: its outcome is the one written down."""
 
 import shutil
+import socket
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from corpus import CORPUS, BadInput, as_page
 from labs import make_lab, make_model, ordinary_user, run, snapshot
+
+from oce2stardist.io import write_text
+from oce2stardist.runners.reports.run_files import read_pseudo_objects
 
 INPUTS = [
     pytest.param(one, id=f"{group}: {one.title}") for group, some in CORPUS.items() for one in some
@@ -69,3 +74,21 @@ def open_again(lab: Path) -> None:
 def test_the_page_of_bad_inputs_is_that_of_the_corpus():
     page = Path(__file__).resolve().parents[2] / "docs" / "bad-input.md"
     assert page.read_text(encoding="utf-8") == as_page()
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "null", "007", "a,b", 'quo"te', "new\nline"])
+def test_tables_give_back_the_names_of_images(tmp_path, name):
+    objects = pd.DataFrame({"image": [name], "label": [1], "confidence": [1.0]})
+    (tmp_path / "pseudo").mkdir()
+    write_text(tmp_path / "pseudo" / "objects.csv", objects.to_csv(index=False))
+    assert read_pseudo_objects(tmp_path)["image"].tolist() == [name]
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """No command opens a connection by itself."""
+
+    def refuse(self, address):
+        raise AssertionError(f"connects to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)

@@ -133,6 +133,31 @@ def test_no_checkpoint_is_none(tmp_path):
     assert io.read_checkpoint(tmp_path / "state.safetensors", read=read) is None
 
 
+def test_the_state_of_an_embedding_training_gives_way_to_the_one_before(tmp_path):
+    from oce2stardist.embeddings.checkpoint import read_state, write_state
+
+    path = tmp_path / "oce" / "state.pt"
+    assert read_state(path) is None
+    write_state(path, {"step": 1}), write_state(path, {"step": 2})
+    assert read_state(path) == {"step": 2}
+    path.write_bytes(path.read_bytes()[:-30])
+    assert read_state(path) == {"step": 1}
+
+
+@pytest.mark.slow
+def test_the_state_of_a_stardist_training_gives_way_to_the_one_before(tmp_path):
+    from oce2stardist.stardist_model.checkpoint import read_state, write_state
+
+    path = tmp_path / "state.safetensors"
+    for step in (1, 2):
+        write_state(path, ({"0000": np.array(step)}, {"step": step}))
+    assert read_state(path)[1] == {"step": 2}
+    path.write_bytes(path.read_bytes()[:-4])
+    arrays, facts = read_state(path)
+    assert facts == {"step": 1}
+    assert arrays["0000"].shape == () and arrays["0000"] == 1
+
+
 # One owner
 
 

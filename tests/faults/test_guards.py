@@ -144,3 +144,18 @@ def test_an_embedding_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
     last = result.output.strip().splitlines()[-1]
     assert "the loss must stay a finite number" in last and "embedding.learning_rate" in last
     assert not (lab / "out" / "oce" / "weights.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_stardist_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
+    lab = make_lab(tmp_path)
+    tiny = (lab / "tiny.yaml").read_text()
+    (lab / "tiny.yaml").write_text(
+        tiny.replace("stardist:", "stardist:\n  distance_weight: 1.0e+60")
+    )
+    result = run(["finetune", lab / "images", "--pseudo", lab / "run", "--annotations",
+                  lab / "masks", "-o", lab / "model", "--config", lab / "tiny.yaml"])  # fmt: skip
+    assert result.exit_code == 2, result.output
+    last = result.output.strip().splitlines()[-1]
+    assert "the loss must stay a finite number" in last and "stardist.learning_rate" in last
+    assert not (lab / "model" / "weights_best.h5").exists()
