@@ -241,11 +241,13 @@ class Stage:
         else:
             refuse_foreign(folder, results)
         if not self.resumes:
+            if self._file.exists():  # a kill from here on must leave neither the old run nor ours
+                self._write(finished=False, settings={"being_removed": True})
             for name in results:
                 shutil.rmtree(folder / name, ignore_errors=True)
                 if (folder / name).exists():
                     (folder / name).unlink()
-            self._write(finished=False)
+            self._write(finished=False, settings=self._settings)
 
     @property
     def fingerprint(self) -> str:
@@ -255,11 +257,11 @@ class Stage:
 
     def finish(self) -> None:
         """Record that everything of this stage is on disk."""
-        self._write(finished=True)
+        self._write(finished=True, settings=self._settings)
         self.finished = True
 
-    def _write(self, *, finished: bool) -> None:
-        content = {"finished": finished, "settings": self._settings}
+    def _write(self, *, finished: bool, settings: Mapping[str, Any]) -> None:
+        content = {"finished": finished, "settings": dict(settings)}
         write_text(self._file, yaml.safe_dump(content, sort_keys=False))
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,7 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 @contextmanager
 def ordinary_user() -> Iterator[None]:
     """Give up, for the block, root's right to read and write what permissions forbid."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+    if sys.platform != "linux" or os.geteuid() != 0:
         yield
         return
     libc = ctypes.CDLL(None, use_errno=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,6 +265,21 @@ def test_a_new_run_removes_nothing_that_no_run_wrote(tmp_path):
         with pytest.raises(InputError, match="must be empty or hold a run"):
             Stage(tmp_path, {}, overwrite=overwrite, results=["training"])
     assert (tmp_path / "training" / "mine.tif").exists()
+
+
+def test_a_kill_while_old_results_are_removed_leaves_no_run_to_go_on_with(tmp_path, monkeypatch):
+    old, new = {"seed": 1}, {"seed": 2}
+    Stage(tmp_path, old, overwrite=False, results=["labels"]).finish()
+    (tmp_path / "labels").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Stage(tmp_path, new, overwrite=True, results=["labels"])
+    for settings in (old, new):
+        with pytest.raises(InputError, match="must hold a run with the same settings"):
+            Stage(tmp_path, settings, overwrite=False, results=["labels"])
+    assert not Stage(tmp_path, new, overwrite=True, results=["labels"]).resumes
+    assert not (tmp_path / "labels").exists()
 
 
 def test_outlines_that_are_no_suggestions_are_not_removed(tmp_path):
