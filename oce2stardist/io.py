@@ -573,7 +573,10 @@ def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
         named = image.axes if axes is None else _parse(axes, image.shape)
         names = _name_axes(path, image.shape, named)
         _check_complete(tiff, image)
-        return _channels_last(image.asarray(), names)
+        stored = image.asarray()
+        if stored.shape != image.shape:  # tifffile only remarks it
+            raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
+        return _channels_last(stored, names)
 
 
 def _check_complete(tiff: tifffile.TiffFile, image: tifffile.TiffPageSeries) -> None:
