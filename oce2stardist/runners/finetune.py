@@ -549,7 +549,9 @@ def preview_predictions(
     from oce2stardist.stardist_model.network import open_model
     from oce2stardist.stardist_model.predict import predict_labels
 
-    cells = pd.read_csv(Path(model) / "training" / "cells.csv", converters={"image": str})
+    cells = pd.read_csv(
+        Path(model) / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
+    )
     annotated = [stem for stem in found.images if stem in set(cells["image"])]
     others = [stem for stem in found.images if stem not in annotated]
     stems = choose_evenly(annotated, at_most)

@@ -299,7 +299,7 @@ def _read_confidence(folder: Path, *, model: bool) -> dict[str, dict[int, float]
     path = folder / ("training" if model else "pseudo") / "objects.csv"
     if not path.exists():
         return {}
-    table = pd.read_csv(path, converters={"image": str})
+    table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False)
     if "confidence" not in table:
         return {}
     label = "id" if model else "label"
