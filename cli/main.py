@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import logging
 import os
 import sys
 from typing import Any, NoReturn
@@ -55,6 +56,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; bad input ends it with one line and exit code 2."""
+        for reader in ("tifffile", "roifile"):  # they remark what our own line says
+            logging.getLogger(reader).setLevel(logging.CRITICAL)
         try:
             return super().invoke(ctx)
         except InputError as error:
