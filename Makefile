@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test faults lint bench clean
 
 help:
 	@echo "make demo   pseudo labels, StarDist, prediction and report on example images"
 	@echo "make test   all tests"
+	@echo "make faults bad input, crashes, hostile files: the tests of these alone"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed of every stage"
 	@echo "make venv   only set up .venv"
@@ -26,6 +27,9 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+faults: venv
+	$(BIN)/python -m pytest tests/faults
 
 lint: venv
 	$(BIN)/ruff check .

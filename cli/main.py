@@ -1,13 +1,26 @@
 """The `oce2stardist` program and what its commands share."""
 
+import errno
 import importlib
+import logging
+import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from oce2stardist.errors import InputError
 from oce2stardist.runners.interruption import Interrupted
+
+_NOT_OURS = {
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "ENOENT", "ENOTDIR", "EISDIR"),
+        *("EEXIST", "ENAMETOOLONG", "ELOOP", "EMFILE", "ENFILE", "EIO", "ESTALE", "ENODEV"),
+    )
+    if hasattr(errno, name)
+}
+"""Errors of the system that the user, not the program, can do something about."""
 
 _COMMANDS = {
     "demo": "Run all stages on real nuclei and write a page of pictures.",
@@ -44,17 +57,46 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; bad input ends it with one line and exit code 2."""
+        for reader in ("tifffile", "roifile"):  # they remark what our own line says
+            logging.getLogger(reader).setLevel(logging.CRITICAL)
         try:
             return super().invoke(ctx)
         except InputError as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
+            _refuse(str(error))
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            _refuse(_explain(error))
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)
             sys.exit(130)
         except Interrupted as stopped:
             click.echo(str(stopped), err=True)
             sys.exit(130)
+
+
+def _refuse(message: str) -> NoReturn:
+    """Print one line; what a terminal would obey, such as a name with escape codes, is shown."""
+    line = "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for one in " ".join(message.split())
+    )
+    click.echo(f"Error: {line}", err=True)
+    sys.exit(2)
+
+
+def _explain(error: OSError) -> str:
+    """Word an error of the system: which file, what is wrong, what to do."""
+    assert error.errno is not None
+    file = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "a file"
+    advice = {
+        errno.ENOSPC: "free some space and give the same command again",
+        errno.EDQUOT: "free some space and give the same command again",
+        errno.EROFS: "choose another folder",
+        errno.EACCES: "change its permissions or choose another folder",
+        errno.EPERM: "change its permissions or choose another folder",
+    }.get(error.errno, "check the path")
+    return f"{file} can't be read or written: {os.strerror(error.errno)}; {advice}."
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

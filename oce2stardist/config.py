@@ -1,5 +1,6 @@
 """Every setting of a run: one frozen model per stage. The defaults are the `fast` preset."""
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,6 +12,9 @@ from oce2stardist.errors import InputError
 
 _LARGEST_CONFIG = 1_000_000
 """Bytes; a config is a page of text."""
+
+_MOST_VALUES = 10_000
+_DEEPEST = 20
 
 
 class Settings(BaseModel):
@@ -271,12 +275,10 @@ class Document(Settings):
                     f"{path}: a config must be smaller than {_LARGEST_CONFIG} bytes. "
                     f"Got {path.stat().st_size}; pass a config file."
                 )
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: the config can't be read: {error}") from error
-        except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: the config is not YAML: {reason}") from error
+        content = _parse_yaml(text, path)
         if content is None:
             content = {}
         if not isinstance(content, dict):
@@ -331,6 +333,40 @@ class Config(Document):
     """The StarDist network."""
 
 
+def _parse_yaml(text: str, path: Path) -> Any:
+    """Parse a config, within limits: a page of YAML can unfold to more than memory holds."""
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # of a number too long, or an impossible date
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: the config is not YAML: {reason}") from error
+    except RecursionError as error:
+        raise InputError(
+            f"{path}: a config must be nested at most {_DEEPEST} deep. Got more; "
+            "pass a config file."
+        ) from error
+    _check_extent(content, path)
+    return content
+
+
+def _check_extent(content: Any, path: Path) -> None:
+    """Refuse more values than any config has, each counted as often as aliases repeat it."""
+    waiting, n_values = [(content, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        n_values += 1
+        if n_values > _MOST_VALUES or depth > _DEEPEST:
+            raise InputError(
+                f"{path}: a config must hold at most {_MOST_VALUES} values, nested at most "
+                f"{_DEEPEST} deep. Got more, perhaps by anchors that repeat each other; "
+                "write the values out."
+            )
+        if isinstance(value, dict):
+            waiting += [(one, depth + 1) for pair in value.items() for one in pair]
+        elif isinstance(value, (list, tuple, set)):
+            waiting += [(one, depth + 1) for one in value]
+
+
 def _one_line(error: ValidationError, example: str) -> str:
     """Say the first thing that is wrong, and how many more there are."""
     by_key: dict[str, list[Any]] = {}
@@ -345,7 +381,7 @@ def _one_line(error: ValidationError, example: str) -> str:
         wanted = first["msg"].replace("Input should", "must", 1)
         if rest:  # a value that may be a number or a word: pydantic says what is wrong with both
             wanted = f"{wanted}, or {rest[0]['ctx']['expected']}"
-        message = f"{key} {wanted}. Got {first['input']!r} instead."
+        message = f"{key} {wanted}. Got {reprlib.repr(first['input'])} instead."
     return message + (f" ({len(others)} more)" if others else "")
 
 

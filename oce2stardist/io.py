@@ -3,17 +3,20 @@
 Images are float32 arrays of shape (Y, X, C), labels int32 arrays of shape (Y, X).
 """
 
+import contextlib
 import glob
 import logging
 import math
 import os
 import secrets
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from xml.etree import ElementTree
 
 import imagecodecs
 import numpy as np
@@ -30,6 +33,17 @@ IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
 LABEL_ENDINGS = ("_masks", "_mask", "_labels")
 MAX_ELEMENTS = 2**31
 MAX_LABEL = 2**31 - 1
+MAX_STEM_BYTES = 240
+"""A file name holds 255 bytes; results are named after the image, with an ending."""
+
+_MICROMETRES = {
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), 1.0),
+    **{"nm": 1e-3, "mm": 1e3, "cm": 1e4},
+}
+
+Read = TypeVar("Read")
+
+_SOFTWARE = "oce2stardist"
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +90,7 @@ def find_images(source: str | Path) -> list[Path]:
         found = [path for path in found if not _is_named_like_labels(path)] or found
     first_of: dict[str, Path] = {}
     for path in found:
+        _check_name(path)
         first = first_of.setdefault(image_stem(path), path)
         if first is not path:
             raise InputError(
@@ -121,6 +136,46 @@ def read_image(path: str | Path, *, axes: str | None = None) -> NDArray[np.float
             f"values; replace them."
         )
     return image
+
+
+def read_pixel_size(path: str | Path) -> tuple[float, float] | None:
+    """Read how large the pixels of a TIFF are: (y, x) in micrometres; None where it does not say.
+
+    OME-TIFF tells by PhysicalSizeX and PhysicalSizeY, ImageJ by its unit and the resolution.
+    The resolution of other TIFFs is that of a printer and is not taken.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            sizes = _ome_pixel_size(tiff) if tiff.is_ome else _imagej_pixel_size(tiff)
+    except Exception as error:  # a broken description is no reason not to read the image
+        _log.debug("no pixel size in %s: %s", path, error)
+        return None
+    if sizes is None or not all(math.isfinite(size) and size > 0 for size in sizes):
+        return None
+    return sizes
+
+
+def _ome_pixel_size(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
+    pixels = ElementTree.fromstring(tiff.ome_metadata or "").find(".//{*}Pixels")
+    if pixels is None or not {"PhysicalSizeY", "PhysicalSizeX"} <= set(pixels.keys()):
+        return None
+    y, x = (
+        float(pixels.attrib[f"PhysicalSize{axis}"])
+        * _MICROMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
+        for axis in "YX"
+    )
+    return y, x
+
+
+def _imagej_pixel_size(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
+    unit = (tiff.imagej_metadata or {}).get("unit", "")
+    if unit not in _MICROMETRES:
+        return None
+    y, x = (tiff.pages[0].tags[f"{axis}Resolution"].value for axis in "YX")  # type: ignore[union-attr]
+    return y[1] / y[0] * _MICROMETRES[unit], x[1] / x[0] * _MICROMETRES[unit]
 
 
 def read_labels(
@@ -233,15 +288,72 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    # Of a long name the end is enough: with more before it, it would be too long.
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name[-50:]}")
     try:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name in a folder to the disk, where the system can."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, some file systems sync none
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def write_checkpoint(path: Path, content: bytes, *, read: Callable[[Path], object]) -> None:
+    """Write a checkpoint that takes its place once ``read`` has read it; the one before stays.
+
+    The one before lies beside it, see `list_checkpoints`.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+        read(temporary)
+        if path.exists():
+            os.replace(path, _older(path))
+
+
+def list_checkpoints(path: Path) -> list[Path]:
+    """List what there is of a checkpoint and the one before it, the newer first."""
+    return [one for one in (path, _older(path)) if one.exists()]
+
+
+def read_checkpoint(path: Path, *, read: Callable[[Path], Read]) -> Read | None:
+    """Read a checkpoint, or the one before where it can't be read; None if there is neither.
+
+    Raises
+    ------
+    InputError
+        If none of those that are there can be read.
+    """
+    found = list_checkpoints(path)
+    for one in found:
+        try:
+            return read(one)
+        except Exception as error:  # whatever a broken file makes the library raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            _log.warning("the checkpoint %s can't be read: %s", one, reason)
+    if not found:
+        return None
+    raise InputError(
+        f"{path} must be a checkpoint of an interrupted training. Got "
+        f"{' and '.join(one.name for one in found)}, which can't be read; delete them, and the "
+        "same command starts this training again."
+    )
+
+
+def _older(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-before{path.suffix}")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -267,7 +379,17 @@ def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:
             photometric="minisblack",
             compression="zlib",
             metadata={"axes": "YX"},
+            software=_SOFTWARE,
         )
+
+
+def is_ours(path: str | Path) -> bool:
+    """Tell whether `write_labels` wrote a file."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return tiff.pages[0].tags.valueof("Software") == _SOFTWARE
+    except Exception:  # whatever a file that is no TIFF makes the reader raise
+        return False
 
 
 def write_overlay(path: str | Path, image: NDArray[Any], labels: NDArray[np.integer]) -> None:
@@ -375,7 +497,30 @@ def _list_files(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise InputError(f"{source} must exist. Got no such file or folder; check the path.")
-    return sorted(path for path in source.iterdir() if path.is_file() and path.name[0] != ".")
+    visible = sorted(path for path in source.iterdir() if path.name[0] != ".")
+    for path in filter(_has_image_name, visible):
+        if path.is_symlink() and not path.exists():
+            raise InputError(
+                f"{path} must lead to a file. Got a link that leads nowhere; repair or remove it."
+            )
+    return [path for path in visible if path.is_file()]
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name after which no result can be named."""
+    stem = image_stem(path)
+    try:
+        size = len(stem.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"names of images must be valid UTF-8. Got {os.fsencode(path.name)!r} in "
+            f"{path.parent}; rename it."
+        ) from error
+    if size > MAX_STEM_BYTES:
+        raise InputError(
+            f"names of images must have at most {MAX_STEM_BYTES} bytes without suffix. Got "
+            f"{size} in {path.name}; rename it."
+        )
 
 
 def _has_image_name(path: Path) -> bool:
@@ -428,7 +573,10 @@ def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
         named = image.axes if axes is None else _parse(axes, image.shape)
         names = _name_axes(path, image.shape, named)
         _check_complete(tiff, image)
-        return _channels_last(image.asarray(), names)
+        stored = image.asarray()
+        if stored.shape != image.shape:  # tifffile only remarks it
+            raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
+        return _channels_last(stored, names)
 
 
 def _check_complete(tiff: tifffile.TiffFile, image: tifffile.TiffPageSeries) -> None:
@@ -449,6 +597,7 @@ def _read_png(path: Path, axes: str | None) -> NDArray[Any]:
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     depth, colour = data[24], data[25]
     _check_size(path, (height, width, 4 if colour else 1))
+    _check_chunks(data)
     pixels = imagecodecs.png_decode(data)
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         _log.warning("dropped the alpha channel of %s", path)
@@ -457,6 +606,22 @@ def _read_png(path: Path, axes: str | None) -> NDArray[Any]:
         pixels = pixels // (255 // (2**depth - 1))
     names = "YXC"[: pixels.ndim] if axes is None else _parse(axes, pixels.shape)
     return _channels_last(pixels, _name_axes(path, pixels.shape, names))
+
+
+def _check_chunks(data: bytes) -> None:
+    """Refuse a PNG with wrong checksums, or cut off: the decoder goes on with what it has."""
+    at, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("it ends before its last chunk")
+        # Chunks named with a small letter hold no pixels: the decoder may leave them out.
+        if kind[:1].isupper() and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')} is wrong")
+        at = end + 4
 
 
 def _check_size(path: Path, shape: tuple[int, ...]) -> None:

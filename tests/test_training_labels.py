@@ -391,7 +391,7 @@ def test_weights_of_objects_are_looked_up_by_id():
 def run_folder(path, pseudo_gt, *, confidence=None):
     for stem, labels in pseudo_gt.items():
         write_labels(path / "pseudo" / "labels" / f"{stem}.tif", labels)
-    (path / "pseudo" / "stage.yaml").write_text("done")
+    (path / "pseudo" / "stage.yaml").write_text("finished: true")
     rows = [
         (stem, label, 0.01 * label)
         for stem, labels in pseudo_gt.items()

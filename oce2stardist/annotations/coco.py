@@ -103,8 +103,9 @@ def read_annotated(image: CocoImage, *, shape: tuple[int, int], file: Path) -> R
         what = f"annotation {name or number} of {image.file_name} in {file}"
         with naming(what, expected="a COCO annotation"):
             parts = tuple(_parts(annotation.get("segmentation"), shape=shape, what=what))
+            role = _role(annotation, image.categories)
         if parts:
-            shapes.append(Shape(parts, _role(annotation, image.categories), name, number))
+            shapes.append(Shape(parts, role, name, number))
         else:
             skipped.add(name or str(number), reason=NO_OUTLINE)
     return Reading(shapes, skipped.notes(file.name))

@@ -1,26 +1,39 @@
 """The offset network on disk: finished weights, and the state of an unfinished training."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from oce2stardist.embeddings.network import OffsetNetwork
-from oce2stardist.io import replacing
+from oce2stardist.errors import InputError
+from oce2stardist.io import read_checkpoint, write_bytes, write_checkpoint
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write the state of a training; the file is complete or the old one stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    """Write the state of a training, proven readable; the state before it is kept beside it."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_checkpoint(path, content.getvalue(), read=_load)
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """Read the state of a training; only tensors and plain values are accepted."""
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Read the state of a training, or the one before it; None if there is neither.
+
+    Raises
+    ------
+    InputError
+        If what is there can't be read.
+    """
+    return read_checkpoint(path, read=_load)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Read a file; only tensors and plain values are accepted, so that none can run code."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -29,17 +42,38 @@ def write_weights(
 ) -> None:
     """Write the weights with what is needed to build the network again."""
     shape = {"channels": channels, "feature_maps": feature_maps, "growth": growth}
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"network": json.dumps(shape)})
+    write_bytes(path, save(tensors, metadata={"network": json.dumps(shape)}))
 
 
 def read_weights(path: Path) -> OffsetNetwork:
-    """Build the network that `write_weights` wrote."""
-    with safe_open(path, framework="pt") as file:
-        shape = json.loads(file.metadata()["network"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    network = OffsetNetwork(**shape)
-    network.load_state_dict(tensors)
+    """Build the network that `write_weights` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is broken or holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            shape = json.loads(file.metadata()["network"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _check_shape(shape, tensors)
+        network = OffsetNetwork(**shape)
+        network.load_state_dict(tensors)
+    except Exception as error:  # whatever a broken file makes the libraries raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{path} must hold the weights of an offset network. Got a file that can't be read: "
+            f"{reason}; run `oce2stardist pseudo` again into another folder."
+        ) from error
     return network.eval()
+
+
+def _check_shape(shape: dict[str, int], tensors: dict[str, torch.Tensor]) -> None:
+    """Compare what the file says of the network with its tensors, before memory is taken."""
+    maps, channels, *_ = tensors["encoder.0.weight"].shape
+    wide = tensors["bottom.0.weight"].shape[0]
+    stored = {"channels": channels, "feature_maps": maps, "growth": wide // maps}
+    if shape != stored:
+        raise ValueError(f"its network is said to be {shape} and is {stored}")

@@ -35,7 +35,7 @@ from oce2stardist.embeddings.network import FIELD_OF_VIEW, Initialisation, Offse
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
 from oce2stardist.embeddings.schedule import Clock, learning_rate_at
 from oce2stardist.embeddings.workers import add_gradients, workers_for
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, check_finite
 
 Image = NDArray[np.float32]  # (Y, X, C), normalised
 
@@ -154,7 +154,7 @@ def train_offsets(
     Raises
     ------
     InputError
-        If there are more processes than crops in a batch.
+        If there are more processes than crops in a batch, or the loss is no longer finite.
     """
     where = torch_device(device)
     computation = choose_computation(
@@ -251,10 +251,12 @@ def train_offsets(
             optimise.step()
             done += 1
             now = time.monotonic()
+            loss = float(sum_over_processes(total))
+            check_finite(loss, done, stage="embedding")
             run.history.append(
                 {
                     "step": done,
-                    "loss": float(sum_over_processes(total)),
+                    "loss": loss,
                     "learning_rate": rate,
                     "seconds": seconds_before + now - started,
                 }
@@ -262,14 +264,24 @@ def train_offsets(
             clock.note([row["loss"] for row in run.history[-clock.memory :]], done)
             if on_step is not None:
                 on_step(done, run.history[-1]["loss"])
-            if save is not None and is_main_process() and now - saved >= save_every:
+            if (
+                save is not None
+                and is_main_process()
+                and now - saved >= save_every
+                and _is_finite(network)
+            ):
                 save(state())
                 saved = now
     run.finished = done >= clock.steps
-    if save is not None and is_main_process():
+    if save is not None and is_main_process() and _is_finite(network):
         save(state())
     network.eval()
     return run
+
+
+def _is_finite(network: OffsetNetwork) -> bool:
+    """Tell whether the weights are worth saving: the next loss would tell it too late."""
+    return all(bool(torch.isfinite(one).all()) for one in network.parameters())
 
 
 def _exchanged_gradients(

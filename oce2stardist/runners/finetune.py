@@ -14,10 +14,11 @@ import yaml
 from oce2stardist.cell_sampling import split_folds
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
-from oce2stardist.io import normalise_percentiles, replacing, write_text
+from oce2stardist.io import normalise_percentiles, read_pixel_size, replacing, write_text
 from oce2stardist.labels import UNLABELLED
 from oce2stardist.runners.alpha import choose_alpha
 from oce2stardist.runners.finetune_parameters import describe_model
+from oce2stardist.runners.guards import common_pixel_size, warn_of_scales
 from oce2stardist.runners.inputs import (
     Image,
     ImageSet,
@@ -30,7 +31,15 @@ from oce2stardist.runners.inputs import (
 from oce2stardist.runners.judge import mean_f1
 from oce2stardist.runners.progress import Reporter
 from oce2stardist.runners.reports import choose_evenly
-from oce2stardist.runners.run_folder import Stage, Times, digest, write_run_file
+from oce2stardist.runners.run_folder import (
+    Stage,
+    Times,
+    check_apart,
+    digest,
+    owned,
+    read_yaml,
+    write_run_file,
+)
 from oce2stardist.runners.run_log import logged
 from oce2stardist.runners.stardist_run import (
     TrainedNetwork,
@@ -54,6 +63,13 @@ _FEW_HELD_BACK = 10
 """Below this many held-back cells a score says too little: cross-validation looks at all."""
 
 _FOLDS = 3
+_RESULTS = (
+    *("training", "folds", "rounds", "logs", "thresholds.json"),
+    *("state.safetensors", "state-before.safetensors"),
+    *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
+)
+"""What a new start with other settings removes."""
+
 _MODEL_FILES = ("config.json", "weights_best.h5", "weights_last.h5", "history.csv")
 
 
@@ -195,50 +211,53 @@ def finetune_stardist(
             "pseudo_sha256": digest(_pseudo_files(pseudo, pseudo_gt)),
             "init_sha256": digest(_init_files(init)),
         }
+        for warning in warn_of_scales(known.labels, pseudo_gt.labels):
+            log.warn(f"{warning[0].upper()}{warning[1:]}.")
         drawn = draw.draw(known.labels, seed=config.seed)
-        stage = Stage(
-            folder,
-            {
-                "inputs": inputs,
-                "axes": axes,
-                "seed": config.seed,
-                "cells": {stem: ids for stem, ids in drawn.items() if ids},
-                "zero": zero,
-                "merge": config.merge.model_dump(mode="json"),
-                "stardist": settings.model_dump(mode="json"),
-            },
-            overwrite=overwrite,
-            results=(
-                *("training", "folds", "rounds", "logs", "state.safetensors", "thresholds.json"),
-                *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
-            ),
-        )
-        log.open(folder)
-        if stage.finished:
-            log.say(f"The model in {folder} is finished.")
-            return _read_result(folder)
-        write_run_file(
-            folder,
-            command=command,
-            config=config,
-            inputs=inputs | {"images_from": name_source(images)},
-        )
-        job = _Job(
-            {stem: normalise_percentiles(image) for stem, image in found.images.items()},
-            known.labels,
-            drawn,
-            complete=draw.is_sample and zero_is_background(zero, sampled=True),
-            config=config,
-            folder=folder,
-            init=Path(init) if init is not None else None,
-            tensorboard=tensorboard,
-            reporter=log,
-            times=Times(folder / "times.yaml", keep=stage.resumes),
-        )
-        parameters, history = _run(job, pseudo_gt)
-        write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
-        stage.finish()
-        return FinetuneResult(folder, parameters, history)
+        check_apart(folder, _RESULTS, found.files + known.files + _init_files(init))
+        with owned(folder):
+            stage = Stage(
+                folder,
+                {
+                    "inputs": inputs,
+                    "axes": axes,
+                    "seed": config.seed,
+                    "cells": {stem: ids for stem, ids in drawn.items() if ids},
+                    "zero": zero,
+                    "merge": config.merge.model_dump(mode="json"),
+                    "stardist": settings.model_dump(mode="json"),
+                },
+                overwrite=overwrite,
+                results=_RESULTS,
+            )
+            log.open(folder)
+            if stage.finished:
+                log.say(f"The model in {folder} is finished.")
+                return _read_result(folder)
+            recorded = {"images_from": name_source(images), "pixel_size_um": _pixel_size(found)}
+            write_run_file(folder, command=command, config=config, inputs=inputs | recorded)
+            job = _Job(
+                {stem: normalise_percentiles(image) for stem, image in found.images.items()},
+                known.labels,
+                drawn,
+                complete=draw.is_sample and zero_is_background(zero, sampled=True),
+                config=config,
+                folder=folder,
+                init=Path(init) if init is not None else None,
+                tensorboard=tensorboard,
+                reporter=log,
+                times=Times(folder / "times.yaml", keep=stage.resumes),
+            )
+            parameters, history = _run(job, pseudo_gt)
+            write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
+            stage.finish()
+            return FinetuneResult(folder, parameters, history)
+
+
+def _pixel_size(found: ImageSet) -> list[float] | None:
+    """Find the size (y, x) of the images' pixels, micrometres, if those that tell agree."""
+    size = common_pixel_size({stem: read_pixel_size(path) for stem, path in found.paths.items()})
+    return None if size is None else list(size)
 
 
 @dataclass(frozen=True)
@@ -502,7 +521,7 @@ def _install(outcome: _Outcome, folder: Path) -> None:
 def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoGt:
     labels, confidence = read_pseudo_labels(run, found)
     parameters = Path(run) / "pseudo" / "parameters.yaml"
-    said = yaml.safe_load(parameters.read_text(encoding="utf-8")) if parameters.exists() else {}
+    said = read_yaml(parameters) if parameters.exists() else {}
     return PseudoGt(labels, confidence, said.get("trust", {}).get("value"))
 
 
@@ -534,7 +553,9 @@ def preview_predictions(
     from oce2stardist.stardist_model.network import open_model
     from oce2stardist.stardist_model.predict import predict_labels
 
-    cells = pd.read_csv(Path(model) / "training" / "cells.csv", dtype={"image": str})
+    cells = pd.read_csv(
+        Path(model) / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
+    )
     annotated = [stem for stem in found.images if stem in set(cells["image"])]
     others = [stem for stem in found.images if stem not in annotated]
     stems = choose_evenly(annotated, at_most)

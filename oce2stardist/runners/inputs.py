@@ -49,6 +49,11 @@ class ImageSet:
         """(Y, X) of every image."""
         return {stem: (image.shape[0], image.shape[1]) for stem, image in self.images.items()}
 
+    @property
+    def files(self) -> list[Path]:
+        """The image files; none where the images were given as arrays."""
+        return list(self.paths.values())
+
     def digest(self) -> str:
         """Hash the files, or the arrays where there are none."""
         return digest(self.paths.values()) if self.paths else digest_arrays(self.images)

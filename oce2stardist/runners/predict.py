@@ -1,16 +1,23 @@
 """A model folder and images in, label images out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from oce2stardist.errors import InputError
 from oce2stardist.io import (
     find_images,
     image_stem,
+    is_ours,
     normalise_percentiles,
     read_image,
+    read_pixel_size,
     write_labels,
     write_overlay,
+)
+from oce2stardist.runners.guards import (
+    has_thresholds,
+    trained_pixel_size,
+    warn_of_pixel_sizes,
 )
 from oce2stardist.runners.inputs import Image, ImageSet, Labels
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
@@ -56,12 +63,17 @@ def predict_images(
     """
     reporter = reporter or SilentReporter()
     stems, read = _source(images, axes)
+    if output is not None:
+        _check_output(Path(output), stems)
 
     from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
     from oce2stardist.stardist_model.predict import predict_labels
 
     prepare_tensorflow(device)
     network = open_model(Path(model))
+    paths = {} if isinstance(images, ImageSet) else {image_stem(p): p for p in find_images(images)}
+    for warning in _look_at_model(Path(model), paths):
+        reporter.warn(warning)
     predicted = {}
     with (
         stop_on_signal() as should_stop,
@@ -83,6 +95,29 @@ def predict_images(
                 write_overlay(Path(output) / f"{stem}_overlay.png", image, predicted[stem])
             advance(done, f"{predicted[stem].max()} cells in {stem}")
     return predicted
+
+
+def _check_output(output: Path, stems: list[str]) -> None:
+    """Refuse to replace what we did not write, such as the images themselves or annotations."""
+    for path in (output / f"{stem}.tif" for stem in stems):
+        if path.exists() and not is_ours(path):
+            raise InputError(
+                f"labels must not replace a file of something else. Got {path}, which "
+                "oce2stardist did not write; choose another output."
+            )
+
+
+def _look_at_model(model: Path, paths: Mapping[str, Path]) -> list[str]:
+    """Say what speaks against using a model on these images."""
+    sizes = {stem: read_pixel_size(path) for stem, path in paths.items()}
+    found = warn_of_pixel_sizes(trained_pixel_size(model), sizes)
+    if not has_thresholds(model):
+        found.append(
+            f"the thresholds of {model} were never set (no valid thresholds.json): StarDist's "
+            "defaults, probability 0.5 and overlap 0.4, are used; cells may be missed or "
+            "found where there are none"
+        )
+    return [f"{one[0].upper()}{one[1:]}." for one in found]
 
 
 def _source(

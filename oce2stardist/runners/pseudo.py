@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import yaml
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.io import replacing, write_text
+from oce2stardist.io import list_checkpoints, write_bytes, write_text
 from oce2stardist.pseudo_gt.trust import Trust
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 from oce2stardist.runners.inputs import (
@@ -36,11 +36,27 @@ from oce2stardist.runners.pseudo_labels import (
     write_parameters,
 )
 from oce2stardist.runners.reports import write_choices
-from oce2stardist.runners.run_folder import Stage, Times, write_run_file
+from oce2stardist.runners.run_folder import (
+    Stage,
+    Times,
+    check_apart,
+    owned,
+    refuse_foreign,
+    write_run_file,
+)
 from oce2stardist.runners.run_log import logged
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
     from oce2stardist.embeddings.network import OffsetNetwork
+
+
+_OCE_RESULTS = (
+    *("predicted", "state.pt", "state-before.pt", "weights.safetensors", "history.csv"),
+    "computation.yaml",
+)
+_PSEUDO_RESULTS = (
+    *("labels", "overlays", "objects.csv", "parameters.yaml", "diameter.png", "choices.png"),
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,7 @@ def make_pseudo_labels(
     config = source.settle(config) if source else config
     with (
         _joined_processes(config.device) as main,
+        ExitStack() as held,
         logged(reporter if main else None, command) as log,
     ):
         if source and ignored:
@@ -139,7 +156,10 @@ def make_pseudo_labels(
         inputs: dict[str, Any] = {"images": len(found.images), "sha256": found.digest()}
         if source:
             inputs["trained_sha256"] = source.digest
+        check_apart(folder, ("oce", "pseudo"), found.files + (known.files if known else []))
         with _main_first():
+            if main:
+                held.enter_context(owned(folder))
             oce, stage = _open_stages(
                 folder,
                 config,
@@ -254,17 +274,12 @@ def _open_stages(
         "intensity": [settings.intensity, settings.knee],
         "embedding": config.embedding.model_dump(mode="json"),
     }
+    refuse_foreign(folder / "pseudo", _PSEUDO_RESULTS)  # before anything is written
     oce = Stage(
         folder / "oce",
         basis,
         overwrite=overwrite,
-        results=(
-            "predicted",
-            "state.pt",
-            "weights.safetensors",
-            "history.csv",
-            "computation.yaml",
-        ),
+        results=_OCE_RESULTS,
     )
     # New pseudo settings on the same embeddings cost seconds, so they are simply computed.
     stage = Stage(
@@ -275,14 +290,7 @@ def _open_stages(
             "annotations": annotations,
         },
         overwrite=True,
-        results=(
-            "labels",
-            "overlays",
-            "objects.csv",
-            "parameters.yaml",
-            "diameter.png",
-            "choices.png",
-        ),
+        results=_PSEUDO_RESULTS,
     )
     return oce, stage
 
@@ -334,7 +342,7 @@ def _train(
     main = is_main_process()
     reporter = reporter if main else SilentReporter()
     state_file = stage.folder / "state.pt"
-    goes_on = agree_on_any(main and stage.resumes and state_file.exists())
+    goes_on = agree_on_any(main and stage.resumes and bool(list_checkpoints(state_file)))
     state = read_state(state_file) if goes_on else None
     if state is not None:
         reporter.say(f"Going on after step {state['step']} of {steps}.")
@@ -409,7 +417,5 @@ def _predict(
                     "offsets": predicted.offsets.astype(np.float16),
                     "spread": predicted.spread.astype(np.float16),
                 }
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(path) as temporary:
-                    save_file(arrays, temporary)
+                write_bytes(path, save(arrays))
             advance(done, stem)

@@ -27,6 +27,7 @@ from oce2stardist.pseudo_gt import (
 )
 from oce2stardist.pseudo_gt.trust import Trust, judge_trust
 from oce2stardist.report.diameter_picture import diameter_picture
+from oce2stardist.runners.guards import warn_of_giants
 from oce2stardist.runners.inputs import Image, Labels
 from oce2stardist.runners.prepare import Prepared
 from oce2stardist.runners.progress import Reporter
@@ -98,6 +99,8 @@ def label_images(
     labels, objects = _find_objects(prepared, config, folder, scenes, recipe, overlay, reporter)
     write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
     trust = _judge(scenes.foreground, objects, score_annotated(labels, annotations))
+    giants = warn_of_giants(labels, diameter=prepared.scales.diameter)
+    trust = replace(trust, complaints=(*trust.complaints, *giants))
     copies = number_of_copies(config.embedding.copies, prepared.seen)
     parameters = list_parameters(
         prepared, config, scenes.foreground, recipe, choices, copies=copies

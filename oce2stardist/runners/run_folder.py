@@ -1,6 +1,7 @@
 """Run folders: what was asked for, from which inputs, with which versions, and how far it got."""
 
 import hashlib
+import os
 import platform
 import shutil
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from oce2stardist.config import Config
@@ -67,6 +69,103 @@ def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
     return total.hexdigest()
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that a run left.
+
+    Raises
+    ------
+    InputError
+        If it is no mapping, because something else wrote or cut it.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{path} must be as a run wrote it. Got a file that can't be read: {reason}; "
+            "choose another folder, or delete this one and run again."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} must be as a run wrote it. Got no mapping of keys; choose another folder, "
+            "or delete this one and run again."
+        )
+    return content
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Keep a run folder for this process, which writes in it, as long as the block lasts.
+
+    The lock is the operating system's, which takes it away from a process that dies. The file
+    ``.owner`` only names the process to those who are refused.
+
+    Raises
+    ------
+    InputError
+        If another process has the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, owner = FileLock(folder / ".lock"), folder / ".owner"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        name = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        raise InputError(
+            f"{folder} must be written by one process at a time. Got {name.strip()} at work in "
+            "it; wait for its end, stop it, or choose another output."
+        ) from error
+    try:
+        write_text(owner, f"process {os.getpid()} on {platform.node()}\n")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def check_apart(folder: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
+    """Refuse inputs that lie where a run writes, and would be replaced or removed.
+
+    Parameters
+    ----------
+    folder : Path
+        That of the run.
+    names : iterable of str
+        Files and folders in it that the run writes.
+    inputs : iterable of Path
+        Files that the run reads.
+
+    Raises
+    ------
+    InputError
+        If one lies there.
+    """
+    written = [(folder / name).resolve() for name in names]
+    for path in inputs:
+        real = path.resolve()
+        if any(real == one or one in real.parents for one in written):
+            raise InputError(
+                f"inputs must lie outside of what a run writes. Got {path}, which {folder} would "
+                "replace; choose another output, or copy the input elsewhere."
+            )
+
+
+def refuse_foreign(folder: Path, results: Iterable[str]) -> None:
+    """Leave alone what no stage wrote: it may be somebody's work.
+
+    Raises
+    ------
+    InputError
+        If the folder has no stage.yaml, but something under the name of a result.
+    """
+    foreign = [name for name in results if (folder / name).exists()]
+    if foreign and not (folder / "stage.yaml").exists():
+        raise InputError(
+            f"{folder} must be empty or hold a run. Got {foreign[0]} of something else, "
+            "which the run would replace; choose another output or move it away."
+        )
+
+
 def write_run_file(
     folder: Path,
     *,
@@ -105,8 +204,9 @@ class Stage:
     Raises
     ------
     InputError
-        If the folder holds a stage with other settings and overwrite is False; the
-        message names the first setting that differs.
+        If the folder holds a stage with other settings and overwrite is False (the message
+        names the first setting that differs), or files under the names of results that no
+        stage wrote.
     """
 
     def __init__(
@@ -124,23 +224,30 @@ class Stage:
         self.finished = False
         self.resumes = False
         if self._file.exists():
-            found = yaml.safe_load(self._file.read_text(encoding="utf-8"))
-            difference = _first_difference(found["settings"], self._settings)
+            found = read_yaml(self._file)
+            settings_before = found.get("settings")
+            if not isinstance(settings_before, dict):
+                settings_before = {}
+            difference = _first_difference(settings_before, self._settings)
             if difference is None:
                 self.resumes = True
-                self.finished = bool(found["finished"])
+                self.finished = bool(found.get("finished"))
             elif not overwrite:
                 name, old, new = difference
                 raise InputError(
                     f"{folder} must hold a run with the same settings to continue it. Got {name}: "
                     f"{new!r} where it has {old!r}; choose another output or pass --overwrite."
                 )
+        else:
+            refuse_foreign(folder, results)
         if not self.resumes:
+            if self._file.exists():  # a kill from here on must leave neither the old run nor ours
+                self._write(finished=False, settings={"being_removed": True})
             for name in results:
                 shutil.rmtree(folder / name, ignore_errors=True)
                 if (folder / name).exists():
                     (folder / name).unlink()
-            self._write(finished=False)
+            self._write(finished=False, settings=self._settings)
 
     @property
     def fingerprint(self) -> str:
@@ -150,11 +257,11 @@ class Stage:
 
     def finish(self) -> None:
         """Record that everything of this stage is on disk."""
-        self._write(finished=True)
+        self._write(finished=True, settings=self._settings)
         self.finished = True
 
-    def _write(self, *, finished: bool) -> None:
-        content = {"finished": finished, "settings": self._settings}
+    def _write(self, *, finished: bool, settings: Mapping[str, Any]) -> None:
+        content = {"finished": finished, "settings": dict(settings)}
         write_text(self._file, yaml.safe_dump(content, sort_keys=False))
 
 
@@ -165,7 +272,7 @@ class Times:
         self._path = path
         self.seconds: dict[str, float] = {}
         if keep and path.exists():
-            self.seconds = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            self.seconds = read_yaml(path)
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
-from oce2stardist.io import write_text
+from oce2stardist.io import list_checkpoints, write_text
 from oce2stardist.runners.inputs import Image, Labels
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
 from oce2stardist.runners.judge import (
@@ -231,7 +231,7 @@ def train_network(
     settings = config.stardist
     batches, n_sparse = _make_batches(images, labels, model, config, alpha)
     state_file = folder / "state.safetensors"
-    resume = read_state(state_file) if state_file.exists() else None
+    resume = read_state(state_file)
     if resume is not None:
         reporter.say(f"{title}: going on after step {resume[1]['step']} of {steps}.")
     with (
@@ -267,7 +267,8 @@ def train_network(
         )
     write_text(folder / "history.csv", history.to_csv(index=False))
     write_weights(folder / "weights_last.h5", model)
-    state_file.unlink(missing_ok=True)
+    for checkpoint in list_checkpoints(state_file):
+        checkpoint.unlink()
     model.load_weights("weights_best.h5")
     return TrainedNetwork(model, history, judge)
 

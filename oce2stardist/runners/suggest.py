@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
@@ -27,6 +26,7 @@ from oce2stardist.report.suggestion_picture import SuggestionPanel, suggestion_p
 from oce2stardist.runners.inputs import Image, Labels
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
 from oce2stardist.runners.progress import Reporter, SilentReporter
+from oce2stardist.runners.run_folder import read_yaml
 from oce2stardist.suggestion import (
     choose_typical_windows,
     choose_windows,
@@ -228,6 +228,8 @@ def suggest_regions(
     if count < 1:
         raise InputError(f"count must be at least 1. Got {count}; 10 is usual.")
     reporter = reporter or SilentReporter()
+    folder = Path(output) if output is not None else Path(run) / "suggestions"
+    _refuse_foreign(folder)
     source = SuggestionRun(run, images=images, axes=axes, device=device)
     objects, shapes = _compare_all(source, reporter)
     side = window or window_side(list(objects.values()))
@@ -245,10 +247,19 @@ def suggest_regions(
     ).reset_index(drop=True)
     chosen["rank"] = np.arange(1, len(chosen) + 1)
     chosen["reason"] = [explain(row) for row in chosen.to_dict("records")]
-    folder = Path(output) if output is not None else source.folder / "suggestions"
     table = chosen[list(COLUMNS)].round({"score": 4, "mean_confidence": 4})
     _write(folder, table, source)
     return table
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Leave alone outlines that are no earlier suggestions: they may be annotations."""
+    found = sorted((folder / "geojson").glob("*.geojson"))
+    if found and not (folder / "suggestions.csv").exists():
+        raise InputError(
+            "suggestions must replace earlier suggestions only. Got "
+            f"{found[0]} without a suggestions.csv; choose another output."
+        )
 
 
 def _find_images(folder: Path, images: str | Path | None) -> list[Path]:
@@ -280,7 +291,7 @@ def _recorded_axes(folder: Path) -> str | None:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.exists() else {}
+    return read_yaml(path) if path.exists() else {}
 
 
 def _read_confidence(folder: Path, *, model: bool) -> dict[str, dict[int, float]]:
@@ -288,7 +299,7 @@ def _read_confidence(folder: Path, *, model: bool) -> dict[str, dict[int, float]
     path = folder / ("training" if model else "pseudo") / "objects.csv"
     if not path.exists():
         return {}
-    table = pd.read_csv(path, dtype={"image": str})
+    table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False)
     if "confidence" not in table:
         return {}
     label = "id" if model else "label"

@@ -18,7 +18,9 @@ from oce2stardist.errors import InputError
 from oce2stardist.io import MAX_LABEL, read_labels, write_labels, write_text
 from oce2stardist.labels import BACKGROUND, UNLABELLED
 from oce2stardist.merge import MergedLabels, infer_background, keep_cells, merge_annotations
+from oce2stardist.runners.guards import warn_of_scales
 from oce2stardist.runners.inputs import ImageSet, Labels
+from oce2stardist.runners.run_folder import check_apart, owned, read_yaml
 
 Zero = Literal["auto", "unlabelled", "background"]
 """What 0 means in annotation files; see `zero_is_background`."""
@@ -398,10 +400,16 @@ def read_pseudo_labels(run: str | Path, found: ImageSet) -> tuple[dict[str, Labe
 
 def _pseudo_folder(run: str | Path, *, finished: bool) -> Path:
     folder = Path(run) / "pseudo" / "labels"
-    if not folder.is_dir() or (finished and not (Path(run) / "pseudo" / "stage.yaml").exists()):
+    stage = Path(run) / "pseudo" / "stage.yaml"
+    if not folder.is_dir() or (finished and not stage.exists()):
         raise InputError(
             f"{run} must be a run folder with pseudo labels. Got no pseudo/labels in it; "
             "run `oce2stardist pseudo IMAGES -o RUN` first, to its end."
+        )
+    if stage.exists() and not read_yaml(stage).get("finished"):
+        raise InputError(
+            f"{run} must be a finished run. Got one that was interrupted while it wrote pseudo "
+            "labels; give its `oce2stardist pseudo` command again."
         )
     return folder
 
@@ -475,6 +483,9 @@ def merge_run(
     )
     for note in annotated.notes:
         _log.warning("%s", note)
+    check_apart(Path(run), ("training",), annotated.files)
+    for warning in warn_of_scales(annotated.labels, pseudo_gt):
+        _log.warning("%s", warning)
     merged = make_training_labels(
         annotated.labels,
         pseudo_gt,
@@ -488,5 +499,6 @@ def merge_run(
         confidence=_read_confidences(run, pseudo_gt),
         seed=seed,
     )
-    write_training_labels(Path(run) / "training", merged)
+    with owned(Path(run)):
+        write_training_labels(Path(run) / "training", merged)
     return merged

@@ -5,24 +5,34 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from oce2stardist.io import replacing, write_text
+from oce2stardist.io import read_checkpoint, replacing, write_checkpoint, write_text
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.train import State
 
 
 def write_state(path: Path, state: State) -> None:
-    """Write the state of a training; the file is complete or the old one stays."""
+    """Write the state of a training, proven readable; the state before it is kept beside it."""
     arrays, facts = state
     # Not ascontiguousarray: it would turn the step counter, a scalar, into a vector.
     contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
-    with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata={"facts": json.dumps(facts)})
+    content = save(contiguous, metadata={"facts": json.dumps(facts)})
+    write_checkpoint(path, content, read=_load)
 
 
-def read_state(path: Path) -> State:
-    """Read what `write_state` wrote."""
+def read_state(path: Path) -> State | None:
+    """Read what `write_state` wrote, or the state before it; None if there is neither.
+
+    Raises
+    ------
+    InputError
+        If what is there can't be read.
+    """
+    return read_checkpoint(path, read=_load)
+
+
+def _load(path: Path) -> State:
     with safe_open(path, framework="numpy") as file:
         facts = json.loads(file.metadata()["facts"])
         return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,15 @@ with quiet_native_code():
     _GPUS = tf.config.list_physical_devices("GPU")
 
 from oce2stardist.errors import InputError
+from oce2stardist.io import write_text
 from oce2stardist.stardist_model.blocks import Blocks, build_paper_network
+
+_LARGEST_CONFIG = 1_000_000  # bytes
+_LARGEST = {
+    "n_rays": 1024, "n_channel_in": 1024, "n_classes": 1024, "unet_n_depth": 8,
+    "unet_n_filter_base": 1024, "unet_n_conv_per_depth": 16, "net_conv_after_unet": 4096,
+}  # fmt: skip
+"""What a config.json may ask for: far above any model, far below what exhausts memory."""
 
 
 def prepare_tensorflow(device: str) -> None:
@@ -80,6 +89,14 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
     @property
     def _config_class(self) -> type[Config2D]:
         return ConfigWithBlocks
+
+    def _set_logdir(self) -> None:
+        """Write config.json whole or not at all, where a model is new; StarDist would not."""
+        if self.config is None or self.basedir is None:
+            super()._set_logdir()
+            return
+        self.logdir = self.basedir / self.name
+        write_text(self.logdir / "config.json", json.dumps(vars(self.config)))
 
     def _build(self) -> keras.Model:
         if getattr(self.config, "oce2stardist_blocks", "stock") == "paper":
@@ -292,5 +309,32 @@ def open_model(folder: Path) -> SparseStarDist2D:
             f"{folder} must be a StarDist model folder. It lacks {' and '.join(missing)}; "
             "pass the folder that `oce2stardist finetune -o` wrote."
         )
-    with _quiet():
-        return SparseStarDist2D(None, name=folder.name, basedir=str(folder.parent))
+    _check_config(folder / "config.json")
+    try:
+        with _quiet():
+            return SparseStarDist2D(None, name=folder.name, basedir=str(folder.parent))
+    except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{folder} must be a StarDist model folder. Got files that can't be used: {reason}; "
+            "pass the folder that `oce2stardist finetune -o` wrote."
+        ) from error
+
+
+def _check_config(path: Path) -> None:
+    """Look at config.json before a network of the size that it names is built."""
+    try:
+        if path.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError(f"it has {path.stat().st_size} bytes")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.get("n_dim", 2) != 2 or "n_rays" not in config:
+            raise ValueError("it is not that of a StarDist2D model")
+        for name, most in _LARGEST.items():
+            if not 0 <= int(config.get(name) or 0) <= most:
+                raise ValueError(f"{name} must be at most {most}, it is {config[name]}")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{path} must be the config of a StarDist2D model. Got a file that can't be used: "
+            f"{reason}; pass the folder that `oce2stardist finetune -o` wrote."
+        ) from error

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 from csbdeep.models.pretrained import get_model_details, get_registered_models
 from stardist.models import StarDist2D
 
+from oce2stardist.archives import check_archive
 from oce2stardist.errors import InputError
 from oce2stardist.stardist_model.network import SparseStarDist2D, open_model
 
@@ -56,13 +58,14 @@ def open_zip(path: Path) -> SparseStarDist2D:
     Raises
     ------
     InputError
-        If there is none in it.
+        If there is none in it, or it unpacks to too much or out of its folder.
     """
     with TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
+                check_archive(archive)
                 archive.extractall(folder)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise InputError(
                 f"{path} must be a zip file of a StarDist model. Got: {error}; delete it."
             ) from error

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from oce2stardist.errors import check_finite
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.patches import BatchStream
 
@@ -99,6 +100,11 @@ def train_stardist(
     Returns
     -------
     StarDistTraining
+
+    Raises
+    ------
+    InputError
+        If the loss is no longer finite.
     """
     network = model.keras_model
     optimiser = keras.optimizers.Adam(rate_at(0))
@@ -151,6 +157,7 @@ def train_stardist(
             compiled = train_step.get_concrete_function(*map(tf.constant, made))
         total, sparse, pseudo = compiled(*map(tf.constant, made))
         done += 1
+        check_finite(float(total), done, stage="stardist")
         row = {
             "step": done,
             "loss": float(total),
@@ -172,16 +179,21 @@ def train_stardist(
         run.history.append(row)
         if on_step is not None:
             on_step(row)
-        if save is not None and now - saved >= save_every:
+        if save is not None and now - saved >= save_every and _is_finite(network):
             save(state())
             saved = now
         if patience is not None and judge is not None and run.checks_in_vain >= patience:
             run.stopped_early = done < steps
             break
     run.finished = done >= steps or run.stopped_early
-    if save is not None:
+    if save is not None and _is_finite(network):
         save(state())
     return run
+
+
+def _is_finite(network: keras.Model) -> bool:
+    """Tell whether the weights are worth saving: the next loss would tell it too late."""
+    return all(bool(np.isfinite(np.asarray(one)).all()) for one in network.trainable_variables)
 
 
 def cosine_rate(step: int, *, steps: int, peak: float, warm_up: float) -> float:

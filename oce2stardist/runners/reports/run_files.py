@@ -28,13 +28,15 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def read_pseudo_objects(run: Path) -> pd.DataFrame:
     """Read the table of objects of a run; images may have numbers for names."""
-    return pd.read_csv(run / "pseudo" / "objects.csv", dtype={"image": str})
+    return pd.read_csv(run / "pseudo" / "objects.csv", dtype={"image": str}, keep_default_na=False)
 
 
 def read_cells(model: Path) -> pd.DataFrame:
     """Read the annotated cells of a finished model, with their roles."""
     read_record(model / "parameters.yaml")  # refuses an unfinished run
-    return pd.read_csv(model / "training" / "cells.csv", dtype={"image": str})
+    return pd.read_csv(
+        model / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
+    )
 
 
 def pseudo_labels_file(run: Path, stem: str) -> Path:

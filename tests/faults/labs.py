@@ -1,0 +1,102 @@
+"""A small laboratory: images, masks, a run, a model; and the real command line."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tifffile
+import yaml
+from click.testing import CliRunner, Result
+from oce2stardist.cli.main import main
+from scenes import discs_scene
+
+from oce2stardist.io import write_labels
+
+SHAPE = (64, 80)
+IMAGE_NAMES_OF_STRANGERS = ("<script>alert(1)<script>", "<img src=x onerror=alert(1)>")
+TINY = {
+    "embedding": {"feature_maps": 2, "steps": 1, "crop_size": 40, "batch_size": 1, "copies": 2},
+    "pseudo": {"choose": False, "variants": 1, "working_diameter": 18},
+    "stardist": {
+        "width": 2, "features": 2, "n_rays": 4, "patch_size": 32, "batch_size": 2, "steps": 1,
+        "checks": 1, "folds": 0,
+    },
+}  # fmt: skip
+
+
+def run(arguments: list[object]) -> Result:
+    """Run a command in this process, as a user would type it."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """An image of four discs, uint16, and their labels."""
+    image, labels = discs_scene(4, SHAPE, 8, seed=seed)
+    return (1000 * np.clip(image, 0, 2)).astype(np.uint16), labels.astype(np.uint16)
+
+
+def make_lab(folder: Path) -> Path:
+    """Write images/a.tif and b.tif, masks of both, a run with pseudo labels, and tiny.yaml."""
+    rows = []
+    for seed, stem in enumerate("ab"):
+        image, labels = scene(seed)
+        for name, array in (("images", image), ("masks", labels)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(folder / name / f"{stem}.tif", array)
+        write_labels(folder / "run" / "pseudo" / "labels" / f"{stem}.tif", labels)
+        rows += [(stem, label, 1.0) for label in range(1, 5)]
+    (folder / "run" / "pseudo" / "stage.yaml").write_text("{finished: true, settings: {}}")
+    table = pd.DataFrame(rows, columns=["image", "label", "confidence"])
+    table.to_csv(folder / "run" / "pseudo" / "objects.csv", index=False)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return folder
+
+
+def make_model(folder: Path, *, channels: int = 1) -> Path:
+    """Write an untrained StarDist model that finds nothing, fast."""
+    from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
+    from oce2stardist.stardist_model.network import create_model
+
+    model = create_model(
+        folder, channels=channels, n_rays=4, grid=2, width=2, features=2, batch_norm=False,
+        patch_size=32, batch_size=2, learning_rate=1e-3, seed=0,
+    )  # fmt: skip
+    write_weights(folder / "weights_best.h5", model)
+    write_thresholds(folder, prob=0.9, nms=0.4)
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Contents of all files below a folder, by relative name; None for what can't be read."""
+    found: dict[str, bytes | None] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            try:
+                found[str(path.relative_to(folder))] = path.read_bytes()
+            except OSError:
+                found[str(path.relative_to(folder))] = None
+    return found
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Give up, for the block, root's right to read and write what permissions forbid."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+    old = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
+    assert libc.capget(header, old) == 0
+    new = (ctypes.c_uint32 * 6)(*old)
+    new[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, new) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, old) == 0

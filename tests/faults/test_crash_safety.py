@@ -1,0 +1,292 @@
+"""Files are complete or absent, checkpoints come in pairs, a folder has one owner."""
+
+import hashlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpus import INT_LABELS, geojson, roi_zip, square
+from labs import make_lab, ordinary_user, run
+from safetensors.numpy import load_file, save
+
+import oce2stardist
+from oce2stardist import io
+from oce2stardist.errors import InputError
+from oce2stardist.runners.run_folder import Stage, check_apart, owned
+
+SOURCE = Path(oce2stardist.__file__).parent
+WRITES = re.compile(
+    r"\.write_text\(|\.write_bytes\(|\.to_csv\((?!index)|imwrite\(|save_file\(|save_weights\(|"
+    r"savefig\(|torch\.save\(|copyfile\(|open\([^)]*[\"'][wax]"
+)
+NOT_FILES = (
+    "torch.save(state, content)",  # into memory
+    "savefig(buffer, ",
+    "write_csv(",  # of our own class, which uses io
+)
+
+
+def test_every_file_is_written_under_another_name_first():
+    """What writes must be handed the path that `io.replacing` yields, called `temporary`."""
+    suspects = [
+        f"{path.relative_to(SOURCE)}:{number}: {line.strip()}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if WRITES.search(line) and not any(one in line for one in ("temporary", *NOT_FILES))
+    ]
+    allowed = {
+        "io.py": "tifffile.imwrite(",  # its path stands in the next line
+        "runners/experiments/weights.py": 'target.open("wb")',  # called with a temporary path
+        "runners/experiments/grid.py": 'log.txt").open("ab")',  # a log grows line by line
+        "datasets/tissuenet.py": "writerows(rows)",  # a docstring
+    }
+    left = [
+        one
+        for one in suspects
+        if not any(one.startswith(file) and what in one for file, what in allowed.items())
+    ]
+    assert left == []
+
+
+def test_a_file_with_the_longest_name_can_be_replaced(tmp_path):
+    path = tmp_path / f"{'ü' * 125}.tif1"  # 255 bytes
+    io.write_text(path, "old")
+    io.write_text(path, "new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Checkpoints
+
+
+def state(step):
+    return save({"step": np.array([step])})
+
+
+def read(path):
+    return int(load_file(path)["step"][0])
+
+
+def write(path, step):
+    io.write_checkpoint(path, state(step), read=read)
+
+
+def test_the_checkpoint_before_is_kept_beside_the_new_one(tmp_path):
+    path = tmp_path / "state.safetensors"
+    for step in (1, 2, 3):
+        write(path, step)
+    assert [read(one) for one in io.list_checkpoints(path)] == [3, 2]
+    assert io.read_checkpoint(path, read=read) == 3
+
+
+@pytest.mark.parametrize("left", [0, 1, 9, 40])
+def test_a_checkpoint_cut_off_gives_way_to_the_one_before(tmp_path, left, caplog):
+    path = tmp_path / "state.safetensors"
+    write(path, 1), write(path, 2)
+    path.write_bytes(path.read_bytes()[:left])
+    assert io.read_checkpoint(path, read=read) == 1
+    assert "state.safetensors can't be read" in caplog.text
+
+
+def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "state.safetensors"
+    write(path, 1)
+    replace = io.os.replace
+
+    def killed(source, target):
+        if Path(target) == path:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(io.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(path, 2)
+    assert not path.exists()
+    assert io.read_checkpoint(path, read=read) == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_back_replaces_nothing(tmp_path):
+    path = tmp_path / "state.safetensors"
+    write(path, 1), write(path, 2)
+    with pytest.raises(Exception, match="header"):
+        io.write_checkpoint(path, state(3)[:20], read=read)
+    assert [read(one) for one in io.list_checkpoints(path)] == [2, 1]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_broken_checkpoints_are_one_line(tmp_path):
+    path = tmp_path / "state.safetensors"
+    write(path, 1), write(path, 2)
+    for one in io.list_checkpoints(path):
+        one.write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"Got state.safetensors and state-before.safetensors, which can't be read"
+    ):
+        io.read_checkpoint(path, read=read)
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert io.read_checkpoint(tmp_path / "state.safetensors", read=read) is None
+
+
+def test_the_state_of_an_embedding_training_gives_way_to_the_one_before(tmp_path):
+    from oce2stardist.embeddings.checkpoint import read_state, write_state
+
+    path = tmp_path / "oce" / "state.pt"
+    assert read_state(path) is None
+    write_state(path, {"step": 1}), write_state(path, {"step": 2})
+    assert read_state(path) == {"step": 2}
+    path.write_bytes(path.read_bytes()[:-30])
+    assert read_state(path) == {"step": 1}
+
+
+@pytest.mark.slow
+def test_the_state_of_a_stardist_training_gives_way_to_the_one_before(tmp_path):
+    from oce2stardist.stardist_model.checkpoint import read_state, write_state
+
+    path = tmp_path / "state.safetensors"
+    for step in (1, 2):
+        write_state(path, ({"0000": np.array(step)}, {"step": step}))
+    assert read_state(path)[1] == {"step": 2}
+    path.write_bytes(path.read_bytes()[:-4])
+    arrays, facts = read_state(path)
+    assert facts == {"step": 1}
+    assert arrays["0000"].shape == () and arrays["0000"] == 1
+
+
+# One owner
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from oce2stardist.runners.run_folder import owned
+with owned(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_and_a_dead_one_gives_way(tmp_path):
+    lab = make_lab(tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lab / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    command = ["merge", lab / "run", "--annotations", lab / "masks"]
+    try:
+        assert holder.stdout.readline() == "held\n"
+        result = run(command)
+        assert result.exit_code == 2
+        assert f"Got process {holder.pid} on " in result.output
+        assert len(result.output.strip().splitlines()) == 1
+        assert not (lab / "run" / "training").exists()
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert (lab / "run" / ".owner").exists()  # what the dead process left
+    assert run(command).exit_code == 0
+    assert (lab / "run" / "training" / "cells.csv").exists()
+    assert not (lab / "run" / ".owner").exists()
+
+
+def test_a_folder_is_free_again_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), owned(tmp_path):
+        raise ZeroDivisionError
+    with owned(tmp_path):
+        assert str(io.os.getpid()) in (tmp_path / ".owner").read_text()
+
+
+# Inputs are left alone
+
+
+def annotate(lab, kind):
+    """Annotations of one kind in a folder of their own."""
+    folder = lab / kind
+    folder.mkdir()
+    if kind == "labels":
+        io.write_labels(folder / "a.tif", INT_LABELS)
+    elif kind == "rois":
+        (folder / "a.zip").write_bytes(roi_zip("1.roi"))
+    else:
+        (folder / "a.geojson").write_text(geojson(square(5, 25)))
+    return folder
+
+
+def digests(folder):
+    return {
+        path.name: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for path in folder.iterdir()
+    }
+
+
+@pytest.mark.parametrize("kind", ["labels", "rois", "geojson"])
+def test_annotations_that_cannot_be_written_are_read_and_not_changed(tmp_path, kind):
+    lab = make_lab(tmp_path)
+    folder = annotate(lab, kind)
+    before = digests(folder)
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        with ordinary_user():
+            result = run(["merge", lab / "run", "--annotations", folder])
+        assert result.exit_code == 0, result.output
+        assert digests(folder) == before
+    finally:
+        folder.chmod(0o755)
+
+
+def test_inputs_below_what_a_run_replaces_are_refused(tmp_path):
+    inside = tmp_path / "run" / "training" / "sparse" / "a.tif"
+    with pytest.raises(InputError, match=r"must lie outside of what a run writes. Got .*a\.tif"):
+        check_apart(tmp_path / "run", ["training"], [inside])
+    check_apart(tmp_path / "run", ["training"], [tmp_path / "run" / "trainings" / "a.tif"])
+
+
+def test_a_link_does_not_hide_where_an_input_lies(tmp_path):
+    (tmp_path / "run" / "training").mkdir(parents=True)
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "run" / "training")
+    with pytest.raises(InputError, match="must lie outside"):
+        check_apart(tmp_path / "run", ["training"], [tmp_path / "elsewhere" / "a.tif"])
+
+
+def test_a_new_run_removes_nothing_that_no_run_wrote(tmp_path):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "mine.tif").touch()
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="must be empty or hold a run"):
+            Stage(tmp_path, {}, overwrite=overwrite, results=["training"])
+    assert (tmp_path / "training" / "mine.tif").exists()
+
+
+def test_a_kill_while_old_results_are_removed_leaves_no_run_to_go_on_with(tmp_path, monkeypatch):
+    old, new = {"seed": 1}, {"seed": 2}
+    Stage(tmp_path, old, overwrite=False, results=["labels"]).finish()
+    (tmp_path / "labels").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Stage(tmp_path, new, overwrite=True, results=["labels"])
+    for settings in (old, new):
+        with pytest.raises(InputError, match="must hold a run with the same settings"):
+            Stage(tmp_path, settings, overwrite=False, results=["labels"])
+    assert not Stage(tmp_path, new, overwrite=True, results=["labels"]).resumes
+    assert not (tmp_path / "labels").exists()
+
+
+def test_outlines_that_are_no_suggestions_are_not_removed(tmp_path):
+    lab = make_lab(tmp_path)
+    (lab / "mine" / "geojson").mkdir(parents=True)
+    (lab / "mine" / "geojson" / "a.geojson").write_text(geojson(square(5, 25)))
+    result = run(["suggest", lab / "run", "--images", lab / "images", "-o", lab / "mine"])
+    assert result.exit_code == 2
+    assert "must replace earlier suggestions only" in result.output
+    assert (lab / "mine" / "geojson" / "a.geojson").exists()

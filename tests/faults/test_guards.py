@@ -1,0 +1,161 @@
+"""What runs look at before they trust their inputs, and what they say."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tifffile
+from labs import make_lab, run
+from scenes import disc
+
+from oce2stardist.errors import InputError, check_finite
+from oce2stardist.io import read_pixel_size
+from oce2stardist.runners.guards import (
+    common_pixel_size,
+    has_thresholds,
+    trained_pixel_size,
+    warn_of_giants,
+    warn_of_pixel_sizes,
+    warn_of_scales,
+)
+
+
+def discs(radius, shape=(100, 100)):
+    return {"a": disc(shape, (50, 50), radius).astype(np.int32)}
+
+
+@pytest.mark.parametrize("radius", [15, 19])
+def test_annotations_and_pseudo_labels_of_alike_size_are_fine(radius):
+    assert warn_of_scales(discs(radius), discs(10)) == []
+
+
+@pytest.mark.parametrize(("drawn", "found"), [(22, 10), (10, 22)])
+def test_a_factor_above_two_between_their_diameters_is_said(drawn, found):
+    (warning,) = warn_of_scales(discs(drawn), discs(found))
+    told = [float(one) for one in re.findall(r"([\d.]+) px", warning)]
+    assert told == pytest.approx([2 * drawn, 2 * found], rel=0.01)
+    assert "--diameter" in warning
+
+
+def test_no_cell_on_one_side_says_nothing_of_the_scale():
+    nothing = {"a": np.full((9, 9), -1, np.int32)}
+    assert warn_of_scales(nothing, discs(10)) == warn_of_scales(discs(10), nothing) == []
+
+
+def test_an_object_over_most_of_an_image_is_a_giant():
+    labels = {"a": np.ones((100, 100), np.int32), "b": discs(10)["a"]}
+    (warning,) = warn_of_giants(labels, diameter=20)
+    assert warning.startswith("one object covers 100% of a (cells of 20 px were expected)")
+
+
+def test_a_large_cell_in_a_small_image_is_no_giant():
+    assert warn_of_giants({"a": np.ones((20, 20), np.int32)}, diameter=20) == []
+    assert warn_of_giants(discs(10) | {"b": np.zeros((9, 9), np.int32)}, diameter=2) == []
+
+
+# Pixel sizes
+
+
+def ome(path, **metadata):
+    tifffile.imwrite(
+        path, np.zeros((8, 9), np.uint8), ome=True, metadata={"axes": "YX", **metadata}
+    )
+
+
+def imagej(path, per_pixel, unit):
+    tifffile.imwrite(
+        path, np.zeros((8, 9), np.uint8), imagej=True, resolution=per_pixel, metadata={"unit": unit}
+    )
+
+
+def test_ome_tells_the_size_of_its_pixels(tmp_path):
+    ome(tmp_path / "a.ome.tif", PhysicalSizeX=0.5, PhysicalSizeY=0.25)
+    assert read_pixel_size(tmp_path / "a.ome.tif") == (0.25, 0.5)
+    ome(tmp_path / "b.ome.tif", PhysicalSizeX=500, PhysicalSizeXUnit="nm",
+        PhysicalSizeY=250, PhysicalSizeYUnit="nm")  # fmt: skip
+    assert read_pixel_size(tmp_path / "b.ome.tif") == pytest.approx((0.25, 0.5))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("um", 1), ("micron", 1), ("nm", 1e-3), ("mm", 1e3)])
+def test_imagej_tells_the_size_of_its_pixels(tmp_path, unit, factor):
+    imagej(tmp_path / "a.tif", (2, 4), unit)  # pixels per unit, x and y
+    assert read_pixel_size(tmp_path / "a.tif") == pytest.approx((0.25 * factor, 0.5 * factor))
+
+
+def test_files_that_tell_no_size_have_none(tmp_path):
+    imagej(tmp_path / "inch.tif", (300, 300), "inch")
+    tifffile.imwrite(tmp_path / "plain.tif", np.zeros((8, 9), np.uint8), resolution=(300, 300))
+    ome(tmp_path / "silent.ome.tif")
+    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    (tmp_path / "x.png").write_bytes(b"")
+    assert {read_pixel_size(path) for path in tmp_path.iterdir()} == {None}
+
+
+def test_pixels_of_another_size_than_in_training_are_said():
+    sizes = {"a": (0.5, 0.5), "b": (1.0, 1.0), "c": None}
+    (warning,) = warn_of_pixel_sizes((0.5, 0.5), sizes)
+    assert warning.startswith("1 of 3 images") and "b: 1 µm where it was 0.5 µm" in warning
+    assert warn_of_pixel_sizes((0.52, 0.49), {"a": (0.5, 0.5)}) == []
+    assert warn_of_pixel_sizes(None, sizes) == []
+
+
+def test_a_set_has_a_pixel_size_only_if_its_images_agree():
+    assert common_pixel_size({"a": (0.5, 0.5), "b": None}) == (0.5, 0.5)
+    assert common_pixel_size({"a": (0.5, 0.5), "b": (0.7, 0.5)}) is None
+    assert common_pixel_size({"a": None}) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "inputs: {}", "inputs: {pixel_size_um: null}", "a: ["])
+def test_a_model_that_does_not_say_has_no_pixel_size(tmp_path, text):
+    assert trained_pixel_size(tmp_path) is None
+    (tmp_path / "run.yaml").write_text(text)
+    assert trained_pixel_size(tmp_path) is None
+
+
+# Thresholds and loss
+
+
+@pytest.mark.parametrize(
+    ("content", "known"),
+    [('{"prob": 0.4, "nms": 0.3}', True), ('{"prob": null, "nms": 0.3}', False), ("[]", False)],
+)
+def test_thresholds_are_set_if_both_are_numbers(tmp_path, content, known):
+    assert not has_thresholds(tmp_path)
+    (tmp_path / "thresholds.json").write_text(content)
+    assert has_thresholds(tmp_path) == known
+    assert json.loads(content) is not None
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_training_with_advice(loss):
+    with pytest.raises(InputError, match=rf"Got {loss} at step 7.*Lower stardist\.learning_rate"):
+        check_finite(loss, 7, stage="stardist")
+    check_finite(0.5, 7, stage="stardist")
+
+
+def test_an_embedding_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
+    lab = make_lab(tmp_path)
+    tiny = (lab / "tiny.yaml").read_text().replace("embedding:", "embedding:\n  centring: 1.0e+300")
+    (lab / "tiny.yaml").write_text(tiny.replace("steps: 1\n", "steps: 4\n", 1))
+    result = run(["pseudo", lab / "images", "-o", lab / "out", "--config", lab / "tiny.yaml",
+                  "--diameter", 18])  # fmt: skip
+    assert result.exit_code == 2, result.output
+    last = result.output.strip().splitlines()[-1]
+    assert "the loss must stay a finite number" in last and "embedding.learning_rate" in last
+    assert not (lab / "out" / "oce" / "weights.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_stardist_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
+    lab = make_lab(tmp_path)
+    tiny = (lab / "tiny.yaml").read_text()
+    (lab / "tiny.yaml").write_text(
+        tiny.replace("stardist:", "stardist:\n  distance_weight: 1.0e+38")
+    )
+    result = run(["finetune", lab / "images", "--pseudo", lab / "run", "--annotations",
+                  lab / "masks", "-o", lab / "model", "--config", lab / "tiny.yaml"])  # fmt: skip
+    assert result.exit_code == 2, result.output
+    last = result.output.strip().splitlines()[-1]
+    assert "the loss must stay a finite number" in last and "stardist.learning_rate" in last
+    assert not (lab / "model" / "weights_best.h5").exists()
