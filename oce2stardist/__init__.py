@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oce2stardist.merge import merge_annotations
     from oce2stardist.runners.demo import run_demo
     from oce2stardist.runners.evaluate import evaluate_folders
+    from oce2stardist.runners.export import export_model
     from oce2stardist.runners.finetune import CellDraw, finetune_stardist
     from oce2stardist.runners.inputs import ImageSet, read_images
     from oce2stardist.runners.predict import predict_images
@@ -27,6 +28,7 @@ __all__ = [
     "ImageSet",
     "InputError",
     "evaluate_folders",
+    "export_model",
     "finetune_stardist",
     "make_pseudo_labels",
     "merge_annotations",
@@ -42,6 +44,7 @@ _HOMES = {
     "Config": "config",
     "ImageSet": "runners.inputs",
     "evaluate_folders": "runners.evaluate",
+    "export_model": "runners.export",
     "finetune_stardist": "runners.finetune",
     "make_pseudo_labels": "runners.pseudo",
     "merge_annotations": "merge",
