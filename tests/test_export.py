@@ -25,7 +25,7 @@ from oce2stardist.stardist_model.predict import predict_labels
 
 N_RAYS = 8
 FACTS = Facts("nuclei", 2, N_RAYS, (2, 2), 16, 0.45, 0.3, pixel_size=(0.5, 0.25))
-FILES = ("README.md", "test_input.npy", "test_output.npy", "tf_saved_model.zip", "weights.onnx")
+FILES = ("README.md", "test_input.npy", "test_output.npy", "weights.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_specification_of_bioimageio_accepts_our_description(tmp_path):
 
     files = dict.fromkeys((*FILES, "config.json", "weights_best.h5"), "0" * 64)
     description = describe_package(
-        FACTS, stardist_config={"n_rays": 8}, files=files, opset=17, tensorflow="2.21.0",
+        FACTS, stardist_config={"n_rays": 8}, files=files, opset=17,
         authors=["A. Person"],
     )  # fmt: skip
     written = yaml.safe_load(yaml.safe_dump(description))

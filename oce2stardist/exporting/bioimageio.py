@@ -16,7 +16,6 @@ def describe_package(
     stardist_config: dict[str, Any],
     files: dict[str, str],
     opset: int,
-    tensorflow: str,
     authors: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Describe a package as the bioimage.io model specification 0.5 wants it.
@@ -28,11 +27,9 @@ def describe_package(
         The content of the model's config.json.
     files : dict of file name to SHA-256
         Of the package: ``test_input.npy``, ``test_output.npy``, ``weights.onnx``,
-        ``tf_saved_model.zip``, ``README.md``; all others are attachments.
+        ``README.md``; all others are attachments.
     opset : int
         Of the ONNX file.
-    tensorflow : str
-        Version.
     authors : sequence of str
 
     Returns
@@ -44,8 +41,8 @@ def describe_package(
     def file(name: str) -> dict[str, str]:
         return {"source": name, "sha256": files[name]}
 
-    described = {"test_input.npy", "test_output.npy", "weights.onnx", "tf_saved_model.zip"}
-    attached = sorted(files.keys() - described - {"README.md"})
+    described = {"test_input.npy", "test_output.npy", "weights.onnx", "README.md"}
+    attached = sorted(files.keys() - described)
     return {
         "type": "model",
         "format_version": FORMAT_VERSION,
@@ -63,12 +60,7 @@ def describe_package(
         "attachments": [file(name) for name in attached],
         "inputs": [_describe_input(facts) | {"test_tensor": file("test_input.npy")}],
         "outputs": [_describe_output(facts) | {"test_tensor": file("test_output.npy")}],
-        "weights": {
-            "tensorflow_saved_model_bundle": file("tf_saved_model.zip")
-            | {"tensorflow_version": tensorflow},
-            "onnx": file("weights.onnx")
-            | {"opset_version": opset, "parent": "tensorflow_saved_model_bundle"},
-        },
+        "weights": {"onnx": file("weights.onnx") | {"opset_version": opset}},
         "config": {
             "stardist": {
                 "thresholds": {"prob": facts.prob_thresh, "nms": facts.nms_thresh},

@@ -19,6 +19,7 @@ LOST = {
     "bioimageio": (
         "the step from prob and dist to labels: it is in the thresholds of config.stardist and "
         "in the README alone",
+        "a SavedModel, which QuPath's import of such packages wants: export to onnx for QuPath",
     ),
 }
 """What the formats cannot carry."""

@@ -277,9 +277,21 @@ def _export_onnx(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]
 
 
 def _export_saved_model(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]:
-    from oce2stardist.stardist_model.convert import run_saved_model, tensorflow_version
+    from oce2stardist.stardist_model.convert import (
+        run_saved_model,
+        tensorflow_version,
+        write_saved_model,
+    )
 
-    content = _pack_saved_model(source, work, "full")
+    folder = work / "saved_model"
+    write_saved_model(folder, source.network)
+    content = _zip(
+        {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+    )
     name = f"{source.facts.name}.savedmodel"
     readme = write_readme("savedmodel", source.facts, tensorflow=tensorflow_version())
     found = run_saved_model(_unpack(content, work / "again"), source.scaled)
@@ -287,13 +299,7 @@ def _export_saved_model(source: _Source, work: Path) -> tuple[dict[str, bytes], 
 
 
 def _export_bioimageio(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]:
-    from oce2stardist.stardist_model.convert import (
-        OPSET,
-        run_network,
-        run_onnx,
-        tensorflow_version,
-        write_onnx,
-    )
+    from oce2stardist.stardist_model.convert import OPSET, run_network, run_onnx, write_onnx
 
     write_onnx(
         work / "weights.onnx", source.network, layout="joined", metadata=source.facts.metadata()
@@ -303,7 +309,6 @@ def _export_bioimageio(source: _Source, work: Path) -> tuple[dict[str, bytes], A
         "README.md": write_readme("bioimageio", source.facts).encode(),
         "test_input.npy": _npy(source.image[None]),
         "test_output.npy": _npy(output[None]),
-        "tf_saved_model.zip": _pack_saved_model(source, work, "joined"),
         "weights.onnx": (work / "weights.onnx").read_bytes(),
         **{file.name: file.read_bytes() for file in _files_of(source.folder)},
     }
@@ -312,7 +317,6 @@ def _export_bioimageio(source: _Source, work: Path) -> tuple[dict[str, bytes], A
         stardist_config=json.loads((source.folder / "config.json").read_text(encoding="utf-8")),
         files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         opset=OPSET,
-        tensorflow=tensorflow_version(),
         authors=source.authors,
     )
     files["rdf.yaml"] = yaml.safe_dump(description, sort_keys=False, allow_unicode=True).encode()
@@ -353,20 +357,6 @@ def _test_package(package: Path) -> None:
             "the package must pass the test of bioimageio.core. Got "
             f"{(errors or [summary.status])[0]}; nothing was written."
         )
-
-
-def _pack_saved_model(source: _Source, work: Path, layout: Literal["full", "joined"]) -> bytes:
-    from oce2stardist.stardist_model.convert import write_saved_model
-
-    folder = work / "saved_model"
-    write_saved_model(folder, source.network, layout=layout)
-    return _zip(
-        {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-    )
 
 
 def _files_of(folder: Path) -> Sequence[Path]:

@@ -46,7 +46,7 @@ def _arrange(model: SparseStarDist2D, layout: Layout) -> keras.Model:
             1, 1, strides=grid, padding="same", kernel_initializer="ones", use_bias=False
         )(prob)
         dist = keras.layers.UpSampling2D(grid)(dist)
-    return keras.Model(network.inputs[0], keras.layers.Concatenate()([prob, dist]))
+    return keras.Model(network.inputs[0], {"output": keras.layers.Concatenate()([prob, dist])})
 
 
 def write_onnx(
@@ -60,15 +60,16 @@ def write_onnx(
     import tf2onnx
 
     network = _arrange(model, layout)
-    names = ["prob", "dist"] if layout == "split" else ["output"]
 
     def call(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        made = network([image] if layout == "split" else image, training=False)
-        return dict(zip(names, made if layout == "split" else [made], strict=True))
+        if layout != "split":
+            return network(image, training=False)
+        prob, dist = network([image], training=False)
+        return {"prob": prob, "dist": dist}
 
     shape = (None, None, None, model.config.n_channel_in)
     signature = [tf.TensorSpec(shape, tf.float32, name="input")]
-    with _silence("tf2onnx"):
+    with _silence("tf2onnx"), quiet_native_code():
         converted, _ = tf2onnx.convert.from_function(
             tf.function(call, input_signature=signature, autograph=False),
             input_signature=signature,
@@ -96,21 +97,23 @@ def _name_dimensions(value: Any, names: tuple[str, ...]) -> None:
 
 
 def run_onnx(path: Path, image: NDArray[np.float32]) -> Arrays:
-    """Run an ONNX file on an image (Y, X, C); the outputs in their order, without batch axis."""
+    """Run an ONNX file on an image (Y, X, C): prob and dist, or output, without batch axis."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    return [one[0] for one in session.run(None, {"input": image[None]})]
+    split = len(session.get_outputs()) == 2
+    made = session.run(["prob", "dist"] if split else ["output"], {"input": image[None]})
+    return [one[0] for one in made]
 
 
-def write_saved_model(folder: Path, model: SparseStarDist2D, *, layout: Layout) -> None:
-    """Write the network as a TensorFlow SavedModel with one output."""
+def write_saved_model(folder: Path, model: SparseStarDist2D) -> None:
+    """Write the network as a TensorFlow SavedModel with one output of the size of the input."""
     with _silence("tensorflow"), quiet_native_code():
-        _arrange(model, layout).export(str(folder), format="tf_saved_model", verbose=False)
+        _arrange(model, "full").export(str(folder), format="tf_saved_model", verbose=False)
 
 
 def run_saved_model(folder: Path, image: NDArray[np.float32]) -> Arrays:
-    """Run a SavedModel on an image (Y, X, C); the one output, without batch axis."""
+    """Run a SavedModel on an image (Y, X, C): its one output, without batch axis."""
     with _silence("tensorflow"), quiet_native_code():
         loaded = tf.saved_model.load(str(folder))
         (output,) = loaded.signatures["serving_default"](tf.constant(image[None])).values()
