@@ -72,7 +72,6 @@ def describe_package(
 
 
 def _describe_input(facts: Facts) -> dict[str, Any]:
-    size = {"min": max(64, facts.multiple), "step": facts.multiple}
     low, high = facts.percentiles
     return {
         "id": INPUT,
@@ -80,7 +79,7 @@ def _describe_input(facts: Facts) -> dict[str, Any]:
         "axes": [
             {"type": "batch"},
             *(
-                {"type": "space", "id": axis, "size": size} | _scale(facts, index, 1)
+                {"type": "space", "id": axis, "size": _free_size(facts)} | _scale(facts, index, 1)
                 for index, axis in enumerate("yx")
             ),
             {
@@ -116,6 +115,10 @@ def _describe_output(facts: Facts) -> dict[str, Any]:
         ],
         "data": {"type": "float32"},
     }
+
+
+def _free_size(facts: Facts) -> dict[str, int]:
+    return {"min": max(64, facts.multiple), "step": facts.multiple}
 
 
 def _scale(facts: Facts, index: int, grid: int) -> dict[str, Any]:

@@ -4,9 +4,11 @@ import hashlib
 import importlib.util
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -172,7 +174,7 @@ def _check_packages(to: str) -> None:
     if missing:
         raise InputError(
             f"exporting to {to} needs {', '.join(_PACKAGES[to])}. Got no {', '.join(missing)}; "
-            "pip install 'oce2stardist[export]'."
+            f"pip install 'oce2stardist[{'bioimageio' if to == 'bioimageio' else 'export'}]'."
         )
 
 
@@ -339,8 +341,6 @@ _EXPORTERS: dict[str, Callable[[_Source, Path], tuple[dict[str, bytes], Arrays]]
 
 def _test_package(package: Path) -> None:
     """Let bioimageio.core validate a package and run its test."""
-    import warnings
-
     from bioimageio.core import test_description
     from loguru import logger
 
@@ -353,6 +353,12 @@ def _test_package(package: Path) -> None:
         logger.enable("bioimageio")
     if summary.status != "passed":
         errors = [error.msg for detail in summary.details for error in detail.errors]
+        if any("'index_key' is expected" in message for message in errors):
+            raise InputError(
+                "bioimageio.core must have a pydantic that its bioimageio.spec works with. Got "
+                f"pydantic {version('pydantic')} and bioimageio.spec {version('bioimageio.spec')}; "
+                "pip install 'oce2stardist[bioimageio]' in an environment of its own."
+            )
         raise InputError(
             "the package must pass the test of bioimageio.core. Got "
             f"{(errors or [summary.status])[0]}; nothing was written."
