@@ -29,6 +29,7 @@ _COMMANDS = {
     "finetune": "Train a StarDist model on annotations and pseudo labels.",
     "suggest": "List the regions to annotate next.",
     "predict": "Predict label images with a StarDist model.",
+    "export": "Write a StarDist model as ONNX, SavedModel or bioimage.io package.",
     "evaluate": "Score predicted labels against true ones.",
     "experiment": "Run the paper's studies, or ask how many cells to annotate.",
     "doctor": "Check that everything works here.",

@@ -24,7 +24,15 @@ from .results import prints_json, tell
     required=True,
     metavar="OUT",
     shell_complete=folders,
-    help="Folder for label images.",
+    help="Folder to write to.",
+)
+@click.option(
+    "--write",
+    default="labels",
+    show_default=True,
+    metavar="KINDS",
+    help="What to write, with commas: labels (TIFF), rois (zip for the ROI Manager of Fiji), "
+    "geojson (QuPath), csv (objects.csv, a table of all objects), overlay (PNG).",
 )
 @click.option(
     "--log",
@@ -47,6 +55,7 @@ def predict(
     images: str,
     model: str,
     output: str,
+    write: str,
     log_file: str | None,
     axes: str | None,
     overlay: bool,
@@ -54,15 +63,16 @@ def predict(
     verbose: bool,
     quiet: bool,
 ) -> None:
-    """Predict label images (int32 TIFF) of IMAGES with a StarDist model.
+    """Predict the cells of IMAGES with a StarDist model.
 
     IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG). MODEL is a folder of
-    finetune, or of plain stardist.
+    finetune, or of plain stardist. Label images are int32 TIFF; what else --write names holds
+    the same objects, under the same numbers.
 
     \b
     Examples:
       oce2stardist predict new_images/ --model model -o labels
-      oce2stardist predict "plate1/*.tif" --model model -o labels --overlay
+      oce2stardist predict "plate1/*.tif" --model model -o out --write labels,rois,csv
     """
     from oce2stardist.runners.predict import predict_images
     from oce2stardist.runners.run_log import logged
@@ -78,6 +88,7 @@ def predict(
             output,
             model=model,
             axes=axes,
+            write=write,
             overlay=overlay,
             device=device or "auto",
             reporter=log,

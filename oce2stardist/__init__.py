@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oce2stardist.runners.evaluate import evaluate_folders
     from oce2stardist.runners.experiments.compare import compare_results
     from oce2stardist.runners.experiments.experiment import run_experiment
+    from oce2stardist.runners.export import export_model
     from oce2stardist.runners.finetune import CellDraw, finetune_stardist
     from oce2stardist.runners.inputs import ImageSet, read_images
     from oce2stardist.runners.predict import predict_images
@@ -30,6 +31,7 @@ __all__ = [
     "InputError",
     "compare_results",
     "evaluate_folders",
+    "export_model",
     "finetune_stardist",
     "make_pseudo_labels",
     "merge_annotations",
@@ -47,6 +49,7 @@ _HOMES = {
     "ImageSet": "runners.inputs",
     "compare_results": "runners.experiments.compare",
     "evaluate_folders": "runners.evaluate",
+    "export_model": "runners.export",
     "finetune_stardist": "runners.finetune",
     "make_pseudo_labels": "runners.pseudo",
     "merge_annotations": "merge",

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
-from xml.etree import ElementTree
 
 import imagecodecs
 import numpy as np
@@ -36,14 +35,14 @@ MAX_LABEL = 2**31 - 1
 MAX_STEM_BYTES = 240
 """A file name holds 255 bytes; results are named after the image, with an ending."""
 
-_MICROMETRES = {
-    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), 1.0),
-    **{"nm": 1e-3, "mm": 1e3, "cm": 1e4},
-}
-
 Read = TypeVar("Read")
 
 _SOFTWARE = "oce2stardist"
+
+_MICROMETRES = {
+    **dict.fromkeys(("µm", "um", "micron", "microns", "micrometer", "micrometers"), 1.0),
+    **{"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0},
+}
 
 _log = logging.getLogger(__name__)
 
@@ -139,43 +138,66 @@ def read_image(path: str | Path, *, axes: str | None = None) -> NDArray[np.float
 
 
 def read_pixel_size(path: str | Path) -> tuple[float, float] | None:
-    """Read how large the pixels of a TIFF are: (y, x) in micrometres; None where it does not say.
+    """Read the size of a pixel, where the file says it in a unit of length.
 
-    OME-TIFF tells by PhysicalSizeX and PhysicalSizeY, ImageJ by its unit and the resolution.
-    The resolution of other TIFFs is that of a printer and is not taken.
+    Parameters
+    ----------
+    path : str or Path
+        An image. OME-TIFF and ImageJ's TIFF say it. The dots per inch of other TIFF and PNG
+        files are not believed: most are 72 by default.
+
+    Returns
+    -------
+    (y, x) in micrometres, or None
     """
     path = Path(path)
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
     try:
         with tifffile.TiffFile(path) as tiff:
-            sizes = _ome_pixel_size(tiff) if tiff.is_ome else _imagej_pixel_size(tiff)
+            sizes = _ome_pixel_size(tiff) or _imagej_pixel_size(tiff)
     except Exception as error:  # a broken description is no reason not to read the image
         _log.debug("no pixel size in %s: %s", path, error)
         return None
-    if sizes is None or not all(math.isfinite(size) and size > 0 for size in sizes):
+    if sizes is None or not all(0 < size < math.inf for size in sizes):
         return None
     return sizes
 
 
 def _ome_pixel_size(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
-    pixels = ElementTree.fromstring(tiff.ome_metadata or "").find(".//{*}Pixels")
-    if pixels is None or not {"PhysicalSizeY", "PhysicalSizeX"} <= set(pixels.keys()):
+    if tiff.ome_metadata is None:
         return None
+    image = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
+    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
     y, x = (
-        float(pixels.attrib[f"PhysicalSize{axis}"])
-        * _MICROMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
+        _to_micrometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit"))
         for axis in "YX"
     )
-    return y, x
+    return None if y is None or x is None else (y, x)
 
 
 def _imagej_pixel_size(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
-    unit = (tiff.imagej_metadata or {}).get("unit", "")
-    if unit not in _MICROMETRES:
+    """Read ImageJ's: pixels per unit in the tags, the unit in the description."""
+    unit = (tiff.imagej_metadata or {}).get("unit")
+    tags = tiff.pages.first.tags
+    if not unit or "XResolution" not in tags or "YResolution" not in tags:
         return None
-    y, x = (tiff.pages[0].tags[f"{axis}Resolution"].value for axis in "YX")  # type: ignore[union-attr]
-    return y[1] / y[0] * _MICROMETRES[unit], x[1] / x[0] * _MICROMETRES[unit]
+    sizes = []
+    for name in ("YResolution", "XResolution"):
+        pixels, units = tags[name].value
+        size = _to_micrometres(units / pixels if pixels else None, unit)
+        if size is None:
+            return None
+        sizes.append(size)
+    return sizes[0], sizes[1]
+
+
+def _to_micrometres(value: float | None, unit: str | None) -> float | None:
+    """Convert a length; no unit means micrometres, as in OME; None for what is no length."""
+    # ImageJ writes \\u00B5 where its file format has no µ; U+03BC is the Greek letter.
+    name = (unit or "µm").replace("\\u00B5", "µ").replace("\u03bc", "µ").strip()
+    factor = _MICROMETRES.get(name, _MICROMETRES.get(name.lower()))
+    return None if value is None or factor is None else float(value) * factor
 
 
 def read_labels(

@@ -75,11 +75,20 @@ def test_three_commands_lead_from_images_to_scores(lab):
         assert (model / name).exists()
     assert "annotated cells in 2 of 2 images" in (model / "log.txt").read_text()
     assert len((model / "training" / "cells.csv").read_text().splitlines()) == 1 + 7
-    result = run("predict", lab / "images", "--model", model, "-o", lab / "out", "--overlay")
+    result = run(
+        "predict", lab / "images", "--model", model, "-o", lab / "out", "--overlay",
+        "--write", "labels,rois,geojson,csv",
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert read_labels(lab / "out" / "field 0.tif").shape == (128, 144)
     assert (lab / "out" / "field 0_overlay.png").exists()
     assert not (lab / "out" / "log.txt").exists()
+    table = pd.read_csv(lab / "out" / "objects.csv")
+    for stem in ("field 0", "field 1"):
+        ids = set(np.unique(read_labels(lab / "out" / f"{stem}.tif"))) - {0}
+        assert set(table["label"][table["image"] == stem]) == ids
+        assert (lab / "out" / f"{stem}_rois.zip").exists()
+        assert (lab / "out" / f"{stem}.geojson").exists()
     result = run("evaluate", lab / "out", lab / "masks", "--json")
     assert result.exit_code == 0, result.output
     scores = json.loads(result.output)

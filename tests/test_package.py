@@ -29,17 +29,8 @@ FOLDERS = {  # package -> its folder in the checkout
 SOURCES = ("oce2stardist", "cli", "configs")
 DATA = (".yaml", ".j2")
 COMMANDS = (
-    *(
-        "demo",
-        "pseudo",
-        "merge",
-        "finetune",
-        "suggest",
-        "predict",
-        "evaluate",
-        "experiment",
-        "doctor",
-    ),
+    *("demo", "pseudo", "merge", "finetune", "suggest", "predict", "export", "evaluate"),
+    *("experiment", "doctor"),
     *(f"experiment {study}" for study in ("fractions", "unsupervised", "scales", "compare")),
 )
 

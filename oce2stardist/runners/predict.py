@@ -1,6 +1,6 @@
 """A model folder and images in, label images out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from oce2stardist.errors import InputError
@@ -11,16 +11,21 @@ from oce2stardist.io import (
     normalise_percentiles,
     read_image,
     read_pixel_size,
-    write_labels,
-    write_overlay,
 )
 from oce2stardist.runners.guards import (
+    PixelSize,
     has_thresholds,
     trained_pixel_size,
     warn_of_pixel_sizes,
 )
 from oce2stardist.runners.inputs import Image, ImageSet, Labels
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
+from oce2stardist.runners.objects import (
+    Prediction,
+    check_kinds,
+    write_prediction,
+    write_table,
+)
 from oce2stardist.runners.progress import Reporter, SilentReporter
 
 
@@ -30,6 +35,7 @@ def predict_images(
     *,
     model: str | Path,
     axes: str | None = None,
+    write: str | Iterable[str] = "labels",
     overlay: bool = False,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -40,14 +46,23 @@ def predict_images(
     ----------
     images : path, glob or ImageSet
     output : path, optional
-        Folder for ``<stem>.tif`` (int32, compressed); existing files are replaced. Without it
-        nothing is written.
+        Folder for what `write` names; existing files are replaced. Without it nothing is
+        written.
     model : path
         A StarDist model folder with config.json, weights and thresholds.json.
     axes : str, optional
         Axes of the files, such as ``CYX``, where their metadata do not say.
+    write : str or iterable of str
+        What to write; names, or one string of them with commas:
+
+        - ``labels``: ``<stem>.tif``, int32, compressed;
+        - ``rois``: ``<stem>_rois.zip``, outlines for the ROI Manager of ImageJ and Fiji;
+        - ``geojson``: ``<stem>.geojson``, detections with measurements for QuPath;
+        - ``csv``: ``objects.csv``, one table of the objects of all images, see
+          `oce2stardist.objects.measure_objects`;
+        - ``overlay``: ``<stem>_overlay.png``, the outlines over the image.
     overlay : bool
-        Also write ``<stem>_overlay.png`` there: the outlines over the image.
+        The same as ``overlay`` in `write`.
     device : {"auto", "cpu", "cuda", "mps"}
 
     Returns
@@ -59,22 +74,24 @@ def predict_images(
     Raises
     ------
     InputError
-        If an input is missing, unreadable or has another number of channels than the model.
+        If an input is missing, unreadable or has another number of channels than the model, or
+        `write` names something else.
     """
     reporter = reporter or SilentReporter()
-    stems, read = _source(images, axes)
-    if output is not None:
+    kinds = check_kinds(write) | ({"overlay"} if overlay else set())
+    stems, read, pixel_size = _source(images, axes)
+    if output is not None and "labels" in kinds:
         _check_output(Path(output), stems)
 
     from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
-    from oce2stardist.stardist_model.predict import predict_labels
+    from oce2stardist.stardist_model.predict import predict_objects
 
     prepare_tensorflow(device)
     network = open_model(Path(model))
-    paths = {} if isinstance(images, ImageSet) else {image_stem(p): p for p in find_images(images)}
-    for warning in _look_at_model(Path(model), paths):
+    for warning in _look_at_model(Path(model), {stem: pixel_size(stem) for stem in stems}):
         reporter.warn(warning)
-    predicted = {}
+    predicted: dict[str, Labels] = {}
+    tables = []
     with (
         stop_on_signal() as should_stop,
         reporter.task("Predicting", len(stems)) as advance,
@@ -88,12 +105,16 @@ def predict_images(
                     f"images must have the model's {network.config.n_channel_in} channels. Got "
                     f"{image.shape[-1]} in {stem}; pass images like those it was trained on."
                 )
-            predicted[stem] = predict_labels(network, normalise_percentiles(image))
-            if output is not None:
-                write_labels(Path(output) / f"{stem}.tif", predicted[stem])
-            if output is not None and overlay:
-                write_overlay(Path(output) / f"{stem}_overlay.png", image, predicted[stem])
+            labels, probabilities = predict_objects(network, normalise_percentiles(image))
+            predicted[stem] = labels
+            if output is not None and kinds:
+                made = Prediction(stem, image, labels, probabilities, pixel_size(stem))
+                write_prediction(Path(output), made, kinds)
+                if "csv" in kinds:
+                    tables.append(made.table)
             advance(done, f"{predicted[stem].max()} cells in {stem}")
+    if output is not None and "csv" in kinds:
+        write_table(Path(output), tables)
     return predicted
 
 
@@ -107,9 +128,8 @@ def _check_output(output: Path, stems: list[str]) -> None:
             )
 
 
-def _look_at_model(model: Path, paths: Mapping[str, Path]) -> list[str]:
-    """Say what speaks against using a model on these images."""
-    sizes = {stem: read_pixel_size(path) for stem, path in paths.items()}
+def _look_at_model(model: Path, sizes: Mapping[str, PixelSize | None]) -> list[str]:
+    """Say what speaks against using a model on images with pixels of these sizes."""
     found = warn_of_pixel_sizes(trained_pixel_size(model), sizes)
     if not has_thresholds(model):
         found.append(
@@ -122,9 +142,21 @@ def _look_at_model(model: Path, paths: Mapping[str, Path]) -> list[str]:
 
 def _source(
     images: str | Path | ImageSet, axes: str | None
-) -> tuple[list[str], Callable[[str], Image]]:
-    """List the images, and how to get each: files are read one by one, when their turn comes."""
+) -> tuple[list[str], Callable[[str], Image], Callable[[str], PixelSize | None]]:
+    """List the images, and how to get each and the size of its pixels.
+
+    Files are read one by one, when their turn comes.
+    """
     if isinstance(images, ImageSet):
-        return list(images.images), images.images.__getitem__
-    paths = {image_stem(path): path for path in find_images(images)}
-    return list(paths), lambda stem: read_image(paths[stem], axes=axes)
+        paths = images.paths
+
+        def size_of(stem: str) -> PixelSize | None:
+            return read_pixel_size(paths[stem]) if stem in paths else None
+
+        return list(images.images), images.images.__getitem__, size_of
+    files = {image_stem(path): path for path in find_images(images)}
+    return (
+        list(files),
+        lambda stem: read_image(files[stem], axes=axes),
+        lambda stem: read_pixel_size(files[stem]),
+    )

@@ -1,0 +1,69 @@
+"""The command `oce2stardist export`."""
+
+import click
+
+from .options import axes_option, device_option, set_up_logging, talkative
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["stardist", "bioimageio", "onnx", "savedmodel"]),
+    help="stardist: a zip of the folder; bioimageio: a package for the model zoo; onnx: for QuPath "
+    "and others; savedmodel: TensorFlow's format, for Fiji.",
+)
+@click.option("-o", "--output", required=True, metavar="OUT", help="Folder to write to.")
+@click.option(
+    "--image", metavar="FILE", help="Compare outputs on this image.  [default: nuclei of stardist]"
+)
+@axes_option
+@click.option(
+    "--pixel-size",
+    type=float,
+    metavar="UM",
+    help="Of images like those it was trained on, micrometres.  [default: what --image says]",
+)
+@click.option("--author", multiple=True, metavar="NAME", help="For bioimageio; may be repeated.")
+@device_option
+@talkative
+def export(
+    model: str,
+    to: str,
+    output: str,
+    image: str | None,
+    axes: str | None,
+    pixel_size: float | None,
+    author: tuple[str, ...],
+    device: str | None,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Write the StarDist folder MODEL in another format.
+
+    What was written is opened again and must give the model's output on an image, within 1e-4;
+    else nothing is left behind.
+    """
+    from oce2stardist.runners.export import export_model
+
+    set_up_logging(verbose=verbose, quiet=quiet)
+    exported = export_model(
+        model,
+        output,
+        to=to,  # type: ignore[arg-type]  # click checked it
+        image=image,
+        axes=axes,
+        pixel_size=pixel_size,
+        authors=author,
+        device=device or "auto",
+    )
+    for path in exported.files:
+        click.echo(f"wrote {path}")
+    click.echo(
+        f"its output differs from the model's by at most {exported.difference:.1g} "
+        f"(on {exported.compared_on})"
+    )
+    if not quiet:
+        for lost in exported.lost:
+            click.echo(f"not in it: {lost}")

@@ -1,0 +1,73 @@
+"""What one must know of a StarDist model, besides its weights, to use it."""
+
+import json
+from dataclasses import dataclass
+
+LOST = {
+    "stardist": (
+        "the percentiles 1 and 99.8 by which images are to be normalised",
+        "the pixel size of the images",
+    ),
+    "onnx": (
+        "the step from prob and dist to labels: do it with stardist, as the README shows",
+        "the normalisation itself: percentiles are in the metadata, images must be scaled before",
+    ),
+    "savedmodel": (
+        "percentiles, thresholds and pixel size: they are in the README alone",
+        "training: it can't be continued from this file",
+    ),
+    "bioimageio": (
+        "the step from prob and dist to labels: it is in the thresholds of config.stardist and "
+        "in the README alone",
+        "a SavedModel, which QuPath's import of such packages wants: export to onnx for QuPath",
+    ),
+}
+"""What the formats cannot carry."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A model apart from its weights.
+
+    Attributes
+    ----------
+    name : str
+    channels, n_rays : int
+    grid : (y, x)
+        Pixels of the image per pixel of the prediction.
+    multiple : int
+        The height and width of what goes in must be multiples of this.
+    prob_thresh, nms_thresh : float
+    pixel_size : (y, x) in micrometres, or None
+        Of images like those it was trained on.
+    percentiles : (low, high)
+        Of each channel of an image; they become 0 and 1.
+    """
+
+    name: str
+    channels: int
+    n_rays: int
+    grid: tuple[int, int]
+    multiple: int
+    prob_thresh: float
+    nms_thresh: float
+    pixel_size: tuple[float, float] | None = None
+    percentiles: tuple[float, float] = (1.0, 99.8)
+
+    def metadata(self) -> dict[str, str]:
+        """Return what goes into ``metadata_props`` of an ONNX file, each value as JSON."""
+        return {
+            name: json.dumps(value)
+            for name, value in {
+                "axes": "BYXC",
+                "channels": self.channels,
+                "normalisation": "per image and channel: percentiles become 0 and 1, no clipping",
+                "percentiles": self.percentiles,
+                "height_and_width_multiple_of": self.multiple,
+                "grid": self.grid,
+                "n_rays": self.n_rays,
+                "prob_thresh": self.prob_thresh,
+                "nms_thresh": self.nms_thresh,
+                "pixel_size_um": self.pixel_size,
+            }.items()
+        }
