@@ -35,6 +35,11 @@ MAX_LABEL = 2**31 - 1
 MAX_STEM_BYTES = 240
 """A file name holds 255 bytes; results are named after the image, with an ending."""
 
+_PLAIN = (1, 5, 8, 32773, 32946)
+"""TIFF compressions with a bound: none, LZW, Deflate, PackBits, Deflate's older number."""
+_LARGEST_RATIO = 2000
+"""LZW reaches 1365, Deflate 1032."""
+
 Read = TypeVar("Read")
 
 _SOFTWARE = "oce2stardist"
@@ -592,6 +597,7 @@ def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
             )
         image = images[0]
         _check_size(path, image.shape)
+        _check_ratio(image, path.stat().st_size)
         named = image.axes if axes is None else _parse(axes, image.shape)
         names = _name_axes(path, image.shape, named)
         _check_complete(tiff, image)
@@ -599,6 +605,13 @@ def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
         if stored.shape != image.shape:  # tifffile only remarks it
             raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
         return _channels_last(stored, names)
+
+
+def _check_ratio(image: tifffile.TiffPageSeries, n_bytes: int) -> None:
+    """Refuse a small file that announces much, before memory for it is taken."""
+    announced = math.prod(image.shape) * image.dtype.itemsize
+    if image.keyframe.compression in _PLAIN and announced > 2**24 + _LARGEST_RATIO * n_bytes:
+        raise ValueError(f"it announces {announced} bytes of pixels and has {n_bytes}")
 
 
 def _check_complete(tiff: tifffile.TiffFile, image: tifffile.TiffPageSeries) -> None:

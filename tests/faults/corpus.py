@@ -159,15 +159,15 @@ def spoiled(value: float) -> np.ndarray:
     return image
 
 
-def giant_tiff() -> bytes:
-    """A TIFF of a kilobyte that says it has a million times a million pixels."""
+def giant_tiff(side: int = 1_000_000) -> bytes:
+    """A TIFF of less than a kilobyte that says it has so many pixels a side."""
     data = bytearray(tiff_bytes(np.zeros((4, 4), np.uint8)))
     for tag in (256, 257, 278):  # width, length, rows per strip; type 4 is a 32-bit number
         at = data.find(struct.pack("<HHI", tag, 4, 1))
         if at < 0:
             at = data.find(struct.pack("<HHI", tag, 3, 1))
             data[at + 2 : at + 4] = struct.pack("<H", 4)
-        data[at + 8 : at + 12] = struct.pack("<I", 1_000_000)
+        data[at + 8 : at + 12] = struct.pack("<I", side)
     return bytes(data)
 
 
@@ -415,6 +415,9 @@ CORPUS = {
         BadInput("Text called .tif", image_file("c.tif", b"hello\n" * 50), "refused", UNREADABLE),
         BadInput("TIFF header announcing 10¹² pixels", image_file("c.tif", giant_tiff()),
                  "refused", "must hold 1 to 2147483648 values"),
+        BadInput("TIFF header announcing a billion pixels in a kilobyte",
+                 image_file("c.tif", giant_tiff(30_000)), "refused",
+                 "it announces 900000000 bytes of pixels"),
         BadInput("PNG header announcing 10¹² pixels",
                  image_file("c.png", png_file(10**6, 10**6, 0, b"")), "refused",
                  "must hold 1 to 2147483648 values"),
