@@ -1,6 +1,6 @@
 """A model folder and images in, label images out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from oce2stardist.errors import InputError
@@ -18,7 +18,7 @@ from oce2stardist.runners.progress import Reporter, SilentReporter
 
 
 def predict_images(
-    images: str | Path | ImageSet,
+    images: str | Path | Sequence[Path] | ImageSet,
     output: str | Path | None = None,
     *,
     model: str | Path,
@@ -31,7 +31,7 @@ def predict_images(
 
     Parameters
     ----------
-    images : path, glob or ImageSet
+    images : path, glob, list of files or ImageSet
     output : path, optional
         Folder for ``<stem>.tif`` (int32, compressed); existing files are replaced. Without it
         nothing is written.
@@ -86,10 +86,11 @@ def predict_images(
 
 
 def _source(
-    images: str | Path | ImageSet, axes: str | None
+    images: str | Path | Sequence[Path] | ImageSet, axes: str | None
 ) -> tuple[list[str], Callable[[str], Image]]:
     """List the images, and how to get each: files are read one by one, when their turn comes."""
     if isinstance(images, ImageSet):
         return list(images.images), images.images.__getitem__
-    paths = {image_stem(path): path for path in find_images(images)}
+    files = find_images(images) if isinstance(images, str | Path) else images
+    paths = {image_stem(path): path for path in files}
     return list(paths), lambda stem: read_image(paths[stem], axes=axes)
