@@ -97,9 +97,9 @@ def predict_in_blocks(
     counts: dict[str, int] = {}
     for stem, group in groupby(list_images(path, axes=axes), key=lambda image: image.stem):
         images = list(group)
-        nms_thresh = _run_one(
-            client, block_tasks.check_model, model, device, images[0].shape[2], images[0].name
-        )
+        first = images[0]
+        check = (model, device, first.shape[2], first.name)
+        (nms_thresh,) = _run_all(client, block_tasks.check_model, [check], should_stop)
         planes = []
         for image in images:
             low, high = percentiles(image)
@@ -249,7 +249,7 @@ def _label_plane(
 
     blocks = _left(plane.grid, plane.work / "found")
     if blocks:
-        expected = _run_one(client, block_tasks.look_around, plane)
+        (expected,) = _run_all(client, block_tasks.look_around, [(plane,)], should_stop)
         calls = [(plane, block, expected) for block in blocks]
         for _ in run("Finding cells in", block_tasks.find_block, calls, len(calls)):
             pass
@@ -277,10 +277,6 @@ def _left(grid: BlockGrid, folder: Path) -> list[Block]:
     """List the blocks without a file."""
     done = {name.split(".")[0] for name in os.listdir(folder)} if folder.exists() else set()
     return [block for block in grid if block.name not in done]
-
-
-def _run_one(client: Client, function: Callable[..., Any], *arguments: Any) -> Any:
-    return next(_run_all(client, function, [arguments], lambda: False))
 
 
 def _run_all(
