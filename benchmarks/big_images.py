@@ -256,6 +256,51 @@ def compare_blocks(work: Path, model: str) -> dict[str, Any]:
     return result | {"objects_one_pass": int(len(np.unique(once)) - 1)}
 
 
+def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
+    """Measure, in this process and in processor time, a block that has others on all sides.
+
+    Processor time is much the same on a busy machine; the first block, for which TensorFlow
+    compiles, is not counted.
+    """
+    import resource
+
+    from oce2stardist.big_images import list_images, percentiles
+    from oce2stardist.blocks import BlockGrid
+    from oce2stardist.runners import block_tasks
+
+    image_path = work / "cost.ome.zarr"
+    if not image_path.exists():
+        write_mosaic(image_path, -(-3 * block // 1024) * 1024)
+    (image,) = list_images(image_path)
+    start = time.process_time()
+    low, high = (tuple(map(float, one)) for one in percentiles(image))
+    result = {"cpu_s_percentiles": time.process_time() - start}
+    state = work / "cost"
+    shutil.rmtree(state, ignore_errors=True)
+    zarr.open_group(str(work / "cost-labels.zarr"), mode="w").create_array(
+        "0", shape=image.shape[:2], chunks=(block, block), dtype="int32"
+    )
+    plane = block_tasks.Plane(
+        image, Path(model), "cpu", low, high, block, 0.3, state, work / "cost-labels.zarr", ("0",)
+    )
+    start = time.process_time()
+    reach = block_tasks.look_around(plane)
+    result |= {"cpu_s_start_and_sample": time.process_time() - start, "reach": reach}
+    middle = BlockGrid(image.shape[:2], block).at(1, 1)
+    for name in ("cpu_s_find_first", "cpu_s_find"):
+        start, wall = time.process_time(), time.perf_counter()
+        reach = max(reach, block_tasks.find_block(plane, middle, reach))
+        result[name] = time.process_time() - start
+        result[name.replace("cpu", "wall")] = time.perf_counter() - wall
+    with np.load(plane.found(middle)) as found:
+        result["objects"] = len(found["prob"])
+    result["bytes_of_objects"] = plane.found(middle).stat().st_size
+    result["load"] = os.getloadavg()[0]
+    result["peak_rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    result["cpu_s_per_megapixel"] = result["cpu_s_find"] / (block**2 / 1e6)
+    return result
+
+
 def main() -> None:
     """Run what was asked for and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -265,7 +310,10 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--compare", action="store_true", help="Also compare sizes of blocks.")
+    parser.add_argument("--cost", action="store_true", help="Also measure one block alone.")
     chosen = parser.parse_args()
+    if chosen.cost:
+        print(json.dumps(cost_of_a_block(chosen.work, chosen.model, chosen.block), indent=1))
     if chosen.compare:
         print(json.dumps(compare_blocks(chosen.work, chosen.model), indent=1), flush=True)
     if chosen.side:

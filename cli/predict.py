@@ -113,10 +113,13 @@ def predict(
 def _predict_in_blocks(
     paths: list[Path], output: str, *, where: tuple[Any, ...], model: str, **options: Any
 ) -> dict[str, int]:
+    from oce2stardist.big_images import list_images
     from oce2stardist.runners.blockwise import WORKER_MEMORY, predict_in_blocks
     from oce2stardist.runners.cluster import Where, connected, limited_to
     from oce2stardist.runners.interruption import stop_on_signal
 
+    for path in paths:  # what is wrong with them is said before workers are started
+        list_images(path, axes=options["axes"])
     place = Where(*where)
     environment = limited_to(place.cell_threads)
     counts: dict[str, int] = {}

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import tifffile
+from click.testing import CliRunner
+from oce2stardist.cli.main import main
 
 from oce2stardist.errors import InputError
 from oce2stardist.io import read_image
@@ -129,3 +131,24 @@ def test_a_folder_is_divided_into_what_is_predicted_at_once_and_in_blocks(tmp_pa
     found = find_sources(tmp_path, largest=0.1)
     assert [path.name for path in found.at_once] == ["small.tif"]
     assert [path.name for path in found.in_blocks] == ["i.ome.zarr", "large.tif", "movie.ome.tif"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([], "axes T, C, Y and X"), (["--scheduler", "a", "--slurm", "b"], "can't be given together")],
+)
+def test_bad_input_is_told_in_one_line(tmp_path, arguments, message):
+    path = write_ome_zarr(tmp_path / "j.zarr", random_image(4, 40, 40), "zyx", version="0.5")
+    result = CliRunner().invoke(
+        main, ["predict", str(path), "--model", "m", "-o", str(tmp_path / "out"), *arguments]
+    )
+    assert result.exit_code == 2
+    assert message in result.output and len(result.output.strip().splitlines()) == 1
+
+
+def test_in_place_is_refused_without_an_ome_zarr(tmp_path):
+    tifffile.imwrite(tmp_path / "k.tif", random_image(40, 40))
+    result = CliRunner().invoke(
+        main, ["predict", str(tmp_path / "k.tif"), "--model", "m", "-o", "out", "--in-place"]
+    )
+    assert result.exit_code == 2 and "--in-place needs an OME-Zarr" in result.output

@@ -203,7 +203,8 @@ class _Job:
         note = self.work / "plan.json"
         if note.exists():
             left = json.loads(note.read_text(encoding="utf-8"))
-            if left["plan"] == self.plan:
+            labels = self.planes[0].store / "labels" / LABELS
+            if left["plan"] == self.plan and labels.exists():
                 return tuple(left["arrays"])
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
