@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import dask
 import yaml
 from distributed import Client, LocalCluster
 
@@ -20,6 +21,11 @@ _LARGEST_FILE = 100_000
 
 _LOOPBACK = "127.0.0.1:0"
 """Where dask's pages are served, which it always does: at any free port, for this machine only."""
+
+_NEVER_WAIT_FOR_MEMORY = {
+    f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")
+}
+"""TensorFlow keeps the memory it took: a worker that paused until it has less would never go on."""
 
 _TO_CONNECT = 30.0
 """Seconds to wait for a scheduler."""
@@ -116,17 +122,18 @@ def _local(where: Where, memory: int, environment: dict[str, str] | None) -> Ite
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with TemporaryDirectory(prefix="oce2stardist-") as scratch:
         try:
-            cluster = LocalCluster(
-                n_workers=where.local_workers,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address=_LOOPBACK,
-                worker_dashboard_address=_LOOPBACK,
-                memory_limit=memory,
-                env=environment or {},
-                local_directory=scratch,
-                silence_logs=logging.CRITICAL,
-            )
+            with dask.config.set(_NEVER_WAIT_FOR_MEMORY):  # nannies hand it on to workers
+                cluster = LocalCluster(
+                    n_workers=where.local_workers,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address=_LOOPBACK,
+                    worker_dashboard_address=_LOOPBACK,
+                    memory_limit=memory,
+                    env=environment or {},
+                    local_directory=scratch,
+                    silence_logs=logging.CRITICAL,
+                )
         finally:
             signal.signal(signal.SIGINT, before)
         with cluster:
