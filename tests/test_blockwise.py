@@ -111,15 +111,9 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client():
-    page = "127.0.0.1:0"
     with (
         LocalCluster(
-            n_workers=1,
-            threads_per_worker=2,
-            processes=False,
-            host="127.0.0.1",
-            dashboard_address=page,
-            worker_dashboard_address=page,
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
         ) as cluster,
         Client(cluster) as client,
     ):
