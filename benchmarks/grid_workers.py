@@ -11,8 +11,9 @@ import shutil
 import time
 from pathlib import Path
 
-from oce2stardist.experiment_config import DataConfig, FractionsConfig
 from oce2stardist.runners.experiments.cluster import Where
+
+from oce2stardist.experiment_config import DataConfig, FractionsConfig
 from oce2stardist.runners.experiments.experiment import run_experiment
 
 

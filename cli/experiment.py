@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .completion import folders, paths, study_presets
-from .options import Command, set_up_logging, talkative
+from .options import Command, clustered, set_up_logging, talkative
 from .results import prints_json, tell
 
 if TYPE_CHECKING:
@@ -39,27 +39,7 @@ def _study(command: Command) -> Command:
             report="page of pictures",
         ),
         talkative,
-        click.option(
-            "--slurm",
-            metavar="FILE",
-            shell_complete=paths,
-            help="Run on SLURM: a YAML file with the arguments of dask_jobqueue.SLURMCluster and "
-            "the number of jobs (docs/experiments.md has an example).",
-        ),
-        click.option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Run on the workers of this dask scheduler, such as tcp://host:8786; they must "
-            "see the same folders.",
-        ),
-        click.option(
-            "--threads", type=click.IntRange(1), help="Threads of each.  [default: shared out]"
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(1),
-            help="Grid cells that run at a time on this machine.  [default: one a processor]",
-        ),
+        clustered("Grid cells that run at a time on this machine."),
         click.option("--dry-run", is_flag=True, help="List what would run and how long it takes."),
         click.option("--seed", type=int, help="The first seed.  [default: from the config]"),
         click.option(
@@ -177,7 +157,7 @@ def _run(
     quiet: bool,
 ) -> None:
     from oce2stardist.errors import InputError
-    from oce2stardist.runners.experiments.cluster import Where
+    from oce2stardist.runners.cluster import Where
     from oce2stardist.runners.experiments.experiment import plan_experiment, run_experiment
 
     from .reporting import TerminalReporter

@@ -44,6 +44,38 @@ def configured(command: Command) -> Command:
     return command
 
 
+def clustered(workers_help: str) -> Callable[[Command], Command]:
+    """Add --workers, --threads, --scheduler and --slurm."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--slurm",
+                metavar="FILE",
+                help="Run on SLURM: a YAML file with the arguments of dask_jobqueue.SLURMCluster "
+                "and the number of jobs (docs/experiments.md has an example).",
+            ),
+            click.option(
+                "--scheduler",
+                metavar="ADDRESS",
+                help="Run on the workers of this dask scheduler, such as tcp://host:8786; they "
+                "must see the same folders.",
+            ),
+            click.option(
+                "--threads", type=click.IntRange(1), help="Threads of each.  [default: shared out]"
+            ),
+            click.option(
+                "--workers",
+                type=click.IntRange(1),
+                help=f"{workers_help}  [default: one a processor]",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
 class _Alpha(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
     name = "number|auto"
 

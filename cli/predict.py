@@ -1,11 +1,20 @@
 """The command `oce2stardist predict`."""
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .completion import folders, paths
-from .options import axes_option, device_option, overlay_option, set_up_logging, talkative
+from .options import (
+    axes_option,
+    clustered,
+    device_option,
+    overlay_option,
+    set_up_logging,
+    talkative,
+)
 from .results import prints_json, tell
 
 
@@ -43,6 +52,28 @@ from .results import prints_json, tell
 )
 @axes_option
 @overlay_option
+@click.option(
+    "--in-place",
+    is_flag=True,
+    help="Write the labels of an OME-Zarr into its own labels group, where viewers show them "
+    "over the image.",
+)
+@click.option(
+    "--blocks-above",
+    type=click.FloatRange(0),
+    default=64,
+    show_default=True,
+    metavar="MEGAPIXELS",
+    help="Predict larger TIFF files in blocks, as every OME-Zarr.",
+)
+@click.option(
+    "--block",
+    type=click.IntRange(64, 8192),
+    default=1024,
+    show_default=True,
+    help="Side of a block, pixels. Labels do not depend on it, memory does.",
+)
+@clustered("Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it.")
 @device_option
 @talkative
 @prints_json(
@@ -59,43 +90,107 @@ def predict(
     log_file: str | None,
     axes: str | None,
     overlay: bool,
+    in_place: bool,
+    blocks_above: float,
+    block: int,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    slurm: str | None,
     device: str | None,
     verbose: bool,
     quiet: bool,
 ) -> None:
     """Predict the cells of IMAGES with a StarDist model.
 
-    IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG). MODEL is a folder of
-    finetune, or of plain stardist. Label images are int32 TIFF; what else --write names holds
-    the same objects, under the same numbers.
+    IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG, OME-Zarr). MODEL is a
+    folder of finetune, or of plain stardist. Label images are int32; what else --write names
+    holds the same objects, under the same numbers.
+
+    OME-Zarr and large TIFF are predicted in blocks, several at a time; the image never has to
+    fit into memory. A command given again goes on where it was stopped.
 
     \b
     Examples:
       oce2stardist predict new_images/ --model model -o labels
       oce2stardist predict "plate1/*.tif" --model model -o out --write labels,rois,csv
+      oce2stardist predict slide.ome.zarr --model model -o labels --workers 4
     """
+    from oce2stardist.errors import InputError
     from oce2stardist.runners.predict import predict_images
+    from oce2stardist.runners.predict_sources import find_sources
     from oce2stardist.runners.run_log import logged
 
     from .reporting import TerminalReporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
+    if scheduler is not None and slurm is not None:
+        raise InputError("--scheduler and --slurm can't be given together; leave one out.")
+    sources = find_sources(images, axes=axes, largest=blocks_above)
+    if in_place and not sources.in_blocks:
+        raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
+    cells: dict[str, int] = {}
     with logged(TerminalReporter(quiet=quiet), "oce2stardist predict") as log:
         if log_file is not None:
             log.open(Path(log_file).parent, Path(log_file).name)
-        predicted = predict_images(
-            images,
-            output,
-            model=model,
-            axes=axes,
-            write=write,
-            overlay=overlay,
-            device=device or "auto",
-            reporter=log,
-        )
-    cells = {stem: int(labels.max()) for stem, labels in predicted.items()}
+        if sources.at_once:
+            predicted = predict_images(
+                sources.at_once,
+                output,
+                model=model,
+                axes=axes,
+                write=write,
+                overlay=overlay,
+                device=device or "auto",
+                reporter=log,
+            )
+            cells |= {stem: int(labels.max()) for stem, labels in predicted.items()}
+        if sources.in_blocks:
+            if overlay or write != "labels":
+                log.warn("Of images that are predicted in blocks, only labels are written.")
+            cells |= _predict_in_blocks(
+                sources.in_blocks,
+                output,
+                where=(workers, threads, scheduler, slurm),
+                model=model,
+                axes=axes,
+                side=block,
+                in_place=in_place,
+                device=device or "auto",
+                reporter=log,
+            )
     n_cells = sum(cells.values())
     tell(
         {"output": output, "n_images": len(cells), "n_cells": n_cells, "cells": cells},
-        f"{n_cells} cells in {len(predicted)} images: {output}",
+        f"{n_cells} cells in {len(cells)} images: {output}",
     )
+
+
+def _predict_in_blocks(
+    paths: list[Path], output: str, *, where: tuple[Any, ...], model: str, **options: Any
+) -> dict[str, int]:
+    from oce2stardist.big_images import list_images
+    from oce2stardist.runners.blockwise import WORKER_MEMORY, predict_in_blocks
+    from oce2stardist.runners.cluster import Where, connected, limited_to
+    from oce2stardist.runners.interruption import stop_on_signal
+
+    for path in paths:  # what is wrong with them is said before workers are started
+        list_images(path, axes=options["axes"])
+    place = Where(*where)
+    environment = limited_to(place.cell_threads)
+    counts: dict[str, int] = {}
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(
+            connected(place, memory=WORKER_MEMORY, environment=environment)
+        )
+        should_stop = stack.enter_context(stop_on_signal())
+        for path in paths:
+            counts |= predict_in_blocks(
+                path,
+                Path(output),
+                model=Path(model),
+                client=client,
+                should_stop=should_stop,
+                **options,
+            )
+    return counts

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from oce2stardist.errors import InputError
-from oce2stardist.runners.experiments import cluster
+from oce2stardist.runners import cluster
+from oce2stardist.runners.cluster import Where, connected, slurm_cluster
 from oce2stardist.runners.experiments.cells import (
     GridCell,
     Outcome,
@@ -24,7 +25,6 @@ from oce2stardist.runners.experiments.cells import (
     write_cell,
     write_outcome,
 )
-from oce2stardist.runners.experiments.cluster import Where, connected, slurm_cluster
 from oce2stardist.runners.experiments.grid import run_cells
 from oce2stardist.runners.interruption import Interrupted
 

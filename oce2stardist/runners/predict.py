@@ -1,6 +1,6 @@
 """A model folder and images in, label images out."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from oce2stardist.errors import InputError
@@ -30,7 +30,7 @@ from oce2stardist.runners.progress import Reporter, SilentReporter
 
 
 def predict_images(
-    images: str | Path | ImageSet,
+    images: str | Path | Sequence[Path] | ImageSet,
     output: str | Path | None = None,
     *,
     model: str | Path,
@@ -44,7 +44,7 @@ def predict_images(
 
     Parameters
     ----------
-    images : path, glob or ImageSet
+    images : path, glob, list of files or ImageSet
     output : path, optional
         Folder for what `write` names; existing files are replaced. Without it nothing is
         written.
@@ -141,7 +141,7 @@ def _look_at_model(model: Path, sizes: Mapping[str, PixelSize | None]) -> list[s
 
 
 def _source(
-    images: str | Path | ImageSet, axes: str | None
+    images: str | Path | Sequence[Path] | ImageSet, axes: str | None
 ) -> tuple[list[str], Callable[[str], Image], Callable[[str], PixelSize | None]]:
     """List the images, and how to get each and the size of its pixels.
 
@@ -154,7 +154,8 @@ def _source(
             return read_pixel_size(paths[stem]) if stem in paths else None
 
         return list(images.images), images.images.__getitem__, size_of
-    files = {image_stem(path): path for path in find_images(images)}
+    found = find_images(images) if isinstance(images, str | Path) else images
+    files = {image_stem(path): path for path in found}
     return (
         list(files),
         lambda stem: read_image(files[stem], axes=axes),

@@ -10,9 +10,9 @@ from distributed import Client
 
 from oce2stardist.experiment_config import ExperimentConfig, study_of
 from oce2stardist.io import write_text
+from oce2stardist.runners.cluster import Where, connected
 from oce2stardist.runners.experiments.answers import answer
 from oce2stardist.runners.experiments.cells import GridCell, Outcome, in_order, read_outcome
-from oce2stardist.runners.experiments.cluster import Where, connected
 from oce2stardist.runners.experiments.cost import (
     expected_seconds,
     measure_extent,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from distributed import Client, Future, wait
 
+from oce2stardist.runners.cluster import limited_to
 from oce2stardist.runners.experiments.cells import (
     GridCell,
     Outcome,
@@ -192,18 +193,6 @@ def run_cell(
     if stop.exists():
         return Outcome("stopped", "stopped; the same command goes on from there")
     return Outcome("failed", f"its process ended with {_say_code(code)}; see log.txt")
-
-
-def limited_to(threads: int) -> dict[str, str]:
-    """Name the variables by which libraries are told how many threads to use."""
-    return {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        "NUMBA_NUM_THREADS": str(threads),
-        "TF_NUM_INTRAOP_THREADS": str(threads),
-        "TF_NUM_INTEROP_THREADS": "1",
-    }
 
 
 def _wait(process: "subprocess.Popen[bytes]", stop: Path) -> int:

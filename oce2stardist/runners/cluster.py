@@ -1,4 +1,4 @@
-"""Where grid cells run: processes on this machine, a running dask scheduler, or SLURM."""
+"""Where work is done: processes on this machine, a running dask scheduler, or SLURM."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import dask
 import yaml
 from distributed import Client, LocalCluster
 
@@ -21,20 +22,25 @@ _LARGEST_FILE = 100_000
 _LOOPBACK = "127.0.0.1:0"
 """Where dask's pages are served, which it always does: at any free port, for this machine only."""
 
+_NEVER_WAIT_FOR_MEMORY = {
+    f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")
+}
+"""TensorFlow keeps the memory it took: a worker that paused until it has less would never go on."""
+
 _TO_CONNECT = 30.0
 """Seconds to wait for a scheduler."""
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where the cells of an experiment run.
+    """Where grid cells or blocks are worked on.
 
     Attributes
     ----------
     workers : int, optional
-        Cells at a time; default: as many as processors.
+        Cells or blocks at a time; default: as many as processors.
     threads : int, optional
-        Threads of each cell; default: the processors shared out among the workers.
+        Threads of each; default: the processors shared out among the workers.
     scheduler : str, optional
         Address of a running dask scheduler; its workers must see the same folders.
     slurm : path, optional
@@ -48,12 +54,12 @@ class Where:
 
     @property
     def local_workers(self) -> int:
-        """Cells at a time on this machine."""
+        """Cells or blocks at a time on this machine."""
         return self.workers or n_processors()
 
     @property
     def cell_threads(self) -> int:
-        """Threads of a cell."""
+        """Threads of a cell or block."""
         return self.threads or max(1, n_processors() // self.local_workers)
 
 
@@ -64,9 +70,32 @@ def n_processors() -> int:
     return os.cpu_count() or 1
 
 
+def limited_to(threads: int) -> dict[str, str]:
+    """Name the variables by which libraries are told how many threads to use."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "NUMBA_NUM_THREADS": str(threads),
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": "1",
+    }
+
+
 @contextmanager
-def connected(where: Where) -> Iterator[Client]:
+def connected(
+    where: Where, *, memory: int = 0, environment: dict[str, str] | None = None
+) -> Iterator[Client]:
     """Yield a client of the cluster; what was started for it ends with the block.
+
+    Parameters
+    ----------
+    where : Where
+    memory : int
+        Bytes at which a worker on this machine is started anew; 0: none. Elsewhere whoever
+        starts the workers sets it.
+    environment : dict, optional
+        Variables of workers on this machine.
 
     Raises
     ------
@@ -83,26 +112,28 @@ def connected(where: Where) -> Iterator[Client]:
             with _client(cluster) as client:
                 yield client
     else:
-        with _local(where) as cluster, _client(cluster) as client:
+        with _local(where, memory, environment) as cluster, _client(cluster) as client:
             yield client
 
 
 @contextmanager
-def _local(where: Where) -> Iterator[LocalCluster]:
+def _local(where: Where, memory: int, environment: dict[str, str] | None) -> Iterator[LocalCluster]:
     # Ctrl-C on a terminal reaches every process: the workers must leave it to this one.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with TemporaryDirectory(prefix="oce2stardist-") as scratch:
         try:
-            cluster = LocalCluster(
-                n_workers=where.local_workers,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address=_LOOPBACK,
-                worker_dashboard_address=_LOOPBACK,
-                memory_limit=0,  # cells are processes of their own; workers hold nothing
-                local_directory=scratch,
-                silence_logs=logging.CRITICAL,
-            )
+            with dask.config.set(_NEVER_WAIT_FOR_MEMORY):  # nannies hand it on to workers
+                cluster = LocalCluster(
+                    n_workers=where.local_workers,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address=_LOOPBACK,
+                    worker_dashboard_address=_LOOPBACK,
+                    memory_limit=memory,
+                    env=environment or {},
+                    local_directory=scratch,
+                    silence_logs=logging.CRITICAL,
+                )
         finally:
             signal.signal(signal.SIGINT, before)
         with cluster:

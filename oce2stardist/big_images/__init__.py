@@ -1,0 +1,13 @@
+"""Images that need not fit into memory: OME-Zarr and large TIFF, read window by window."""
+
+from oce2stardist.big_images.lazy import LazyImage, PixelSize, percentiles, sample_windows
+from oce2stardist.big_images.open import is_ome_zarr, list_images
+
+__all__ = [
+    "LazyImage",
+    "PixelSize",
+    "is_ome_zarr",
+    "list_images",
+    "percentiles",
+    "sample_windows",
+]

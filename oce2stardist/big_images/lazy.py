@@ -1,0 +1,171 @@
+"""An image of which only windows are read, and its percentiles from a sample of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError
+
+Window = tuple[slice, slice]
+"""Rows and columns, pixels, inside the image."""
+
+LARGEST_SAMPLE = 2**24
+"""Pixels of a channel from which percentiles are taken; smaller images are taken whole."""
+
+_SAMPLE_SIDE = 256
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Height and width of a pixel, and their unit as the file names it, such as micrometer."""
+
+    y: float
+    x: float
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
+class LazyImage:
+    """One 2-D image inside a file, at one time point: small to send, read where it is needed.
+
+    Attributes
+    ----------
+    name : str
+        For files and messages.
+    path : Path
+        The TIFF file, or the zarr group that holds the image.
+    array : str
+        Of a zarr group the array, of a TIFF the number of its series.
+    axes : str
+        Of the stored array, such as ``"tczyx"``.
+    stored : tuple of int
+        The stored array's shape.
+    fixed : tuple of (axis, index)
+        Where along the other axes this image lies.
+    pixel_size : PixelSize, optional
+        If the file says it.
+    """
+
+    name: str
+    path: Path
+    array: str
+    axes: str
+    stored: tuple[int, ...]
+    fixed: tuple[tuple[str, int], ...] = ()
+    pixel_size: PixelSize | None = None
+    stem: str = field(default="")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(Y, X, C)."""
+        size = dict(zip(self.axes, self.stored, strict=True))
+        channels = size.get("c", 1) * size.get("s", 1)
+        return size["y"], size["x"], channels
+
+    @property
+    def time(self) -> int | None:
+        """Index of the time point; None where the file has no such axis."""
+        return dict(self.fixed).get("t")
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Read a window as float32 of shape (Y, X, C); stored values, not rescaled.
+
+        Raises
+        ------
+        InputError
+            If it can't be read, or holds NaN or infinity.
+        """
+        rows, columns = window
+        fixed = dict(self.fixed)
+        place = {"y": rows, "x": columns, "c": slice(None), "s": slice(None)}
+        index = tuple(place.get(axis, fixed.get(axis, 0)) for axis in self.axes)
+        try:
+            with _opened(self.path, self.array) as stored:
+                values = np.asarray(stored[index])
+        except Exception as error:  # decoders raise whatever a broken file makes them
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{self.path} must be readable. Got: {reason}") from error
+        left = [axis for axis in self.axes if axis in place]
+        values = np.moveaxis(values, (left.index("y"), left.index("x")), (0, 1))
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite
+            image: NDArray[np.float32] = values.reshape(*values.shape[:2], -1).astype(np.float32)
+        if not np.isfinite(image).all():
+            raise InputError(
+                f"{self.name} must hold finite numbers. Got NaN or infinity in rows {rows.start} "
+                f"to {rows.stop}, columns {columns.start} to {columns.stop}; replace them."
+            )
+        return image
+
+
+@contextmanager
+def _opened(path: Path, array: str) -> Iterator[Any]:
+    """Open the stored array; a TIFF is closed again, which costs little beside what is read."""
+    import zarr
+
+    if path.is_dir():
+        yield zarr.open_group(str(path), mode="r")[array]
+        return
+    import tifffile
+
+    with (
+        tifffile.TiffFile(path) as file,
+        file.series[int(array)].aszarr(level=0) as store,
+    ):
+        yield zarr.open(store, mode="r")
+
+
+def sample_windows(
+    shape: tuple[int, int], *, seed: int, largest: int = LARGEST_SAMPLE
+) -> list[Window]:
+    """Choose windows that stand for the whole image: one at a random place in each of many fields.
+
+    Parameters
+    ----------
+    shape : (Y, X)
+    seed : int
+    largest : int
+        Pixels of all windows together. An image of no more is taken whole, in bands.
+    """
+    height, width = shape
+    if height * width <= largest:
+        step = max(1, largest // (8 * width))
+        return [
+            (slice(top, min(top + step, height)), slice(0, width)) for top in range(0, height, step)
+        ]
+    side_y, side_x = min(_SAMPLE_SIDE, height), min(_SAMPLE_SIDE, width)
+    wanted = largest // (side_y * side_x)
+    down = max(1, min(round((wanted * height / width) ** 0.5), height // side_y))
+    across = max(1, min(wanted // down, width // side_x))
+    rng = np.random.default_rng(seed)
+    windows = []
+    for row in range(down):
+        for column in range(across):
+            top = _anywhere(rng, row * height // down, (row + 1) * height // down, side_y)
+            left = _anywhere(rng, column * width // across, (column + 1) * width // across, side_x)
+            windows.append((slice(top, top + side_y), slice(left, left + side_x)))
+    return windows
+
+
+def _anywhere(rng: np.random.Generator, start: int, stop: int, side: int) -> int:
+    return start + int(rng.integers(0, max(1, stop - start - side + 1)))
+
+
+def percentiles(
+    image: LazyImage, *, low: float = 1.0, high: float = 99.8, seed: int = 0
+) -> NDArray[np.float32]:
+    """Take two percentiles of every channel; shape (2, C).
+
+    Up to `LARGEST_SAMPLE` pixels they are those of the whole image, beyond it those of
+    `sample_windows`.
+    """
+    parts = [
+        image.read(window).reshape(-1, image.shape[2])
+        for window in sample_windows(image.shape[:2], seed=seed)
+    ]
+    pixels = np.concatenate(parts)
+    return np.percentile(pixels, (low, high), axis=0, overwrite_input=True).astype(np.float32)

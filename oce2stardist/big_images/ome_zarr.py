@@ -1,0 +1,247 @@
+"""OME-Zarr: images listed, label images created beside them or alone (NGFF 0.4 and 0.5)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from oce2stardist.big_images.lazy import LazyImage, PixelSize
+from oce2stardist.errors import InputError
+
+_KNOWN = ("0.4", "0.5")
+
+
+def need_zarr() -> None:
+    """Refuse an environment without zarr 3.
+
+    Raises
+    ------
+    InputError
+        Where it is missing or older.
+    """
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError(
+            "the package zarr must be installed for images read in blocks. Got none; "
+            "pip install 'oce2stardist[big]' (Python 3.11 or later)."
+        ) from error
+    if int(zarr.__version__.split(".")[0]) < 3:
+        raise InputError(
+            f"the package zarr must be version 3 or later. Got {zarr.__version__}; "
+            "pip install 'oce2stardist[big]' (Python 3.11 or later)."
+        )
+
+
+def is_ome_zarr(path: Path) -> bool:
+    """Tell whether a folder is a zarr group."""
+    return path.is_dir() and any((path / name).exists() for name in (".zgroup", "zarr.json"))
+
+
+def list_ome_zarr(path: Path) -> list[LazyImage]:
+    """List the images of an OME-Zarr: one, or every field of a plate, or of a collection.
+
+    Raises
+    ------
+    InputError
+        If the metadata are not those of NGFF 0.4 or 0.5.
+    """
+    from oce2stardist.big_images.open import time_points
+
+    images: list[LazyImage] = []
+    stem = zarr_stem(path)
+    for inside in _image_groups(path):
+        attributes, version = read_attributes(path / inside)
+        if version not in _KNOWN:
+            raise InputError(
+                f"{path / inside} must be NGFF {' or '.join(_KNOWN)}. Got {version}; convert it."
+            )
+        scales = attributes["multiscales"][0]
+        try:
+            array = str(scales["datasets"][0]["path"])
+            axes = "".join(str(axis["name"]) for axis in scales["axes"]).lower()
+            shape = tuple(_open(path / inside)[array].shape)
+            size = _pixel_size(scales, axes)
+        except (KeyError, IndexError, TypeError) as error:
+            raise InputError(
+                f"{path / inside} must have NGFF multiscales with axes and datasets. Got none "
+                f"of {error}; write it with ome-zarr-py."
+            ) from error
+        if len(axes) != len(shape):
+            raise InputError(
+                f"{path / inside} must have one axis per dimension. Got axes {axes.upper()} and "
+                f"shape {shape}; correct its metadata."
+            )
+        name = stem if inside == "" else f"{stem}_{inside.replace('/', '_')}"
+        images += time_points(name, path / inside, array, axes, shape, size)
+    return images
+
+
+def zarr_stem(path: Path) -> str:
+    """Return the name without ``.ome.zarr`` or ``.zarr``."""
+    return path.name.removesuffix(".zarr").removesuffix(".ome") or path.name
+
+
+def read_attributes(path: Path) -> tuple[dict[str, Any], str]:
+    """Read the NGFF attributes of a group, and their version.
+
+    NGFF 0.5 keeps them under ``ome``, 0.4 at the top.
+    """
+    attributes = dict(_open(path).attrs)
+    if "ome" in attributes:
+        content: dict[str, Any] = dict(attributes["ome"])
+        return content, str(content.get("version", "0.5"))
+    for key in ("multiscales", "plate", "well"):
+        if key in attributes:
+            first = attributes[key][0] if key == "multiscales" else attributes[key]
+            return attributes, str(first.get("version", "0.4"))
+    return attributes, "0.4"
+
+
+def _open(path: Path) -> Any:
+    import zarr
+
+    try:
+        return zarr.open_group(str(path), mode="r")
+    except Exception as error:  # a broken store raises what it likes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} must be a zarr group. Got: {reason}") from error
+
+
+def _image_groups(path: Path) -> list[str]:
+    """Name the groups, inside the store, that hold multiscale images."""
+    attributes, _ = read_attributes(path)
+    if attributes.get("multiscales"):
+        return [""]
+    if "plate" in attributes:
+        groups = []
+        for well in attributes["plate"]["wells"]:
+            inner, _ = read_attributes(path / well["path"])
+            groups += [f"{well['path']}/{field['path']}" for field in inner["well"]["images"]]
+        return groups
+    # A collection as bioformats2raw writes it: images numbered 0, 1, ...
+    numbered = sorted(
+        (one.name for one in path.iterdir() if one.name.isdigit() and is_ome_zarr(one)), key=int
+    )
+    groups = [name for name in numbered if read_attributes(path / name)[0].get("multiscales")]
+    if not groups:
+        raise InputError(
+            f"{path} must hold an OME-Zarr image. Got a zarr group without multiscales; pass "
+            "the group that has them."
+        )
+    return groups
+
+
+def _pixel_size(scales: Mapping[str, Any], axes: str) -> PixelSize | None:
+    found = [
+        step["scale"]
+        for step in scales["datasets"][0].get("coordinateTransformations", [])
+        if step.get("type") == "scale"
+    ]
+    if not found:
+        return None
+    outer = [
+        step["scale"]
+        for step in scales.get("coordinateTransformations", [])
+        if step.get("type") == "scale"
+    ]
+    y, x = axes.index("y"), axes.index("x")
+    factor_y, factor_x = (outer[0][y], outer[0][x]) if outer else (1.0, 1.0)
+    unit = scales["axes"][x].get("unit")
+    return PixelSize(found[0][y] * factor_y, found[0][x] * factor_x, unit)
+
+
+def create_labels(
+    store: Path,
+    name: str,
+    image: LazyImage,
+    *,
+    n_times: int,
+    chunk: int,
+    version: str,
+) -> list[str]:
+    """Create an empty multiscale label image in the ``labels`` group of a store.
+
+    Parameters
+    ----------
+    store : Path
+        The image's own group, or a new one.
+    name : str
+        Of the label image. One that exists is replaced.
+    image : LazyImage
+        Gives shape and pixel size.
+    n_times : int
+        Time points; the labels have a time axis if there are several or the image has one.
+    chunk : int
+        Pixels a side of a chunk.
+    version : {"0.4", "0.5"}
+        That of the store, where it exists.
+
+    Returns
+    -------
+    list of str
+        Paths of the arrays inside the store, the finest first; each of int32, a factor of two
+        coarser than the one before.
+    """
+    import zarr
+
+    zarr_format: Any = 2 if version == "0.4" else 3
+    root = zarr.open_group(str(store), mode="a", zarr_format=zarr_format)
+    labels = root.require_group("labels")
+    _register(labels, name, version)
+    group = labels.create_group(name, overwrite=True)
+    timed = "t" in image.axes
+    height, width = image.shape[:2]
+    arrays, datasets = [], []
+    size = image.pixel_size or PixelSize(1.0, 1.0)
+    level = 0
+    while True:
+        shape = (-(-height // 2**level), -(-width // 2**level))
+        group.create_array(
+            str(level),
+            shape=(n_times, *shape) if timed else shape,
+            chunks=(1, chunk, chunk) if timed else (chunk, chunk),
+            dtype="int32",
+            fill_value=0,
+            chunk_key_encoding={"name": "v2", "separator": "/"} if zarr_format == 2 else None,
+            dimension_names=None if zarr_format == 2 else (["t"] if timed else []) + ["y", "x"],
+        )
+        scale = [size.y * 2**level, size.x * 2**level]
+        datasets.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [1.0, *scale] if timed else scale}
+                ],
+            }
+        )
+        arrays.append(f"labels/{name}/{level}")
+        level += 1
+        if max(shape) <= chunk:
+            break
+    unit = {} if size.unit is None else {"unit": size.unit}
+    axes: list[dict[str, str]] = [{"name": "t", "type": "time"}] if timed else []
+    axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
+    content = {
+        "multiscales": [{"name": name, "axes": axes, "datasets": datasets}],
+        "image-label": {"source": {"image": "../../"}},
+    }
+    _put(group, content, version)
+    return arrays
+
+
+def _register(labels: Any, name: str, version: str) -> None:
+    """Add a name to the list that readers go by."""
+    before = dict(labels.attrs)
+    listed = list((before.get("ome", {}) if version == "0.5" else before).get("labels", []))
+    _put(labels, {"labels": listed if name in listed else [*listed, name]}, version)
+
+
+def _put(group: Any, content: dict[str, Any], version: str) -> None:
+    if version == "0.5":
+        group.attrs["ome"] = {**dict(group.attrs).get("ome", {}), "version": version, **content}
+        return
+    for key in ("multiscales", "image-label"):
+        if key in content:
+            versioned = content[key][0] if key == "multiscales" else content[key]
+            versioned["version"] = version
+    group.attrs.update(content)

@@ -1,0 +1,64 @@
+"""Which of the images that a path names are predicted at once, and which block by block."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from oce2stardist.big_images import is_ome_zarr, list_images
+from oce2stardist.errors import InputError
+from oce2stardist.io import TIFF_SUFFIXES, find_images
+
+LARGEST_AT_ONCE = 64
+"""Megapixels of an image that is predicted at once."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Image files to predict at once, and OME-Zarr and TIFF to predict in blocks."""
+
+    at_once: list[Path]
+    in_blocks: list[Path]
+
+
+def find_sources(
+    source: str | Path, *, axes: str | None = None, largest: float = LARGEST_AT_ONCE
+) -> Sources:
+    """List what a folder, glob, file or OME-Zarr holds.
+
+    Parameters
+    ----------
+    source : str or Path
+        As for `oce2stardist.io.find_images`; a folder may hold OME-Zarr, too.
+    axes : str, optional
+        Of the TIFF files.
+    largest : float
+        Megapixels above which a TIFF is predicted in blocks; so are all OME-Zarr and all TIFF
+        with several time points.
+
+    Raises
+    ------
+    InputError
+        If there is none, or two have the same stem.
+    """
+    source = Path(source)
+    if is_ome_zarr(source):
+        return Sources([], [source])
+    stores = sorted(filter(is_ome_zarr, source.iterdir())) if source.is_dir() else []
+    try:
+        files = find_images(source)
+    except InputError:
+        if not stores:
+            raise
+        files = []
+    big = [path for path in files if _is_big(path, axes, largest)]
+    return Sources([path for path in files if path not in big], stores + big)
+
+
+def _is_big(path: Path, axes: str | None, largest: float) -> bool:
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    try:
+        images = list_images(path, axes=axes)
+    except InputError:  # whoever reads it at once says what is wrong
+        return False
+    several = len({image.time for image in images}) > 1
+    return several or any(image.shape[0] * image.shape[1] > largest * 1e6 for image in images)
