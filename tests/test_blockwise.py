@@ -124,7 +124,7 @@ def client():
 def discs():
     """uint16 of shape (300, 400), and the true labels."""
     image, truth = discs_scene(70, (300, 400), 12, seed=5)
-    return (1000 * image).astype(np.uint16), truth
+    return np.rint(1000 * (image - image.min())).astype(np.uint16), truth
 
 
 def at_once(folder, image):
@@ -225,13 +225,15 @@ def test_a_stopped_prediction_goes_on_with_the_blocks_that_are_left(
 def test_an_object_wider_than_expected_is_found_in_a_wider_window(trained, discs):
     model = open_model(trained)
     image = normalise_percentiles(discs[0][..., None])
+    n_found = 0
     for block in BlockGrid(image.shape[:2], 128):
         narrow, wide = (
             find_objects(model, image.__getitem__, block.core, image.shape[:2], reach=reach)
             for reach in (1.0, 60.0)
         )
-        assert len(wide)
+        n_found += len(wide)
         np.testing.assert_array_equal(narrow.points, wide.points)
+    assert n_found > 50
 
 
 def test_three_channels_are_predicted_as_at_once(client, tmp_path):
