@@ -72,7 +72,7 @@ def predict(
     \b
     Examples:
       oce2stardist predict new_images/ --model model -o labels
-      oce2stardist predict "plate1/*.tif" --model model -o out --write labels,rois,csv
+      oce2stardist predict "a/*.tif" --model model -o out --write rois,csv
     """
     from oce2stardist.runners.predict import predict_images
     from oce2stardist.runners.run_log import logged
