@@ -2,11 +2,13 @@
 
 import click
 
+from .completion import folders, paths
 from .options import axes_option, device_option, set_up_logging, talkative
+from .results import prints_json, tell
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=folders)
 @click.option(
     "--to",
     required=True,
@@ -14,9 +16,19 @@ from .options import axes_option, device_option, set_up_logging, talkative
     help="stardist: a zip of the folder; bioimageio: a package for the model zoo; onnx: for QuPath "
     "and others; savedmodel: TensorFlow's format, for Fiji.",
 )
-@click.option("-o", "--output", required=True, metavar="OUT", help="Folder to write to.")
 @click.option(
-    "--image", metavar="FILE", help="Compare outputs on this image.  [default: nuclei of stardist]"
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    shell_complete=folders,
+    help="Folder to write to.",
+)
+@click.option(
+    "--image",
+    metavar="FILE",
+    shell_complete=paths,
+    help="Compare outputs on this image.  [default: nuclei of stardist]",
 )
 @axes_option
 @click.option(
@@ -26,6 +38,12 @@ from .options import axes_option, device_option, set_up_logging, talkative
     help="Of images like those it was trained on, micrometres.  [default: what --image says]",
 )
 @click.option("--author", multiple=True, metavar="NAME", help="For bioimageio; may be repeated.")
+@prints_json(
+    files="what was written",
+    difference="largest between its output and the model's",
+    compared_on="which image",
+    lost="what the format can't carry",
+)
 @device_option
 @talkative
 def export(
@@ -44,6 +62,11 @@ def export(
 
     What was written is opened again and must give the model's output on an image, within 1e-4;
     else nothing is left behind.
+
+    \b
+    Examples:
+      oce2stardist export model --to onnx -o exported
+      oce2stardist export model --to bioimageio -o exported --author "A. Name"
     """
     from oce2stardist.runners.export import export_model
 
@@ -58,12 +81,19 @@ def export(
         authors=author,
         device=device or "auto",
     )
-    for path in exported.files:
-        click.echo(f"wrote {path}")
-    click.echo(
+    lines = [f"wrote {path}" for path in exported.files]
+    lines.append(
         f"its output differs from the model's by at most {exported.difference:.1g} "
         f"(on {exported.compared_on})"
     )
     if not quiet:
-        for lost in exported.lost:
-            click.echo(f"not in it: {lost}")
+        lines += [f"not in it: {lost}" for lost in exported.lost]
+    tell(
+        {
+            "files": exported.files,
+            "difference": exported.difference,
+            "compared_on": exported.compared_on,
+            "lost": exported.lost,
+        },
+        lines,
+    )

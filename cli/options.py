@@ -52,6 +52,7 @@ def clustered(workers_help: str) -> Callable[[Command], Command]:
             click.option(
                 "--slurm",
                 metavar="FILE",
+                shell_complete=paths,
                 help="Run on SLURM: a YAML file with the arguments of dask_jobqueue.SLURMCluster "
                 "and the number of jobs (docs/experiments.md has an example).",
             ),

@@ -113,8 +113,8 @@ def predict(
     \b
     Examples:
       oce2stardist predict new_images/ --model model -o labels
-      oce2stardist predict "plate1/*.tif" --model model -o out --write labels,rois,csv
-      oce2stardist predict slide.ome.zarr --model model -o labels --workers 4
+      oce2stardist predict "a/*.tif" --model model -o out --write rois,csv
+      oce2stardist predict slide.ome.zarr --model model -o labels
     """
     from oce2stardist.errors import InputError
     from oce2stardist.runners.predict import predict_images

@@ -46,7 +46,7 @@ _SOFTWARE = "oce2stardist"
 
 _MICROMETRES = {
     **dict.fromkeys(("µm", "um", "micron", "microns", "micrometer", "micrometers"), 1.0),
-    **{"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0},
+    **{"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6},
 }
 
 _log = logging.getLogger(__name__)

@@ -1,7 +1,19 @@
 """What must be set before any test module imports TensorFlow."""
 
+import logging
 import os
+
+import pytest
 
 # As oce2stardist sets it in processes of its own: with another setting sums are rounded
 # differently, and a run that a subprocess began would not go on here to the bit.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _level_of_the_log():
+    """Let no test hear less because another ran a command with --quiet."""
+    logger = logging.getLogger("oce2stardist")
+    level = logger.level
+    yield
+    logger.setLevel(level)

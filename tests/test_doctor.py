@@ -140,6 +140,7 @@ def examine_in(folder, *arguments):
     done = subprocess.run(
         [sys.executable, "-m", "oce2stardist", "doctor", *arguments],
         env=os.environ | {"PYTHONPATH": str(folder)},
+        cwd=folder,  # a checkout has metadata of its own
         capture_output=True,
         text=True,
         check=False,

@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 
 def scene(shape=(96, 112)):
-    image, _ = discs_scene(9, shape, 8, seed=0)
+    image, _ = discs_scene(4, shape, 8, seed=0)
     return image[..., None]
 
 

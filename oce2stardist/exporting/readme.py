@@ -28,7 +28,8 @@ import json
 
 import numpy as np
 import onnxruntime
-from stardist import non_maximum_suppression, polygons_to_label
+from stardist import polygons_to_label
+from stardist.nms import non_maximum_suppression_sparse
 
 session = onnxruntime.InferenceSession("{file}")
 facts = session.get_modelmeta().custom_metadata_map
@@ -41,15 +42,14 @@ multiple = facts["height_and_width_multiple_of"]
 padding = [(0, -side % multiple) for side in scaled.shape[:2]]
 padded = np.pad(scaled, [*padding, (0, 0)], mode="reflect")
 prob, dist = session.run(["prob", "dist"], {{"input": padded[None]}})
-points, prob, dist = non_maximum_suppression(
-    np.maximum(dist[0], 1e-3),
-    prob[0, ..., 0],
-    grid=tuple(facts["grid"]),
-    prob_thresh=facts["prob_thresh"],
-    nms_thresh=facts["nms_thresh"],
+prob, dist = prob[0, ..., 0], np.maximum(dist[0], 1e-3)
+found = np.pad(prob[2:-2, 2:-2] > facts["prob_thresh"], 2)  # as in StarDist, none at the rim
+points = np.argwhere(found) * facts["grid"]
+inside = (points < image.shape[:2]).all(axis=1)
+points, prob, dist, _ = non_maximum_suppression_sparse(
+    dist[found][inside], prob[found][inside], points[inside], nms_thresh=facts["nms_thresh"]
 )
-labels = polygons_to_label(dist, points, shape=padded.shape[:2], prob=prob)
-labels = labels[: image.shape[0], : image.shape[1]]
+labels = polygons_to_label(dist, points, shape=image.shape[:2], prob=prob)
 ```
 
 In QuPath (StarDist extension, not tried here) a script names the file and the same numbers:

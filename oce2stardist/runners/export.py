@@ -262,7 +262,7 @@ def _export_stardist(source: _Source, work: Path) -> tuple[dict[str, bytes], Arr
 
     name = source.facts.name
     content = _zip({f"{name}/{file.name}": file.read_bytes() for file in _files_of(source.folder)})
-    (work / "model.zip").write_bytes(content)
+    write_bytes(work / "model.zip", content)
     return {f"{name}.stardist.zip": content}, run_network(
         open_zip(work / "model.zip"), source.scaled
     )
@@ -324,7 +324,7 @@ def _export_bioimageio(source: _Source, work: Path) -> tuple[dict[str, bytes], A
     files["rdf.yaml"] = yaml.safe_dump(description, sort_keys=False, allow_unicode=True).encode()
     content = _zip(files)
     package = work / "package.zip"
-    package.write_bytes(content)
+    write_bytes(package, content)
     _test_package(package)
     again = _unpack(content, work / "package")
     found = run_onnx(again / "weights.onnx", source.scaled)
