@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -11,7 +12,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 from oce2stardist.cli.main import main
 
-from oce2stardist.runners import predict
+from oce2stardist.runners import predict, predict_sources
 
 SHELLS = {
     "bash": "complete -o nosort -F",
@@ -173,6 +174,8 @@ def test_python_warnings_are_one_line_and_quiet_ones_none(monkeypatch, tmp_path)
         return {}
 
     monkeypatch.setattr(predict, "predict_images", warn)
+    sources = predict_sources.Sources([Path("a.tif")], [])
+    monkeypatch.setattr(predict_sources, "find_sources", lambda *_, **__: sources)
     arguments = ["predict", "images", "--model", "m", "-o", "out"]
     said = CliRunner().invoke(main, arguments).stderr
     assert said.startswith("Warning: a codec is missing (UserWarning in test_help.py, line ")

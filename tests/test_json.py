@@ -1,6 +1,7 @@
 """--json: one object on standard output, with the keys that the help names, and nothing else."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,16 @@ from run_folders import image_set, pseudo_run, two_annotated
 
 from oce2stardist.evaluation import Scores
 from oce2stardist.io import write_labels
-from oce2stardist.runners import demo, finetune, inputs, predict, pseudo, reports, suggest
+from oce2stardist.runners import (
+    demo,
+    finetune,
+    inputs,
+    predict,
+    predict_sources,
+    pseudo,
+    reports,
+    suggest,
+)
 from oce2stardist.runners import training_labels as training_labels_runner
 
 SCORES = Scores(0.5, float("nan"), 0.5, 0.5, 1, 1, 1, 2, 2, 0.5)
@@ -37,6 +47,14 @@ def labels(n):
     return np.arange(n + 1, dtype=np.int32)[None]
 
 
+@pytest.fixture
+def one_image(monkeypatch):
+    """Let the command find one image, wherever it looks."""
+    sources = predict_sources.Sources([Path("a.tif")], [])
+    monkeypatch.setattr(predict_sources, "find_sources", lambda *_, **__: sources)
+
+
+@pytest.mark.usefixtures("one_image")
 def test_predict(monkeypatch):
     monkeypatch.setattr(
         predict, "predict_images", lambda *_, **__: {"a": labels(3), "b": labels(0)}
@@ -49,6 +67,7 @@ def test_predict(monkeypatch):
     }
 
 
+@pytest.mark.usefixtures("one_image")
 def test_a_prediction_is_logged_only_where_that_is_asked_for(monkeypatch, tmp_path):
     def tell(*_, reporter, **__):
         reporter.warn("image a is blurred")
