@@ -225,6 +225,13 @@ def test_cells_run_on_the_workers_of_a_scheduler_started_by_hand(tmp_path, sched
     assert values == ["0", "1", "2", "3"]
 
 
+def test_a_cluster_leaves_the_environment_as_it_was():
+    before = dict(os.environ)
+    with connected(Where(workers=1)):
+        pass
+    assert dict(os.environ) == before
+
+
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(cluster, "_TO_CONNECT", 0.5)
     with (

@@ -117,10 +117,21 @@ def connected(
 
 
 @contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back what dask sets for its workers in this process, such as one thread for all."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
 def _local(where: Where, memory: int, environment: dict[str, str] | None) -> Iterator[LocalCluster]:
     # Ctrl-C on a terminal reaches every process: the workers must leave it to this one.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with TemporaryDirectory(prefix="oce2stardist-") as scratch:
+    with TemporaryDirectory(prefix="oce2stardist-") as scratch, _environment_kept():
         try:
             with dask.config.set(_NEVER_WAIT_FOR_MEMORY):  # nannies hand it on to workers
                 cluster = LocalCluster(
