@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
+from oce2stardist.experiment_config import ExperimentConfig
 from oce2stardist.io import write_text
 
 _RECORDED_PACKAGES = (
@@ -170,7 +171,7 @@ def write_run_file(
     folder: Path,
     *,
     command: str,
-    config: Config,
+    config: Config | ExperimentConfig,
     inputs: Mapping[str, Any],
 ) -> None:
     """Write run.yaml: the command, the resolved config, the inputs' hashes, the versions."""

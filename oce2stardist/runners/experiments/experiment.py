@@ -26,7 +26,7 @@ from oce2stardist.runners.experiments.studies import HashedData, hash_all, plan
 from oce2stardist.runners.interruption import stop_on_signal
 from oce2stardist.runners.progress import Reporter
 from oce2stardist.runners.reports.experiment import write_experiment_report
-from oce2stardist.runners.run_folder import package_versions
+from oce2stardist.runners.run_folder import write_run_file
 from oce2stardist.runners.run_log import logged
 
 _HASHES = "hashes.yaml"
@@ -128,7 +128,12 @@ def run_experiment(
         planned = _planned(in_order(shown), config, folder, where)
         write_text(folder / _HASHES, yaml.safe_dump(hashes, sort_keys=True))
         log.open(folder)
-        _write_run_file(folder, config, command, {one.config.title: one.sha256 for one in data})
+        write_run_file(
+            folder,
+            command=command,
+            config=config,
+            inputs={one.config.title: one.sha256 for one in data},
+        )
         outcomes = _run(planned, folder / "cells", where, log)
         study = study_of(config)
         results, summary = write_tables(folder, study, shown, outcomes)
@@ -220,16 +225,3 @@ def _lead(config: ExperimentConfig, data: Sequence[HashedData]) -> str:
 def _is_finished(folder: Path, cell: GridCell) -> bool:
     outcome = read_outcome(folder / cell.folder_name)
     return outcome is not None and outcome.status == "finished"
-
-
-def _write_run_file(
-    folder: Path, config: ExperimentConfig, command: str, inputs: Mapping[str, str]
-) -> None:
-    content = {
-        "command": command,
-        "seed": config.seed,
-        "inputs": dict(inputs),
-        "versions": package_versions(),
-        "config": config.model_dump(mode="json"),
-    }
-    write_text(folder / "run.yaml", yaml.safe_dump(content, sort_keys=False))
