@@ -86,7 +86,7 @@ def test_a_study_leaves_tables_answers_and_a_page(fractions):
     assert "Alpha 0.5:" in out
     page = (folder / "report" / "index.html").read_text()
     assert "How many cells must be annotated" in page
-    assert (folder / "report" / "figures").glob("*.svg")
+    assert list((folder / "report" / "figures").glob("fractions*.svg"))
     recorded = yaml.safe_load((folder / "run.yaml").read_text())
     assert recorded["config"]["study"] == "fractions"
 

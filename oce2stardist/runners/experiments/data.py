@@ -9,7 +9,7 @@ from oce2stardist.datasets import LabelledSet, open_data_set, pair_folders
 from oce2stardist.errors import InputError
 from oce2stardist.experiment_config import DataConfig
 
-_MARK = 1 << 20
+_AT_ONCE = 1 << 20
 """Bytes read at a time."""
 
 
@@ -72,6 +72,6 @@ def hash_data(data: DataConfig, known: Mapping[str, str]) -> tuple[str, dict[str
 def _hash_file(path: Path) -> str:
     content = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_MARK):
+        while block := file.read(_AT_ONCE):
             content.update(block)
     return content.hexdigest()
