@@ -331,6 +331,7 @@ def test_a_bug_report_names_no_home_no_user_and_no_host(examined, monkeypatch):
 @pytest.mark.slow
 def test_torch_sees_a_processor_that_computes():
     import torch
+
     from oce2stardist.embeddings.device import bf16_pays, torch_device
     from oce2stardist.embeddings.probe import describe_torch
 
