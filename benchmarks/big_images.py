@@ -1,9 +1,15 @@
-"""Predict a mosaic of real nuclei in blocks: memory, time, seams, block sizes, a lost worker.
+"""Label a mosaic of real nuclei in blocks: memory, time, seams, block sizes, a lost worker.
 
 The mosaic's tiles are the 512x512 image of nuclei that stardist ships, each flipped and
 brightened in a way of its own, with the true labels carried along.
 
-    python benchmarks/big_images.py --model MODEL --side 16384 --work scratch
+    python benchmarks/big_images.py predict --model MODEL --side 16384 --work scratch
+    python benchmarks/big_images.py pseudo --side 16384 --work scratch -- --steps 600
+
+MODEL is a folder of `oce2stardist finetune`; --trained takes a run of `pseudo`. With either, there
+are further steps: `compare` (three sizes of blocks, one pass, a killed worker), `growth` (time by
+size, one worker and two), `tiles` (F1 of each tile labelled by itself), `cost` (one block alone,
+processor time).
 """
 
 import argparse
@@ -16,12 +22,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import tifffile
 import zarr
 from numpy.typing import NDArray
 
@@ -112,43 +120,59 @@ def family(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
-def predict(
-    image: Path, output: Path, model: str, *, block: int, workers: int, kill_after: int = 0
-) -> dict[str, float]:
-    """Run the command; with `kill_after`, kill a worker once so many blocks are found."""
-    shutil.rmtree(output, ignore_errors=True)
-    command = [
-        *(sys.executable, "-m", "oce2stardist", "predict", str(image), "--model", model),
-        *("-o", str(output), "--block", str(block), "--workers", str(workers)),
-        *("--threads", "1", "-q"),
-    ]
-    start, load = time.perf_counter(), os.getloadavg()[0]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    watch = Watch(process.pid)
-    killed = False
-    while process.poll() is None:
-        time.sleep(0.5)
-        found = list(output.glob(".*.blocks/found/0*.npz"))
-        if kill_after and not killed and len(found) >= kill_after:
-            busiest = max(
-                family(psutil.Process(process.pid))[1:], key=lambda p: p.memory_info().rss
-            )
-            os.kill(busiest.pid, signal.SIGKILL)
-            killed = True
-    assert process.returncode == 0, process.returncode
-    assert killed == bool(kill_after), "no worker was killed"
-    seconds = time.perf_counter() - start
-    return {
-        "seconds": seconds,
-        "load_before": load,
-        "load_after": os.getloadavg()[0],
-    } | watch.stop()
+@dataclass(frozen=True)
+class Job:
+    """A command that labels an image in blocks, and how to read what it leaves."""
 
+    name: str  # of the label image
+    folder: str  # of labels and blocks, inside the output
+    command: tuple[str, ...]
 
-def labels_of(output: Path) -> Any:
-    """Open the labels that `predict` wrote."""
-    (store,) = output.glob("*.ome.zarr")
-    return zarr.open_group(str(store), mode="r")["labels/cells/0"]
+    @classmethod
+    def of(cls, given: argparse.Namespace) -> "Job":
+        """Take the model or run that the benchmark was given."""
+        if given.model is not None:
+            return cls("cells", ".", ("predict", "--model", given.model, *given.options))
+        trained = () if given.trained is None else ("--trained", given.trained)
+        return cls("pseudo", "pseudo/whole", ("pseudo", *trained, *given.options))
+
+    def run(
+        self, image: Path, output: Path, *, block: int, workers: int, kill_after: int = 0
+    ) -> dict[str, float]:
+        """Run the command; with `kill_after`, kill a worker once so many blocks are found."""
+        shutil.rmtree(output, ignore_errors=True)
+        first, *options = self.command
+        command = [
+            *(sys.executable, "-m", "oce2stardist", first, str(image), *options),
+            *("-o", str(output), "--block", str(block), "--workers", str(workers)),
+            *("--threads", "1", "-q"),
+        ]
+        start, load = time.perf_counter(), os.getloadavg()[0]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        watch = Watch(process.pid)
+        killed = False
+        while process.poll() is None:
+            time.sleep(0.5)
+            found = list((output / self.folder).glob(".*.blocks/found/0*.npz"))
+            if kill_after and not killed and len(found) >= kill_after:
+                busiest = max(
+                    family(psutil.Process(process.pid))[1:], key=lambda p: p.memory_info().rss
+                )
+                os.kill(busiest.pid, signal.SIGKILL)
+                killed = True
+        assert process.returncode == 0, process.returncode
+        assert killed == bool(kill_after), "no worker was killed"
+        seconds = time.perf_counter() - start
+        return {
+            "seconds": seconds,
+            "load_before": load,
+            "load_after": os.getloadavg()[0],
+        } | watch.stop()
+
+    def labels(self, output: Path) -> Any:
+        """Open the labels that the command wrote."""
+        (store,) = (output / self.folder).glob("*.ome.zarr")
+        return zarr.open_group(str(store), mode="r")[f"labels/{self.name}/0"]
 
 
 def windows(side: int, step: int = 2048, overlap: int = 256) -> Iterator[tuple[slice, slice]]:
@@ -224,36 +248,109 @@ def matches(true: NDArray[np.int32], found: NDArray[np.int32]) -> dict[int, int]
     }
 
 
-def compare_blocks(work: Path, model: str) -> dict[str, Any]:
+def compare_blocks(job: Job, work: Path) -> dict[str, Any]:
     """Compare blocks of three sizes with one pass over 2048x2048 pixels; kill a worker, too."""
     from sklearn.metrics import adjusted_rand_score
 
-    image = work / "small.ome.zarr"
-    write_mosaic(image, 2048)
+    image = work / "mosaic-2048.ome.zarr"
+    if not image.exists():
+        write_mosaic(image, 2048)
     result: dict[str, Any] = {}
     found = {}
     for block in (512, 1024, 2048):
-        result[f"run_{block}"] = predict(
-            image, work / f"small-{block}", model, block=block, workers=2
-        )
-        found[block] = labels_of(work / f"small-{block}")[:]
-    result["run_killed"] = predict(
-        image, work / "small-killed", model, block=512, workers=2, kill_after=8
-    )
-    killed = labels_of(work / "small-killed")[:]
-    result["killed_same_labels"] = bool((killed == found[512]).all())
-
-    from oce2stardist.io import normalise_percentiles
-    from oce2stardist.stardist_model.network import open_model
-    from oce2stardist.stardist_model.predict import predict_labels
-
-    pixels = zarr.open_group(str(image), mode="r")["0"][:].astype(np.float32)[..., None]
-    once = predict_labels(open_model(Path(model)), normalise_percentiles(pixels))
+        output = work / f"{job.name}-2048-{block}"
+        result[f"run_{block}"] = job.run(image, output, block=block, workers=2)
+        found[block] = job.labels(output)[:]
+    killed = work / f"{job.name}-2048-killed"
+    result["run_killed"] = job.run(image, killed, block=512, workers=2, kill_after=8)
+    result["killed_same_labels"] = bool((job.labels(killed)[:] == found[512]).all())
+    once = at_once(job, image, work)
     for block, labels in found.items():
         result[f"ari_{block}_with_one_pass"] = adjusted_rand_score(once.ravel(), labels.ravel())
         result[f"identical_{block}_with_512"] = bool((labels == found[512]).all())
         result[f"objects_{block}"] = int(len(np.unique(labels)) - 1)
     return result | {"objects_one_pass": int(len(np.unique(once)) - 1)}
+
+
+def at_once(job: Job, image: Path, work: Path) -> NDArray[np.int32]:
+    """Label an image as a whole, from a TIFF, as any small image is."""
+    folder = work / "at-once"
+    folder.mkdir(exist_ok=True)
+    pixels = zarr.open_group(str(image), mode="r")["0"][:]
+    tifffile.imwrite(folder / "whole.tif", pixels, compression="zlib")
+    first, *options = job.command
+    output = work / f"{job.name}-at-once"
+    shutil.rmtree(output, ignore_errors=True)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "oce2stardist", first, str(folder), *options),
+            *("-o", str(output), "-q"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    inside = "pseudo/labels" if job.name == "pseudo" else "."
+    labels: NDArray[np.int32] = tifffile.imread(output / inside / "whole.tif")
+    return labels
+
+
+def growth(job: Job, work: Path, block: int, sides: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Time images of several sizes with two workers, and the second of them with one."""
+    for side in sides:
+        image = work / f"mosaic-{side}.ome.zarr"
+        if not image.exists():
+            write_mosaic(image, side)
+        for workers in (1, 2) if side == sides[1] else (2,):
+            output = work / f"{job.name}-{side}-{workers}"
+            run = job.run(image, output, block=block, workers=workers)
+            run["seconds_per_megapixel"] = run["seconds"] / (side**2 / 1e6)
+            yield {"side": side, "workers": workers, **run}
+
+
+def score_tiles(job: Job, work: Path, side: int, tiles: int) -> dict[str, float]:
+    """Label some tiles, each by itself, and score them and the same places of the whole.
+
+    Every tile is an image of its own, with its own percentiles.
+    """
+    image = zarr.open_group(str(work / f"mosaic-{side}.ome.zarr"), mode="r")
+    folder, output = work / f"tiles-{side}", work / f"{job.name}-tiles-{side}"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(output, ignore_errors=True)
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    every = (side // TILE) ** 2
+    chosen = np.sort(rng.choice(every, min(tiles, every), replace=False))
+    places = {}
+    for index in chosen.tolist():
+        row, column = divmod(index, side // TILE)
+        place = tuple(slice(at * TILE, (at + 1) * TILE) for at in (row, column))
+        places[f"{row:02d}-{column:02d}"] = place
+        tifffile.imwrite(folder / f"{row:02d}-{column:02d}.tif", image["0"][place])
+    first, *options = job.command
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "oce2stardist", first, str(folder), *options),
+            *("-o", str(output), "-q"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    inside = "pseudo/labels" if job.name == "pseudo" else "."
+    whole = job.labels(work / f"{job.name}-{side}-2")
+    counts = {"alone": np.zeros(3, int), "in_blocks": np.zeros(3, int)}
+    for name, place in places.items():
+        true = image["truth"][place]
+        for kind, found in (
+            ("alone", tifffile.imread(output / inside / f"{name}.tif")),
+            ("in_blocks", whole[place]),
+        ):
+            hits = len(matches(true, found))
+            n_true, n_found = (len(np.unique(one[one > 0])) for one in (true, found))
+            counts[kind] += (hits, n_true - hits, n_found - hits)
+    return {
+        f"f1_{kind}": float(2 * hit / (2 * hit + missed + false))
+        for kind, (hit, missed, false) in counts.items()
+    } | {"tiles": len(places)}
 
 
 def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
@@ -265,8 +362,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
     import resource
 
     from oce2stardist.big_images import list_images, percentiles
-    from oce2stardist.blocks import BlockGrid
-    from oce2stardist.runners import block_tasks
+    from oce2stardist.runners.in_blocks.stardist_plane import StarDistPlane
 
     image_path = work / "cost.ome.zarr"
     if not image_path.exists():
@@ -280,16 +376,25 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
     zarr.open_group(str(work / "cost-labels.zarr"), mode="w").create_array(
         "0", shape=image.shape[:2], chunks=(block, block), dtype="int32"
     )
-    plane = block_tasks.Plane(
-        image, Path(model), "cpu", low, high, block, 0.3, state, work / "cost-labels.zarr", ("0",)
+    plane = StarDistPlane(
+        image=image,
+        device="cpu",
+        side=block,
+        work=state,
+        store=work / "cost-labels.zarr",
+        arrays=("0",),
+        model=Path(model),
+        low=low,
+        high=high,
+        nms_thresh=0.3,
     )
     start = time.process_time()
-    reach = block_tasks.look_around(plane)
+    reach = plane.look_around()
     result |= {"cpu_s_start_and_sample": time.process_time() - start, "reach": reach}
-    middle = BlockGrid(image.shape[:2], block).at(1, 1)
+    middle = plane.grid.at(1, 1)
     for name in ("cpu_s_find_first", "cpu_s_find"):
         start, wall = time.process_time(), time.perf_counter()
-        reach = max(reach, block_tasks.find_block(plane, middle, reach))
+        reach = max(reach, plane.find(middle, reach))
         result[name] = time.process_time() - start
         result[name.replace("cpu", "wall")] = time.perf_counter() - wall
     with np.load(plane.found(middle)) as found:
@@ -303,30 +408,44 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
 
 def main() -> None:
     """Run what was asked for and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    steps = ("predict", "pseudo", "compare", "growth", "tiles", "seams", "cost")
+    parser.add_argument("step", choices=steps)
+    parser.add_argument("--model", help="For predict, and the other steps on it.")
+    parser.add_argument("--trained", help="For pseudo, and the other steps on it.")
     parser.add_argument("--work", type=Path, required=True, help="Folder for images and labels.")
-    parser.add_argument("--side", type=int, default=16384, help="Of the mosaic; 0 leaves it out.")
+    parser.add_argument("--side", type=int, default=16384, help="Of the mosaic.")
+    parser.add_argument("--sides", type=int, nargs="+", default=[2048, 4096, 8192, 16384])
+    parser.add_argument("--tiles", type=int, default=64)
     parser.add_argument("--block", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--compare", action="store_true", help="Also compare sizes of blocks.")
-    parser.add_argument("--cost", action="store_true", help="Also measure one block alone.")
+    parser.add_argument("options", nargs="*", help="Of the command, after --.")
     chosen = parser.parse_args()
-    if chosen.cost:
-        print(json.dumps(cost_of_a_block(chosen.work, chosen.model, chosen.block), indent=1))
-    if chosen.compare:
-        print(json.dumps(compare_blocks(chosen.work, chosen.model), indent=1), flush=True)
-    if chosen.side:
-        image = chosen.work / f"mosaic-{chosen.side}.ome.zarr"
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    job = Job.of(chosen)
+    image = chosen.work / f"mosaic-{chosen.side}.ome.zarr"
+    output = chosen.work / f"{job.name}-{chosen.side}-{chosen.workers}"
+
+    def say(result: Any) -> None:
+        print(json.dumps(result, indent=1), flush=True)
+
+    if chosen.step in ("predict", "pseudo"):
         if not image.exists():
             write_mosaic(image, chosen.side)
-        output = chosen.work / f"labels-{chosen.side}"
-        run = predict(image, output, chosen.model, block=chosen.block, workers=chosen.workers)
-        run["seconds_per_megapixel"] = run["seconds"] / (chosen.side**2 / 1e6)
-        print(json.dumps(run, indent=1), flush=True)
+        run = job.run(image, output, block=chosen.block, workers=chosen.workers)
+        say(run | {"seconds_per_megapixel": run["seconds"] / (chosen.side**2 / 1e6)})
+    elif chosen.step == "growth":
+        for result in growth(job, chosen.work, chosen.block, chosen.sides):
+            say(result)
+    elif chosen.step == "compare":
+        say(compare_blocks(job, chosen.work))
+    elif chosen.step == "tiles":
+        say(score_tiles(job, chosen.work, chosen.side, chosen.tiles))
+    elif chosen.step == "cost":
+        say(cost_of_a_block(chosen.work, chosen.model, chosen.block))
+    if chosen.step in ("predict", "pseudo", "seams"):
         truth = zarr.open_group(str(image), mode="r")["truth"]
-        scores = seam_scores(truth, labels_of(output), chosen.side, chosen.block)
-        print(json.dumps(scores, indent=1))
+        say(seam_scores(truth, job.labels(output), chosen.side, chosen.block))
 
 
 if __name__ == "__main__":

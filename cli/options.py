@@ -77,6 +77,39 @@ def clustered(workers_help: str) -> Callable[[Command], Command]:
     return add
 
 
+def in_blocks(*, side: int) -> Callable[[Command], Command]:
+    """Add --in-place, --blocks-above and --block."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--block",
+                type=click.IntRange(64, 8192),
+                default=side,
+                show_default=True,
+                help="Side of a block, pixels. Labels do not depend on it, memory does.",
+            ),
+            click.option(
+                "--blocks-above",
+                type=click.FloatRange(0),
+                default=64,
+                show_default=True,
+                metavar="MEGAPIXELS",
+                help="Go through larger TIFF files in blocks, as through every OME-Zarr.",
+            ),
+            click.option(
+                "--in-place",
+                is_flag=True,
+                help="Write the labels of an OME-Zarr into its own labels group, where viewers "
+                "show them over the image.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
 class _Alpha(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
     name = "number|auto"
 

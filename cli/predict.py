@@ -1,6 +1,5 @@
 """The command `oce2stardist predict`."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from .options import (
     axes_option,
     clustered,
     device_option,
+    in_blocks,
     overlay_option,
     set_up_logging,
     talkative,
@@ -52,27 +52,7 @@ from .results import prints_json, tell
 )
 @axes_option
 @overlay_option
-@click.option(
-    "--in-place",
-    is_flag=True,
-    help="Write the labels of an OME-Zarr into its own labels group, where viewers show them "
-    "over the image.",
-)
-@click.option(
-    "--blocks-above",
-    type=click.FloatRange(0),
-    default=64,
-    show_default=True,
-    metavar="MEGAPIXELS",
-    help="Predict larger TIFF files in blocks, as every OME-Zarr.",
-)
-@click.option(
-    "--block",
-    type=click.IntRange(64, 8192),
-    default=1024,
-    show_default=True,
-    help="Side of a block, pixels. Labels do not depend on it, memory does.",
-)
+@in_blocks(side=1024)
 @clustered("Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it.")
 @device_option
 @talkative
@@ -118,8 +98,8 @@ def predict(
     """
     from oce2stardist.errors import InputError
     from oce2stardist.runners.predict import predict_images
-    from oce2stardist.runners.predict_sources import find_sources
     from oce2stardist.runners.run_log import logged
+    from oce2stardist.runners.sources import find_sources
 
     from .reporting import TerminalReporter
 
@@ -170,20 +150,14 @@ def _predict_in_blocks(
     paths: list[Path], output: str, *, where: tuple[Any, ...], model: str, **options: Any
 ) -> dict[str, int]:
     from oce2stardist.big_images import list_images
-    from oce2stardist.runners.blockwise import WORKER_MEMORY, predict_in_blocks
-    from oce2stardist.runners.cluster import Where, connected, limited_to
-    from oce2stardist.runners.interruption import stop_on_signal
+    from oce2stardist.runners.cluster import Where
+    from oce2stardist.runners.in_blocks.job import block_workers
+    from oce2stardist.runners.in_blocks.predict import predict_in_blocks
 
     for path in paths:  # what is wrong with them is said before workers are started
         list_images(path, axes=options["axes"])
-    place = Where(*where)
-    environment = limited_to(place.cell_threads)
     counts: dict[str, int] = {}
-    with contextlib.ExitStack() as stack:
-        client = stack.enter_context(
-            connected(place, memory=WORKER_MEMORY, environment=environment)
-        )
-        should_stop = stack.enter_context(stop_on_signal())
+    with block_workers(Where(*where)) as (client, should_stop):
         for path in paths:
             counts |= predict_in_blocks(
                 path,

@@ -9,8 +9,10 @@ from .completion import folders, paths
 from .options import (
     axes_option,
     build_config,
+    clustered,
     configured,
     device_option,
+    in_blocks,
     overlay_option,
     overwrite_option,
     set_up_logging,
@@ -71,6 +73,8 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @axes_option
 @overlay_option
 @overwrite_option
+@in_blocks(side=2048)
+@clustered("Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it.")
 @device_option
 @configured
 @talkative
@@ -78,7 +82,8 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     labels="folder of the pseudo labels",
     n_images="how many images",
     n_objects="in all",
-    objects="number by image",
+    objects="number by image or, of images read in blocks, by crop",
+    whole_objects="number by image of those read in blocks",
     trusted="whether the run trusts them",
     parameters="what was chosen, value and reason",
     seconds="by step",
@@ -96,15 +101,26 @@ def pseudo(
     config_file: str | None,
     seed: int | None,
     overwrite: bool,
+    in_place: bool,
+    blocks_above: float,
+    block: int,
+    workers: int | None,
+    threads: int | None,
+    scheduler: str | None,
+    slurm: str | None,
     device: str | None,
     verbose: bool,
     quiet: bool,
 ) -> None:
     """Train embeddings on IMAGES and write pseudo labels, without any annotation.
 
-    IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG). An interrupted run goes
-    on when the same command is given again. Look at RUN/report/index.html afterwards: are the
-    outlined objects your cells? All that was said is in RUN/log.txt.
+    IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG, OME-Zarr). An interrupted
+    run goes on when the same command is given again. Look at RUN/report/index.html afterwards:
+    are the outlined objects your cells? All that was said is in RUN/log.txt.
+
+    OME-Zarr and large TIFF never have to fit into memory: embeddings train on pixels drawn from
+    the whole image, settings are chosen on crops of it (RUN/crops, for you to annotate), and
+    then the whole is labelled in blocks, several at a time (RUN/pseudo/whole).
 
     \b
     Examples:
@@ -112,49 +128,76 @@ def pseudo(
       oce2stardist pseudo images/ -o run --annotations masks/
       oce2stardist pseudo images/ -o run --diameter 28 --config quick
       oce2stardist pseudo more_images/ -o run2 --trained run
+      oce2stardist pseudo slide.ome.zarr -o run
     """
+    from oce2stardist.errors import InputError
+    from oce2stardist.runners.cluster import Where
     from oce2stardist.runners.inputs import read_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
     from oce2stardist.runners.reports import write_pseudo_report
+    from oce2stardist.runners.sources import find_whole_images
 
     from .reporting import TerminalReporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
     if trained is not None and steps is not None:
         raise click.UsageError("--trained trains nothing, so --steps has no meaning; drop one.")
-    config = build_config(config_file, **{"seed": seed, "device": device, "embedding.steps": steps})
-    reporter = TerminalReporter(quiet=quiet)
-    result = make_pseudo_labels(
-        images,
-        output,
-        config=config,
-        diameter=diameter,
-        annotations=annotations,
-        trained=trained,
-        axes=axes,
-        overlay=overlay,
-        overwrite=overwrite,
-        command="oce2stardist pseudo",
-        reporter=reporter,
-    )
-    objects = {stem: int(labels.max()) for stem, labels in result.labels.items()}
-    n_objects = sum(objects.values())
+    if scheduler is not None and slurm is not None:
+        raise InputError("--scheduler and --slurm can't be given together; leave one out.")
+    options: dict[str, Any] = {
+        "config": build_config(
+            config_file, **{"seed": seed, "device": device, "embedding.steps": steps}
+        ),
+        "diameter": diameter,
+        "annotations": annotations,
+        "trained": trained,
+        "axes": axes,
+        "overlay": overlay,
+        "overwrite": overwrite,
+        "command": "oce2stardist pseudo",
+        "reporter": TerminalReporter(quiet=quiet),
+    }
+    large = find_whole_images(images, axes=axes, largest=blocks_above)
+    if in_place and not large:
+        raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
+    whole_objects: dict[str, int] = {}
+    if large:
+        from oce2stardist.runners.in_blocks.pseudo import make_whole_pseudo_labels
+
+        place = Where(workers, threads, scheduler, slurm)
+        result, whole, whole_objects = make_whole_pseudo_labels(
+            large, output, where=place, side=block, in_place=in_place, **options
+        )
+        found = whole.crops
+    else:
+        result = make_pseudo_labels(images, output, **options)
+        found = read_images(images, axes=axes)
     if not result.labels:
         return  # one of several processes under torchrun, and not the main one
-    report = write_pseudo_report(Path(output), read_images(images, axes=axes))
+    objects = {stem: int(labels.max()) for stem, labels in result.labels.items()}
+    n_objects = sum(objects.values())
+    report = write_pseudo_report(Path(output), found)
+    lines = [
+        f"{n_objects} objects in {len(objects)} {'crops' if large else 'images'}: "
+        f"{output}/pseudo/labels",
+        f"Look at {report}",
+    ]
+    if large:
+        total = sum(whole_objects.values())
+        lines.insert(
+            1, f"{total} objects in {len(whole_objects)} whole images: {output}/pseudo/whole"
+        )
     tell(
         {
             "labels": Path(output) / "pseudo" / "labels",
             "n_images": len(objects),
             "n_objects": n_objects,
             "objects": objects,
+            "whole_objects": whole_objects,
             "trusted": result.trust.trusted if result.trust else None,
             "parameters": result.parameters,
             "seconds": result.seconds,
             "report": report,
         },
-        [
-            f"{n_objects} objects in {len(objects)} images: {output}/pseudo/labels",
-            f"Look at {report}",
-        ],
+        lines,
     )

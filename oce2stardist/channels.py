@@ -1,6 +1,7 @@
 """Which channels enter the network: all of them, one grey, or the densities of two stains."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,10 +18,57 @@ _MAX_SAMPLES = 20_000
 """Pixels of an image that the tests below look at."""
 
 
+@dataclass(frozen=True)
+class ChannelChoice:
+    """What `choose_channels` chose; the same for every image, and for every window of one.
+
+    Attributes
+    ----------
+    mode : {"as_is", "stains", "grey"}
+    reason : str
+        What is done and why, for people to read.
+    low, high : tuple of float
+        Densities of haematoxylin and eosin that become 0 and 1, for ``stains``.
+    """
+
+    mode: ChannelMode
+    reason: str
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def apply(self, image: Image) -> Image:
+        """Turn stored channels (Y, X, C) into those that the network sees (Y, X, C')."""
+        if self.mode == "grey":
+            return image.mean(axis=-1, keepdims=True, dtype=np.float32)
+        if self.mode == "stains":
+            low, high = np.array([self.low, self.high], np.float32)
+            flat = high - low < 1e-6
+            width = np.where(flat, np.float32(np.inf), high - low)
+            return np.clip((_densities(image) - low) / width, 0, 1).astype(np.float32)
+        return image
+
+
 def prepare_channels(
     images: Sequence[Image], *, mode: ChannelMode = "auto"
 ) -> tuple[list[Image], str]:
     """Turn stored channels into those that the network sees, the same way for the whole set.
+
+    Takes the parameters of `choose_channels`, and raises what it does.
+
+    Returns
+    -------
+    images : list of float32 arrays of shape (Y, X, C')
+        ``as_is``, ``grey``: intensities as stored, so cells may be bright or dark.
+        ``stains``: C' = 2, haematoxylin then eosin, 0 to 1 and bright where stained.
+    reason : str
+        What was done and why, for people to read.
+    """
+    chosen = choose_channels(images, mode=mode)
+    return [chosen.apply(image) for image in images], chosen.reason
+
+
+def choose_channels(images: Sequence[Image], *, mode: ChannelMode = "auto") -> ChannelChoice:
+    """Choose what the network sees of the stored channels of a set of images.
 
     Parameters
     ----------
@@ -34,11 +82,7 @@ def prepare_channels(
 
     Returns
     -------
-    images : list of float32 arrays of shape (Y, X, C')
-        ``as_is``, ``grey``: intensities as stored, so cells may be bright or dark.
-        ``stains``: C' = 2, haematoxylin then eosin, 0 to 1 and bright where stained.
-    reason : str
-        What was done and why, for people to read.
+    ChannelChoice
 
     Raises
     ------
@@ -54,15 +98,16 @@ def prepare_channels(
     channels = counts[0]
     if mode == "stains" or (mode == "auto" and is_brightfield_rgb(images)):
         said = "asked for" if mode == "stains" else "the images look like bright-field RGB"
-        return separate_stains(images), f"densities of haematoxylin and eosin: {said}"
+        low, high = _range_of_stains(images)
+        reason = f"densities of haematoxylin and eosin: {said}"
+        return ChannelChoice("stains", reason, low, high)
     if mode == "grey":
-        return [_mean(image) for image in images], f"mean of {channels} channel(s): asked for"
+        return ChannelChoice("grey", f"mean of {channels} channel(s): asked for")
     if mode == "auto" and channels > 1 and all(_is_grey(image) for image in images):
-        return [_mean(image) for image in images], (
-            f"one channel: the {channels} stored channels hold the same grey image"
-        )
+        reason = f"one channel: the {channels} stored channels hold the same grey image"
+        return ChannelChoice("grey", reason)
     said = "asked for" if mode == "as_is" else "every channel may show cells"
-    return list(images), f"{channels} channel(s) as stored: {said}"
+    return ChannelChoice("as_is", f"{channels} channel(s) as stored: {said}")
 
 
 def mode_of(reason: str) -> ChannelMode:
@@ -116,22 +161,26 @@ def separate_stains(images: Sequence[Image]) -> list[Image]:
     ----------
     .. [1] Ruifrok and Johnston, Anal. Quant. Cytol. Histol. 23(4), 2001.
     """
+    chosen = ChannelChoice("stains", "", *_range_of_stains(images))
+    return [chosen.apply(image) for image in images]
+
+
+def _range_of_stains(images: Sequence[Image]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Find the densities of both stains that become 0 and 1."""
     for image in images:
         if image.shape[-1] != 3 or image.min() < 0 or image.max() > _WHITE:
             raise InputError(
                 f"images must be RGB of 0 to 255 to separate stains. Got {image.shape[-1]} "
                 f"channel(s) of {image.min():g} to {image.max():g}; take channels as_is."
             )
-    stains = [rgb2hed(image / np.float32(_WHITE))[..., :2].astype(np.float32) for image in images]
-    pooled = np.concatenate([_sample(one) for one in stains])  # (N, 2)
+    pooled = np.concatenate([_sample(_densities(image)) for image in images])  # (N, 2)
     low, high = np.percentile(pooled, (0.1, 99.9), axis=0).astype(np.float32)
-    flat = high - low < 1e-6
-    width = np.where(flat, np.float32(np.inf), high - low)
-    return [np.clip((one - low) / width, 0, 1).astype(np.float32) for one in stains]
+    return tuple(map(float, low)), tuple(map(float, high))
 
 
-def _mean(image: Image) -> Image:
-    return image.mean(axis=-1, keepdims=True, dtype=np.float32)
+def _densities(image: Image) -> Image:
+    """Unmix optical densities into haematoxylin and eosin (Y, X, 2)."""
+    return np.asarray(rgb2hed(image / np.float32(_WHITE))[..., :2], np.float32)
 
 
 def _sample(image: Image) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
 """Intensities of very different cells brought close to each other."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +33,37 @@ def compress(image: NDArray[np.floating], *, knee: float) -> NDArray[np.float32]
     without noise, as drawn images may have, takes a hundredth of its range instead.
     """
     values = np.asarray(image, dtype=np.float32)
-    noise = np.median(np.abs(np.diff(values, axis=1)), axis=(0, 1)) / 0.6745 / np.sqrt(2.0)
-    low, middle, high = np.percentile(values, (1, 50, 99.8), axis=(0, 1))
+    return compress_by(values, *middle_and_unit([values], knee=knee), knee=knee)
+
+
+def middle_and_unit(
+    images: Sequence[NDArray[np.floating]], *, knee: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Measure median and noise, for `compress_by`, of one image or of windows of one.
+
+    Parameters
+    ----------
+    images : sequence of float32 arrays of shape (Y, X, C)
+    knee : float, > 0
+
+    Returns
+    -------
+    middle, unit : float32 arrays of shape (C,)
+    """
+    steps = [np.abs(np.diff(one, axis=1)).reshape(-1, one.shape[-1]) for one in images]
+    noise = np.median(np.concatenate(steps), axis=0) / 0.6745 / np.sqrt(2.0)
+    values = np.concatenate([one.reshape(-1, one.shape[-1]) for one in images])
+    low, middle, high = np.percentile(values, (1, 50, 99.8), axis=0)
     unit = np.maximum(noise, 0.01 * (high - low) / knee)
-    return np.arcsinh((values - middle) / (knee * np.maximum(unit, 1e-12))).astype(np.float32)
+    return middle.astype(np.float32), np.maximum(unit, 1e-12).astype(np.float32)
+
+
+def compress_by(
+    image: NDArray[np.float32],
+    middle: NDArray[np.float32],
+    unit: NDArray[np.float32],
+    *,
+    knee: float,
+) -> NDArray[np.float32]:
+    """Compress with a median and a noise that are known, see `compress`."""
+    return np.arcsinh((image - middle) / (knee * unit)).astype(np.float32)

@@ -93,10 +93,11 @@ def resize_labels(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[
     if labels.shape == tuple(shape):
         return labels
     rows, columns = (
-        _nearest(wanted, have) for wanted, have in zip(shape, labels.shape, strict=True)
+        nearest_pixels(wanted, have) for wanted, have in zip(shape, labels.shape, strict=True)
     )
     return labels[np.ix_(rows, columns)]
 
 
-def _nearest(wanted: int, have: int) -> NDArray[np.int64]:
+def nearest_pixels(wanted: int, have: int) -> NDArray[np.int64]:
+    """Tell, along one axis, which of `have` pixels each of `wanted` pixels takes its value from."""
     return np.minimum(((np.arange(wanted) + 0.5) * have / wanted).astype(np.int64), have - 1)

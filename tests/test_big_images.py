@@ -8,7 +8,7 @@ from oce2stardist.cli.main import main
 
 from oce2stardist.errors import InputError
 from oce2stardist.io import read_image
-from oce2stardist.runners.predict_sources import find_sources
+from oce2stardist.runners.sources import find_sources
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
 from ngff import write_ome_zarr  # noqa: E402

@@ -28,8 +28,8 @@ from oce2stardist.stardist_model.predict import predict_labels
 zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
 from ngff import write_ome_zarr  # noqa: E402
 
-from oce2stardist.runners.blockwise import predict_in_blocks  # noqa: E402
 from oce2stardist.runners.cluster import Where, connected, limited_to  # noqa: E402
+from oce2stardist.runners.in_blocks.predict import predict_in_blocks  # noqa: E402
 
 
 def ring(points, radius, probs):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def _opened(path: Path, array: str) -> Iterator[Any]:
     import zarr
 
     if path.is_dir():
-        yield zarr.open_group(str(path), mode="r")[array]
+        yield _opened_zarr(path, array, _written(path / array))
         return
     import tifffile
 
@@ -119,8 +120,22 @@ def _opened(path: Path, array: str) -> Iterator[Any]:
         yield zarr.open(store, mode="r")
 
 
+def _written(array: Path) -> int:
+    """Tell when an array's description was written last."""
+    described = (array / "zarr.json", array / ".zarray")
+    return max((file.stat().st_mtime_ns for file in described if file.exists()), default=0)
+
+
+@lru_cache(maxsize=16)
+def _opened_zarr(path: Path, array: str, written: int) -> Any:
+    """Open an array of a zarr group; training reads windows from it by the ten thousand."""
+    import zarr
+
+    return zarr.open_group(str(path), mode="r")[array]
+
+
 def sample_windows(
-    shape: tuple[int, int], *, seed: int, largest: int = LARGEST_SAMPLE
+    shape: tuple[int, int], *, seed: int, largest: int = LARGEST_SAMPLE, side: int = _SAMPLE_SIDE
 ) -> list[Window]:
     """Choose windows that stand for the whole image: one at a random place in each of many fields.
 
@@ -130,6 +145,8 @@ def sample_windows(
     seed : int
     largest : int
         Pixels of all windows together. An image of no more is taken whole, in bands.
+    side : int
+        Pixels, of each window of a larger image.
     """
     height, width = shape
     if height * width <= largest:
@@ -137,7 +154,7 @@ def sample_windows(
         return [
             (slice(top, min(top + step, height)), slice(0, width)) for top in range(0, height, step)
         ]
-    side_y, side_x = min(_SAMPLE_SIDE, height), min(_SAMPLE_SIDE, width)
+    side_y, side_x = min(side, height), min(side, width)
     wanted = largest // (side_y * side_x)
     down = max(1, min(round((wanted * height / width) ** 0.5), height // side_y))
     across = max(1, min(wanted // down, width // side_x))

@@ -27,6 +27,10 @@ _COPIES_AT_ONCE_ELSEWHERE = 8
 """Enough work for a graphics processor in tiles of 256 pixels; about 1 GB."""
 
 
+Region = tuple[slice, slice]
+"""Rows and columns, pixels of the image."""
+
+
 class ImageSource(Protocol):
     """An image that is read in windows: an array of NumPy or Zarr, or what slices like one."""
 
@@ -65,17 +69,19 @@ def predict_offsets(
     precision: Literal["auto", "fp32", "bf16"],
     device: str,
     seed: int,
+    region: Region | None = None,
 ) -> PredictedOffsets:
     """Predict offsets on noisy copies of one image (paper, section 3, foreground).
 
-    Takes the parameters of `predict_tiles` and puts its tiles together.
+    Takes the parameters of `predict_tiles` and puts its tiles together; the arrays are as large
+    as the region.
 
     Returns
     -------
     PredictedOffsets
         The spread is the standard deviation over copies, summed over both components.
     """
-    height, width = image.shape[:2]
+    top, left, height, width = _corner_and_size(region or _whole(image))
     offsets = np.empty((2, height, width), np.float32)
     spread = np.empty((height, width), np.float32)
     for tile in predict_tiles(
@@ -87,9 +93,12 @@ def predict_offsets(
         precision=precision,
         device=device,
         seed=seed,
+        region=region,
     ):
-        offsets[:, tile.rows, tile.columns] = tile.offsets
-        spread[tile.rows, tile.columns] = tile.spread
+        rows = slice(tile.rows.start - top, tile.rows.stop - top)
+        columns = slice(tile.columns.start - left, tile.columns.stop - left)
+        offsets[:, rows, columns] = tile.offsets
+        spread[rows, columns] = tile.spread
     return PredictedOffsets(offsets, spread)
 
 
@@ -103,6 +112,7 @@ def predict_tiles(
     precision: Literal["auto", "fp32", "bf16"],
     device: str,
     seed: int,
+    region: Region | None = None,
 ) -> Iterator[PredictedTile]:
     """Predict offsets tile by tile, holding no more of the image than one tile needs.
 
@@ -126,17 +136,20 @@ def predict_tiles(
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     seed : int, >= 0
         Seeds the noise.
+    region : pair of slices, optional
+        Rows and columns of the image to predict; they begin at even pixels, where pooling
+        joins the same pairs as in the whole image. Default: all.
 
     Yields
     ------
     PredictedTile
-        In reading order; together they cover the image once.
+        In reading order; together they cover the region once. Rows and columns are the image's.
 
     Raises
     ------
     ValueError
         If `tile_size` is below 16: the image is mirrored at its border, so a tile must hold
-        what is mirrored.
+        what is mirrored; or if the region begins at an odd pixel.
 
     Notes
     -----
@@ -146,6 +159,12 @@ def predict_tiles(
     if tile_size < FIELD_OF_VIEW:
         raise ValueError(
             f"tile_size must be at least {FIELD_OF_VIEW} pixels. Got {tile_size} instead."
+        )
+    region = region or _whole(image)
+    if region[0].start % 2 or region[1].start % 2:
+        raise ValueError(
+            f"a region must begin at even pixels. Got rows from {region[0].start} and columns from "
+            f"{region[1].start}; widen it."
         )
     where = torch_device(device)
     network = on_device(network, where)
@@ -165,24 +184,36 @@ def predict_tiles(
         )
 
     with workers_for(where) as workers:
-        yield from workers.map(predict, _tiles(image.shape, tile_size))
+        yield from workers.map(predict, _tiles(region, tile_size))
 
 
-def _tiles(shape: tuple[int, ...], largest: int) -> Iterator[tuple[slice, slice]]:
-    """Cut an image into tiles of about one size, in reading order."""
-    rows, columns = (_even_parts(length, largest) for length in shape[:2])
+def _whole(image: ImageSource) -> Region:
+    return slice(0, image.shape[0]), slice(0, image.shape[1])
+
+
+def _corner_and_size(region: Region) -> tuple[int, int, int, int]:
+    rows, columns = region
+    return rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
+
+
+def _tiles(region: Region, largest: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a region into tiles of about one size, in reading order."""
+    rows, columns = (_even_parts(span, largest) for span in region)
     return itertools.product(rows, columns)
 
 
-def _even_parts(length: int, largest: int) -> list[slice]:
-    """Cut a length into parts of one size, but for the last.
+def _even_parts(span: slice, largest: int) -> list[slice]:
+    """Cut a span into parts of one size, but for the last.
 
     Every part starts at an even pixel, so that pooling joins the same pairs whatever the
     tiles; no narrow strip is left at the end, where the margin would cost more than the tile.
     """
+    length = span.stop - span.start
     count = -(-length // (largest // 2 * 2))
     size = 2 * -(-length // (2 * count))
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+    return [
+        slice(start, min(start + size, span.stop)) for start in range(span.start, span.stop, size)
+    ]
 
 
 def _seen(span: slice) -> slice:

@@ -32,12 +32,11 @@ from oce2stardist.embeddings.distributed import (
 )
 from oce2stardist.embeddings.loss import Reduction, Sigma, dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, Initialisation, OffsetNetwork
+from oce2stardist.embeddings.predict import ImageSource
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
 from oce2stardist.embeddings.schedule import Clock, learning_rate_at
 from oce2stardist.embeddings.workers import add_gradients, workers_for
 from oce2stardist.errors import InputError, check_finite
-
-Image = NDArray[np.float32]  # (Y, X, C), normalised
 
 _DRAWN_AHEAD = 2
 """Batches that wait, drawn, for the network."""
@@ -65,7 +64,7 @@ class OffsetTraining:
 
 
 def train_offsets(
-    images: Sequence[Image],
+    images: Sequence[ImageSource],
     *,
     feature_maps: int,
     growth: int,
@@ -106,9 +105,9 @@ def train_offsets(
 
     Parameters
     ----------
-    images : sequence of float32 arrays of shape (Y, X, C)
+    images : sequence of float32 arrays of shape (Y, X, C), or of what slices like them
         Normalised, at the scale where a cell is larger than the field of view. Images
-        smaller than a crop are padded by reflection.
+        smaller than a crop are padded by reflection; of others only crops are read.
     feature_maps, growth, initialisation
         See `OffsetNetwork`.
     crop_size : int, even
@@ -299,7 +298,7 @@ def _exchanged_gradients(
 
 
 def training_steps(
-    images: Sequence[Image],
+    images: Sequence[ImageSource],
     *,
     steps: int | None,
     epochs: int | None,
@@ -350,18 +349,19 @@ def _ahead(draw: Callable[[int], Any], first: int) -> Generator[Any, None, None]
             yield ready
 
 
-def _at_least(image: Image, size: int) -> Image:
+def _at_least(image: ImageSource, size: int) -> ImageSource:
     """Pad an image by reflection until both sides measure `size` pixels."""
     missing = [max(0, size - side) for side in image.shape[:2]]
     if not any(missing):
         return image
     pad = [(gap // 2, gap - gap // 2) for gap in missing]
     # "symmetric" is defined for any amount of padding, also beyond one image width.
-    return np.pad(image, [*pad, (0, 0)], mode="symmetric")
+    pixels = np.asarray(image[slice(0, image.shape[0]), slice(0, image.shape[1])])
+    return np.pad(pixels, [*pad, (0, 0)], mode="symmetric")
 
 
 def _draw_batch(
-    images: Sequence[Image],
+    images: Sequence[ImageSource],
     crop_size: int,
     batch_size: int,
     *,
@@ -374,7 +374,7 @@ def _draw_batch(
     for index in rng.choice(len(images), batch_size, p=pixels / pixels.sum()):
         image = images[index]
         top, left = (int(rng.integers(0, side - crop_size + 1)) for side in image.shape[:2])
-        crop = image[top : top + crop_size, left : left + crop_size]
+        crop = np.asarray(image[top : top + crop_size, left : left + crop_size])
         if augment:
             crop = np.rot90(crop, k=int(rng.integers(4)))
             crop = crop[::-1] if rng.integers(2) else crop

@@ -11,15 +11,23 @@ from oce2stardist.pseudo_gt.foreground import (
     choose_foreground,
     foreground_threshold,
     smooth_log_spread,
+    spread_map,
 )
 from oce2stardist.pseudo_gt.gathering import gathering, remove_ungathered
 from oce2stardist.pseudo_gt.halo import cell_signal, remove_halo, remove_small, split_parts
 from oce2stardist.pseudo_gt.pieces import merge_pieces
-from oce2stardist.pseudo_gt.segment import Recipe, segment
+from oce2stardist.pseudo_gt.segment import (
+    Recipe,
+    WholeImage,
+    measure_whole,
+    segment,
+    segment_surely,
+)
 
 __all__ = [
     "Foreground",
     "Recipe",
+    "WholeImage",
     "agreement",
     "best_overlaps",
     "cell_signal",
@@ -27,11 +35,14 @@ __all__ = [
     "cluster_embeddings",
     "foreground_threshold",
     "gathering",
+    "measure_whole",
     "merge_pieces",
     "remove_halo",
     "remove_small",
     "remove_ungathered",
     "segment",
+    "segment_surely",
     "smooth_log_spread",
     "split_parts",
+    "spread_map",
 ]

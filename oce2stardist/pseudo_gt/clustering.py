@@ -33,6 +33,7 @@ def cluster_embeddings(
     bin_seeding: bool = True,
     fitted_share: float = 0.1,
     kernel: Literal["flat", "epanechnikov"] = "flat",
+    centre: tuple[float, float] | None = None,
 ) -> NDArray[np.int32]:
     """Group foreground pixels that embed to the same place.
 
@@ -59,6 +60,9 @@ def cluster_embeddings(
         scikit-learn does. ``epanechnikov`` weighs them by 1 minus the squared share of its
         radius, which is 1.22 bandwidths, for the same standard deviation: it follows large
         cells less into their bulges.
+    centre : (y, x), optional
+        Offset, pixels, to take off all offsets first; default: their median over the foreground.
+        Parts of one image must share it.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def cluster_embeddings(
     Notes
     -----
     Only differences of offsets enter the training loss, so a constant may be added to
-    all of them: the median over the foreground is taken off first.
+    all of them: the centre is taken off first.
 
     The time of ``density`` grows linearly with the pixels, and it has no random choice.
 
@@ -89,7 +93,9 @@ def cluster_embeddings(
     known = foreground & np.isfinite(offsets).all(axis=0)
     if not known.any():
         return labels
-    embeddings = _centred_embeddings(offsets, known, bandwidth)
+    embeddings = _centred_embeddings(
+        offsets, known, bandwidth, centre or median_offset(offsets, known)
+    )
     if method == "density":
         centres = _density_modes(embeddings, bandwidth, kernel)
     else:
@@ -98,8 +104,19 @@ def cluster_embeddings(
     return labels
 
 
+def median_offset(
+    offsets: NDArray[np.floating], foreground: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Take the median offset (y, x) of the foreground, pixels."""
+    y, x = (float(np.median(of[foreground].astype(np.float64))) for of in offsets)
+    return y, x
+
+
 def _centred_embeddings(
-    offsets: NDArray[np.floating], known: NDArray[np.bool_], bandwidth: float
+    offsets: NDArray[np.floating],
+    known: NDArray[np.bool_],
+    bandwidth: float,
+    centre: tuple[float, float],
 ) -> Points:
     """Embeddings of the known pixels in a frame that starts one bandwidth outside the image.
 
@@ -109,8 +126,7 @@ def _centred_embeddings(
     margin = min(int(np.ceil(bandwidth)), max(known.shape) // 2) + 1
     embeddings = np.argwhere(known).astype(np.float64)  # (N, 2)
     for axis, column in enumerate(embeddings.T):
-        drawn = offsets[axis][known].astype(np.float64)
-        column += drawn - np.median(drawn) + margin
+        column += offsets[axis][known].astype(np.float64) - centre[axis] + margin
         np.clip(column, 0, known.shape[axis] - 1 + 2 * margin, out=column)
     return embeddings
 
@@ -122,7 +138,7 @@ def _density_modes(embeddings: Points, bandwidth: float, kernel: str) -> Points:
         return embeddings.mean(axis=0, keepdims=True)
     radius = bandwidth * float(np.sqrt(1.5)) if kernel == "epanechnikov" else bandwidth
     moments = _disc_moments(counts, radius, kernel)
-    spacing = max(1, round(radius / 4))
+    spacing = lattice_spacing(radius)
     modes, pixels = _climb(moments, _lattice(embeddings, spacing), still=_STILL * radius)
     peopled = pixels >= min(_FEWEST_PIXELS, pixels.max())
     return _distinct(modes[peopled], pixels[peopled], radius)
@@ -174,6 +190,14 @@ def _disc_moments(
         inner = full[:, 2 * reach : -2 * reach, 2 * reach : -2 * reach]
         moments[:, top : top + tile, left : left + tile] = inner
     return moments
+
+
+def lattice_spacing(radius: float) -> int:
+    """Choose how many pixels the places from which the density is climbed lie apart.
+
+    Windows of one image that begin at its multiples start from the same places.
+    """
+    return max(1, round(radius / 4))
 
 
 def _lattice(embeddings: Points, spacing: int) -> Points:

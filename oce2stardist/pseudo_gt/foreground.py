@@ -68,11 +68,12 @@ class Foreground:
 
 @dataclass(frozen=True)
 class _Cues:
-    """Spread and gathering of a sample of all pixels (N,), and gathering at low spread by image."""
+    """Spread and gathering of a sample of all pixels (N,); by map, how many of its pixels at low
+    spread gather, and how many there are."""
 
     spread: NDArray[np.float64]
     gathers: NDArray[np.bool_]
-    below: tuple[float, ...]
+    below: tuple[tuple[int, int], ...]
 
 
 def smooth_log_spread(spread: NDArray[np.floating], *, smoothing: float) -> NDArray[np.float32]:
@@ -93,6 +94,15 @@ def smooth_log_spread(spread: NDArray[np.floating], *, smoothing: float) -> NDAr
     return ndi.gaussian_filter(logarithm, smoothing) if smoothing > 0 else logarithm
 
 
+def spread_map(
+    spread: NDArray[np.float32], *, kind: Literal["log", "linear"], smoothing: float
+) -> NDArray[np.float32]:
+    """Make the map whose low values are foreground, of the spread (Y, X) over noisy copies."""
+    if kind == "log":
+        return smooth_log_spread(spread, smoothing=smoothing)
+    return ndi.gaussian_filter(spread, smoothing) if smoothing else spread
+
+
 def foreground_threshold(maps: Sequence[NDArray[np.floating]]) -> float:
     """Split a set of spread maps into foreground (below) and background with one threshold.
 
@@ -108,6 +118,7 @@ def choose_foreground(
     offsets: Iterable[NDArray[np.floating]],
     *,
     diameter: float,
+    images: Sequence[str] | None = None,
 ) -> Foreground:
     """Choose thresholds on the spread, and ask the embeddings whether they can be right.
 
@@ -131,6 +142,9 @@ def choose_foreground(
         by one, so a generator needs memory for one image.
     diameter : float, > 0
         Of a median cell, pixels at the scale of the maps.
+    images : sequence of str, optional
+        Of which image each map is a part; parts of one image get one threshold. Default: every
+        map is an image.
 
     Returns
     -------
@@ -159,14 +173,26 @@ def choose_foreground(
         return Foreground((threshold,) * len(maps), "gathering", share, below, above, reason)
     cue: Cue = "spread" if below >= 0.5 else "outliers"
     ceiling = otsu if cue == "spread" else float("inf")
-    sparse = [cue == "outliers" or of_image < _EMPTY for of_image in cues.below]
-    thresholds = tuple(
-        min(ceiling, outlier_threshold(one, diameter=diameter)) if few else otsu
-        for one, few in zip(maps, sparse, strict=True)
-    )
-    reason = _say(cue, below, above, exceptions=sum(sparse), images=len(maps))
+    names = list(images) if images is not None else [str(index) for index in range(len(maps))]
+    of_image: dict[str, float] = {}
+    for name, parts in _by_image(names).items():
+        hits, pixels = np.sum([cues.below[part] for part in parts], axis=0)
+        few = cue == "outliers" or (hits / pixels if pixels else 0.0) < _EMPTY
+        if few:
+            levels = np.concatenate([np.ravel(maps[part]) for part in parts])
+            of_image[name] = min(ceiling, outlier_threshold(levels, diameter=diameter))
+    thresholds = tuple(of_image.get(name, otsu) for name in names)
+    reason = _say(cue, below, above, exceptions=len(of_image), images=len(set(names)))
     agreement = cue_agreement(cues.spread, cues.gathers)
     return Foreground(thresholds, cue, agreement, below, above, reason)
+
+
+def _by_image(names: Sequence[str]) -> dict[str, list[int]]:
+    """List the parts of every image."""
+    parts: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        parts.setdefault(name, []).append(index)
+    return parts
 
 
 def gathering_density(offsets: NDArray[np.floating], *, diameter: float) -> NDArray[np.float32]:
@@ -232,8 +258,8 @@ def outlier_threshold(one: NDArray[np.floating], *, diameter: float) -> float:
 
     Parameters
     ----------
-    one : array of shape (Y, X)
-        Smoothed log spread.
+    one : array of any shape
+        Smoothed log spread of an image, or of parts of it.
     diameter : float, > 0
         Of a median cell, pixels.
 
@@ -293,7 +319,8 @@ def _sample_cues(
         keep = rng.random(one.shape) < share
         spread.append(one[keep].astype(np.float64))
         gathers.append(gathered[keep])
-        below.append(_share(gathered[one < otsu]))
+        low = gathered[one < otsu]
+        below.append((int(np.count_nonzero(low)), low.size))
     return _Cues(np.concatenate(spread), np.concatenate(gathers), tuple(below))
 
 

@@ -1,5 +1,7 @@
 """The rim of background around each cell, and what is left when it is off."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -77,20 +79,35 @@ def remove_halo(
     return split_parts(cleaned)
 
 
+@dataclass(frozen=True)
+class Signal:
+    """How one image, in which cells are bright, is made of all channels.
+
+    Attributes
+    ----------
+    weights : tuple of float
+        Of each channel.
+    ground : float
+        What background has; taken off.
+    """
+
+    weights: tuple[float, ...]
+    ground: float
+
+    def of(self, image: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Make that image, (Y, X), of one of shape (Y, X, C); smoothed by 1 px."""
+        mixed = image @ np.array(self.weights, image.dtype) - np.array(self.ground, image.dtype)
+        return np.asarray(ndi.gaussian_filter(mixed, 1.0))
+
+
 def cell_signal(
     labels: NDArray[np.integer], image: NDArray[np.floating], *, diameter: float
 ) -> NDArray[np.floating] | None:
     """Make one image of all channels in which cells are bright and their surroundings 0.
 
-    Each channel's weight is the difference of its means in and between objects over its
-    variance within the two classes (Fisher's discriminant of uncorrelated channels): where
-    cells are dark it is negative. Smoothed by 1 px.
-
     Parameters
     ----------
     labels : integer array of shape (Y, X)
-        Objects with their halo; background is what lies a seventh of a diameter and more
-        away from all of them.
     image : float array of shape (Y, X, C)
     diameter : float, > 0
         Of a median cell, pixels.
@@ -98,20 +115,47 @@ def cell_signal(
     Returns
     -------
     float array of shape (Y, X), or None
+        None where `find_signal` finds none.
+    """
+    signal = find_signal([(labels, image)], diameter=diameter)
+    return None if signal is None else signal.of(image)
+
+
+def find_signal(
+    parts: Iterable[tuple[NDArray[np.integer], NDArray[np.floating]]], *, diameter: float
+) -> Signal | None:
+    """Find the weights of the channels for one image, or for parts of one image together.
+
+    Each channel's weight is the difference of its means in and between objects over its
+    variance within the two classes (Fisher's discriminant of uncorrelated channels): where
+    cells are dark it is negative.
+
+    Parameters
+    ----------
+    parts : iterable of (labels, image)
+        Integer (Y, X) and float (Y, X, C) arrays. Objects have their halo; background is what
+        lies a seventh of a diameter and more away from all of them.
+    diameter : float, > 0
+        Of a median cell, pixels.
+
+    Returns
+    -------
+    Signal, or None
         None where no channel tells objects from background, or one of them is missing.
     """
-    cells = labels > 0
-    background = far_from(labels, diameter / 7.0)
-    if not cells.any() or not background.any():
+    pairs = [
+        (image[labels > 0], image[far_from(labels, diameter / 7.0)]) for labels, image in parts
+    ]
+    inside, outside = (np.concatenate(one) for one in zip(*pairs, strict=True))  # (N, C)
+    if not len(inside) or not len(outside):
         return None
-    inside, outside = image[cells], image[background]
     difference = inside.mean(axis=0) - outside.mean(axis=0)
     variance = (inside.var(axis=0) + outside.var(axis=0)) / 2 + 1e-12
     if np.sum(difference**2 / variance) < _DISTINCT**2:
         return None
     weights = difference / variance
-    signal = image @ (weights / np.abs(weights).sum())
-    return ndi.gaussian_filter(signal - np.median(signal[background]), 1.0)
+    weights /= np.abs(weights).sum()
+    return Signal(tuple(map(float, weights)), float(np.median(outside @ weights)))
 
 
 def far_from(labels: NDArray[np.integer], distance: float) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from oce2stardist.runners.pseudo_labels import Scenes, predicted_file
 from oce2stardist.runners.recipe import Choice, recipe_of
 from oce2stardist.runners.run_folder import digest
 from oce2stardist.runners.scale import Scales
+from oce2stardist.runners.whole_images import WholeImages
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
     from oce2stardist.embeddings.network import OffsetNetwork
@@ -96,7 +97,7 @@ class FinishedRun:
 
     def prepare_others(
         self,
-        found: ImageSet,
+        found: ImageSet | WholeImages,
         *,
         diameter: float | str | Path | None,
         annotations: Mapping[str, Labels] | None,
@@ -110,13 +111,21 @@ class FinishedRun:
         """
         one_for_all = not isinstance(self.scale, dict)
         said = diameter is not None or annotations is not None
-        prepared = prepare_images(
-            found,
-            self.config if one_for_all else self.config.replace(**{"pseudo.scale": "image"}),
-            diameter=diameter,
-            annotations=annotations,
-            scales=None if said else self._same_scale(found),
-        )
+        if isinstance(found, WholeImages):
+            prepared = found.prepare(
+                self.config,
+                diameter=diameter,
+                annotations=annotations,
+                scales=None if said else self._same_scale(found.crops),
+            )
+        else:
+            prepared = prepare_images(
+                found,
+                self.config if one_for_all else self.config.replace(**{"pseudo.scale": "image"}),
+                diameter=diameter,
+                annotations=annotations,
+                scales=None if said else self._same_scale(found),
+            )
         channels = self.parameters["channels"]["value"]
         given = next(iter(prepared.seen.values())).shape[-1]
         if given != channels:

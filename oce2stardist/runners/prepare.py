@@ -1,9 +1,10 @@
 """What the offset network sees: channels, scale and intensities of a set of images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from oce2stardist.big_images import WorkingImage
 from oce2stardist.channels import prepare_channels
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
@@ -18,13 +19,34 @@ _SMALLEST_SIDE = 18
 
 @dataclass(frozen=True)
 class Prepared:
-    """Images at working scale: as the network sees them, and with linear intensities."""
+    """Images at working scale: as the network sees them, and with linear intensities.
+
+    Attributes
+    ----------
+    found : ImageSet
+        At the original scale, channels as the network sees them.
+    scales : Scales
+    channels : str
+        What was done with the channels, and why.
+    seen, linear : dict of image stem to float32 array of shape (Y, X, C)
+    image_of : dict of stem to name
+        Where these are crops of larger images: of which.
+    whole : dict of name to WorkingImage
+        These larger images, on which the network trains.
+    """
 
     found: ImageSet
     scales: Scales
     channels: str
     seen: dict[str, Image]
     linear: dict[str, Image]
+    image_of: Mapping[str, str] = field(default_factory=dict)
+    whole: Mapping[str, WorkingImage] = field(default_factory=dict)
+
+    @property
+    def training_images(self) -> list[Image] | list[WorkingImage]:
+        """What the offset network trains on."""
+        return list(self.whole.values()) if self.whole else list(self.seen.values())
 
 
 def prepare_images(
@@ -59,12 +81,7 @@ def prepare_images(
     seen, linear = {}, {}
     for stem, image in found.images.items():
         scaled = to_working_scale(image, scales.factors[stem])
-        if min(scaled.shape[:2]) < _SMALLEST_SIDE:
-            raise InputError(
-                f"images must measure at least {_SMALLEST_SIDE} pixels a side at working scale. "
-                f"Got {scaled.shape[0]}x{scaled.shape[1]} for {stem} at scale "
-                f"{scales.factors[stem]:.3g}; leave it out or check --diameter."
-            )
+        check_size(stem, scaled.shape, scales.factors[stem])
         linear[stem] = normalise_percentiles(scaled)
         seen[stem] = (
             normalise_percentiles(compress(scaled, knee=settings.knee))
@@ -72,3 +89,19 @@ def prepare_images(
             else linear[stem]
         )
     return Prepared(found, scales, channels, seen, linear)
+
+
+def check_size(name: str, shape: tuple[int, ...], factor: float) -> None:
+    """Refuse an image that the network's field of view does not fit into.
+
+    Raises
+    ------
+    InputError
+        If a side is too short.
+    """
+    if min(shape[:2]) < _SMALLEST_SIDE:
+        raise InputError(
+            f"images must measure at least {_SMALLEST_SIDE} pixels a side at working scale. "
+            f"Got {shape[0]}x{shape[1]} for {name} at scale "
+            f"{factor:.3g}; leave it out or check --diameter."
+        )

@@ -1,7 +1,7 @@
 """Stage one: unlabelled images in, pseudo ground truth out."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +18,9 @@ from oce2stardist.io import list_checkpoints, write_bytes, write_text
 from oce2stardist.pseudo_gt.trust import Trust
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 from oce2stardist.runners.inputs import (
-    Image,
     ImageSet,
     Labels,
     digest_annotations,
-    name_source,
     read_images,
     read_known,
 )
@@ -30,6 +28,7 @@ from oce2stardist.runners.interruption import Interrupted, stop_on_signal
 from oce2stardist.runners.prepare import Prepared, prepare_images
 from oce2stardist.runners.progress import Reporter, SilentReporter
 from oce2stardist.runners.pseudo_labels import (
+    PseudoLabels,
     label_images,
     number_of_copies,
     predicted_file,
@@ -45,9 +44,11 @@ from oce2stardist.runners.run_folder import (
     write_run_file,
 )
 from oce2stardist.runners.run_log import logged
+from oce2stardist.runners.whole_images import WholeImages
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
     from oce2stardist.embeddings.network import OffsetNetwork
+    from oce2stardist.embeddings.predict import ImageSource
 
 
 _OCE_RESULTS = (
@@ -55,7 +56,15 @@ _OCE_RESULTS = (
     "computation.yaml",
 )
 _PSEUDO_RESULTS = (
-    *("labels", "overlays", "objects.csv", "parameters.yaml", "diameter.png", "choices.png"),
+    *(
+        "labels",
+        "overlays",
+        "whole",
+        "objects.csv",
+        "parameters.yaml",
+        "diameter.png",
+        "choices.png",
+    ),
 )
 
 
@@ -67,10 +76,20 @@ class PseudoResult:
     parameters: dict[str, dict[str, Any]]
     seconds: dict[str, float]
     trust: Trust | None = None
+    made: "Made | None" = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What pseudo labels were made from and with, for more of the same."""
+
+    config: Config
+    prepared: Prepared
+    pseudo: PseudoLabels
 
 
 def make_pseudo_labels(
-    images: str | Path | ImageSet,
+    images: str | Path | ImageSet | WholeImages,
     output: str | Path,
     *,
     config: Config | None = None,
@@ -87,8 +106,9 @@ def make_pseudo_labels(
 
     Parameters
     ----------
-    images : path, glob or ImageSet
-        A folder, a glob or one file; TIFF, OME-TIFF or PNG.
+    images : path, glob, ImageSet or WholeImages
+        A folder, a glob or one file; TIFF, OME-TIFF or PNG. Of `WholeImages`, the network trains
+        on the whole, and the crops get labels; `label_whole_images` labels the rest.
     output : path
         The run folder. If it holds an unfinished run with the same settings, that run goes
         on; of a finished one only the clustering, which takes seconds, is done again.
@@ -143,15 +163,17 @@ def make_pseudo_labels(
     ):
         if source and ignored:
             log.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
-        found = read_images(images, axes=axes)
+        found = images.crops if isinstance(images, WholeImages) else read_images(images, axes=axes)
         known = read_known(found, annotations) if annotations is not None else None
         for note in known.notes if known is not None else ():
             log.warn(note)
         annotated = known.labels if known else None
-        prepared = (
-            source.prepare_others(found, diameter=diameter, annotations=annotated)
-            if source
-            else prepare_images(found, config, diameter=diameter, annotations=annotated)
+        prepared = _prepare(
+            images if isinstance(images, WholeImages) else found,
+            config,
+            source,
+            diameter=diameter,
+            annotations=annotated,
         )
         inputs: dict[str, Any] = {"images": len(found.images), "sha256": found.digest()}
         if source:
@@ -177,7 +199,7 @@ def make_pseudo_labels(
                     command=command,
                     config=config,
                     inputs=inputs
-                    | {"images_from": name_source(images)}
+                    | {"images_from": _name(images)}
                     | ({"trained": str(source.folder)} if source else {}),
                 )
         if source and not main:
@@ -189,7 +211,7 @@ def make_pseudo_labels(
             return PseudoResult({}, {}, {})
         if network is not None:
             with times.measure("inference"):
-                _predict(network, prepared.seen, config, folder, log)
+                _predict(network, prepared, config, folder, log)
             oce.finish()
         with times.measure("clustering"):
             result = label_images(
@@ -218,7 +240,35 @@ def make_pseudo_labels(
         if not result.trust.trusted:
             log.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
         log.say(f"Diameter: {result.parameters['diameter']['reason']}.")
-    return PseudoResult(result.labels, result.parameters, times.seconds, result.trust)
+    return PseudoResult(
+        result.labels,
+        result.parameters,
+        times.seconds,
+        result.trust,
+        Made(config, prepared, result),
+    )
+
+
+def _name(images: str | Path | ImageSet | WholeImages) -> str | None:
+    """Say where images came from, for the record; None for arrays."""
+    if isinstance(images, WholeImages):
+        return ", ".join(sorted({str(image.path) for image in images.images.values()}))
+    return None if isinstance(images, ImageSet) else str(images)
+
+
+def _prepare(
+    images: ImageSet | WholeImages,
+    config: Config,
+    source: FinishedRun | None,
+    *,
+    diameter: float | str | Path | None,
+    annotations: Mapping[str, Labels] | None,
+) -> Prepared:
+    if source:
+        return source.prepare_others(images, diameter=diameter, annotations=annotations)
+    if isinstance(images, WholeImages):
+        return images.prepare(config, diameter=diameter, annotations=annotations)
+    return prepare_images(images, config, diameter=diameter, annotations=annotations)
 
 
 def _read_trained(trained: str | Path, output: Path) -> FinishedRun:
@@ -311,11 +361,11 @@ def _trained(
         reporter.say(f"The network of {source.folder} is used; nothing is trained.")
         return source.copy_network(oce.folder)
     channels = next(iter(prepared.seen.values())).shape[-1]
-    return _train(prepared.seen, channels, config, folder, oce, reporter)
+    return _train(prepared.training_images, channels, config, folder, oce, reporter)
 
 
 def _train(
-    working: dict[str, Image],
+    images: "Sequence[ImageSource]",
     channels: int,
     config: Config,
     folder: Path,
@@ -331,7 +381,6 @@ def _train(
     from oce2stardist.embeddings.train import train_offsets, training_steps
 
     settings = config.embedding
-    images = list(working.values())
     steps = training_steps(
         images,
         steps=settings.steps,
@@ -383,7 +432,7 @@ def _train(
 
 def _predict(
     network: "OffsetNetwork",
-    working: dict[str, Image],
+    prepared: Prepared,
     config: Config,
     folder: Path,
     reporter: Reporter,
@@ -392,7 +441,8 @@ def _predict(
     from oce2stardist.embeddings.predict import predict_offsets
 
     settings = config.embedding
-    copies = number_of_copies(settings.copies, working)
+    copies = number_of_copies(settings.copies, prepared)
+    working = prepared.seen
     with (
         stop_on_signal() as should_stop,
         reporter.task("Predicting embeddings", len(working)) as advance,

@@ -10,7 +10,6 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from scipy.ndimage import gaussian_filter
 from skimage.measure import regionprops_table
 
 from oce2stardist.config import Config
@@ -19,16 +18,15 @@ from oce2stardist.labels import resize_labels
 from oce2stardist.pseudo_gt import (
     Foreground,
     Recipe,
-    agreement,
     choose_foreground,
     foreground_threshold,
-    segment,
-    smooth_log_spread,
+    segment_surely,
+    spread_map,
 )
 from oce2stardist.pseudo_gt.trust import Trust, judge_trust
 from oce2stardist.report.diameter_picture import diameter_picture
 from oce2stardist.runners.guards import warn_of_giants
-from oce2stardist.runners.inputs import Image, Labels
+from oce2stardist.runners.inputs import Labels
 from oce2stardist.runners.prepare import Prepared
 from oce2stardist.runners.progress import Reporter
 from oce2stardist.runners.pseudo_parameters import describe_trust, list_parameters
@@ -56,13 +54,14 @@ def read_predicted(folder: Path, stem: str) -> tuple[NDArray[np.float32], NDArra
     return arrays["offsets"].astype(np.float32), arrays["spread"].astype(np.float32)
 
 
-def number_of_copies(given: int | None, working: dict[str, Image]) -> int:
+def number_of_copies(given: int | None, prepared: Prepared) -> int:
     """Take the number of noisy copies given, else what the size of the set allows."""
     if given is not None:
         return given
     from oce2stardist.embeddings.noise import choose_copies
 
-    return choose_copies(sum(image.shape[0] * image.shape[1] for image in working.values()) / 1e6)
+    sizes = [image.shape for image in prepared.training_images]
+    return choose_copies(sum(height * width for height, width, _ in sizes) / 1e6)
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def label_images(
     trust = _judge(scenes.foreground, objects, score_annotated(labels, annotations))
     giants = warn_of_giants(labels, diameter=prepared.scales.diameter)
     trust = replace(trust, complaints=(*trust.complaints, *giants))
-    copies = number_of_copies(config.embedding.copies, prepared.seen)
+    copies = number_of_copies(config.embedding.copies, prepared)
     parameters = list_parameters(
         prepared, config, scenes.foreground, recipe, choices, copies=copies
     )
@@ -183,9 +182,15 @@ class Scenes(Mapping[str, Scene]):
     def __init__(self, prepared: Prepared, folder: Path, config: Config) -> None:
         self._prepared, self._folder = prepared, folder
         self.levels = {
-            stem: _spread_map(read_predicted(folder, stem)[1], config) for stem in prepared.seen
+            stem: spread_map(
+                read_predicted(folder, stem)[1],
+                kind=config.pseudo.spread,
+                smoothing=config.pseudo.smoothing,
+            )
+            for stem in prepared.seen
         }
-        self.foreground = _choose_foreground(self.levels, folder, config)
+        images = [prepared.image_of.get(stem, stem) for stem in self.levels]
+        self.foreground = _choose_foreground(self.levels, images, folder, config)
         self.thresholds = dict(zip(self.levels, self.foreground.thresholds, strict=True))
 
     def __getitem__(self, stem: str) -> Scene:
@@ -212,21 +217,15 @@ class Scenes(Mapping[str, Scene]):
         return sum(below) / pixels
 
 
-def _spread_map(spread: NDArray[np.float32], config: Config) -> NDArray[np.float32]:
-    settings = config.pseudo
-    if settings.spread == "log":
-        return smooth_log_spread(spread, smoothing=settings.smoothing)
-    return gaussian_filter(spread, settings.smoothing) if settings.smoothing else spread
-
-
 def _choose_foreground(
-    maps: dict[str, NDArray[np.float32]], folder: Path, config: Config
+    maps: dict[str, NDArray[np.float32]], images: Sequence[str], folder: Path, config: Config
 ) -> Foreground:
     settings = config.pseudo
     chosen = choose_foreground(
         list(maps.values()),
         (read_predicted(folder, stem)[0] for stem in maps),
         diameter=settings.working_diameter,
+        images=images,
     )
     if settings.threshold == "auto":
         return chosen
@@ -234,7 +233,13 @@ def _choose_foreground(
         thresholds = (foreground_threshold(list(maps.values())),) * len(maps)
         reason = "Otsu on the spread of all images together, set in the config"
     else:
-        thresholds = tuple(foreground_threshold([one]) for one in maps.values())
+        of_image = {
+            name: foreground_threshold(
+                [one for one, of in zip(maps.values(), images, strict=True) if of == name]
+            )
+            for name in set(images)
+        }
+        thresholds = tuple(of_image[name] for name in images)
         reason = "Otsu on the spread of each image, set in the config"
     return replace(chosen, thresholds=thresholds, cue="spread", reason=reason)
 
@@ -265,30 +270,14 @@ def _segment_surely(
     scene: Scene, recipe: Recipe, variants: int, shape: tuple[int, ...], *, seed: int
 ) -> tuple[Labels, NDArray[np.float64]]:
     """Segment one image at the original scale; also the confidence of every object."""
-    labels, *others = (
-        segment(
-            scene.offsets,
-            scene.foreground,
-            scene.image,
-            replace(recipe, bandwidth=recipe.bandwidth * factor),
-            seed=seed,
-        )
-        for factor in [1.0, *_bandwidth_factors(variants)]
+    labels, confidence = segment_surely(
+        scene.offsets, scene.foreground, scene.image, recipe, variants=variants, seed=seed
     )
-    confidence = agreement(labels, others)
     resized = resize_labels(labels, shape)
     kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
     table = np.zeros(len(confidence) + 1, np.int32)
     table[kept] = np.arange(1, len(kept) + 1)
     return table[resized], confidence[kept - 1]
-
-
-def _bandwidth_factors(variants: int) -> list[float]:
-    """Spread factors evenly between 0.75 and 1.33, but for 1; in equal ratios."""
-    below, above = (variants + 1) // 2, variants // 2
-    return [0.75 ** (i / below) for i in range(below, 0, -1)] + [
-        (4 / 3) ** (i / above) for i in range(1, above + 1)
-    ]
 
 
 def write_parameters(folder: Path, result: PseudoLabels, prepared: Prepared) -> None:

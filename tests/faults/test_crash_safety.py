@@ -41,7 +41,7 @@ def test_every_file_is_written_under_another_name_first():
     ]
     allowed = {
         "io.py": "tifffile.imwrite(",  # its path stands in the next line
-        "runners/blockwise.py": "tifffile.imwrite(",  # here, too
+        "runners/in_blocks/job.py": "tifffile.imwrite(",  # here, too
         "runners/experiments/weights.py": 'target.open("wb")',  # called with a temporary path
         "runners/experiments/grid.py": 'log.txt").open("ab")',  # a log grows line by line
         "datasets/tissuenet.py": "writerows(rows)",  # a docstring

@@ -1,4 +1,4 @@
-"""Images larger than memory in, label images out: blocks on dask workers, going on after a kill.
+"""Blocks of large images on dask workers, going on after a kill.
 
 What is known of each block lies in ``OUT/.<stem>.blocks`` until the image is done. Five steps, each
 of which may be repeated: find the objects of every block, settle what neighbours found twice,
@@ -11,27 +11,23 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from distributed import Client, KilledWorker, wait
 
-from oce2stardist.big_images import LazyImage, list_images, percentiles
+from oce2stardist.big_images import LazyImage
 from oce2stardist.big_images.ome_zarr import create_labels, read_attributes
 from oce2stardist.blocks import Block, BlockGrid
 from oce2stardist.errors import InputError
 from oce2stardist.io import replacing, write_text
-from oce2stardist.runners import block_tasks
-from oce2stardist.runners.block_tasks import Plane
-from oce2stardist.runners.interruption import Interrupted
-from oce2stardist.runners.progress import Reporter, SilentReporter
-from oce2stardist.runners.run_folder import digest
-
-LABELS = "cells"
-"""Name of the label image inside the ``labels`` group."""
+from oce2stardist.runners.cluster import Where, connected, limited_to
+from oce2stardist.runners.in_blocks.plane import Plane, read_reach
+from oce2stardist.runners.interruption import Interrupted, stop_on_signal
+from oce2stardist.runners.progress import Reporter
 
 WORKER_MEMORY = 1_400_000_000
 """Bytes at which a worker on this machine is started anew."""
@@ -44,39 +40,40 @@ _AHEAD = 2
 _log = logging.getLogger(__name__)
 
 
-def predict_in_blocks(
-    path: Path,
+@contextmanager
+def block_workers(where: Where) -> Iterator[tuple[Client, Callable[[], bool]]]:
+    """Yield a client whose workers go through blocks, and what tells whether the user stopped."""
+    environment = limited_to(where.cell_threads)
+    with (
+        connected(where, memory=WORKER_MEMORY, environment=environment) as client,
+        stop_on_signal() as should_stop,
+    ):
+        yield client, should_stop
+
+
+def label_in_blocks(
+    planes: Sequence[Plane],
     output: Path,
     *,
-    model: Path,
+    name: str,
     client: Client,
-    axes: str | None = None,
-    side: int = 1024,
-    in_place: bool = False,
-    device: str = "auto",
-    reporter: Reporter | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    reporter: Reporter,
+    should_stop: Callable[[], bool],
 ) -> dict[str, int]:
-    """Predict the labels of every image in an OME-Zarr or TIFF, block by block.
+    """Label the time points of one stored image, whose labels share one file or array.
 
     Parameters
     ----------
-    path : Path
-        OME-Zarr (NGFF 0.4 or 0.5) or TIFF; fields and time points are images of their own.
+    planes : sequence of Plane
+        One for each time point; their `store` is that of `store_of`.
     output : Path
         Folder for ``<stem>.ome.zarr`` with the labels, or ``<stem>.tif`` of a TIFF; and for what
         is known of blocks while it works.
-    model : Path
-        A StarDist model folder, ours or stock.
+    name : str
+        Of the label image inside the ``labels`` group.
     client : distributed.Client
         Its workers must see the same folders.
-    axes : str, optional
-        Of a TIFF, where its metadata do not say.
-    side : int
-        Of a block, pixels. The labels do not depend on it.
-    in_place : bool
-        Write into the ``labels`` group of the OME-Zarr itself.
-    device : {"auto", "cpu", "cuda", "mps"}
+    reporter : Reporter
     should_stop : callable
         Looked at every second.
 
@@ -87,49 +84,43 @@ def predict_in_blocks(
     Raises
     ------
     InputError
-        If an input can't be used.
+        If the labels would replace those of others, or a block needs more memory than workers
+        have.
     Interrupted
         If `should_stop` said so; the same call goes on from there.
     """
-    reporter = reporter or SilentReporter()
-    # Absolute: a worker's working directory is its own.
-    path, output, model = path.resolve(), output.resolve(), model.resolve()
-    counts: dict[str, int] = {}
-    for stem, group in groupby(list_images(path, axes=axes), key=lambda image: image.stem):
-        images = list(group)
-        first = images[0]
-        check = (model, device, first.shape[2], first.name)
-        (nms_thresh,) = _run_all(client, block_tasks.check_model, [check], should_stop)
-        planes = []
-        for image in images:
-            low, high = percentiles(image)
-            work = output / f".{stem}.blocks"
-            planes.append(
-                Plane(
-                    image=image,
-                    model=model,
-                    device=device,
-                    low=tuple(map(float, low)),
-                    high=tuple(map(float, high)),
-                    side=side,
-                    nms_thresh=nms_thresh,
-                    work=work if image.time is None else work / f"t{image.time:06d}",
-                    store=_store_of(image, output, work, in_place=in_place),
-                )
-            )
-        job = _Job(planes, output, output / f".{stem}.blocks", _plan(planes))
-        counts |= job.finished() or job.run(client, reporter, should_stop)
-    return counts
+    work = work_folder(planes[0].image, output)
+    job = _Job(list(planes), output, work, _plan(planes), name)
+    finished = job.finished()
+    return job.run(client, reporter, should_stop) if finished is None else finished
 
 
-def _store_of(image: LazyImage, output: Path, work: Path, *, in_place: bool) -> Path:
+def work_folder(image: LazyImage, output: Path) -> Path:
+    """Where what is known of an image's blocks lies while they are worked on."""
+    return output / f".{image.stem}.blocks"
+
+
+def plane_folder(image: LazyImage, output: Path) -> Path:
+    """Where what is known of one time point's blocks lies."""
+    work = work_folder(image, output)
+    return work if image.time is None else work / f"t{image.time:06d}"
+
+
+def store_of(image: LazyImage, output: Path, *, in_place: bool) -> Path:
+    """Choose the zarr group that holds the labels of an image, those of a TIFF for a while.
+
+    Raises
+    ------
+    InputError
+        If it would replace the image, or can't lie in it.
+    """
     if not image.path.is_dir():
         if in_place:
             raise InputError(
                 f"--in-place needs an OME-Zarr, into which labels can be written. Got {image.path};"
                 " leave it out."
             )
-        return work / "labels.zarr"
+        return work_folder(image, output) / "labels.zarr"
     if in_place:
         return image.path
     store = output / f"{image.stem}.ome.zarr"
@@ -144,12 +135,11 @@ def _store_of(image: LazyImage, output: Path, work: Path, *, in_place: bool) -> 
 def _plan(planes: Sequence[Plane]) -> str:
     """Hash all that the labels depend on, and the blocks; of the image, what tells it apart."""
     first = planes[0]
-    files = [one for one in first.model.iterdir() if one.suffix == ".h5" or one.suffix == ".json"]
-    content = [digest(files), first.side, str(first.store)]
+    content: list[Any] = [first.side, str(first.store)]
     for plane in planes:
         image = plane.image
         content += [str(image.path), image.array, image.axes, image.stored, image.fixed]
-        content += [plane.low, plane.high]
+        content += plane.identity
         if image.path.is_file():
             content += [image.path.stat().st_size, image.path.stat().st_mtime_ns]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -158,15 +148,16 @@ def _plan(planes: Sequence[Plane]) -> str:
 class _Job:
     """The time points of one stored image, whose labels share one file or array."""
 
-    def __init__(self, planes: list[Plane], output: Path, work: Path, plan: str) -> None:
+    def __init__(self, planes: list[Plane], output: Path, work: Path, plan: str, name: str) -> None:
         self.planes, self.output, self.work, self.plan = planes, output, work, plan
+        self.name = name
         self.into_tiff = planes[0].image.path.is_file()
 
     def finished(self) -> dict[str, int] | None:
         """Return the numbers of objects if an earlier call finished just this."""
         if self.into_tiff:
             return _read_counts(self._tiffs(), self.plan)
-        group = self.planes[0].store / "labels" / LABELS
+        group = self.planes[0].store / "labels" / self.name
         record = _zarr_record(group)
         if record is None:
             if group.exists() and self.planes[0].store == self.planes[0].image.path:
@@ -190,11 +181,12 @@ class _Job:
             counts[plane.image.name] = _label_plane(
                 self.planes[number], client, reporter, should_stop
             )
+            self.planes[number].finish(self.output)
         if self.into_tiff:
             for plane, path in zip(self.planes, self._tiffs(), strict=True):
                 _write_tiff(path, plane, self.plan, counts[plane.image.name])
         else:
-            _record(self.planes[0].store, {"plan": self.plan, "objects": counts})
+            _record(self.planes[0].store, self.name, {"plan": self.plan, "objects": counts})
         shutil.rmtree(self.work)
         return counts
 
@@ -203,7 +195,7 @@ class _Job:
         note = self.work / "plan.json"
         if note.exists():
             left = json.loads(note.read_text(encoding="utf-8"))
-            labels = self.planes[0].store / "labels" / LABELS
+            labels = self.planes[0].store / "labels" / self.name
             if left["plan"] == self.plan and labels.exists():
                 return tuple(left["arrays"])
         shutil.rmtree(self.work, ignore_errors=True)
@@ -211,14 +203,14 @@ class _Job:
         first = self.planes[0]
         arrays = create_labels(
             first.store,
-            LABELS,
+            self.name,
             first.image,
             n_times=len(self.planes),
             chunk=_chunk(first.side),
             version=_version(first, self.into_tiff),
         )
         if not self.into_tiff:
-            _record(first.store, {"plan": "unfinished"})
+            _record(first.store, self.name, {"plan": "unfinished"})
         write_text(note, json.dumps({"plan": self.plan, "arrays": arrays}))
         return tuple(arrays)
 
@@ -243,33 +235,33 @@ def _label_plane(
 
     def run(what: str, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], n: int):  # type: ignore[no-untyped-def]
         with reporter.task(f"{what} {name}", n) as advance:
-            results = _run_all(client, function, calls, should_stop)
+            results = run_all(client, function, calls, should_stop)
             for done, result in enumerate(results, start=1):
                 advance(done, "")
                 yield result
 
     blocks = _left(plane.grid, plane.work / "found")
     if blocks:
-        (expected,) = _run_all(client, block_tasks.look_around, [(plane,)], should_stop)
+        (expected,) = run_all(client, type(plane).look_around, [(plane,)], should_stop)
         calls = [(plane, block, expected) for block in blocks]
-        for _ in run("Finding cells in", block_tasks.find_block, calls, len(calls)):
+        for _ in run("Finding cells in", type(plane).find, calls, len(calls)):
             pass
-    reach = max(block_tasks.read_reach(plane.found(block)) for block in plane.grid)
+    reach = max(read_reach(plane.found(block)) for block in plane.grid)
 
     calls = [(plane, block, reach) for block in _left(plane.grid, plane.work / "settled")]
-    gone = sum(run("Comparing blocks of", block_tasks.settle_block, calls, len(calls)))
+    gone = sum(run("Comparing blocks of", type(plane).settle, calls, len(calls)))
     _log.debug("%s: %d objects were found by two blocks", name, gone)
-    total = block_tasks.number_rows(plane)
+    total = plane.number_rows()
 
     calls = [(plane, block, reach) for block in _left(plane.grid, plane.work / "drawn")]
-    for _ in run("Drawing", block_tasks.draw_block, calls, len(calls)):
+    for _ in run("Drawing", type(plane).draw, calls, len(calls)):
         pass
     shape = plane.image.shape[:2]
     for level in range(1, len(plane.arrays)):
         shape = (-(-shape[0] // 2), -(-shape[1] // 2))
         regions = BlockGrid(shape, 2 * _chunk(plane.side))
         coarser = [(plane, level, region.core) for region in regions]
-        for _ in run(f"Level {level} of", block_tasks.halve_region, coarser, len(coarser)):
+        for _ in run(f"Level {level} of", type(plane).halve, coarser, len(coarser)):
             pass
     return total
 
@@ -280,7 +272,7 @@ def _left(grid: BlockGrid, folder: Path) -> list[Block]:
     return [block for block in grid if block.name not in done]
 
 
-def _run_all(
+def run_all(
     client: Client,
     function: Callable[..., Any],
     calls: Iterable[tuple[Any, ...]],
@@ -324,11 +316,11 @@ def _result(future: Any) -> Any:
         ) from error
 
 
-def _record(store: Path, content: dict[str, Any]) -> None:
+def _record(store: Path, name: str, content: dict[str, Any]) -> None:
     """Keep, in the label image's attributes, what made it."""
     import zarr
 
-    group = zarr.open_group(str(store), mode="r+")[f"labels/{LABELS}"]
+    group = zarr.open_group(str(store), mode="r+")[f"labels/{name}"]
     group.attrs["oce2stardist"] = content
 
 

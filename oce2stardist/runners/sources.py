@@ -1,19 +1,19 @@
-"""Which of the images that a path names are predicted at once, and which block by block."""
+"""Which of the images that a path names are taken at once, and which block by block."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from oce2stardist.big_images import is_ome_zarr, list_images
+from oce2stardist.big_images import LazyImage, is_ome_zarr, list_images
 from oce2stardist.errors import InputError
 from oce2stardist.io import TIFF_SUFFIXES, find_images
 
 LARGEST_AT_ONCE = 64
-"""Megapixels of an image that is predicted at once."""
+"""Megapixels of an image that is taken at once."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Image files to predict at once, and OME-Zarr and TIFF to predict in blocks."""
+    """Image files to take at once, and OME-Zarr and TIFF to go through in blocks."""
 
     at_once: list[Path]
     in_blocks: list[Path]
@@ -31,7 +31,7 @@ def find_sources(
     axes : str, optional
         Of the TIFF files.
     largest : float
-        Megapixels above which a TIFF is predicted in blocks; so are all OME-Zarr and all TIFF
+        Megapixels above which a TIFF is taken in blocks; so are all OME-Zarr and all TIFF
         with several time points.
 
     Raises
@@ -51,6 +51,37 @@ def find_sources(
         files = []
     big = [path for path in files if _is_big(path, axes, largest)]
     return Sources([path for path in files if path not in big], stores + big)
+
+
+def find_whole_images(
+    source: str | Path, *, axes: str | None = None, largest: float = LARGEST_AT_ONCE
+) -> list[LazyImage]:
+    """List all images of a set that holds one, at least, to go through in blocks.
+
+    Takes the parameters of `find_sources`. A run treats all its images alike, so small TIFF
+    beside large ones are read lazily, too.
+
+    Returns
+    -------
+    list of LazyImage
+        Empty where every image is taken at once.
+
+    Raises
+    ------
+    InputError
+        If there is no image, or a PNG beside those to go through in blocks.
+    """
+    found = find_sources(source, axes=axes, largest=largest)
+    if not found.in_blocks:
+        return []
+    others = [path for path in found.at_once if path.suffix.lower() not in TIFF_SUFFIXES]
+    if others:
+        raise InputError(
+            "images beside those that are read in blocks must be TIFF or OME-Zarr. Got "
+            f"{others[0]}; convert it, or run it on its own."
+        )
+    paths = sorted([*found.at_once, *found.in_blocks])
+    return [image for path in paths for image in list_images(path, axes=axes)]
 
 
 def _is_big(path: Path, axes: str | None, largest: float) -> bool:

@@ -1,0 +1,179 @@
+"""Objects of one block with all their pixels: found once, drawn whole in every block they reach."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+Window = tuple[slice, slice]
+
+_SAME = 0.5
+"""Share of the smaller object's pixels that two must have in common to be one cell."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Objects of one image.
+
+    Attributes
+    ----------
+    points : float64 array of shape (n, 2)
+        Centroids (y, x), pixels of the image.
+    corners : int64 array of shape (n, 2)
+        Upper left pixel of each object's box.
+    confidence : float64 array of shape (n,)
+    pixels : tuple of bool arrays
+        Each object in its box.
+    """
+
+    points: NDArray[np.float64]
+    corners: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    pixels: tuple[NDArray[np.bool_], ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> "Masks":
+        kept = tuple(self.pixels[index] for index in np.flatnonzero(chosen))
+        return Masks(self.points[chosen], self.corners[chosen], self.confidence[chosen], kept)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Height and width of every box, (n, 2)."""
+        return np.array([one.shape for one in self.pixels], np.int64).reshape(-1, 2)
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels of every object."""
+        return np.array([np.count_nonzero(one) for one in self.pixels], np.int64)
+
+    @property
+    def reach(self) -> float:
+        """Largest distance, along rows or columns, of any pixel from its centroid."""
+        if not len(self):
+            return 0.0
+        before, after = self.points - self.corners, self.corners + self.sizes - 1 - self.points
+        return float(max(before.max(), after.max()))
+
+    @classmethod
+    def join(cls, parts: Sequence["Masks"]) -> "Masks":
+        """Put the objects of several blocks, at least one, one after another."""
+        return cls(
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.corners for part in parts]),
+            np.concatenate([part.confidence for part in parts]),
+            tuple(one for part in parts for one in part.pixels),
+        )
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: NDArray[np.int32],
+        confidence: NDArray[np.float64],
+        *,
+        corner: tuple[int, int],
+        core: Window,
+    ) -> "Masks":
+        """Take the objects of a window whose centroids lie in the core of a block.
+
+        Parameters
+        ----------
+        labels : int32 array of shape (Y, X)
+            Labels 1..n.
+        confidence : float array of shape (n,)
+        corner : (y, x)
+            Of the window in the image, pixels.
+        core : Window
+            Half open: a centroid on its far border belongs to the next block.
+        """
+        points, corners, chosen, pixels = [], [], [], []
+        for index, box in enumerate(ndi.find_objects(labels), start=1):
+            if box is None:
+                continue
+            inside = labels[box] == index
+            place = np.array([side.start for side in box]) + corner
+            point = np.argwhere(inside).mean(axis=0) + place
+            if all(side.start <= at < side.stop for side, at in zip(core, point, strict=True)):
+                points.append(point)
+                corners.append(place)
+                chosen.append(confidence[index - 1])
+                pixels.append(inside)
+        return cls(
+            np.array(points, np.float64).reshape(-1, 2),
+            np.array(corners, np.int64).reshape(-1, 2),
+            np.array(chosen, np.float64),
+            tuple(pixels),
+        )
+
+    def touching(self, window: Window) -> NDArray[np.bool_]:
+        """Tell which objects' boxes reach into a window."""
+        start, stop = np.array([(side.start, side.stop) for side in window]).T
+        ends = self.corners + self.sizes
+        return np.asarray(((self.corners < stop) & (ends > start)).all(axis=1))
+
+
+def settle_masks(own: Masks, others: Masks) -> NDArray[np.bool_]:
+    """Tell which objects of a block stay, given those of the blocks around it.
+
+    Where two blocks saw a cell a little differently, each may have found its centroid on its own
+    side of their border. Of two objects with more than half of the smaller one's pixels in
+    common the larger stays, of equals the earlier by position; both blocks come to the same
+    answer.
+    """
+    stays = np.ones(len(own), bool)
+    if not len(own) or not len(others):
+        return stays
+    own_ends, other_ends = own.corners + own.sizes, others.corners + others.sizes
+    own_areas, other_areas = own.areas, others.areas
+    near = ((others.corners < own_ends.max(axis=0)) & (other_ends > own.corners.min(axis=0))).all(
+        axis=1
+    )
+    for index in np.flatnonzero(near):
+        meets = ((own.corners < other_ends[index]) & (own_ends > others.corners[index])).all(axis=1)
+        for mine in np.flatnonzero(meets & stays):
+            common = _in_common(own, int(mine), others, int(index))
+            if common > _SAME * min(own_areas[mine], other_areas[index]):
+                stays[mine] = _rank(own, own_areas, int(mine)) < _rank(
+                    others, other_areas, int(index)
+                )
+    return stays
+
+
+def _rank(masks: Masks, areas: NDArray[np.int64], index: int) -> tuple[float, ...]:
+    return (-float(areas[index]), *map(float, masks.points[index]))
+
+
+def _in_common(own: Masks, mine: int, others: Masks, index: int) -> int:
+    """Count the pixels that two objects share."""
+    low = np.maximum(own.corners[mine], others.corners[index])
+    high = np.minimum(
+        own.corners[mine] + own.pixels[mine].shape,
+        others.corners[index] + others.pixels[index].shape,
+    )
+    parts = [
+        masks.pixels[one][tuple(map(slice, low - masks.corners[one], high - masks.corners[one]))]
+        for masks, one in ((own, mine), (others, index))
+    ]
+    return int(np.count_nonzero(parts[0] & parts[1]))
+
+
+def draw_masks(masks: Masks, ids: NDArray[np.int32], window: Window) -> NDArray[np.int32]:
+    """Draw what lies of the objects in a window; int32 labels of its shape.
+
+    Of objects that overlap, the smaller is on top, of equals the earlier by position.
+    """
+    rows, columns = window
+    labels = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.int32)
+    for index in np.lexsort((masks.points[:, 1], masks.points[:, 0], masks.areas))[::-1]:
+        pixels = masks.pixels[index]
+        top, left = masks.corners[index] - (rows.start, columns.start)
+        first_row, first_column = max(0, -top), max(0, -left)
+        part = pixels[first_row : labels.shape[0] - top, first_column : labels.shape[1] - left]
+        if 0 in part.shape or top >= labels.shape[0] or left >= labels.shape[1]:
+            continue
+        y, x = top + first_row, left + first_column
+        labels[y : y + part.shape[0], x : x + part.shape[1]][part] = ids[index]
+    return labels
