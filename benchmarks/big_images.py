@@ -6,10 +6,15 @@ brightened in a way of its own, with the true labels carried along.
     python benchmarks/big_images.py predict --model MODEL --side 16384 --work scratch
     python benchmarks/big_images.py pseudo --side 16384 --work scratch -- --steps 600
 
-MODEL is a folder of `oce2stardist finetune`; --trained takes a run of `pseudo`. With either, there
-are further steps: `compare` (three sizes of blocks, one pass, a killed worker), `growth` (time by
-size, one worker and two), `tiles` (F1 of each tile labelled by itself), `cost` (one block alone,
-processor time).
+MODEL is a folder of `oce2stardist finetune`; --trained takes a run of `pseudo`. With either there
+are further steps:
+
+- compare: three sizes of blocks, one pass, a killed worker;
+- growth: time by size, one worker and two;
+- by-hand: scheduler and workers started by hand, one killed;
+- tiles: F1 of tiles labelled by themselves;
+- seams: F1 of cells at the borders of blocks and of the rest, once more;
+- cost: one block alone, processor time.
 """
 
 import argparse
@@ -32,6 +37,8 @@ import psutil
 import tifffile
 import zarr
 from numpy.typing import NDArray
+
+from oce2stardist.labels import ids_at_edge
 
 TILE = 512
 
@@ -137,15 +144,24 @@ class Job:
         return cls("pseudo", "pseudo/whole", ("pseudo", *trained, *given.options))
 
     def run(
-        self, image: Path, output: Path, *, block: int, workers: int, kill_after: int = 0
+        self,
+        image: Path,
+        output: Path,
+        *,
+        block: int,
+        where: Sequence[str] = ("--workers", "2", "--threads", "1"),
+        kill_after: int = 0,
+        victims: Sequence[int] = (),
     ) -> dict[str, float]:
-        """Run the command; with `kill_after`, kill a worker once so many blocks are found."""
+        """Run the command; with `kill_after`, kill a worker once so many blocks are found.
+
+        `victims` are processes to choose from; default: those that the command started.
+        """
         shutil.rmtree(output, ignore_errors=True)
         first, *options = self.command
         command = [
             *(sys.executable, "-m", "oce2stardist", first, str(image), *options),
-            *("-o", str(output), "--block", str(block), "--workers", str(workers)),
-            *("--threads", "1", "-q"),
+            *("-o", str(output), "--block", str(block), *where, "-q"),
         ]
         start, load = time.perf_counter(), os.getloadavg()[0]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -155,9 +171,9 @@ class Job:
             time.sleep(0.5)
             found = list((output / self.folder).glob(".*.blocks/found/0*.npz"))
             if kill_after and not killed and len(found) >= kill_after:
-                busiest = max(
-                    family(psutil.Process(process.pid))[1:], key=lambda p: p.memory_info().rss
-                )
+                choice = [psutil.Process(pid) for pid in victims]
+                choice = choice or family(psutil.Process(process.pid))[1:]
+                busiest = max(choice, key=lambda p: p.memory_info().rss)
                 os.kill(busiest.pid, signal.SIGKILL)
                 killed = True
         assert process.returncode == 0, process.returncode
@@ -168,6 +184,25 @@ class Job:
             "load_before": load,
             "load_after": os.getloadavg()[0],
         } | watch.stop()
+
+    def label(self, image: Path, output: Path, *, client: Any, block: int) -> None:
+        """Do what the command does with blocks, in this process and on given workers."""
+        from oce2stardist.runners.in_blocks.predict import predict_in_blocks
+        from oce2stardist.runners.in_blocks.pseudo import label_whole_images
+        from oce2stardist.runners.pseudo import make_pseudo_labels
+        from oce2stardist.runners.sources import find_whole_images
+        from oce2stardist.runners.whole_images import WholeImages
+
+        shutil.rmtree(output, ignore_errors=True)
+        if self.name == "cells":
+            predict_in_blocks(image, output, model=Path(self.command[2]), client=client, side=block)
+            return
+        whole = WholeImages.sample(find_whole_images(image), seed=0).with_files(output / "crops")
+        made = make_pseudo_labels(whole, output, trained=self.command[2]).made
+        start = time.perf_counter()
+        assert made is not None
+        label_whole_images(made, output, client=client, side=block)
+        print(f"blocks: {time.perf_counter() - start:.1f} s of {image.name}", flush=True)
 
     def labels(self, output: Path) -> Any:
         """Open the labels that the command wrote."""
@@ -186,12 +221,15 @@ def windows(side: int, step: int = 2048, overlap: int = 256) -> Iterator[tuple[s
 
 
 def seam_scores(truth: Any, labels: Any, side: int, block: int) -> dict[str, float]:
-    """Compute F1, at IoU 0.5, of cells that touch a border between blocks, and of the rest.
+    """Compute F1, at IoU 0.5, of cells that touch a border between blocks, and of the others.
 
-    Cells are true ones for misses and predicted ones for false finds; each counts in the window
-    that holds the first corner of its box.
+    The tiles of the mosaic cut cells, and no method finds halves of cells well: cells that touch
+    a border between tiles are counted apart, so that each group at borders of blocks has one of
+    its own kind to be compared with. Cells are true ones for misses and predicted ones for false
+    finds; each counts in the window that holds the first corner of its box.
     """
-    counts = {"border": np.zeros(3, int), "rest": np.zeros(3, int)}  # matched, missed, false
+    groups = ("block", "rest", "block_and_tile", "tile")
+    counts = {group: np.zeros(3, int) for group in groups}  # matched, missed, false
     for rows, columns in windows(side):
         true, found = truth[rows, columns], labels[rows, columns]
         own = (min(side - rows.start, 2048), min(side - columns.start, 2048))
@@ -206,17 +244,26 @@ def seam_scores(truth: Any, labels: Any, side: int, block: int) -> dict[str, flo
                 cut = (corner[0] == 0 and rows.start > 0) or (corner[1] == 0 and columns.start > 0)
                 if cut or corner[0] >= own[0] or corner[1] >= own[1]:
                     continue
-                where = "border" if crosses(box, rows.start, columns.start, block) else "rest"
+                at_block, at_tile = (
+                    crosses(box, rows.start, columns.start, every) for every in (block, TILE)
+                )
+                where = {
+                    (True, True): "block_and_tile",
+                    (True, False): "block",
+                    (False, True): "tile",
+                    (False, False): "rest",
+                }[at_block, at_tile]
                 if cell not in hits:
                     counts[where][1 if kind == "missed" else 2] += 1
                 elif kind == "missed":
                     counts[where][0] += 1
     result: dict[str, float] = {}
     for where, (hit, missed, false) in counts.items():
-        result[f"f1_{where}"] = 2 * hit / (2 * hit + missed + false)
-        result[f"cells_{where}"] = int(hit + missed)
+        if hit + missed:
+            result[f"f1_{where}"] = float(2 * hit / (2 * hit + missed + false))
+            result[f"cells_{where}"] = int(hit + missed)
     hit, missed, false = sum(counts.values())
-    return result | {"f1": 2 * hit / (2 * hit + missed + false)}
+    return result | {"f1": float(2 * hit / (2 * hit + missed + false))}
 
 
 def cells(labels: NDArray[np.int32]) -> dict[int, tuple[slice, slice]]:
@@ -259,10 +306,10 @@ def compare_blocks(job: Job, work: Path) -> dict[str, Any]:
     found = {}
     for block in (512, 1024, 2048):
         output = work / f"{job.name}-2048-{block}"
-        result[f"run_{block}"] = job.run(image, output, block=block, workers=2)
+        result[f"run_{block}"] = job.run(image, output, block=block)
         found[block] = job.labels(output)[:]
     killed = work / f"{job.name}-2048-killed"
-    result["run_killed"] = job.run(image, killed, block=512, workers=2, kill_after=8)
+    result["run_killed"] = job.run(image, killed, block=512, kill_after=8)
     result["killed_same_labels"] = bool((job.labels(killed)[:] == found[512]).all())
     once = at_once(job, image, work)
     for block, labels in found.items():
@@ -270,6 +317,49 @@ def compare_blocks(job: Job, work: Path) -> dict[str, Any]:
         result[f"identical_{block}_with_512"] = bool((labels == found[512]).all())
         result[f"objects_{block}"] = int(len(np.unique(labels)) - 1)
     return result | {"objects_one_pass": int(len(np.unique(once)) - 1)}
+
+
+def lose_one_by_hand(job: Job, work: Path, block: int) -> dict[str, Any]:
+    """Start a scheduler and two workers as processes of their own, and kill one half-way."""
+    image = work / "mosaic-4096.ome.zarr"
+    if not image.exists():
+        write_mosaic(image, 4096)
+    straight = work / f"{job.name}-straight"
+    job.run(image, straight, block=block)
+    environment = os.environ | {
+        "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
+        "OMP_NUM_THREADS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+    }
+    address = "tcp://127.0.0.1:18786"
+    module = "import sys; from distributed.cli.dask_{0} import main; sys.exit(main())"
+    with contextlib.ExitStack() as stack:
+
+        def start(kind: str, *options: str) -> int:
+            dask = [sys.executable, "-c", module.format(kind), *options]
+            process = subprocess.Popen(
+                dask, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            return process.pid
+
+        start("scheduler", "--host", "127.0.0.1", "--port", "18786", "--no-dashboard")
+        options = (address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        workers = [start("worker", *options) for _ in range(2)]
+        by_hand = work / f"{job.name}-by-hand"
+        blocks = (4096 // block) ** 2
+        run = job.run(
+            image,
+            by_hand,
+            block=block,
+            where=("--scheduler", address),
+            kill_after=blocks // 2,
+            victims=workers,
+        )
+    same = bool((job.labels(by_hand)[:] == job.labels(straight)[:]).all())
+    objects = int(np.count_nonzero(np.unique(job.labels(by_hand)[:])))
+    return run | {"killed_after_blocks": blocks // 2, "same_labels": same, "objects": objects}
 
 
 def at_once(job: Job, image: Path, work: Path) -> NDArray[np.int32]:
@@ -295,27 +385,63 @@ def at_once(job: Job, image: Path, work: Path) -> NDArray[np.int32]:
 
 
 def growth(job: Job, work: Path, block: int, sides: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Time images of several sizes with two workers, and the second of them with one."""
-    for side in sides:
-        image = work / f"mosaic-{side}.ome.zarr"
-        if not image.exists():
-            write_mosaic(image, side)
-        for workers in (1, 2) if side == sides[1] else (2,):
-            output = work / f"{job.name}-{side}-{workers}"
-            run = job.run(image, output, block=block, workers=workers)
-            run["seconds_per_megapixel"] = run["seconds"] / (side**2 / 1e6)
-            yield {"side": side, "workers": workers, **run}
+    """Time images of several sizes, with one worker and two, once workers are warm.
+
+    A small image is labelled first, so that neither their start nor the import of libraries counts.
+    """
+    from oce2stardist.runners.cluster import Where
+    from oce2stardist.runners.in_blocks.job import block_workers
+
+    first = work / "mosaic-1024.ome.zarr"
+    if not first.exists():
+        write_mosaic(first, 1024)
+    for workers in (1, 2):
+        with block_workers(Where(workers=workers, threads=1)) as (client, _):
+            for _ in range(3):  # so that every worker has had a block
+                job.label(first, work / "warm", client=client, block=128)
+            for side in sides if workers == 2 else sides[1:3]:
+                image = work / f"mosaic-{side}.ome.zarr"
+                if not image.exists():
+                    write_mosaic(image, side)
+                start = time.perf_counter()
+                job.label(image, work / "growth", client=client, block=block)
+                seconds = time.perf_counter() - start
+                yield {
+                    "side": side,
+                    "workers": workers,
+                    "seconds": seconds,
+                    "seconds_per_megapixel": seconds / (side**2 / 1e6),
+                }
+
+
+def tally(
+    pairs: dict[int, int],
+    true: NDArray[np.int32],
+    found: NDArray[np.int32],
+    *,
+    left_out: tuple[set[int], set[int]],
+) -> tuple[int, int, int]:
+    """Count matched, missed and false cells, but for some true and some found ones.
+
+    A pair of which either is left out is left out.
+    """
+    of_true, of_found = (set(np.unique(one[one > 0]).tolist()) for one in (true, found))
+    gone_true = left_out[0] | {one for one, other in pairs.items() if other in left_out[1]}
+    gone_found = left_out[1] | {other for one, other in pairs.items() if one in left_out[0]}
+    hits = sum(one not in gone_true for one in pairs)
+    return hits, len(of_true - gone_true) - hits, len(of_found - gone_found) - hits
 
 
 def score_tiles(job: Job, work: Path, side: int, tiles: int) -> dict[str, float]:
     """Label some tiles, each by itself, and score them and the same places of the whole.
 
-    Every tile is an image of its own, with its own percentiles.
+    Every tile is an image of its own, with its own percentiles. In the whole, cells that the
+    tiles cut lie beside halves of others, and alone they do not, so F1 is also given for cells
+    that touch no border of a tile.
     """
     image = zarr.open_group(str(work / f"mosaic-{side}.ome.zarr"), mode="r")
     folder, output = work / f"tiles-{side}", work / f"{job.name}-tiles-{side}"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(output, ignore_errors=True)
     folder.mkdir()
     rng = np.random.default_rng(0)
     every = (side // TILE) ** 2
@@ -327,26 +453,29 @@ def score_tiles(job: Job, work: Path, side: int, tiles: int) -> dict[str, float]
         places[f"{row:02d}-{column:02d}"] = place
         tifffile.imwrite(folder / f"{row:02d}-{column:02d}.tif", image["0"][place])
     first, *options = job.command
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "oce2stardist", first, str(folder), *options),
-            *("-o", str(output), "-q"),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    if not output.exists():
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "oce2stardist", first, str(folder), *options),
+                *("-o", str(output), "-q"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     inside = "pseudo/labels" if job.name == "pseudo" else "."
     whole = job.labels(work / f"{job.name}-{side}-2")
-    counts = {"alone": np.zeros(3, int), "in_blocks": np.zeros(3, int)}
+    kinds = ("alone", "in_blocks", "alone_inside", "in_blocks_inside")
+    counts = {kind: np.zeros(3, int) for kind in kinds}
     for name, place in places.items():
         true = image["truth"][place]
         for kind, found in (
             ("alone", tifffile.imread(output / inside / f"{name}.tif")),
             ("in_blocks", whole[place]),
         ):
-            hits = len(matches(true, found))
-            n_true, n_found = (len(np.unique(one[one > 0])) for one in (true, found))
-            counts[kind] += (hits, n_true - hits, n_found - hits)
+            pairs = matches(true, found)
+            counts[kind] += tally(pairs, true, found, left_out=(set(), set()))
+            edge = (set(ids_at_edge(true).tolist()), set(ids_at_edge(found).tolist()))
+            counts[f"{kind}_inside"] += tally(pairs, true, found, left_out=edge)
     return {
         f"f1_{kind}": float(2 * hit / (2 * hit + missed + false))
         for kind, (hit, missed, false) in counts.items()
@@ -389,7 +518,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
         nms_thresh=0.3,
     )
     start = time.process_time()
-    reach = plane.look_around()
+    reach = max(map(plane.look_around, plane.samples))
     result |= {"cpu_s_start_and_sample": time.process_time() - start, "reach": reach}
     middle = plane.grid.at(1, 1)
     for name in ("cpu_s_find_first", "cpu_s_find"):
@@ -409,7 +538,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
 def main() -> None:
     """Run what was asked for and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    steps = ("predict", "pseudo", "compare", "growth", "tiles", "seams", "cost")
+    steps = ("predict", "pseudo", "compare", "growth", "by-hand", "tiles", "seams", "cost")
     parser.add_argument("step", choices=steps)
     parser.add_argument("--model", help="For predict, and the other steps on it.")
     parser.add_argument("--trained", help="For pseudo, and the other steps on it.")
@@ -432,13 +561,16 @@ def main() -> None:
     if chosen.step in ("predict", "pseudo"):
         if not image.exists():
             write_mosaic(image, chosen.side)
-        run = job.run(image, output, block=chosen.block, workers=chosen.workers)
+        where = ("--workers", str(chosen.workers), "--threads", "1")
+        run = job.run(image, output, block=chosen.block, where=where)
         say(run | {"seconds_per_megapixel": run["seconds"] / (chosen.side**2 / 1e6)})
     elif chosen.step == "growth":
         for result in growth(job, chosen.work, chosen.block, chosen.sides):
             say(result)
     elif chosen.step == "compare":
         say(compare_blocks(job, chosen.work))
+    elif chosen.step == "by-hand":
+        say(lose_one_by_hand(job, chosen.work, chosen.block))
     elif chosen.step == "tiles":
         say(score_tiles(job, chosen.work, chosen.side, chosen.tiles))
     elif chosen.step == "cost":

@@ -205,12 +205,18 @@ def set_up_logging(*, verbose: bool, quiet: bool) -> None:
     """
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(lambda record: not getattr(record, "said", False))
+    handler.addFilter(_concerns_the_user)
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler]
     )
     logging.getLogger("oce2stardist").setLevel(level)
     warnings.showwarning = _ignore_warning if quiet else _print_warning  # type: ignore[assignment]
+
+
+def _concerns_the_user(record: logging.LogRecord) -> bool:
+    """Tell a record from what a reporter prints anyway, and from the chatter of dask."""
+    ours = record.name.split(".")[0] == "oce2stardist"
+    return not getattr(record, "said", False) and (ours or record.levelno >= logging.WARNING)
 
 
 def _print_warning(

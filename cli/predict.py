@@ -41,7 +41,8 @@ from .results import prints_json, tell
     show_default=True,
     metavar="KINDS",
     help="What to write, with commas: labels (TIFF), rois (zip for the ROI Manager of Fiji), "
-    "geojson (QuPath), csv (objects.csv, a table of all objects), overlay (PNG).",
+    "geojson (QuPath), csv (objects.csv, a table of all objects), overlay (PNG), "
+    "ome-zarr (image and labels in one store).",
 )
 @click.option(
     "--log",

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import secrets
+import shutil
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -328,6 +329,31 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder, not there yet, that becomes ``path`` once it is whole.
+
+    As `replacing` does for files. A folder that was at ``path`` is removed afterwards.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (
+        path.with_name(f".{secrets.token_hex(4)}-{path.name[-50:]}") for _ in range(2)
+    )
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
 def _sync_folder(folder: Path) -> None:
     """Bring a new name in a folder to the disk, where the system can."""
     with contextlib.suppress(OSError):  # Windows opens no folders, some file systems sync none
@@ -476,6 +502,13 @@ def find_outlines(labels: NDArray[np.integer], *, thickness: int = 1) -> NDArray
         outline |= rim
         inside = np.where(rim, BACKGROUND, inside)
     return outline
+
+
+def narrowest(pixels: NDArray[np.float32]) -> NDArray[Any]:
+    """Take the smallest type that holds the values: those of cameras are whole numbers."""
+    if pixels.min() >= 0 and pixels.max() <= 65535 and np.all(pixels == np.rint(pixels)):
+        return pixels.astype(np.uint8 if pixels.max() <= 255 else np.uint16)
+    return pixels
 
 
 def normalise_percentiles(

@@ -280,3 +280,13 @@ def test_a_wrong_slurm_file_is_refused_in_one_line(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         slurm_cluster(path)
+
+
+def test_workers_do_not_profile_themselves():
+    """Dask's profiler and TensorFlow's graphs can lock each other for ever."""
+    with connected(Where(workers=1)) as client:
+
+        def profiles(dask_worker):
+            return [name for name in dask_worker.periodic_callbacks if "profile" in name]
+
+        assert list(client.run(profiles).values()) == [[]]

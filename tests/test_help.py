@@ -12,7 +12,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 from oce2stardist.cli.main import main
 
-from oce2stardist.runners import predict, predict_sources
+from oce2stardist.runners import predict, sources
 
 SHELLS = {
     "bash": "complete -o nosort -F",
@@ -174,10 +174,26 @@ def test_python_warnings_are_one_line_and_quiet_ones_none(monkeypatch, tmp_path)
         return {}
 
     monkeypatch.setattr(predict, "predict_images", warn)
-    sources = predict_sources.Sources([Path("a.tif")], [])
-    monkeypatch.setattr(predict_sources, "find_sources", lambda *_, **__: sources)
+    found = sources.Sources([Path("a.tif")], [])
+    monkeypatch.setattr(sources, "find_sources", lambda *_, **__: found)
     arguments = ["predict", "images", "--model", "m", "-o", "out"]
     said = CliRunner().invoke(main, arguments).stderr
     assert said.startswith("Warning: a codec is missing (UserWarning in test_help.py, line ")
     assert len(said.splitlines()) == 1
     assert CliRunner().invoke(main, [*arguments, "-q"]).stderr == ""
+
+
+def test_what_dask_tells_of_its_workers_is_not_printed(tmp_path):
+    program = (
+        "import logging\n"
+        "from oce2stardist.cli.options import set_up_logging\n"
+        "set_up_logging(verbose=True, quiet=False)\n"
+        "dask = logging.getLogger('distributed.scheduler')\n"
+        "dask.setLevel(logging.INFO)\n"
+        "dask.info('Register worker addr')\n"
+        "dask.warning('Worker is lost')\n"
+        "logging.getLogger('oce2stardist.runners').debug('two blocks left')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    said = ended.stderr.splitlines()
+    assert said == ["WARNING: Worker is lost", "DEBUG: two blocks left"]

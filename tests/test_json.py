@@ -19,9 +19,9 @@ from oce2stardist.runners import (
     finetune,
     inputs,
     predict,
-    predict_sources,
     pseudo,
     reports,
+    sources,
     suggest,
 )
 from oce2stardist.runners import training_labels as training_labels_runner
@@ -50,8 +50,8 @@ def labels(n):
 @pytest.fixture
 def one_image(monkeypatch):
     """Let the command find one image, wherever it looks."""
-    sources = predict_sources.Sources([Path("a.tif")], [])
-    monkeypatch.setattr(predict_sources, "find_sources", lambda *_, **__: sources)
+    found = sources.Sources([Path("a.tif")], [])
+    monkeypatch.setattr(sources, "find_sources", lambda *_, **__: found)
 
 
 @pytest.mark.usefixtures("one_image")
@@ -91,12 +91,14 @@ def test_pseudo(monkeypatch, tmp_path):
         reporter.say("a line of progress")
         return result
 
+    monkeypatch.setattr(sources, "find_whole_images", lambda *_, **__: [])
     monkeypatch.setattr(pseudo, "make_pseudo_labels", make)
     monkeypatch.setattr(inputs, "read_images", lambda *_, **__: None)
     monkeypatch.setattr(reports, "write_pseudo_report", lambda *_: tmp_path / "index.html")
     content = run_json("pseudo", "images", "-o", "run")
     assert content["labels"] == "run/pseudo/labels"
     assert (content["n_objects"], content["objects"]) == (4, {"a": 4})
+    assert content["whole_objects"] == {}
     assert content["parameters"]["diameter"]["value"] == 21.5
     assert content["report"] == str(tmp_path / "index.html")
 

@@ -292,6 +292,51 @@ def test_predict_writes_the_same_objects_in_every_format(predicted_discs, tmp_pa
     assert table["area_um2"][6:].isna().all()
 
 
+def test_an_ome_zarr_holds_the_image_and_its_labels_at_the_same_places(predicted_discs, tmp_path):
+    zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
+    from oce2stardist.big_images import PixelSize, list_images
+
+    out = tmp_path / "out"
+    (tmp_path / "images").mkdir()
+    for stem, (image, _) in predicted_discs.items():
+        size = {"imagej": True, "resolution": (2, 4), "metadata": {"unit": "um"}}
+        tifffile.imwrite(tmp_path / "images" / f"{stem}.tif", image, **size)
+    predict_images(tmp_path / "images", out, model="m", write="ome-zarr")
+    assert {path.name for path in out.iterdir()} == {"a.ome.zarr", "b.ome.zarr"}
+    image, labels = predicted_discs["a"]
+    (stored,) = list_images(out / "a.ome.zarr")
+    np.testing.assert_array_equal(stored.read((slice(0, 60), slice(0, 90)))[..., 0], image)
+    assert stored.pixel_size == PixelSize(0.25, 0.5, "micrometer")
+    root = zarr.open_group(str(out / "a.ome.zarr"), mode="r")
+    np.testing.assert_array_equal(root["labels/cells/0"][:], labels)
+    assert root["labels"].attrs["ome"]["labels"] == ["cells"]
+
+
+def test_a_store_of_something_else_is_not_replaced(predicted_discs, tmp_path):
+    zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
+    images = ImageSet.from_arrays({stem: image for stem, (image, _) in predicted_discs.items()})
+    zarr.open_group(str(tmp_path / "a.ome.zarr"), mode="w").attrs["mine"] = True
+    with pytest.raises(InputError, match="must not replace a store of something else"):
+        predict_images(images, tmp_path, model="m", write="ome-zarr")
+    assert dict(zarr.open_group(str(tmp_path / "a.ome.zarr")).attrs) == {"mine": True}
+
+
+def test_a_large_image_has_coarser_levels_that_lie_over_the_finest(tmp_path):
+    zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
+    from oce2stardist.big_images import PixelSize
+    from oce2stardist.big_images.ome_zarr import write_with_labels
+
+    labels = np.zeros((1100, 1300), np.int32)
+    labels[300:600, 700:900] = 1
+    pixels = (100 * labels[..., None]).astype(np.uint8)
+    size = PixelSize(1.0, 1.0)
+    write_with_labels(tmp_path / "a.ome.zarr", pixels, labels, name="cells", size=size)
+    root = zarr.open_group(str(tmp_path / "a.ome.zarr"), mode="r")
+    coarse = root["1"][0]
+    assert coarse.shape == root["labels/cells/1"].shape == (550, 650)
+    np.testing.assert_array_equal(coarse > 50, root["labels/cells/1"][:] == 1)
+
+
 def test_predict_writes_labels_alone_unless_told_otherwise(predicted_discs, tmp_path):
     images = ImageSet.from_arrays({stem: image for stem, (image, _) in predicted_discs.items()})
     predict_images(images, tmp_path / "out", model="m")
@@ -315,6 +360,8 @@ def test_a_table_without_objects_still_has_its_columns(monkeypatch, predicted_di
     ("write", "got"), [("labels,roi", "'roi'"), ("", "''"), ([], "Got nothing")]
 )
 def test_what_cannot_be_written_is_named(write, got, tmp_path):
-    with pytest.raises(InputError, match=r"labels, rois, geojson, csv, overlay\. ") as raised:
+    with pytest.raises(
+        InputError, match=r"labels, rois, geojson, csv, overlay, ome-zarr\. "
+    ) as raised:
         predict_images("nowhere", tmp_path, model="m", write=write)
     assert got in str(raised.value)

@@ -1,6 +1,7 @@
 """An image of which only windows are read, and its percentiles from a sample of them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +20,7 @@ LARGEST_SAMPLE = 2**24
 """Pixels of a channel from which percentiles are taken; smaller images are taken whole."""
 
 _SAMPLE_SIDE = 256
+_READERS = 4
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,8 @@ def percentiles(
     Up to `LARGEST_SAMPLE` pixels they are those of the whole image, beyond it those of
     `sample_windows`.
     """
-    parts = [
-        image.read(window).reshape(-1, image.shape[2])
-        for window in sample_windows(image.shape[:2], seed=seed)
-    ]
-    pixels = np.concatenate(parts)
+    windows = sample_windows(image.shape[:2], seed=seed)
+    with ThreadPoolExecutor(_READERS) as pool:  # most of it is decompression
+        parts = list(pool.map(image.read, windows))
+    pixels = np.concatenate([part.reshape(-1, image.shape[2]) for part in parts])
     return np.percentile(pixels, (low, high), axis=0, overwrite_input=True).astype(np.float32)

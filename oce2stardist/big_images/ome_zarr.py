@@ -4,10 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from skimage.transform import downscale_local_mean
+
 from oce2stardist.big_images.lazy import LazyImage, PixelSize
 from oce2stardist.errors import InputError
 
 _KNOWN = ("0.4", "0.5")
+
+_MARK = "oce2stardist"
+"""Attribute of what we wrote."""
+
+_CHUNK = 1024
+"""Pixels a side of a chunk of what is written at once."""
 
 
 def need_zarr() -> None:
@@ -148,6 +158,58 @@ def _pixel_size(scales: Mapping[str, Any], axes: str) -> PixelSize | None:
     factor_y, factor_x = (outer[0][y], outer[0][x]) if outer else (1.0, 1.0)
     unit = scales["axes"][x].get("unit")
     return PixelSize(found[0][y] * factor_y, found[0][x] * factor_x, unit)
+
+
+def write_with_labels(
+    store: Path, pixels: NDArray[Any], labels: NDArray[np.int32], *, name: str, size: PixelSize
+) -> None:
+    """Write an image that fits into memory, and its labels in its ``labels`` group (NGFF 0.5).
+
+    Parameters
+    ----------
+    store : Path
+        A new folder.
+    pixels : array of shape (Y, X, C)
+    labels : int32 array of shape (Y, X)
+    name : str
+        Of the label image.
+    size : PixelSize
+    """
+    import zarr
+
+    root: Any = zarr.open_group(str(store), mode="w-", zarr_format=3)
+    level: NDArray[Any] = np.moveaxis(pixels, -1, 0)  # (C, Y, X)
+    datasets: list[dict[str, Any]] = []
+    while True:
+        step = 2 ** len(datasets)
+        root.create_array(
+            str(len(datasets)), data=level, chunks=(1, _CHUNK, _CHUNK), dimension_names=list("cyx")
+        )
+        scale = [1.0, size.y * step, size.x * step]
+        datasets.append(
+            {
+                "path": str(len(datasets)),
+                "coordinateTransformations": [{"type": "scale", "scale": scale}],
+            }
+        )
+        if max(level.shape[1:]) <= _CHUNK:
+            break
+        level = downscale_local_mean(level, (1, 2, 2)).astype(pixels.dtype)
+    unit = {} if size.unit is None else {"unit": size.unit}
+    axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
+    axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
+    _put(root, {"multiscales": [{"axes": axes, "datasets": datasets}]}, "0.5")
+    root.attrs[_MARK] = {"labels": name}
+    (image,) = list_ome_zarr(store)
+    values = labels
+    for array in create_labels(store, name, image, n_times=1, chunk=_CHUNK, version="0.5"):
+        root[array][:] = values
+        values = values[::2, ::2]
+
+
+def is_ours(store: Path) -> bool:
+    """Tell whether `write_with_labels` wrote a store."""
+    return is_ome_zarr(store) and _MARK in dict(_open(store).attrs)
 
 
 def create_labels(

@@ -12,7 +12,7 @@ from typing import Any
 
 import dask
 import yaml
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, WorkerPlugin
 
 from oce2stardist.errors import InputError
 
@@ -26,6 +26,23 @@ _NEVER_WAIT_FOR_MEMORY = {
     f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")
 }
 """TensorFlow keeps the memory it took: a worker that paused until it has less would never go on."""
+
+
+class _NoProfile(WorkerPlugin):
+    """Stops dask's profiler in a worker.
+
+    It looks at the frames of all threads a hundred times a second, under a lock of Python's; where
+    garbage is collected meanwhile and TensorFlow's graphs are among it, these wait for the same
+    lock, and the worker hangs for ever. Seen after 20 blocks of 1,024 pixels; Python 3.11.7.
+    """
+
+    def setup(self, worker: Any) -> None:
+        """Take the profiler's calls away."""
+        for name in ("profile", "profile-cycle"):
+            callback = worker.periodic_callbacks.pop(name, None)
+            if callback is not None:
+                callback.stop()
+
 
 _TO_CONNECT = 30.0
 """Seconds to wait for a scheduler."""
@@ -153,7 +170,9 @@ def _local(where: Where, memory: int, environment: dict[str, str] | None) -> Ite
 
 def _client(cluster: Any) -> Client:
     try:
-        return Client(cluster, timeout=_TO_CONNECT)
+        client = Client(cluster, timeout=_TO_CONNECT)
+        client.register_plugin(_NoProfile(), name="oce2stardist-no-profile")
+        return client
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

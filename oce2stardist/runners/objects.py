@@ -10,8 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from oce2stardist.big_images import PixelSize as PixelScale
 from oce2stardist.errors import InputError
-from oce2stardist.io import write_bytes, write_labels, write_overlay, write_text
+from oce2stardist.io import (
+    narrowest,
+    replacing_folder,
+    write_bytes,
+    write_labels,
+    write_overlay,
+    write_text,
+)
 from oce2stardist.objects import (
     Polygon,
     measure_objects,
@@ -94,12 +102,35 @@ def _write_overlay(folder: Path, made: Prediction) -> None:
     write_overlay(folder / f"{made.stem}_overlay.png", made.image, made.labels)
 
 
+def _write_ome_zarr(folder: Path, made: Prediction) -> None:
+    from oce2stardist.big_images.ome_zarr import is_ours, need_zarr, write_with_labels
+
+    need_zarr()
+    store = folder / f"{made.stem}.ome.zarr"
+    if store.exists() and not is_ours(store):
+        raise InputError(
+            f"labels must not replace a store of something else. Got {store}, which oce2stardist "
+            "did not write; choose another output."
+        )
+    height, width = made.pixel_size or (1.0, 1.0)
+    unit = None if made.pixel_size is None else "micrometer"
+    with replacing_folder(store) as temporary:
+        write_with_labels(
+            temporary,
+            narrowest(made.image),
+            made.labels,
+            name="cells",
+            size=PixelScale(height, width, unit),
+        )
+
+
 _WRITERS: dict[str, Callable[[Path, Prediction], None] | None] = {
     "labels": _write_labels,
     "rois": _write_rois,
     "geojson": _write_geojson,
     "csv": None,  # one for all images: `write_table`
     "overlay": _write_overlay,
+    "ome-zarr": _write_ome_zarr,
 }
 
 

@@ -60,7 +60,8 @@ def predict_images(
         - ``geojson``: ``<stem>.geojson``, detections with measurements for QuPath;
         - ``csv``: ``objects.csv``, one table of the objects of all images, see
           `oce2stardist.objects.measure_objects`;
-        - ``overlay``: ``<stem>_overlay.png``, the outlines over the image.
+        - ``overlay``: ``<stem>_overlay.png``, the outlines over the image;
+        - ``ome-zarr``: ``<stem>.ome.zarr``, the image with the labels in its labels group.
     overlay : bool
         The same as ``overlay`` in `write`.
     device : {"auto", "cpu", "cuda", "mps"}

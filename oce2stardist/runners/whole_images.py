@@ -12,7 +12,7 @@ from oce2stardist.blocks import Window
 from oce2stardist.channels import choose_channels
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.io import read_image, replacing
+from oce2stardist.io import narrowest, read_image, replacing
 from oce2stardist.runners.inputs import Image, ImageSet, Labels
 from oce2stardist.runners.prepare import Prepared, check_size
 from oce2stardist.runners.scale import Scales, choose_scales
@@ -162,15 +162,8 @@ def _write_crop(path: Path, pixels: Image) -> None:
     with replacing(path) as temporary:
         tifffile.imwrite(
             temporary,
-            np.moveaxis(_as_stored(pixels), -1, 0),
+            np.moveaxis(narrowest(pixels), -1, 0),
             photometric="minisblack",
             metadata={"axes": "CYX"},
             compression="zlib",
         )
-
-
-def _as_stored(pixels: Image) -> np.ndarray:
-    """Take the smallest type that holds the values: those of cameras are whole numbers."""
-    if pixels.min() >= 0 and pixels.max() <= 65535 and np.all(pixels == np.rint(pixels)):
-        return pixels.astype(np.uint8 if pixels.max() <= 255 else np.uint16)
-    return pixels

@@ -42,6 +42,7 @@ def test_every_file_is_written_under_another_name_first():
     allowed = {
         "io.py": "tifffile.imwrite(",  # its path stands in the next line
         "runners/in_blocks/job.py": "tifffile.imwrite(",  # here, too
+        "runners/whole_images.py": "tifffile.imwrite(",  # and here
         "runners/experiments/weights.py": 'target.open("wb")',  # called with a temporary path
         "runners/experiments/grid.py": 'log.txt").open("ab")',  # a log grows line by line
         "datasets/tissuenet.py": "writerows(rows)",  # a docstring

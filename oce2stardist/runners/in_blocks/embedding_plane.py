@@ -84,16 +84,18 @@ class EmbeddingPlane(Plane):
         )
         return [digest([self.weights]), *map(repr, numbers)]
 
-    def look_around(self) -> float:
-        """Measure how far cells reach from their centroids in a sample of the image."""
-        shape = self.working.shape[:2]
-        reach = self.recipe.diameter / 2
-        windows = sample_windows(
-            shape, seed=self.inference.seed, largest=_SAMPLES * _SAMPLE_SIDE**2, side=_SAMPLE_SIDE
-        )
-        for window in windows[:_SAMPLES]:
-            reach = max(reach, self._find_in(window, widen(window, 0, shape, align=2)).reach)
-        return reach * self._stored_pixels
+    @property
+    def samples(self) -> list[Window]:
+        """Windows, of the working scale, in which `look_around` looks."""
+        largest = _SAMPLES * _SAMPLE_SIDE**2
+        shape, seed = self.working.shape[:2], self.inference.seed
+        return sample_windows(shape, seed=seed, largest=largest, side=_SAMPLE_SIDE)[:_SAMPLES]
+
+    def look_around(self, sample: Window) -> float:
+        """Measure how far cells reach from their centroids in a window."""
+        window = widen(sample, 0, self.working.shape[:2], align=2)
+        found = self._find_in(sample, window)
+        return max(self.recipe.diameter / 2, found.reach) * self._stored_pixels
 
     def find(self, block: Block, reach: float) -> float:
         """Write the objects whose centroids lie in a block; return how far they reach."""

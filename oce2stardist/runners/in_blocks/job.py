@@ -242,10 +242,19 @@ def _label_plane(
 
     blocks = _left(plane.grid, plane.work / "found")
     if blocks:
-        (expected,) = run_all(client, type(plane).look_around, [(plane,)], should_stop)
-        calls = [(plane, block, expected) for block in blocks]
-        for _ in run("Finding cells in", type(plane).find, calls, len(calls)):
-            pass
+        samples = [(plane, sample) for sample in plane.samples]
+        expected = run_all(client, type(plane).look_around, samples, should_stop)
+        done = [read_reach(path) for path in (plane.work / "found").glob("[0-9]*.npz")]
+        largest = max([*expected, *done])
+
+        def find_calls() -> Iterator[tuple[Any, ...]]:
+            # A block with a larger cell than expected is worked on twice; so the later ones expect
+            # the largest that any had.
+            for block in blocks:
+                yield plane, block, largest
+
+        for reach in run("Finding cells in", type(plane).find, find_calls(), len(blocks)):
+            largest = max(largest, reach)
     reach = max(read_reach(plane.found(block)) for block in plane.grid)
 
     calls = [(plane, block, reach) for block in _left(plane.grid, plane.work / "settled")]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.big_images import LazyImage
-from oce2stardist.blocks import Block, BlockGrid
+from oce2stardist.blocks import Block, BlockGrid, Window
 from oce2stardist.errors import InputError
 from oce2stardist.io import replacing
 
@@ -52,9 +52,14 @@ class Plane(ABC):
     def identity(self) -> list[Any]:
         """All that the labels depend on, beside image and blocks; plain values."""
 
+    @property
     @abstractmethod
-    def look_around(self) -> float:
-        """Measure how far cells reach in a sample of the image."""
+    def samples(self) -> list[Window]:
+        """Windows in which `look_around` looks; small ones, spread over the image."""
+
+    @abstractmethod
+    def look_around(self, sample: Window) -> float:
+        """Measure how far cells reach in a window, stored pixels."""
 
     @abstractmethod
     def find(self, block: Block, reach: float) -> float:

@@ -62,29 +62,30 @@ class StarDistPlane(Plane):
         scaled[..., flat] = 0
         return scaled
 
-    def look_around(self) -> float:
-        """Measure how far outlines lie from their centres in a sample of the image."""
+    @property
+    def samples(self) -> list[Window]:
+        """Windows in which `look_around` looks."""
+        height, width = self.image.shape[:2]
+        windows = sample_windows((height, width), seed=0, largest=_SAMPLES * 256**2)
+        return [
+            (
+                slice(rows.start, min(height, rows.start + _SAMPLE_SIDE)),
+                slice(columns.start, min(width, columns.start + _SAMPLE_SIDE)),
+            )
+            for rows, columns in windows[:_SAMPLES]
+        ]
+
+    def look_around(self, sample: Window) -> float:
+        """Measure how far outlines lie from their centres in a window."""
         from oce2stardist.stardist_model.blockwise import find_objects
 
-        height, width = self.image.shape[:2]
-        starts = [
-            (window[0].start, window[1].start)
-            for window in sample_windows((height, width), seed=0, largest=_SAMPLES * 256**2)
-        ][:_SAMPLES]
-        reach = 1.0
+        pixels = self.read(sample)
+        shape = pixels.shape[0], pixels.shape[1]
+        crop = (slice(0, shape[0]), slice(0, shape[1]))
         with _one_at_a_time:
             model = _model(self.model, self.device)
-            for top, left in starts:
-                window = (
-                    slice(top, min(height, top + _SAMPLE_SIDE)),
-                    slice(left, min(width, left + _SAMPLE_SIDE)),
-                )
-                shape = (window[0].stop - top, window[1].stop - left)
-                pixels = self.read(window)
-                crop = (slice(0, shape[0]), slice(0, shape[1]))
-                found = find_objects(model, pixels.__getitem__, crop, shape, reach=1.0)
-                reach = max(reach, found.reach)
-        return reach
+            found = find_objects(model, pixels.__getitem__, crop, shape, reach=1.0)
+        return max(1.0, found.reach)
 
     def find(self, block: Block, reach: float) -> float:
         """Write the objects whose centres lie in a block; return how far they reach."""
