@@ -4,7 +4,7 @@ The mosaic's tiles are the 512x512 image of nuclei that stardist ships, each fli
 brightened in a way of its own, with the true labels carried along.
 
     python benchmarks/big_images.py predict --model MODEL --side 16384 --work scratch
-    python benchmarks/big_images.py pseudo --side 16384 --work scratch -- --steps 600
+    python benchmarks/big_images.py pseudo --side 16384 --work scratch --options "--steps 600"
 
 MODEL is a folder of `oce2stardist finetune`; --trained takes a run of `pseudo`. With either there
 are further steps:
@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -548,7 +549,9 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=64)
     parser.add_argument("--block", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("options", nargs="*", help="Of the command, after --.")
+    parser.add_argument(
+        "--options", type=shlex.split, default=[], help="More of the command, in one string."
+    )
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
     job = Job.of(chosen)
