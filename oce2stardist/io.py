@@ -4,10 +4,12 @@ Images are float32 arrays of shape (Y, X, C), labels int32 arrays of shape (Y, X
 """
 
 import contextlib
+import functools
 import glob
 import logging
 import math
 import os
+import platform
 import secrets
 import zlib
 from collections import defaultdict
@@ -19,6 +21,7 @@ from typing import Any, TypeVar
 
 import imagecodecs
 import numpy as np
+import psutil
 import tifffile
 from numpy.typing import NDArray
 from skimage.color import hsv2rgb
@@ -43,6 +46,9 @@ _LARGEST_RATIO = 2000
 Read = TypeVar("Read")
 
 _SOFTWARE = "oce2stardist"
+
+_MARK = ".oce2stardist-"
+"""What names of temporary files begin with."""
 
 _MICROMETRES = {
     **dict.fromkeys(("µm", "um", "micron", "microns", "micrometer", "micrometers"), 1.0),
@@ -311,12 +317,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The temporary file lies hidden in the folder of ``path``, which is created,
     and has the same suffix. Where the block raises, it is removed and what was
-    at ``path`` stays as it was.
+    at ``path`` stays as it was. What a killed process left in the folder is removed
+    by the next one that writes there.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent.absolute(), os.getpid())
     # Of a long name the end is enough: with more before it, it would be too long.
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name[-50:]}")
+    name = f"{_MARK}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-50:]}"
+    temporary = path.with_name(name)
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -326,6 +335,34 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@functools.lru_cache(maxsize=256)
+def _remove_leftovers(folder: Path, pid: int) -> None:
+    """Remove temporary files of dead processes of this machine; a process looks once a folder.
+
+    `pid`, that of this process, lets a fork look for itself.
+    """
+    del pid
+    ours = f"{_MARK}{_machine()}-"
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        left = [entry for entry in entries if entry.name.startswith(ours)]
+        for entry in left:
+            writer = entry.name[len(ours) :].partition("-")[0]
+            if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+                os.unlink(entry.path)
+
+
+@functools.cache
+def _machine() -> str:
+    """Name this machine, or container, among those that see the same folders."""
+    with contextlib.suppress(OSError):  # ids of processes are counted anew in a container
+        return _hash(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}")
+    return _hash(platform.node())
+
+
+def _hash(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _sync_folder(folder: Path) -> None:

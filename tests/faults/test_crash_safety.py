@@ -1,6 +1,7 @@
 """Files are complete or absent, checkpoints come in pairs, a folder has one owner."""
 
 import hashlib
+import os
 import re
 import shutil
 import signal
@@ -60,6 +61,36 @@ def test_a_file_with_the_longest_name_can_be_replaced(tmp_path):
     io.write_text(path, "new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def interrupted_write(path):
+    """Write a file in a process that is killed before it is whole; what it left."""
+    program = (
+        "import os, sys; from oce2stardist import io\n"
+        "with io.replacing(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    before = set(path.parent.iterdir())
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    (left,) = set(path.parent.iterdir()) - before
+    return left
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_one(tmp_path):
+    left = interrupted_write(tmp_path / "a.txt")
+    io._remove_leftovers.cache_clear()
+    of_a_living_one = left.with_name(left.name.replace(f"-{dead_pid(left)}-", f"-{os.getpid()}-"))
+    of_another_machine = left.with_name(left.name.replace(io._machine(), "0" * 8))
+    foreign = tmp_path / ".oce2stardist-mine"
+    kept = {of_a_living_one, of_another_machine, foreign}
+    for path in kept:
+        path.touch()
+    io.write_text(tmp_path / "b.txt", "whole")
+    assert set(tmp_path.iterdir()) == kept | {tmp_path / "b.txt"}
+
+
+def dead_pid(left):
+    return left.name.split("-")[2]
 
 
 # Checkpoints
