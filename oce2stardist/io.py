@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from skimage.color import hsv2rgb
 from skimage.segmentation import find_boundaries
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.labels import BACKGROUND, UNLABELLED
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -405,6 +405,8 @@ def read_checkpoint(path: Path, *, read: Callable[[Path], Read]) -> Read | None:
         try:
             return read(one)
         except Exception as error:  # whatever a broken file makes the library raise
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             _log.warning("the checkpoint %s can't be read: %s", one, reason)
     if not found:
@@ -616,6 +618,11 @@ def _read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a broken file makes them
+        if is_out_of_memory(error):
+            raise InputError(
+                f"{path} can't be read: there is no memory left for it. Close other programs, or "
+                "cut it into smaller images."
+            ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{path} can't be read as an image: {reason}. Save it again as TIFF or PNG."

@@ -21,7 +21,7 @@ with quiet_native_code():
     # TensorFlow looks for GPUs, and complains about none, when it is first asked for them.
     _GPUS = tf.config.list_physical_devices("GPU")
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.io import write_text
 from oce2stardist.stardist_model.blocks import Blocks, build_paper_network
 
@@ -314,6 +314,8 @@ def open_model(folder: Path) -> SparseStarDist2D:
         with _quiet():
             return SparseStarDist2D(None, name=folder.name, basedir=str(folder.parent))
     except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{folder} must be a StarDist model folder. Got files that can't be used: {reason}; "
