@@ -54,6 +54,7 @@ _OCE_RESULTS = (
     *("predicted", "state.pt", "state-before.pt", "weights.safetensors", "history.csv"),
     "computation.yaml",
 )
+_HISTORY = ("step", "loss", "learning_rate", "seconds")
 _PSEUDO_RESULTS = (
     *("labels", "overlays", "objects.csv", "parameters.yaml", "diameter.png", "choices.png"),
 )
@@ -361,7 +362,7 @@ def _train(
             should_stop=should_stop,
         )
     if main:
-        history = pd.DataFrame(run.history)
+        history = pd.DataFrame(run.history, columns=_HISTORY)  # a run may stop before any step
         write_text(stage.folder / "history.csv", history.to_csv(index=False))
         computation = asdict(run.computation) | {"processes": rank_and_size()[1]}
         write_text(stage.folder / "computation.yaml", yaml.safe_dump(computation, sort_keys=False))

@@ -1,5 +1,6 @@
 """Files are complete or absent, checkpoints come in pairs, a folder has one owner."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from corpus import INT_LABELS, geojson, roi_zip, square
 from labs import make_lab, ordinary_user, run
@@ -189,6 +191,24 @@ def test_the_state_of_a_stardist_training_gives_way_to_the_one_before(tmp_path):
     arrays, facts = read_state(path)
     assert facts == {"step": 1}
     assert arrays["0000"].shape == () and arrays["0000"] == 1
+
+
+def test_a_training_stopped_before_its_first_step_leaves_a_history_that_can_be_read(
+    tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def stopped_already():
+        yield lambda: True
+
+    lab = make_lab(tmp_path)
+    monkeypatch.setattr("oce2stardist.runners.pseudo.stop_on_signal", stopped_already)
+    result = run(["pseudo", lab / "images", "-o", lab / "out", "--config", lab / "tiny.yaml",
+                  "--diameter", 18])  # fmt: skip
+    assert result.exit_code == 130
+    assert "Stopped after step 0 of 1" in result.output
+    history = pd.read_csv(lab / "out" / "oce" / "history.csv")
+    assert list(history) == ["step", "loss", "learning_rate", "seconds"]
+    assert history.empty
 
 
 # One owner
