@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save
 import oce2stardist
 from oce2stardist import io
 from oce2stardist.errors import InputError
+from oce2stardist.runners.interruption import stop_on_signal
 from oce2stardist.runners.run_folder import Stage, check_apart, owned
 
 SOURCE = Path(oce2stardist.__file__).parent
@@ -209,6 +210,22 @@ def test_a_training_stopped_before_its_first_step_leaves_a_history_that_can_be_r
     history = pd.read_csv(lab / "out" / "oce" / "history.csv")
     assert list(history) == ["step", "loss", "learning_rate", "seconds"]
     assert history.empty
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_signal_after_the_last_look_is_not_lost(looks):
+    """Where nobody looks again, it acts as the loop ends; where somebody did, that is enough."""
+
+    def loop():
+        with stop_on_signal() as should_stop:
+            signal.raise_signal(signal.SIGINT)
+            return [should_stop() for _ in range(looks)]
+
+    if looks:
+        assert loop() == [True]
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            loop()
 
 
 # One owner
