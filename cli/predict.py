@@ -10,6 +10,7 @@ from .completion import folders, paths
 from .options import (
     axes_option,
     clustered,
+    deterministic_option,
     device_option,
     overlay_option,
     set_up_logging,
@@ -75,6 +76,7 @@ from .results import prints_json, tell
 )
 @clustered("Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it.")
 @device_option
+@deterministic_option
 @talkative
 @prints_json(
     output="folder of the label images",
@@ -98,6 +100,7 @@ def predict(
     scheduler: str | None,
     slurm: str | None,
     device: str | None,
+    deterministic: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -142,6 +145,7 @@ def predict(
                 write=write,
                 overlay=overlay,
                 device=device or "auto",
+                deterministic=deterministic,
                 reporter=log,
             )
             cells |= {stem: int(labels.max()) for stem, labels in predicted.items()}
@@ -153,6 +157,7 @@ def predict(
                 output,
                 where=(workers, threads, scheduler, slurm),
                 model=model,
+                deterministic=deterministic,
                 axes=axes,
                 side=block,
                 in_place=in_place,
@@ -167,17 +172,24 @@ def predict(
 
 
 def _predict_in_blocks(
-    paths: list[Path], output: str, *, where: tuple[Any, ...], model: str, **options: Any
+    paths: list[Path],
+    output: str,
+    *,
+    where: tuple[Any, ...],
+    model: str,
+    deterministic: bool,
+    **options: Any,
 ) -> dict[str, int]:
     from oce2stardist.big_images import list_images
     from oce2stardist.runners.blockwise import WORKER_MEMORY, predict_in_blocks
     from oce2stardist.runners.cluster import Where, connected, limited_to
+    from oce2stardist.runners.determinism import fixed_threads
     from oce2stardist.runners.interruption import stop_on_signal
 
     for path in paths:  # what is wrong with them is said before workers are started
         list_images(path, axes=options["axes"])
     place = Where(*where)
-    environment = limited_to(place.cell_threads)
+    environment = limited_to(fixed_threads(deterministic) or place.cell_threads)
     counts: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(

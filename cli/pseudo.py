@@ -10,6 +10,7 @@ from .options import (
     axes_option,
     build_config,
     configured,
+    deterministic_option,
     device_option,
     overlay_option,
     overwrite_option,
@@ -72,6 +73,7 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @overlay_option
 @overwrite_option
 @device_option
+@deterministic_option
 @configured
 @talkative
 @prints_json(
@@ -97,6 +99,7 @@ def pseudo(
     seed: int | None,
     overwrite: bool,
     device: str | None,
+    deterministic: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -122,7 +125,13 @@ def pseudo(
     set_up_logging(verbose=verbose, quiet=quiet)
     if trained is not None and steps is not None:
         raise click.UsageError("--trained trains nothing, so --steps has no meaning; drop one.")
-    config = build_config(config_file, **{"seed": seed, "device": device, "embedding.steps": steps})
+    config = build_config(
+        config_file,
+        seed=seed,
+        device=device,
+        deterministic=deterministic or None,
+        **{"embedding.steps": steps},
+    )
     reporter = TerminalReporter(quiet=quiet)
     result = make_pseudo_labels(
         images,
