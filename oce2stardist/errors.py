@@ -7,6 +7,7 @@ _NO_MEMORY = (
     "can't allocate memory",  # torch on Linux and macOS,
     "not enough memory",  # on Windows
     "can't start new thread",  # Python: its stack does not fit
+    "libdeflate_alloc_",  # imagecodecs, which compresses TIFF
 )
 
 

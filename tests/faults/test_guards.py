@@ -139,6 +139,7 @@ class ResourceExhaustedError(Exception):
         (MemoryError("Unable to allocate 8.00 GiB"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
+        (RuntimeError("libdeflate_alloc_compressor returned unknown error 'NULL'"), True),
         (ResourceExhaustedError("OOM when allocating tensor"), True),
         (RuntimeError("shapes differ"), False),
         (OSError(errno.ENOSPC, "No space left on device"), False),
