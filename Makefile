@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo   pseudo labels, StarDist, prediction and report on example images"
 	@echo "make test   all tests"
-	@echo "make faults bad input, crashes, hostile files: the tests of these alone"
+	@echo "make faults bad input, hostile files, kills, full disks ...; writes docs/faults.md"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed of every stage"
 	@echo "make venv   only set up .venv"
@@ -30,6 +30,7 @@ test: venv
 
 faults: venv
 	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python tests/faults/matrix.py
 
 lint: venv
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .completion import folders, paths, study_presets
-from .options import Command, clustered, set_up_logging, talkative
+from .options import Command, clustered, deterministic_option, set_up_logging, talkative
 from .results import prints_json, tell
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def _study(command: Command) -> Command:
         ),
         talkative,
         clustered("Grid cells that run at a time on this machine."),
+        deterministic_option,
         click.option("--dry-run", is_flag=True, help="List what would run and how long it takes."),
         click.option("--seed", type=int, help="The first seed.  [default: from the config]"),
         click.option(
@@ -153,6 +154,7 @@ def _run(
     threads: int | None,
     scheduler: str | None,
     slurm: str | None,
+    deterministic: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -166,6 +168,8 @@ def _run(
     if scheduler is not None and slurm is not None:
         raise InputError("--scheduler and --slurm can't be given together; leave one out.")
     wanted = _read_config(study, config, paths, seed)
+    if deterministic:
+        wanted = wanted.replace(**{"settings.deterministic": True})
     where = Where(workers, threads, scheduler, slurm)
     if dry_run:
         _print_plan(plan_experiment(wanted, output, where=where), where.local_workers)

@@ -9,6 +9,7 @@ from .options import (
     axes_option,
     build_config,
     configured,
+    deterministic_option,
     device_option,
     overwrite_option,
     set_up_logging,
@@ -57,6 +58,7 @@ from .results import prints_json, tell
 @axes_option
 @overwrite_option
 @device_option
+@deterministic_option
 @configured
 @talkative
 @prints_json(
@@ -85,6 +87,7 @@ def finetune(
     seed: int | None,
     overwrite: bool,
     device: str | None,
+    deterministic: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -114,6 +117,7 @@ def finetune(
         **{
             "seed": seed,
             "device": device,
+            "deterministic": deterministic or None,
             "stardist.alpha": alpha,
             "stardist.steps": steps,
             "stardist.rounds": rounds,

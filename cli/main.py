@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.runners.interruption import Interrupted
 
 _NOT_OURS = {
@@ -21,6 +21,11 @@ _NOT_OURS = {
     if hasattr(errno, name)
 }
 """Errors of the system that the user, not the program, can do something about."""
+
+_OUT_OF_MEMORY = (
+    "there must be memory for images and network. Got none left; what is on disk is whole: close "
+    "other programs, work on fewer or smaller images at a time, and give the same command again."
+)
 
 _COMMANDS = {
     "demo": "Run all stages on real nuclei and write a page of pictures.",
@@ -65,6 +70,8 @@ class LazyGroup(click.Group):
         except InputError as error:
             _refuse(str(error))
         except OSError as error:
+            if is_out_of_memory(error):
+                _refuse(_OUT_OF_MEMORY)
             if error.errno not in _NOT_OURS:
                 raise
             _refuse(_explain(error))
@@ -74,6 +81,10 @@ class LazyGroup(click.Group):
         except Interrupted as stopped:
             click.echo(str(stopped), err=True)
             sys.exit(130)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _refuse(_OUT_OF_MEMORY)
 
 
 def _refuse(message: str) -> NoReturn:

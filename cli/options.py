@@ -180,6 +180,12 @@ overwrite_option = click.option(
     is_flag=True,
     help="Start again where the output holds a run with other settings.",
 )
+deterministic_option = click.option(
+    "--deterministic",
+    is_flag=True,
+    help="Give the same labels, to the bit, with any number of threads or workers of this "
+    "machine; slower.",
+)
 axes_option = click.option(
     "--axes", help="Axes of the image files, such as CYX, where their metadata do not say."
 )

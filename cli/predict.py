@@ -9,6 +9,7 @@ from .completion import folders, paths
 from .options import (
     axes_option,
     clustered,
+    deterministic_option,
     device_option,
     in_blocks,
     overlay_option,
@@ -56,6 +57,7 @@ from .results import prints_json, tell
 @in_blocks(side=1024)
 @clustered("Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it.")
 @device_option
+@deterministic_option
 @talkative
 @prints_json(
     output="folder of the label images",
@@ -79,6 +81,7 @@ def predict(
     scheduler: str | None,
     slurm: str | None,
     device: str | None,
+    deterministic: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -123,6 +126,7 @@ def predict(
                 write=write,
                 overlay=overlay,
                 device=device or "auto",
+                deterministic=deterministic,
                 reporter=log,
             )
             cells |= {stem: int(labels.max()) for stem, labels in predicted.items()}
@@ -134,6 +138,7 @@ def predict(
                 output,
                 where=(workers, threads, scheduler, slurm),
                 model=model,
+                deterministic=deterministic,
                 axes=axes,
                 side=block,
                 in_place=in_place,
@@ -148,7 +153,13 @@ def predict(
 
 
 def _predict_in_blocks(
-    paths: list[Path], output: str, *, where: tuple[Any, ...], model: str, **options: Any
+    paths: list[Path],
+    output: str,
+    *,
+    where: tuple[Any, ...],
+    model: str,
+    deterministic: bool,
+    **options: Any,
 ) -> dict[str, int]:
     from oce2stardist.big_images import list_images
     from oce2stardist.runners.cluster import Where
@@ -158,7 +169,7 @@ def _predict_in_blocks(
     for path in paths:  # what is wrong with them is said before workers are started
         list_images(path, axes=options["axes"])
     counts: dict[str, int] = {}
-    with block_workers(Where(*where)) as (client, should_stop):
+    with block_workers(Where(*where), deterministic=deterministic) as (client, should_stop):
         for path in paths:
             counts |= predict_in_blocks(
                 path,

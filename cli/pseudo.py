@@ -11,6 +11,7 @@ from .options import (
     build_config,
     clustered,
     configured,
+    deterministic_option,
     device_option,
     in_blocks,
     overlay_option,
@@ -76,6 +77,7 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @in_blocks(side=2048)
 @clustered("Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it.")
 @device_option
+@deterministic_option
 @configured
 @talkative
 @prints_json(
@@ -109,6 +111,7 @@ def pseudo(
     scheduler: str | None,
     slurm: str | None,
     device: str | None,
+    deterministic: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -146,7 +149,11 @@ def pseudo(
         raise InputError("--scheduler and --slurm can't be given together; leave one out.")
     options: dict[str, Any] = {
         "config": build_config(
-            config_file, **{"seed": seed, "device": device, "embedding.steps": steps}
+            config_file,
+            seed=seed,
+            device=device,
+            deterministic=deterministic or None,
+            **{"embedding.steps": steps},
         ),
         "diameter": diameter,
         "annotations": annotations,

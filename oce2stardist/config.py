@@ -323,6 +323,8 @@ class Config(Document):
     """The one seed of every random draw."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the networks run."""
+    deterministic: bool = False
+    """Give the same labels, to the bit, with any number of threads or workers of one machine."""
     embedding: EmbeddingConfig = EmbeddingConfig()
     """The offset network."""
     pseudo: PseudoConfig = PseudoConfig()

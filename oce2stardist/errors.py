@@ -1,6 +1,14 @@
 """The one exception that means: the input, not the program, is at fault."""
 
+import errno
 import math
+
+_NO_MEMORY = (
+    "can't allocate memory",  # torch on Linux and macOS,
+    "not enough memory",  # on Windows
+    "can't start new thread",  # Python: its stack does not fit
+    "libdeflate_alloc_",  # imagecodecs, which compresses TIFF
+)
 
 
 class InputError(ValueError):
@@ -9,6 +17,22 @@ class InputError(ValueError):
     The command line prints it as one line and exits with code 2. Every other
     exception is a defect of ours and keeps its traceback.
     """
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error, of whichever library, means that there was no memory left.
+
+    NumPy raises MemoryError; torch and TensorFlow have classes of their own, which are known by
+    name here so that neither is imported, or say it in a RuntimeError.
+    """
+    if isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    ):
+        return True
+    names = {one.__name__ for one in type(error).__mro__}
+    if names & {"OutOfMemoryError", "ResourceExhaustedError"}:
+        return True
+    return isinstance(error, RuntimeError) and any(one in str(error) for one in _NO_MEMORY)
 
 
 def check_finite(loss: float, step: int, *, stage: str) -> None:

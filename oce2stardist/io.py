@@ -4,10 +4,12 @@ Images are float32 arrays of shape (Y, X, C), labels int32 arrays of shape (Y, X
 """
 
 import contextlib
+import functools
 import glob
 import logging
 import math
 import os
+import platform
 import secrets
 import shutil
 import zlib
@@ -20,12 +22,13 @@ from typing import Any, TypeVar
 
 import imagecodecs
 import numpy as np
+import psutil
 import tifffile
 from numpy.typing import NDArray
 from skimage.color import hsv2rgb
 from skimage.segmentation import find_boundaries
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.labels import BACKGROUND, UNLABELLED
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -44,6 +47,9 @@ _LARGEST_RATIO = 2000
 Read = TypeVar("Read")
 
 _SOFTWARE = "oce2stardist"
+
+_MARK = ".oce2stardist-"
+"""What names of temporary files begin with."""
 
 _MICROMETRES = {
     **dict.fromkeys(("µm", "um", "micron", "microns", "micrometer", "micrometers"), 1.0),
@@ -312,12 +318,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The temporary file lies hidden in the folder of ``path``, which is created,
     and has the same suffix. Where the block raises, it is removed and what was
-    at ``path`` stays as it was.
+    at ``path`` stays as it was. What a killed process left in the folder is removed
+    by the next one that writes there.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of a long name the end is enough: with more before it, it would be too long.
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name[-50:]}")
+    _remove_leftovers(path.parent.absolute(), os.getpid())
+    temporary = _temporary(path)
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -337,9 +344,8 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (
-        path.with_name(f".{secrets.token_hex(4)}-{path.name[-50:]}") for _ in range(2)
-    )
+    _remove_leftovers(path.parent.absolute(), os.getpid())
+    temporary, old = _temporary(path), _temporary(path)
     try:
         yield temporary
         if path.exists():
@@ -352,6 +358,44 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             os.replace(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _temporary(path: Path) -> Path:
+    """Name a file or folder beside `path` that tells which process writes it."""
+    # Of a long name the end is enough: with more before it, it would be too long.
+    name = f"{_MARK}{_machine()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-50:]}"
+    return path.with_name(name)
+
+
+@functools.lru_cache(maxsize=256)
+def _remove_leftovers(folder: Path, pid: int) -> None:
+    """Remove temporary files and folders of dead processes; each process looks once a folder.
+
+    `pid`, that of this process, lets a fork look for itself.
+    """
+    del pid
+    ours = f"{_MARK}{_machine()}-"
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        left = [entry for entry in entries if entry.name.startswith(ours)]
+        for entry in left:
+            writer = entry.name[len(ours) :].partition("-")[0]
+            if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
+
+
+@functools.cache
+def _machine() -> str:
+    """Name this machine, or container, among those that see the same folders."""
+    with contextlib.suppress(OSError):  # ids of processes are counted anew in a container
+        return _hash(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}")
+    return _hash(platform.node())
+
+
+def _hash(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -394,6 +438,8 @@ def read_checkpoint(path: Path, *, read: Callable[[Path], Read]) -> Read | None:
         try:
             return read(one)
         except Exception as error:  # whatever a broken file makes the library raise
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             _log.warning("the checkpoint %s can't be read: %s", one, reason)
     if not found:
@@ -612,6 +658,11 @@ def _read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a broken file makes them
+        if is_out_of_memory(error):
+            raise InputError(
+                f"{path} can't be read: there is no memory left for it. Close other programs, or "
+                "cut it into smaller images."
+            ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{path} can't be read as an image: {reason}. Save it again as TIFF or PNG."

@@ -7,7 +7,7 @@ from scenes import discs_scene
 
 from oce2stardist.embeddings.checkpoint import read_state, read_weights, write_state, write_weights
 from oce2stardist.embeddings.cpu_network import phase_kernel
-from oce2stardist.embeddings.device import choose_computation, torch_device
+from oce2stardist.embeddings.device import choose_computation, fixed_sums, torch_device
 from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import predict_offsets
@@ -330,6 +330,22 @@ def test_threads_do_not_change_the_training(one_thread):
         losses.append([row["loss"] for row in run.history])
         assert run.computation.passes == threads
     np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_sums_of_fixed_order_give_the_same_bits_with_any_number_of_threads(one_thread, batch_size):
+    image, _ = discs_scene(4, (110, 110), 10, seed=1)
+    scene = [normalise_percentiles(image[..., None])]
+    networks = []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        with fixed_sums(True):
+            run = train_offsets(scene, steps=3, **SETTINGS | {"batch_size": batch_size})
+        assert run.computation.passes == batch_size
+        networks.append(run.network)
+    assert not torch.are_deterministic_algorithms_enabled()
+    for one, other in zip(*(network.parameters() for network in networks), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_paper_s_training_learns_on_both_of_its_losses():

@@ -3,6 +3,7 @@
 import logging
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -157,3 +158,12 @@ def test_long_work_is_logged_at_every_tenth(tmp_path):
     told = [text for _, text in lines(tmp_path) if text.startswith("Training")]
     assert [int(text.split()[1]) for text in told] == [1, *range(20, 201, 20)]
     assert re.fullmatch(r"Training: 200 of 200, loss 200, after \d+\.\d s", told[-1])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_a_log_on_a_full_disk_neither_ends_the_run_nor_talks(tmp_path, capfd):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    with logged(None, "a command") as log:
+        log.open(tmp_path)
+        log.say("something")
+    assert capfd.readouterr() == ("", "")

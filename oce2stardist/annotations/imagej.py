@@ -209,6 +209,8 @@ def _walk(path: NDArray[np.float32] | None) -> Iterator[Points]:
 
 def _bend(points: Points) -> Points:
     """Draw a smooth closed curve through points (n, 2)."""
+    if not np.isfinite(points).all():  # refused with the name of its file, as every shape like it
+        return points
     closed = np.concatenate([points, points[:1]])
     curve = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")
     return np.asarray(curve(np.arange(0, len(points), 1 / CURVE_STEPS)))

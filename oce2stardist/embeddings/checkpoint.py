@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from oce2stardist.embeddings.network import OffsetNetwork
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.io import read_checkpoint, write_bytes, write_checkpoint
 
 
@@ -62,6 +62,8 @@ def read_weights(path: Path) -> OffsetNetwork:
         network = OffsetNetwork(**shape)
         network.load_state_dict(tensors)
     except Exception as error:  # whatever a broken file makes the libraries raise
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{path} must hold the weights of an offset network. Got a file that can't be read: "

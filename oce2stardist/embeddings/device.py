@@ -1,7 +1,9 @@
 """Where torch computes, in which precision, and how many crops at a time."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -84,6 +86,8 @@ def choose_computation(
         at_once = min(batch_size, max(1, int(_CACHE // bytes_per_crop)))
         # Every thread takes passes of its own, see `workers`.
         at_once = min(at_once, math.ceil(batch_size / torch.get_num_threads()))
+        if torch.are_deterministic_algorithms_enabled():
+            at_once = 1  # whatever the number of threads, the same sums
         # Passes of one size: 8 crops go as 4 and 4, not as 3, 3 and 2.
         at_once = math.ceil(batch_size / math.ceil(batch_size / at_once))
     return Computation(
@@ -95,6 +99,26 @@ def choose_computation(
         threads=torch.get_num_threads(),
         reason=reason,
     )
+
+
+@contextmanager
+def fixed_sums(asked: bool) -> Iterator[None]:
+    """Let torch, if asked, add in an order that neither chance nor threads decide.
+
+    What torch has no such operation for is done as always, with a warning. `choose_computation`
+    and `workers` heed this, too.
+    """
+    if not asked:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for CUDA, before its first use
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned_only)
 
 
 def torch_device(name: str) -> torch.device:

@@ -48,7 +48,8 @@ class Workers:
 def workers_for(device: torch.device, *, at_most: int | None = None) -> Iterator[Workers]:
     """Start threads for a device: as many as torch would use on the CPU, none elsewhere."""
     count = min(torch.get_num_threads(), at_most or torch.get_num_threads())
-    if device.type != "cpu" or count < 2:
+    whole = count < 2 and not torch.are_deterministic_algorithms_enabled()
+    if device.type != "cpu" or whole:
         yield Workers(None, 1)
         return
     before = torch.get_num_threads()

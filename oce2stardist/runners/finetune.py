@@ -17,6 +17,7 @@ from oce2stardist.errors import InputError
 from oce2stardist.io import normalise_percentiles, read_pixel_size, replacing, write_text
 from oce2stardist.labels import UNLABELLED
 from oce2stardist.runners.alpha import choose_alpha
+from oce2stardist.runners.determinism import describe_determinism, one_thread_for_sums
 from oce2stardist.runners.finetune_parameters import describe_model
 from oce2stardist.runners.guards import common_pixel_size, warn_of_scales
 from oce2stardist.runners.inputs import (
@@ -191,7 +192,7 @@ def finetune_stardist(
             "the package tensorboard must be installed to write its files. Got none; "
             "pip install 'oce2stardist[tensorboard]', or leave out --tensorboard."
         )
-    with logged(reporter, command) as log:
+    with one_thread_for_sums(config.deterministic), logged(reporter, command) as log:
         found = read_images(images, axes=axes)
         known = read_known(
             found, annotations, zero_is_background=zero_is_background(zero, sampled=draw.is_sample)
@@ -226,6 +227,7 @@ def finetune_stardist(
                     "zero": zero,
                     "merge": config.merge.model_dump(mode="json"),
                     "stardist": settings.model_dump(mode="json"),
+                    **describe_determinism(config),
                 },
                 overwrite=overwrite,
                 results=_RESULTS,

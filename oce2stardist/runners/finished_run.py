@@ -65,7 +65,9 @@ class FinishedRun:
             if "tried" in self.parameters.get(name, {})
         }
         return self.config.replace(
-            **chosen, **{"pseudo.choose": False, "seed": given.seed, "device": given.device}
+            **chosen,
+            **{"pseudo.choose": False, "seed": given.seed, "device": given.device},
+            deterministic=given.deterministic,
         )
 
     def explain(self, config: Config) -> list[Choice]:

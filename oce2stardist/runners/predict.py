@@ -12,6 +12,7 @@ from oce2stardist.io import (
     read_image,
     read_pixel_size,
 )
+from oce2stardist.runners.determinism import fixed_threads
 from oce2stardist.runners.guards import (
     PixelSize,
     has_thresholds,
@@ -38,6 +39,7 @@ def predict_images(
     write: str | Iterable[str] = "labels",
     overlay: bool = False,
     device: str = "auto",
+    deterministic: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Labels]:
     """Predict labels with a StarDist model folder, ours or stock.
@@ -65,6 +67,8 @@ def predict_images(
     overlay : bool
         The same as ``overlay`` in `write`.
     device : {"auto", "cpu", "cuda", "mps"}
+    deterministic : bool
+        Give the same labels, to the bit, with any number of threads of this machine.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def predict_images(
     from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
     from oce2stardist.stardist_model.predict import predict_objects
 
-    prepare_tensorflow(device)
+    prepare_tensorflow(device, threads=fixed_threads(deterministic))
     network = open_model(Path(model))
     for warning in _look_at_model(Path(model), {stem: pixel_size(stem) for stem in stems}):
         reporter.warn(warning)

@@ -16,6 +16,7 @@ from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.io import list_checkpoints, write_bytes, write_text
 from oce2stardist.pseudo_gt.trust import Trust
+from oce2stardist.runners.determinism import describe_determinism, one_thread_for_sums
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 from oce2stardist.runners.inputs import (
     ImageSet,
@@ -55,6 +56,7 @@ _OCE_RESULTS = (
     *("predicted", "state.pt", "state-before.pt", "weights.safetensors", "history.csv"),
     "computation.yaml",
 )
+_HISTORY = ("step", "loss", "learning_rate", "seconds")
 _PSEUDO_RESULTS = (
     *(
         "labels",
@@ -127,8 +129,8 @@ def make_pseudo_labels(
         A finished run on other images. Nothing is trained: its offset network is used, with
         its settings, those that it chose included, and unless `diameter` or `annotations` say
         otherwise at its scale. Where it had a scale for each image, so have these. `config`
-        then gives seed and device and nothing else. Only what is foreground is found out on
-        these images.
+        then gives seed, device and `deterministic`, nothing else. Only what is
+        foreground is found out on these images.
     overlay : bool
         Also write ``pseudo/overlays/*.png``.
     overwrite : bool
@@ -158,6 +160,7 @@ def make_pseudo_labels(
     config = source.settle(config) if source else config
     with (
         _joined_processes(config.device) as main,
+        one_thread_for_sums(config.deterministic),
         ExitStack() as held,
         logged(reporter if main else None, command) as log,
     ):
@@ -323,7 +326,7 @@ def _open_stages(
         "channels": prepared.channels,
         "intensity": [settings.intensity, settings.knee],
         "embedding": config.embedding.model_dump(mode="json"),
-    }
+    } | describe_determinism(config)
     refuse_foreign(folder / "pseudo", _PSEUDO_RESULTS)  # before anything is written
     oce = Stage(
         folder / "oce",
@@ -377,6 +380,7 @@ def _train(
     Processes that torchrun started train together; the main one writes.
     """
     from oce2stardist.embeddings.checkpoint import read_state, write_state, write_weights
+    from oce2stardist.embeddings.device import fixed_sums
     from oce2stardist.embeddings.distributed import agree_on_any, is_main_process, rank_and_size
     from oce2stardist.embeddings.train import train_offsets, training_steps
 
@@ -396,6 +400,7 @@ def _train(
     if state is not None:
         reporter.say(f"Going on after step {state['step']} of {steps}.")
     with (
+        fixed_sums(config.deterministic),
         stop_on_signal() as should_stop,
         reporter.task("Training embeddings", steps) as advance,
     ):
@@ -410,7 +415,7 @@ def _train(
             should_stop=should_stop,
         )
     if main:
-        history = pd.DataFrame(run.history)
+        history = pd.DataFrame(run.history, columns=_HISTORY)  # a run may stop before any step
         write_text(stage.folder / "history.csv", history.to_csv(index=False))
         computation = asdict(run.computation) | {"processes": rank_and_size()[1]}
         write_text(stage.folder / "computation.yaml", yaml.safe_dump(computation, sort_keys=False))

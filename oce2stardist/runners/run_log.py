@@ -1,10 +1,11 @@
 """log.txt of a run folder: all that was said, warned and logged, with the time."""
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -23,6 +24,20 @@ _MOST_KEPT = 10_000
 """Records kept before the folder is known."""
 
 
+class _LogFile(logging.FileHandler):
+    """A log that says less where its disk is full: the run, not the log, tells of that."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let a line go that can't be written."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file; what could not be written before can't be written now."""
+        with suppress(OSError):
+            super().close()
+
+
 class RunLog:
     """A reporter that passes everything on, and logs it.
 
@@ -37,7 +52,7 @@ class RunLog:
     def open(self, folder: Path, name: str = FILE) -> None:
         """Write to log.txt of this folder, after what it holds; also what was said before."""
         folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(folder / name, encoding="utf-8")
+        file = _LogFile(folder / name, encoding="utf-8")
         file.setFormatter(logging.Formatter(_FORMAT, _TIME))
         self._handler.setTarget(file)
         self._handler.flush()

@@ -12,6 +12,7 @@ import pandas as pd
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
 from oce2stardist.io import list_checkpoints, write_text
+from oce2stardist.runners.determinism import fixed_threads
 from oce2stardist.runners.inputs import Image, Labels
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
 from oce2stardist.runners.judge import (
@@ -289,7 +290,7 @@ def _build_model(
     )
 
     settings = config.stardist
-    prepare_tensorflow(config.device)
+    prepare_tensorflow(config.device, threads=fixed_threads(config.deterministic))
     channels = next(iter(images.values())).shape[-1]
     half = settings.precision == "mixed" or (
         settings.precision == "auto" and gains_from_half_precision()

@@ -21,7 +21,7 @@ with quiet_native_code():
     # TensorFlow looks for GPUs, and complains about none, when it is first asked for them.
     _GPUS = tf.config.list_physical_devices("GPU")
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.io import write_text
 from oce2stardist.stardist_model.blocks import Blocks, build_paper_network
 
@@ -33,17 +33,24 @@ _LARGEST = {
 """What a config.json may ask for: far above any model, far below what exhausts memory."""
 
 
-def prepare_tensorflow(device: str) -> None:
+def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
     """Choose the device, and let GPU memory grow as needed; call before the first model.
 
     From then on the same seed gives the same weights on the same machine: operations that are
     faster when they add in whatever order are not used. XLA, which would be another fifth
     faster on a processor, can't be had together with that.
 
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"}
+    threads : int, optional
+        Among which sums are shared out, which makes a difference in their last bits. Default: as
+        many as processors are free.
+
     Raises
     ------
     InputError
-        If a GPU is asked for that TensorFlow does not see.
+        If a GPU is asked for that TensorFlow does not see, or `threads` come too late.
     """
     if device == "cuda" and not _GPUS:
         raise InputError(
@@ -51,12 +58,25 @@ def prepare_tensorflow(device: str) -> None:
             "install tensorflow[and-cuda] or pass --device cpu."
         )
     tf.config.experimental.enable_op_determinism()
+    if threads is not None:
+        _set_threads(threads)
     with contextlib.suppress(RuntimeError):  # a model exists already: the choice was made
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
             return
         for gpu in _GPUS:
             tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _set_threads(count: int) -> None:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:  # TensorFlow has started its threads
+        raise InputError(
+            "deterministic must be asked for before TensorFlow computes in this process. Got a "
+            "process in which it has; start a new one."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -314,6 +334,8 @@ def open_model(folder: Path) -> SparseStarDist2D:
         with _quiet():
             return SparseStarDist2D(None, name=folder.name, basedir=str(folder.parent))
     except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{folder} must be a StarDist model folder. Got files that can't be used: {reason}; "

@@ -13,6 +13,8 @@ import tifffile
 import yaml
 from click.testing import CliRunner, Result
 from oce2stardist.cli.main import main
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where a script here is run by hand
 from scenes import discs_scene
 
 from oce2stardist.io import write_labels
@@ -57,8 +59,8 @@ def make_lab(folder: Path) -> Path:
     return folder
 
 
-def make_model(folder: Path, *, channels: int = 1) -> Path:
-    """Write an untrained StarDist model that finds nothing, fast."""
+def make_model(folder: Path, *, channels: int = 1, finds: bool = False) -> Path:
+    """Write an untrained StarDist model that finds nothing, fast; or discs here and there."""
     from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
     from oce2stardist.stardist_model.network import create_model
 
@@ -66,8 +68,11 @@ def make_model(folder: Path, *, channels: int = 1) -> Path:
         folder, channels=channels, n_rays=4, grid=2, width=2, features=2, batch_norm=False,
         patch_size=32, batch_size=2, learning_rate=1e-3, seed=0,
     )  # fmt: skip
+    if finds:
+        kernel, bias = model.keras_model.get_layer("dist").get_weights()
+        model.keras_model.get_layer("dist").set_weights([kernel, bias + 6])
     write_weights(folder / "weights_best.h5", model)
-    write_thresholds(folder, prob=0.9, nms=0.4)
+    write_thresholds(folder, prob=0.5 if finds else 0.9, nms=0.4)
     return folder
 
 

@@ -1,6 +1,8 @@
 """Files are complete or absent, checkpoints come in pairs, a folder has one owner."""
 
+import contextlib
 import hashlib
+import os
 import re
 import shutil
 import signal
@@ -8,15 +10,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from corpus import INT_LABELS, geojson, roi_zip, square
-from labs import make_lab, ordinary_user, run
+from labs import make_lab, make_model, ordinary_user, run
 from safetensors.numpy import load_file, save
+from trials import h5_arrays
 
 import oce2stardist
 from oce2stardist import io
 from oce2stardist.errors import InputError
+from oce2stardist.runners.interruption import stop_on_signal
 from oce2stardist.runners.run_folder import Stage, check_apart, owned
 
 SOURCE = Path(oce2stardist.__file__).parent
@@ -61,6 +67,36 @@ def test_a_file_with_the_longest_name_can_be_replaced(tmp_path):
     io.write_text(path, "new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def interrupted_write(path):
+    """Write a file in a process that is killed before it is whole; what it left."""
+    program = (
+        "import os, sys; from oce2stardist import io\n"
+        "with io.replacing(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    before = set(path.parent.iterdir())
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    (left,) = set(path.parent.iterdir()) - before
+    return left
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_one(tmp_path):
+    left = interrupted_write(tmp_path / "a.txt")
+    io._remove_leftovers.cache_clear()
+    of_a_living_one = left.with_name(left.name.replace(f"-{dead_pid(left)}-", f"-{os.getpid()}-"))
+    of_another_machine = left.with_name(left.name.replace(io._machine(), "0" * 8))
+    foreign = tmp_path / ".oce2stardist-mine"
+    kept = {of_a_living_one, of_another_machine, foreign}
+    for path in kept:
+        path.touch()
+    io.write_text(tmp_path / "b.txt", "whole")
+    assert set(tmp_path.iterdir()) == kept | {tmp_path / "b.txt"}
+
+
+def dead_pid(left):
+    return left.name.split("-")[2]
 
 
 # Checkpoints
@@ -159,6 +195,80 @@ def test_the_state_of_a_stardist_training_gives_way_to_the_one_before(tmp_path):
     arrays, facts = read_state(path)
     assert facts == {"step": 1}
     assert arrays["0000"].shape == () and arrays["0000"] == 1
+
+
+def test_a_training_stopped_before_its_first_step_leaves_a_history_that_can_be_read(
+    tmp_path, monkeypatch
+):
+    @contextlib.contextmanager
+    def stopped_already():
+        yield lambda: True
+
+    lab = make_lab(tmp_path)
+    monkeypatch.setattr("oce2stardist.runners.pseudo.stop_on_signal", stopped_already)
+    result = run(["pseudo", lab / "images", "-o", lab / "out", "--config", lab / "tiny.yaml",
+                  "--diameter", 18])  # fmt: skip
+    assert result.exit_code == 130
+    assert "Stopped after step 0 of 1" in result.output
+    history = pd.read_csv(lab / "out" / "oce" / "history.csv")
+    assert list(history) == ["step", "loss", "learning_rate", "seconds"]
+    assert history.empty
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_signal_after_the_last_look_is_not_lost(looks):
+    """Where nobody looks again, it acts as the loop ends; where somebody did, that is enough."""
+
+    def loop():
+        with stop_on_signal() as should_stop:
+            signal.raise_signal(signal.SIGINT)
+            return [should_stop() for _ in range(looks)]
+
+    if looks:
+        assert loop() == [True]
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            loop()
+
+
+@pytest.mark.slow
+def test_weights_on_a_full_disk_are_an_error_and_no_crash(tmp_path):
+    """HDF5 ended the process there, without a line."""
+    from oce2stardist.stardist_model.checkpoint import write_weights
+    from oce2stardist.stardist_model.network import open_model
+
+    model = open_model(make_model(tmp_path / "model"))
+    with small_disk(tmp_path / "disk", size=8192) as disk:
+        with pytest.raises(OSError, match="No space left on device"):
+            write_weights(disk / "weights.h5", model)
+        assert list(disk.iterdir()) == []
+
+
+@contextlib.contextmanager
+def small_disk(folder, *, size):
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a tmpfs can't be mounted here; that takes root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_model_s_weights_are_those_that_keras_would_write(tmp_path):
+    from oce2stardist.stardist_model.network import open_model
+
+    model = open_model(make_model(tmp_path / "model"))
+    model.keras_model.save_weights(str(tmp_path / "keras.h5"))
+    ours, theirs = (h5_arrays(tmp_path / one) for one in ("model/weights_best.h5", "keras.h5"))
+    assert ours == theirs
+    with (
+        h5py.File(tmp_path / "model" / "weights_best.h5") as a,
+        h5py.File(tmp_path / "keras.h5") as b,
+    ):
+        assert {k: str(v) for k, v in a.attrs.items()} == {k: str(v) for k, v in b.attrs.items()}
 
 
 # One owner

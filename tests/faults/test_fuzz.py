@@ -9,6 +9,7 @@ from fuzz import SEEDS, check, draw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
@@ -52,6 +53,17 @@ def test_a_png_with_a_wrong_checksum_is_refused(tmp_path):
     path.write_bytes(SEEDS["png"][2]()[:-12])
     with pytest.raises(InputError, match="ends before its last chunk"):
         read_image(path)
+
+
+def test_a_smooth_outline_with_a_point_that_is_no_number_is_refused(tmp_path):
+    """Found by atheris: a curve can't be drawn through it."""
+    roi = ImagejRoi.frompoints(np.array([[5, 5], [30, 5], [28, 25], [5, 30]], np.float32))
+    roi.roitype, roi.options = ROI_TYPE.POLYGON, roi.options | ROI_OPTIONS.SPLINE_FIT
+    roi.subpixel_coordinates[2, 0] = np.nan
+    path = tmp_path / "a.roi"
+    path.write_bytes(roi.tobytes())
+    with pytest.raises(InputError, match="must have finite coordinates"):
+        SEEDS["roi"][1](path)
 
 
 @st.composite

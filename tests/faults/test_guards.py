@@ -1,16 +1,18 @@
 """What runs look at before they trust their inputs, and what they say."""
 
+import errno
 import json
 import re
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from labs import make_lab, run
 from scenes import disc
 
-from oce2stardist.errors import InputError, check_finite
-from oce2stardist.io import read_pixel_size
+from oce2stardist.errors import InputError, check_finite, is_out_of_memory
+from oce2stardist.io import read_image, read_pixel_size
 from oce2stardist.runners.guards import (
     common_pixel_size,
     has_thresholds,
@@ -125,6 +127,56 @@ def test_thresholds_are_set_if_both_are_numbers(tmp_path, content, known):
     (tmp_path / "thresholds.json").write_text(content)
     assert has_thresholds(tmp_path) == known
     assert json.loads(content) is not None
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "means_it"),
+    [
+        (MemoryError("Unable to allocate 8.00 GiB"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
+        (RuntimeError("libdeflate_alloc_compressor returned unknown error 'NULL'"), True),
+        (ResourceExhaustedError("OOM when allocating tensor"), True),
+        (RuntimeError("shapes differ"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+    ],
+)
+def test_memory_that_is_used_up_is_known_whatever_the_library_calls_it(error, means_it):
+    assert is_out_of_memory(error) == means_it
+
+
+def test_torch_says_so_in_a_way_we_know():
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**48)
+    assert is_out_of_memory(raised.value)
+
+
+def test_a_command_without_memory_ends_in_one_line(tmp_path, monkeypatch):
+    lab = make_lab(tmp_path)
+
+    def refuse(*_, **__):
+        raise MemoryError("Unable to allocate 8.00 GiB")
+
+    monkeypatch.setattr("oce2stardist.runners.training_labels.make_training_labels", refuse)
+    result = run(["merge", lab / "run", "--annotations", lab / "masks"])
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: there must be memory for images and network.")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_an_image_that_does_not_fit_into_memory_is_not_called_broken(tmp_path, monkeypatch):
+    lab = make_lab(tmp_path)
+
+    def refuse(*_, **__):
+        raise MemoryError("Unable to allocate 8.00 GiB")
+
+    monkeypatch.setattr("oce2stardist.io._read_tiff", refuse)
+    with pytest.raises(InputError, match=r"a\.tif can't be read: there is no memory left for it"):
+        read_image(lab / "images" / "a.tif")
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])

@@ -203,7 +203,8 @@ def _pseudo_labels(
 
 def _part(config: Config, *sections: str) -> dict[str, Any]:
     """Take the settings that a kind of cell depends on: others must not change its key."""
-    return config.model_dump(mode="json", include={"seed", "device", *sections})
+    fixed = {"deterministic"} if config.deterministic else set()
+    return config.model_dump(mode="json", include={"seed", "device", *fixed, *sections})
 
 
 def _hash_source(source: str) -> str:

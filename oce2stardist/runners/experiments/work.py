@@ -113,7 +113,11 @@ def _finetune(settings: Settings, needs: Needs, folder: Path) -> None:
         config=Config(**settings["config"]),
         command=_COMMAND,
     )
-    labels = predict_images(_image_set(opened.test), model=folder / "model")
+    labels = predict_images(
+        _image_set(opened.test),
+        model=folder / "model",
+        deterministic=settings["config"].get("deterministic", False),
+    )
     _score(labels, data, folder)
 
 

@@ -25,6 +25,7 @@ from oce2stardist.blocks import Block, BlockGrid
 from oce2stardist.errors import InputError
 from oce2stardist.io import replacing, write_text
 from oce2stardist.runners.cluster import Where, connected, limited_to
+from oce2stardist.runners.determinism import fixed_threads
 from oce2stardist.runners.in_blocks.plane import Plane, read_reach
 from oce2stardist.runners.interruption import Interrupted, stop_on_signal
 from oce2stardist.runners.progress import Reporter
@@ -41,9 +42,11 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def block_workers(where: Where) -> Iterator[tuple[Client, Callable[[], bool]]]:
+def block_workers(
+    where: Where, *, deterministic: bool = False
+) -> Iterator[tuple[Client, Callable[[], bool]]]:
     """Yield a client whose workers go through blocks, and what tells whether the user stopped."""
-    environment = limited_to(where.cell_threads)
+    environment = limited_to(fixed_threads(deterministic) or where.cell_threads)
     with (
         connected(where, memory=WORKER_MEMORY, environment=environment) as client,
         stop_on_signal() as should_stop,

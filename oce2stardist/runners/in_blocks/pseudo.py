@@ -83,7 +83,10 @@ def make_whole_pseudo_labels(
     )
     if result.made is None:  # one of several processes under torchrun, and not the main one
         return result, whole, {}
-    with owned(Path(output)), block_workers(where) as (client, should_stop):
+    with (
+        owned(Path(output)),
+        block_workers(where, deterministic=config.deterministic) as (client, should_stop),
+    ):
         counts = label_whole_images(
             result.made,
             Path(output),

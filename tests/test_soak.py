@@ -1,0 +1,29 @@
+"""Nothing grows while the demo pipeline runs again and again in one process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOAK = Path(__file__).resolve().parents[1] / "benchmarks" / "soak.py"
+ROUNDS = 3
+MOST_MB = 60
+"""Of growth a round. The networks are built anew every time: kept, each costs more."""
+
+
+@pytest.mark.slow
+def test_a_process_that_runs_the_demo_again_keeps_no_handles_threads_or_memory(tmp_path):
+    """Twenty rounds and their figures are in docs/determinism.md; here it is a few small ones."""
+    command = [sys.executable, str(SOAK), str(tmp_path), "--rounds", str(ROUNDS), "--short"]
+    done = subprocess.run(
+        [*command, "--side", "96", "--steps", "2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [row["round"] for row in rows] == list(range(1, ROUNDS + 1))
+    second, last = rows[1], rows[-1]  # the first loads libraries and starts their threads
+    assert last["handles"] == second["handles"]
+    assert last["threads"] == second["threads"]
+    assert last["uss_mb"] - second["uss_mb"] < MOST_MB * (ROUNDS - 2)
