@@ -117,13 +117,13 @@ def pseudo(
     from oce2stardist.runners.pseudo import make_pseudo_labels
     from oce2stardist.runners.reports import write_pseudo_report
 
-    from .reporting import TerminalReporter
+    from .reporting import open_reporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
     if trained is not None and steps is not None:
         raise click.UsageError("--trained trains nothing, so --steps has no meaning; drop one.")
     config = build_config(config_file, **{"seed": seed, "device": device, "embedding.steps": steps})
-    reporter = TerminalReporter(quiet=quiet)
+    reporter = open_reporter(quiet=quiet)
     result = make_pseudo_labels(
         images,
         output,
