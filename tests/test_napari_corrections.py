@@ -1,5 +1,7 @@
 """Which cells of an edited layer are annotations. Layers are edited here as a user would."""
 
+import time
+
 import numpy as np
 import pytest
 from scenes import disc, two_touching_discs
@@ -150,3 +152,12 @@ def test_pseudo_objects_beside_carried_over_annotations_stay_pseudo():
     labels, baseline = carry_over(annotations, pseudo_labels())
     assert (labels[RIGHT] > 0).all()
     assert (find_corrections(labels, baseline).annotations[RIGHT] == -1).all()
+
+
+def test_counting_in_a_large_image_is_quick_enough_for_every_stroke():
+    pseudo = np.kron(np.arange(1, 10_001).reshape(100, 100), np.pad(np.ones((12, 12), int), 4))
+    labels = pseudo.copy()
+    labels[300:320, 300:320] = 20_000
+    started = time.process_time()
+    assert find_corrections(labels, pseudo).n_cells == 1
+    assert time.process_time() - started < 2

@@ -177,7 +177,7 @@ def test_a_run_that_was_interrupted_is_refused(images, tmp_path):
 
 def test_a_working_folder_opens_as_it_was_left(images, tmp_path):
     found, truth = images
-    work = WorkFolder(tmp_path / "work")
+    work = WorkFolder.claim(tmp_path / "work")
     work.write_images({"a": found.images["a"][..., 0]})
     pseudo_run(work.pseudo, {"a": np.where(truth["a"] == 1, 0, truth["a"])})
     drawn = np.where(truth["a"] == 1, 1, np.where(truth["a"] == 2, 0, -1)).astype(np.int32)
@@ -222,7 +222,7 @@ def test_pixels_of_every_type_come_through(tmp_path, dtype):
 def test_a_file_is_no_working_folder(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match=r"must be a folder\. Got the file"):
-        WorkFolder(tmp_path / "file")
+        WorkFolder.claim(tmp_path / "file")
 
 
 def test_labels_tell_which_image_they_belong_to(tmp_path):

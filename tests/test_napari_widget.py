@@ -6,15 +6,20 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
+import yaml
 from napari_import import ViewerModel, napari
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
+from run_folders import pseudo_run
 from scenes import disc, discs_scene
+from scipy import ndimage as ndi
 
 from oce2stardist.config import Config
 from oce2stardist.io import read_labels, write_labels
 from oce2stardist.napari_plugin.job import Outcome
 from oce2stardist.napari_plugin.layers import KEY
+from oce2stardist.napari_plugin.readers import get_reader
 from oce2stardist.napari_plugin.widget import StepsWidget
 
 LONG = 240_000  # milliseconds; other tests run beside
@@ -33,7 +38,7 @@ def widget(viewer, qtbot, tmp_path):
     widget.job.close()
 
 
-def open_scene(viewer, name="cells", n=8, shape=(150, 200), **options):
+def open_scene(viewer, name="cells", n=6, shape=(110, 140), **options):
     """Open an image of discs; returns layer and true labels."""
     image, truth = discs_scene(n, shape, 12, seed=4)
     return viewer.add_image((1000 * image).clip(0).astype(np.uint16), name=name, **options), truth
@@ -72,7 +77,7 @@ def said(widget):
 @pytest.mark.slow
 def test_from_an_open_image_to_predicted_cells_in_five_steps(qtbot, viewer, widget, tmp_path):
     image, truth = open_scene(viewer, scale=(0.5, 0.5), translate=(10, 20))
-    widget.pseudo.steps.setValue(4)
+    widget.pseudo.steps.setValue(2)
     widget.pseudo.diameter.setValue(24)
     outcome = click_and_wait(qtbot, widget, widget.pseudo.button)
     assert outcome.result is not None, outcome.message
@@ -81,8 +86,8 @@ def test_from_an_open_image_to_predicted_cells_in_five_steps(qtbot, viewer, widg
     np.testing.assert_array_equal(cells.data, read_labels(run / "pseudo" / "labels" / "cells.tif"))
     assert cells.scale.tolist() == [0.5, 0.5] and cells.translate.tolist() == [10, 20]
 
-    cells.data = truth  # whatever four steps found, the user draws all cells anew
-    widget.finetune.steps.setValue(4)
+    cells.data = truth  # whatever two steps found, the user draws all cells anew
+    widget.finetune.steps.setValue(2)
     outcome = click_and_wait(qtbot, widget, widget.finetune.button)
     assert outcome.result is not None, outcome.message
     model = tmp_path / "work" / "model"
@@ -100,7 +105,7 @@ def test_from_an_open_image_to_predicted_cells_in_five_steps(qtbot, viewer, widg
 @pytest.mark.slow
 def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, widget):
     open_scene(viewer)
-    widget.pseudo.steps.setValue(25)
+    widget.pseudo.steps.setValue(15)
     widget.pseudo.diameter.setValue(24)
     stop = widget.panel.stop_button
     assert not stop.isEnabled()
@@ -109,7 +114,7 @@ def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, 
     def stop_in_the_middle(progress):
         if progress.done >= 3 and not at_stop:
             assert stop.isEnabled() and not widget.finetune.button.isEnabled()
-            assert "of 25" in said(widget) and "left" in said(widget)
+            assert "of 15" in said(widget) and "left" in said(widget)
             at_stop.append(progress.done)
             qtbot.mouseClick(stop, Qt.MouseButton.LeftButton)
 
@@ -118,11 +123,11 @@ def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, 
     assert outcome.stopped and "Stopped after step" in said(widget)
     assert not stop.isEnabled() and widget.finetune.button.isEnabled()
     n_done = int(said(widget).split("step ")[1].split()[0])
-    assert at_stop[0] <= n_done < 25
+    assert at_stop[0] <= n_done < 15
 
     outcome = click_and_wait(qtbot, widget, widget.pseudo.button)
     assert outcome.result is not None, outcome.message
-    assert f"Going on after step {n_done} of 25." in widget.panel.log.toPlainText()
+    assert f"Going on after step {n_done} of 15." in widget.panel.log.toPlainText()
 
 
 def test_closing_stops_the_command(qtbot, viewer, widget):
@@ -203,6 +208,27 @@ def test_a_layer_drawn_elsewhere_is_used_when_chosen_in_the_table(
     written = read_labels(tmp_path / "work" / "annotations" / "cells.tif")
     np.testing.assert_array_equal(written > 0, truth > 0)
     assert len(commands) == 1
+
+
+def test_a_run_that_was_dropped_into_napari_is_corrected_and_trained_on(
+    viewer, widget, commands, qtbot, tmp_path
+):
+    image, truth = discs_scene(6, (60, 90), 7, seed=0)
+    run = pseudo_run(tmp_path / "run", {"field": truth})
+    tifffile.imwrite(tmp_path / "field.tif", image)
+    content = yaml.safe_load((run / "run.yaml").read_text())
+    content["inputs"]["images_from"] = str(tmp_path / "field.tif")
+    (run / "run.yaml").write_text(yaml.safe_dump(content))
+    for data, options, kind in get_reader(str(run))(str(run)):
+        getattr(viewer, f"add_{kind}")(data, **options)
+    cells = widget.table.cells_of(viewer.layers["field"])
+    assert cells is viewer.layers["field cells"]
+    cells.data = np.where(ndi.binary_dilation(truth == 2), 2, truth)
+    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    (command,) = commands
+    assert command[command.index("--pseudo") + 1] == str(run)
+    written = read_labels(tmp_path / "work" / "annotations" / "field.tif")
+    np.testing.assert_array_equal(written > 0, ndi.binary_dilation(truth == 2))
 
 
 def test_new_pseudo_labels_keep_what_was_drawn(viewer, widget, qtbot):
@@ -307,7 +333,7 @@ def test_labels_of_another_size_are_refused(qtbot, viewer, widget):
     image, _ = open_scene(viewer)
     small = viewer.add_labels(np.ones((20, 30), np.int32), name="small")
     widget.table.set_cells(image, small)
-    assert "Got shape (20, 30) in 'small' over (150, 200) in 'cells'" in refused(
+    assert "Got shape (20, 30) in 'small' over (110, 140) in 'cells'" in refused(
         qtbot, widget, widget.finetune.button
     )
 

@@ -69,19 +69,37 @@ def find_corrections(
     -------
     Corrections
     """
-    # Numbered together, so that equal labels stay equal and none is too large to count.
-    before = np.zeros_like(labels) if baseline is None else baseline
-    both, _ = renumber(np.stack([labels, before]).astype(np.int64))
-    now, before = np.maximum(both, BACKGROUND)
+    before = np.zeros_like(labels) if baseline is None else np.maximum(baseline, BACKGROUND)
+    is_erased = (labels == BACKGROUND) & (before > BACKGROUND)
+    annotations = np.full(labels.shape, UNLABELLED, np.int32)
+    annotations[is_erased] = BACKGROUND
+    now, before = _keep_touched(np.maximum(labels, BACKGROUND), before)
     pieces = label_pieces(now, background=BACKGROUND, connectivity=2)
     counts = _is_annotated(pieces, now, before)
-    annotations = np.full(now.shape, UNLABELLED, np.int32)
-    annotations[(both[0] == BACKGROUND) & (before > BACKGROUND)] = BACKGROUND
     annotated, ids = renumber(np.where(counts[pieces], pieces, BACKGROUND))
     annotations[annotated > BACKGROUND] = annotated[annotated > BACKGROUND]
-    erased = np.bincount(before.ravel()) > 0
-    erased[np.unique(before[both[0] != BACKGROUND])] = False
-    return Corrections(annotations, len(ids), int(erased[1:].sum()))
+    gone = np.setdiff1d(before[is_erased], before[(labels != BACKGROUND)])
+    return Corrections(annotations, len(ids), len(gone))
+
+
+def _keep_touched(
+    now: NDArray[np.integer], before: NDArray[np.integer]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Remove the objects of which no pixel changed: counting while someone paints must be quick.
+
+    What is left is numbered together, so that equal labels stay equal and none is too large to
+    count.
+    """
+    is_changed = now != before
+    kept = [_is_one_of(now, now[is_changed]), _is_one_of(before, before[is_changed])]
+    both, _ = renumber(np.stack([now, before]).astype(np.int64) * (kept[0] | kept[1]))
+    return both[0], both[1]
+
+
+def _is_one_of(labels: NDArray[np.integer], some: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return where an object among `some` lies."""
+    ids = np.unique(some)
+    return np.isin(labels, ids[ids > BACKGROUND])
 
 
 def _is_annotated(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _NO_CELLS = "(none yet)"
-_ROWS_SHOWN = 4
+_ROWS_SHOWN = 3
 
 
 class ImageTable(QTableWidget):
@@ -37,7 +37,7 @@ class ImageTable(QTableWidget):
         self.setHorizontalHeaderLabels(["Image", "Cells"])
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.verticalHeader().hide()
-        self.setMinimumHeight(self.verticalHeader().defaultSectionSize() * (_ROWS_SHOWN + 1))
+        self.setFixedHeight(self.verticalHeader().defaultSectionSize() * (_ROWS_SHOWN + 1))
         self.itemChanged.connect(self._note_check)
         layers = viewer.layers.events
         for event in (layers.inserted, layers.removed, layers.reordered):

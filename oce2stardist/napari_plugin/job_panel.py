@@ -37,7 +37,7 @@ class JobPanel(QWidget):
         self.log.setReadOnly(True)
         self.log.setMaximumBlockCount(_MOST_LINES)
         self.log.setPlaceholderText("What the steps say comes here.")
-        self.log.setMinimumHeight(70)
+        self.log.setFixedHeight(100)
         row = QHBoxLayout()
         row.addWidget(self.bar)
         row.addWidget(self.stop_button)
@@ -70,6 +70,7 @@ class JobPanel(QWidget):
         self.stop_button.setEnabled(True)
 
     def _show_progress(self, progress: Progress) -> None:
+        self.bar.setTextVisible(True)
         self.bar.setRange(0, max(1, progress.total))
         self.bar.setValue(progress.done)
         if not self._is_stopping:
@@ -86,6 +87,7 @@ class JobPanel(QWidget):
         self._is_stopping = False
         self.bar.setRange(0, 1)
         self.bar.setValue(0)
+        self.bar.setTextVisible(False)
         self.stop_button.setText("Stop")
         self.stop_button.setEnabled(False)
 

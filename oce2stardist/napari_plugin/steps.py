@@ -20,6 +20,8 @@ from oce2stardist.errors import InputError
 from oce2stardist.napari_plugin.work_folder import FinetuneSettings, PseudoSettings
 
 _MOST_STEPS = 1_000_000
+_FIELD_WIDTH = 120
+"""Pixels; napari's style gives numbers less than they need."""
 
 
 class _Step(QGroupBox):
@@ -97,6 +99,7 @@ class PseudoStep(_Step):
         super().__init__("2  Pseudo labels")
         self.diameter = QDoubleSpinBox()
         self.diameter.setRange(0, 5000)
+        self.diameter.setMinimumWidth(_FIELD_WIDTH)
         self.diameter.setDecimals(1)
         self.diameter.setSpecialValueText("estimated")
         self.diameter.setSuffix(" px")
@@ -152,6 +155,7 @@ class FinetuneStep(_Step):
         super().__init__("4  Train StarDist")
         self.alpha = QDoubleSpinBox()
         self.alpha.setRange(-0.05, 1)
+        self.alpha.setMinimumWidth(_FIELD_WIDTH)
         self.alpha.setSingleStep(0.05)
         self.alpha.setSpecialValueText("auto")
         self.alpha.setValue(-0.05)
@@ -160,7 +164,7 @@ class FinetuneStep(_Step):
             "labels on your cells."
         )
         self.steps = _steps_field(Config().stardist.steps)
-        self.form.addRow("Weight of pseudo labels", self.alpha)
+        self.form.addRow("Pseudo weight (alpha)", self.alpha)
         self.form.addRow("Training steps", self.steps)
         self.button = self.add_button("Train")
 
@@ -202,6 +206,7 @@ class PredictStep(_Step):
 def _steps_field(value: int | None) -> QSpinBox:
     field = QSpinBox()
     field.setRange(1, _MOST_STEPS)
+    field.setMinimumWidth(_FIELD_WIDTH)
     assert value is not None
     field.setValue(value)
     return field

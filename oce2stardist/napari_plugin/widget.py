@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from oce2stardist.errors import InputError
@@ -66,7 +66,6 @@ class StepsWidget(QWidget):
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._work: WorkFolder | None = None
         self._when_done: Callable[[dict[str, Any]], None] | None = None
         self.job = Job(self)
         self.panel = JobPanel(self.job)
@@ -91,6 +90,9 @@ class StepsWidget(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setWidget(steps)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        bar = scroll.verticalScrollBar().sizeHint().width()
+        scroll.setMinimumWidth(steps.minimumSizeHint().width() + bar)
         layout = QVBoxLayout(self)
         layout.addWidget(scroll, stretch=1)
         layout.addWidget(self.panel)
@@ -159,7 +161,7 @@ class StepsWidget(QWidget):
             cells = self._add_labels(f"{image.name} cells", labels, image, notes)
             if before is not None:
                 before.visible = False  # its cells are in the new layer
-        cells.selected_label = int(labels.max()) + 1
+        cells.selected_label = int(labels.max()) + 1  # what is painted next is a new cell
         self.table.set_cells(image, cells)
 
     # --- step 3
@@ -178,8 +180,9 @@ class StepsWidget(QWidget):
         cells = self.table.cells_of(next(iter(images.values())))
         assert cells is not None
         self._viewer.layers.selection.active = cells
+        cells.selected_label = int(cells.data.max()) + 1
         cells.mode = "paint"
-        self.panel.tell("Paint a cell; M takes the next label. 1 or E erases.")
+        self.panel.tell("Paint a cell. M takes the next label, E the eraser, P the brush again.")
 
     @_said_in_one_line
     def _confirm(self) -> None:
@@ -313,9 +316,7 @@ class StepsWidget(QWidget):
         if chosen is None:
             chosen = Path(tempfile.mkdtemp(prefix="oce2stardist-"))
             self.images.set_folder(chosen)
-        if self._work is None or self._work.folder != chosen:
-            self._work = WorkFolder(chosen)
-        return self._work
+        return WorkFolder.claim(chosen)
 
     def _run(
         self, title: str, command: list[str], when_done: Callable[[dict[str, Any]], None]

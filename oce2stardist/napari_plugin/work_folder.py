@@ -47,16 +47,21 @@ class WorkFolder:
     Parameters
     ----------
     folder : Path
-        New, empty, or one of an earlier session.
-
-    Raises
-    ------
-    InputError
-        If it holds something else, which commands would replace.
+        One of an earlier session; `claim` makes one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @classmethod
+    def claim(cls, folder: Path) -> "WorkFolder":
+        """Take a folder that is new, empty, or one of an earlier session.
+
+        Raises
+        ------
+        InputError
+            If it holds something else, which commands would replace.
+        """
         if folder.exists() and not folder.is_dir():
             raise InputError(f"the working folder must be a folder. Got the file {folder}.")
         if folder.exists() and any(folder.iterdir()) and not is_work_folder(folder):
@@ -65,6 +70,7 @@ class WorkFolder:
                 f"{folder}, which holds something else; choose or create another."
             )
         write_text(folder / MARKER, _NOTE)
+        return cls(folder)
 
     @property
     def pseudo(self) -> Path:
