@@ -120,7 +120,7 @@ def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, 
 
     widget.job.progressed.connect(stop_in_the_middle)
     outcome = click_and_wait(qtbot, widget, widget.pseudo.button)
-    assert outcome.stopped and "Stopped after step" in said(widget)
+    assert outcome.stopped and "the same button goes on from there" in said(widget)
     assert not stop.isEnabled() and widget.finetune.button.isEnabled()
     n_done = int(said(widget).split("step ")[1].split()[0])
     assert at_stop[0] <= n_done < 15
@@ -139,6 +139,22 @@ def test_closing_stops_the_command(qtbot, viewer, widget):
     widget.job.close()
     assert process.state() == process.ProcessState.NotRunning
     assert time.monotonic() - started < 15
+
+
+def test_a_closed_widget_stops_its_command_and_hears_no_more_of_napari(qtbot, viewer, tmp_path):
+    widget = StepsWidget(viewer)
+    widget.images.set_folder(tmp_path / "work")
+    image, truth = open_scene(viewer)
+    cells = add_pseudo(widget, image, truth)
+    qtbot.mouseClick(widget.pseudo.button, Qt.MouseButton.LeftButton)
+    job, process = widget.job, widget.job._process
+    assert process.waitForStarted()
+    with qtbot.waitSignal(widget.destroyed):
+        widget.deleteLater()
+    assert process.state() == process.ProcessState.NotRunning and not job.is_running
+    cells.paint((5, 5), 99)
+    image.name = "renamed"
+    viewer.add_image(truth)
 
 
 # --- what is asked of the commands
@@ -183,6 +199,19 @@ def test_only_changed_cells_are_written_as_annotations(viewer, widget, commands,
     assert (written[(truth > 0) & (truth != 3) & ~new] == -1).all()
     ((*_, pseudo, run),) = [c[: c.index("--pseudo") + 2] for c in commands]
     assert (pseudo, run) == ("--pseudo", str(tmp_path / "work" / "pseudo"))
+
+
+def test_an_image_without_corrections_has_no_file_of_annotations(
+    viewer, widget, commands, qtbot, tmp_path
+):
+    for name in ("a", "b"):
+        image, truth = open_scene(viewer, name=name)
+        cells = add_pseudo(widget, image, truth)
+    cells.data[truth == 1] = 0
+    cells.data[2:8, 2:8] = cells.selected_label
+    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    written = [path.name for path in (tmp_path / "work" / "annotations").iterdir()]
+    assert written == ["b.tif"] and len(commands) == 1
 
 
 def test_cells_drawn_without_pseudo_labels_train_alone(viewer, widget, commands, qtbot):

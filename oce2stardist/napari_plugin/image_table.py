@@ -1,12 +1,13 @@
 """The table of step 1: which image layers are used, and which labels layer holds their cells."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHeaderView, QTableWidget, QTableWidgetItem
 
+from oce2stardist.napari_plugin.connections import Connections
 from oce2stardist.napari_plugin.layers import is_plane, notes_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ImageTable(QTableWidget):
 
     changed = Signal()
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: "Viewer", connections: Connections) -> None:
         super().__init__(0, 2)
         self._viewer = viewer
         self._checked: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()
@@ -39,12 +40,13 @@ class ImageTable(QTableWidget):
         self.verticalHeader().hide()
         self.setFixedHeight(self.verticalHeader().defaultSectionSize() * (_ROWS_SHOWN + 1))
         self.itemChanged.connect(self._note_check)
+        self._connections = connections
         layers = viewer.layers.events
         for event in (layers.inserted, layers.removed, layers.reordered):
-            event.connect(self.refresh)
-        layers.inserted.connect(self._follow_name)
+            connections.add(event, self.refresh)
+        connections.add(layers.inserted, self._follow_name)
         for layer in viewer.layers:
-            layer.events.name.connect(self.refresh)
+            connections.add(layer.events.name, self.refresh)
         self.refresh()
 
     def checked_images(self) -> list[Image]:
@@ -100,8 +102,8 @@ class ImageTable(QTableWidget):
             self._checked[self._rows[item.row()]] = is_checked
             self.changed.emit()
 
-    def _follow_name(self, event: object) -> None:
-        event.value.events.name.connect(self.refresh)  # type: ignore[attr-defined]
+    def _follow_name(self, event: Any) -> None:
+        self._connections.add(event.value.events.name, self.refresh)
 
 
 def _find_cells(image: Image, labels: list[Labels]) -> Labels | None:

@@ -138,6 +138,7 @@ class Job(QObject):
         if not process.waitForFinished(_PATIENCE):
             process.kill()
             process.waitForFinished()
+        self._process = None
 
     def _hear(self) -> None:
         assert self._process is not None
@@ -181,10 +182,12 @@ class Job(QObject):
 
 def _read_outcome(code: int, printed: str, lines: list[str], is_stopped: bool) -> Outcome:
     if code == 0:
-        return Outcome(result=json.loads(printed.splitlines()[-1]))
+        (*_, result) = (line for line in printed.splitlines() if line.startswith("{"))
+        return Outcome(result=json.loads(result))
     if is_stopped or code == STOPPED:
-        said = lines[-1] if code == STOPPED and lines else "Stopped."
-        return Outcome(stopped=True, message=said)
+        is_told = code == STOPPED and lines and lines[-1] != "Stopped."
+        told = lines[-1] if is_told else "Stopped; the same command starts this step again."
+        return Outcome(stopped=True, message=told)
     errors = [line for line in lines if line.startswith("Error: ")]
     if errors:
         return Outcome(message=errors[-1].removeprefix("Error: "))

@@ -79,7 +79,7 @@ class JobPanel(QWidget):
     def _show_end(self, outcome: Outcome) -> None:
         self._show_idle()
         if outcome.stopped:
-            self.tell(f"{outcome.message} Press the step's button to go on.")
+            self.tell(outcome.message.replace("the same command", "the same button"))
         elif outcome.result is None:
             self.refuse(outcome.message)
 

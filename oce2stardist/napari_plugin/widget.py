@@ -14,6 +14,8 @@ from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from oce2stardist.errors import InputError
 from oce2stardist.io import read_labels
+from oce2stardist.labels import UNLABELLED
+from oce2stardist.napari_plugin.connections import Connections
 from oce2stardist.napari_plugin.corrections import (
     Corrections,
     carry_over,
@@ -47,13 +49,13 @@ _WAIT_BEFORE_COUNTING = 500
 """Milliseconds after the last brush stroke."""
 
 
-def _said_in_one_line(step: Callable[["StepsWidget"], None]) -> Callable[["StepsWidget"], None]:
+def _said_in_one_line(step: Callable[..., None]) -> Callable[..., None]:
     """Show bad input as one line in place of an exception."""
 
     @wraps(step)
-    def guarded(self: "StepsWidget") -> None:
+    def guarded(self: "StepsWidget", *arguments: Any) -> None:
         try:
-            step(self)
+            step(self, *arguments)
         except (InputError, OSError) as error:
             self.panel.refuse(" ".join(str(error).split()))
 
@@ -67,9 +69,10 @@ class StepsWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._when_done: Callable[[dict[str, Any]], None] | None = None
-        self.job = Job(self)
+        self.job = Job()  # no child of the widget, which would kill it
+        self._connections = Connections()
         self.panel = JobPanel(self.job)
-        self.table = ImageTable(napari_viewer)
+        self.table = ImageTable(napari_viewer, self._connections)
         self.images = ImagesStep(self.table)
         self.pseudo = PseudoStep()
         self.cells = CellsStep()
@@ -113,13 +116,15 @@ class StepsWidget(QWidget):
         self._counting.setInterval(_WAIT_BEFORE_COUNTING)
         self._counting.timeout.connect(self._count)
         self.table.changed.connect(self._counting.start)
-        self._viewer.layers.events.inserted.connect(self._follow_strokes)
+        self._connections.add(self._viewer.layers.events.inserted, self._follow_strokes)
         for layer in self._viewer.layers:
             self._follow(layer)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.job.close)
-        self.destroyed.connect(self.job.close)
+        for close in (self.job.close, self._connections.close):
+            # Without a reference to the widget, which is half gone by then.
+            self.destroyed.connect(lambda _=None, close=close: close())
 
     # --- step 2
 
@@ -130,7 +135,7 @@ class StepsWidget(QWidget):
         corrections = self._find_corrections(images)
         work = self._open_work()
         work.write_images(planes)
-        work.write_annotations({stem: one.annotations for stem, one in corrections.items()})
+        work.write_annotations(_known(corrections))
         annotated = any(one.n_cells for one in corrections.values())
         command = work.make_pseudo_labels(self.pseudo.settings(), annotated=annotated)
         self._run("Pseudo labels", command, lambda result: self._show_pseudo_labels(images, result))
@@ -203,8 +208,11 @@ class StepsWidget(QWidget):
 
     def _follow(self, layer: Any) -> None:
         if isinstance(layer, Labels):
-            layer.events.labels_update.connect(lambda: self._counting.start())
-            layer.events.set_data.connect(lambda: self._counting.start())
+            self._connections.add(layer.events.labels_update, self._count_soon)
+            self._connections.add(layer.events.set_data, self._count_soon)
+
+    def _count_soon(self, event: Any) -> None:
+        self._counting.start()
 
     def _count(self) -> None:
         """Show how many cells count as annotated."""
@@ -232,7 +240,7 @@ class StepsWidget(QWidget):
         run = self._run_of(images)
         work = self._open_work()
         work.write_images(planes)
-        work.write_annotations({stem: one.annotations for stem, one in corrections.items()})
+        work.write_annotations(_known(corrections))
         command = work.finetune(self.finetune.settings(), run=run)
         self._run("Training", command, self._show_model)
 
@@ -327,16 +335,23 @@ class StepsWidget(QWidget):
         self.panel.log.appendPlainText(f"$ oce2stardist {' '.join(command)}")
         self.job.start(command)
 
+    @_said_in_one_line
     def _end(self, outcome: Outcome) -> None:
         self._set_enabled(True)
+        self._counting.start()
         if outcome.result is not None and self._when_done is not None:
             self._when_done(outcome.result)
-        self._count()
 
     def _set_enabled(self, is_enabled: bool) -> None:
         """Let one step run at a time; corrections go on."""
         for step in (self.pseudo, self.finetune, self.predict):
             step.button.setEnabled(is_enabled)
+
+
+def _known(corrections: dict[str, Corrections]) -> dict[str, NDArray[np.int32]]:
+    """Take the annotations of the images of which something is known."""
+    found = {stem: one.annotations for stem, one in corrections.items()}
+    return {stem: one for stem, one in found.items() if (one != UNLABELLED).any()}
 
 
 def _link(report: str) -> str:
