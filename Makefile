@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test faults lint bench docs clean
+# The tests of the napari plugin open no window.
+export QT_QPA_PLATFORM ?= offscreen
+
+.PHONY: help venv demo qt test faults lint bench docs clean
 
 help:
 	@echo "make demo   pseudo labels, StarDist, prediction and report on example images"
@@ -26,7 +29,11 @@ venv: .venv/ready
 demo: venv
 	$(BIN)/oce2stardist demo -o demo-run
 
-test: venv
+# Libraries of the system that Qt needs and a bare machine lacks; they belong to no environment.
+qt:
+	$(PYTHON) tests/qt_libraries.py
+
+test: venv qt
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 faults: venv

@@ -39,10 +39,10 @@ def demo(output: str, seed: int, device: str | None, verbose: bool, quiet: bool)
     """
     from oce2stardist.runners.demo import run_demo
 
-    from .reporting import TerminalReporter
+    from .reporting import open_reporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
-    reporter = TerminalReporter(quiet=quiet)
+    reporter = open_reporter(quiet=quiet)
     result = run_demo(output, seed=seed, device=device or "auto", reporter=reporter)
     lines = [
         f"\nOn the part of the image where nothing was annotated ({result.n_annotated} cells "

@@ -162,7 +162,7 @@ def _run(
     from oce2stardist.runners.cluster import Where
     from oce2stardist.runners.experiments.experiment import plan_experiment, run_experiment
 
-    from .reporting import TerminalReporter
+    from .reporting import open_reporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
     if scheduler is not None and slurm is not None:
@@ -179,7 +179,7 @@ def _run(
         output,
         where=where,
         command=f"oce2stardist experiment {study}",
-        reporter=TerminalReporter(quiet=quiet),
+        reporter=open_reporter(quiet=quiet),
     )
     unfinished = {
         name: {"status": outcome.status, "reason": outcome.reason}

@@ -109,7 +109,7 @@ def finetune(
     from oce2stardist.runners.reports.wording import say_setting
     from oce2stardist.runners.training_labels import read_held_back
 
-    from .reporting import TerminalReporter
+    from .reporting import open_reporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
     config = build_config(
@@ -136,7 +136,7 @@ def finetune(
         axes=axes,
         overwrite=overwrite,
         command="oce2stardist finetune",
-        reporter=TerminalReporter(quiet=quiet),
+        reporter=open_reporter(quiet=quiet),
     )
     found = read_images(images, axes=axes)
     report = write_finetune_report(

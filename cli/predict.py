@@ -105,7 +105,7 @@ def predict(
     from oce2stardist.runners.run_log import logged
     from oce2stardist.runners.sources import find_sources
 
-    from .reporting import TerminalReporter
+    from .reporting import open_reporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
     if scheduler is not None and slurm is not None:
@@ -114,7 +114,7 @@ def predict(
     if in_place and not sources.in_blocks:
         raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
     cells: dict[str, int] = {}
-    with logged(TerminalReporter(quiet=quiet), "oce2stardist predict") as log:
+    with logged(open_reporter(quiet=quiet), "oce2stardist predict") as log:
         if log_file is not None:
             log.open(Path(log_file).parent, Path(log_file).name)
         if sources.at_once:

@@ -140,7 +140,7 @@ def pseudo(
     from oce2stardist.runners.reports import write_pseudo_report
     from oce2stardist.runners.sources import find_whole_images
 
-    from .reporting import TerminalReporter
+    from .reporting import open_reporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
     if trained is not None and steps is not None:
@@ -162,7 +162,7 @@ def pseudo(
         "overlay": overlay,
         "overwrite": overwrite,
         "command": "oce2stardist pseudo",
-        "reporter": TerminalReporter(quiet=quiet),
+        "reporter": open_reporter(quiet=quiet),
     }
     large = find_whole_images(images, axes=axes, largest=blocks_above)
     if in_place and not large:

@@ -69,7 +69,7 @@ def suggest(
     """
     from oce2stardist.runners.suggest import suggest_regions
 
-    from .reporting import TerminalReporter
+    from .reporting import open_reporter
 
     set_up_logging(verbose=verbose, quiet=quiet)
     table = suggest_regions(
@@ -80,7 +80,7 @@ def suggest(
         window=window,
         axes=axes,
         device=device or "auto",
-        reporter=TerminalReporter(quiet=quiet),
+        reporter=open_reporter(quiet=quiet),
     )
     folder = Path(output) if output else Path(run) / "suggestions"
     lines = [

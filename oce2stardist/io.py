@@ -467,8 +467,13 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:
-    """Write labels of shape (Y, X) as a compressed int32 TIFF."""
+def write_labels(
+    path: str | Path, labels: NDArray[np.integer], *, image: str | Path | None = None
+) -> None:
+    """Write labels of shape (Y, X) as a compressed int32 TIFF.
+
+    The file of the image that they belong to is noted in it, for `read_image_file`.
+    """
     assert labels.ndim == 2 and labels.dtype.kind in "biu", (labels.shape, labels.dtype)
     assert labels.size == 0 or int(labels.max()) <= MAX_LABEL, labels.max()
     with replacing(path) as temporary:
@@ -477,9 +482,23 @@ def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:
             labels.astype(np.int32),
             photometric="minisblack",
             compression="zlib",
-            metadata={"axes": "YX"},
+            metadata={"axes": "YX"} | ({} if image is None else {"image_file": str(image)}),
             software=_SOFTWARE,
         )
+
+
+def read_image_file(path: str | Path) -> Path | None:
+    """Return the file of the image that labels belong to, if `write_labels` noted it.
+
+    It may be relative to the folder in which a command was given.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            (described,) = tiff.shaped_metadata or ({},)
+            noted = dict(described).get("image_file")
+    except Exception:  # whatever a file that is no TIFF makes the reader raise
+        return None
+    return Path(noted) if isinstance(noted, str) else None
 
 
 def is_ours(path: str | Path) -> bool:

@@ -1,4 +1,4 @@
-"""What must be set before any test module imports TensorFlow."""
+"""What must be set before any test module imports TensorFlow or napari."""
 
 import logging
 import os
@@ -8,6 +8,10 @@ import pytest
 # As oce2stardist sets it in processes of its own: with another setting sums are rounded
 # differently, and a run that a subprocess began would not go on here to the bit.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# No window is opened, and settings of whoever runs the tests are neither read nor written.
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("NAPARI_CONFIG", "")
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,8 @@ class Prediction:
     probabilities : float32 array of shape (n,)
         Of the objects 1 to n.
     pixel_size : (y, x) in micrometres, or None
+    file : Path or None
+        Of the image.
     """
 
     stem: str
@@ -54,6 +56,7 @@ class Prediction:
     labels: Labels
     probabilities: NDArray[np.float32]
     pixel_size: PixelSize | None
+    file: Path | None = None
 
     @cached_property
     def outlines(self) -> dict[int, list[Polygon]]:
@@ -74,7 +77,7 @@ class Prediction:
 
 
 def _write_labels(folder: Path, made: Prediction) -> None:
-    write_labels(folder / f"{made.stem}.tif", made.labels)
+    write_labels(folder / f"{made.stem}.tif", made.labels, image=made.file)
 
 
 def _write_rois(folder: Path, made: Prediction) -> None:

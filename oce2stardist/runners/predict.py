@@ -84,7 +84,8 @@ def predict_images(
     """
     reporter = reporter or SilentReporter()
     kinds = check_kinds(write) | ({"overlay"} if overlay else set())
-    stems, read, pixel_size = _source(images, axes)
+    files, read = _source(images, axes)
+    stems = list(files)
     if output is not None and "labels" in kinds:
         _check_output(Path(output), stems)
 
@@ -93,7 +94,7 @@ def predict_images(
 
     prepare_tensorflow(device, threads=fixed_threads(deterministic))
     network = open_model(Path(model))
-    for warning in _look_at_model(Path(model), {stem: pixel_size(stem) for stem in stems}):
+    for warning in _look_at_model(Path(model), _pixel_sizes(files)):
         reporter.warn(warning)
     predicted: dict[str, Labels] = {}
     tables = []
@@ -113,7 +114,9 @@ def predict_images(
             labels, probabilities = predict_objects(network, normalise_percentiles(image))
             predicted[stem] = labels
             if output is not None and kinds:
-                made = Prediction(stem, image, labels, probabilities, pixel_size(stem))
+                file = files[stem]
+                size = read_pixel_size(file) if file is not None else None
+                made = Prediction(stem, image, labels, probabilities, size, file)
                 write_prediction(Path(output), made, kinds)
                 if "csv" in kinds:
                     tables.append(made.table)
@@ -147,22 +150,19 @@ def _look_at_model(model: Path, sizes: Mapping[str, PixelSize | None]) -> list[s
 
 def _source(
     images: str | Path | Sequence[Path] | ImageSet, axes: str | None
-) -> tuple[list[str], Callable[[str], Image], Callable[[str], PixelSize | None]]:
-    """List the images, and how to get each and the size of its pixels.
+) -> tuple[dict[str, Path | None], Callable[[str], Image]]:
+    """List the images with their files, None where they are arrays, and how to get each.
 
     Files are read one by one, when their turn comes.
     """
     if isinstance(images, ImageSet):
-        paths = images.paths
-
-        def size_of(stem: str) -> PixelSize | None:
-            return read_pixel_size(paths[stem]) if stem in paths else None
-
-        return list(images.images), images.images.__getitem__, size_of
+        return {stem: images.paths.get(stem) for stem in images.images}, images.images.__getitem__
     found = find_images(images) if isinstance(images, str | Path) else images
     files = {image_stem(path): path for path in found}
-    return (
-        list(files),
-        lambda stem: read_image(files[stem], axes=axes),
-        lambda stem: read_pixel_size(files[stem]),
-    )
+    return dict(files), lambda stem: read_image(files[stem], axes=axes)
+
+
+def _pixel_sizes(files: Mapping[str, Path | None]) -> dict[str, PixelSize | None]:
+    return {
+        stem: read_pixel_size(file) if file is not None else None for stem, file in files.items()
+    }

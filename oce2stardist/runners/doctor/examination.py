@@ -31,6 +31,7 @@ _RUNNERS = tuple(
 
 _PURPOSES = {
     "cellpose": "Cellpose in `experiment unsupervised`",
+    "napari": "the napari plugin; it also needs a Qt binding such as pyqt6",
     "slurm": "`experiment ... --slurm`",
     "tensorboard": "`finetune --tensorboard`",
 }

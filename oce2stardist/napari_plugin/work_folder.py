@@ -1,0 +1,160 @@
+"""The working folder: what goes from layers to files, and which commands run on them.
+
+work/
+  oce2stardist-napari.yaml   says that the folder is ours
+  images/                    the images that were checked
+  annotations/               drawn and corrected cells
+  pseudo/                    the run folder of `oce2stardist pseudo`
+  model/                     the model folder of `oce2stardist finetune`
+  predicted/images, labels/  what `oce2stardist predict` read and wrote
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError
+from oce2stardist.io import replacing, write_labels, write_text
+
+MARKER = "oce2stardist-napari.yaml"
+_NOTE = "# Working folder of the napari plugin; commands of oce2stardist replace what is here.\n"
+
+
+@dataclass(frozen=True)
+class PseudoSettings:
+    """What step 2 asks; as the options of the command."""
+
+    steps: int
+    diameter: float | None = None
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What step 4 asks; as the options of the command."""
+
+    steps: int
+    alpha: float | None = None
+
+
+class WorkFolder:
+    """Writes layers into a folder, and words the commands that run on it.
+
+    Parameters
+    ----------
+    folder : Path
+        One of an earlier session; `claim` makes one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def claim(cls, folder: Path) -> "WorkFolder":
+        """Take a folder that is new, empty, or one of an earlier session.
+
+        Raises
+        ------
+        InputError
+            If it holds something else, which commands would replace.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"the working folder must be a folder. Got the file {folder}.")
+        if folder.exists() and any(folder.iterdir()) and not is_work_folder(folder):
+            raise InputError(
+                "the working folder must be empty, or one of an earlier session. Got "
+                f"{folder}, which holds something else; choose or create another."
+            )
+        write_text(folder / MARKER, _NOTE)
+        return cls(folder)
+
+    @property
+    def pseudo(self) -> Path:
+        """The run folder of stage one."""
+        return self.folder / "pseudo"
+
+    @property
+    def model(self) -> Path:
+        """The folder of the StarDist model."""
+        return self.folder / "model"
+
+    @property
+    def predicted(self) -> Path:
+        """The folder of the predicted labels."""
+        return self.folder / "predicted" / "labels"
+
+    def write_images(self, images: Mapping[str, NDArray[Any]]) -> None:
+        """Write the images to train on, and remove those of before."""
+        _write_all(self.folder / "images", images, _write_image)
+
+    def write_annotations(self, annotations: Mapping[str, NDArray[np.int32]]) -> None:
+        """Write drawn and corrected cells, and remove those of before.
+
+        Parameters
+        ----------
+        annotations : mapping of image stem to int32 array of shape (Y, X)
+            Cells > 0, known background 0, unknown -1.
+        """
+        _write_all(self.folder / "annotations", annotations, write_labels)
+
+    def make_pseudo_labels(self, settings: PseudoSettings, *, annotated: bool) -> list[str]:
+        """Word the command of step 2, on what was written."""
+        command = ["pseudo", str(self.folder / "images"), "-o", str(self.pseudo)]
+        command += ["--steps", str(settings.steps)]
+        if settings.diameter is not None:
+            command += ["--diameter", str(settings.diameter)]
+        if annotated:
+            command += ["--annotations", str(self.folder / "annotations")]
+        # The same settings go on where they stopped; other settings are meant to start again.
+        return [*command, "--overwrite", "--json"]
+
+    def finetune(self, settings: FinetuneSettings, *, run: Path | None) -> list[str]:
+        """Word the command of step 4, on what was written and the pseudo labels of a run."""
+        command = ["finetune", str(self.folder / "images"), "-o", str(self.model)]
+        command += ["--annotations", str(self.folder / "annotations"), "--zero", "background"]
+        command += ["--steps", str(settings.steps)]
+        if run is not None:
+            command += ["--pseudo", str(run)]
+        if settings.alpha is not None:
+            command += ["--alpha", str(settings.alpha)]
+        return [*command, "--overwrite", "--json"]
+
+    def predict(self, images: Mapping[str, NDArray[Any]], model: Path) -> list[str]:
+        """Write images to predict, and word the command of step 5."""
+        source = self.folder / "predicted" / "images"
+        _write_all(source, images, _write_image)
+        command = ["predict", str(source), "--model", str(model), "-o", str(self.predicted)]
+        return [*command, "--json"]
+
+
+def is_work_folder(folder: Path) -> bool:
+    """Tell whether a folder is a working folder of the plugin."""
+    return (folder / MARKER).is_file()
+
+
+def _write_all(folder: Path, arrays: Mapping[str, NDArray[Any]], write: Any) -> None:
+    """Write one TIFF for each array, and remove what is of no array."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.tif"):
+        if path.stem not in arrays:
+            path.unlink()
+    for stem, array in arrays.items():
+        write(folder / f"{stem}.tif", array)
+
+
+def _write_image(path: Path, plane: NDArray[Any]) -> None:
+    with replacing(path) as temporary:
+        tifffile.imwrite(temporary, _as_file_type(plane), metadata={"axes": "YX"})
+
+
+def _as_file_type(plane: NDArray[Any]) -> NDArray[Any]:
+    """Bring pixels to a type that the commands read."""
+    if plane.dtype.kind == "b":
+        return plane.astype(np.uint8)
+    if plane.dtype in (np.uint8, np.uint16, np.float32):
+        return np.ascontiguousarray(plane)
+    return plane.astype(np.float32)
