@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from oce2stardist.big_images import WorkingImage, sample_windows
+from oce2stardist.big_images import WorkingImage
 from oce2stardist.blocks import Block, Window, widen
 from oce2stardist.io import replacing
 from oce2stardist.labels import nearest_pixels
@@ -23,8 +23,6 @@ from oce2stardist.runners.run_folder import digest
 if TYPE_CHECKING:
     from oce2stardist.embeddings.network import OffsetNetwork
 
-_SAMPLES = 2
-_SAMPLE_SIDE = 384
 _WIDEST_MARGIN = 1024
 
 # Torch's own threads are what a worker has.
@@ -63,6 +61,9 @@ class EmbeddingPlane(Plane):
     whole : WholeImage
     variants : int
         Other bandwidths that the confidence is measured with.
+    reach_in_crops : float
+        How far cells reach from their centroids in the crops, stored pixels. Labels do not depend
+        on it: a block with a cell that reaches farther is worked on again.
     """
 
     weights: Path
@@ -74,6 +75,7 @@ class EmbeddingPlane(Plane):
     recipe: Recipe
     whole: WholeImage
     variants: int
+    reach_in_crops: float
 
     @property
     def identity(self) -> list[Any]:
@@ -85,17 +87,9 @@ class EmbeddingPlane(Plane):
         return [digest([self.weights]), *map(repr, numbers)]
 
     @property
-    def samples(self) -> list[Window]:
-        """Windows, of the working scale, in which `look_around` looks."""
-        largest = _SAMPLES * _SAMPLE_SIDE**2
-        shape, seed = self.working.shape[:2], self.inference.seed
-        return sample_windows(shape, seed=seed, largest=largest, side=_SAMPLE_SIDE)[:_SAMPLES]
-
-    def look_around(self, sample: Window) -> float:
-        """Measure how far cells reach from their centroids in a window."""
-        window = widen(sample, 0, self.working.shape[:2], align=2)
-        found = self._find_in(sample, window)
-        return max(self.recipe.diameter / 2, found.reach) * self._stored_pixels
+    def known_reach(self) -> float:
+        """How far the cells of crops reach."""
+        return self.reach_in_crops
 
     def find(self, block: Block, reach: float) -> float:
         """Write the objects whose centroids lie in a block; return how far they reach."""

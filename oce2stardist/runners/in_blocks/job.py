@@ -248,7 +248,7 @@ def _label_plane(
         samples = [(plane, sample) for sample in plane.samples]
         expected = run_all(client, type(plane).look_around, samples, should_stop)
         done = [read_reach(path) for path in (plane.work / "found").glob("[0-9]*.npz")]
-        largest = max([*expected, *done])
+        largest = max([plane.known_reach, *expected, *done])
 
         def find_calls() -> Iterator[tuple[Any, ...]]:
             # A block with a larger cell than expected is worked on twice; so the later ones expect

@@ -53,19 +53,24 @@ class Plane(ABC):
         """All that the labels depend on, beside image and blocks; plain values."""
 
     @property
-    @abstractmethod
+    def known_reach(self) -> float:
+        """How far cells are known to reach before any is looked for, stored pixels."""
+        return 1.0
+
+    @property
     def samples(self) -> list[Window]:
         """Windows in which `look_around` looks; small ones, spread over the image."""
+        return []
 
-    @abstractmethod
     def look_around(self, sample: Window) -> float:
-        """Measure how far cells reach in a window, stored pixels."""
+        """Measure how far cells reach in one of the samples, stored pixels."""
+        raise NotImplementedError("A plane with samples must look at them.")
 
     @abstractmethod
     def find(self, block: Block, reach: float) -> float:
         """Write the objects that belong to a block; return how far they reach, stored pixels.
 
-        `reach` is what `look_around` expects.
+        `reach` is what is expected.
         """
 
     @abstractmethod

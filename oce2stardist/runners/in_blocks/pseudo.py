@@ -10,6 +10,7 @@ from distributed import Client
 from oce2stardist.big_images import LazyImage
 from oce2stardist.config import Config
 from oce2stardist.pseudo_gt import WholeImage, measure_whole
+from oce2stardist.pseudo_gt.masks import Masks
 from oce2stardist.runners.cluster import Where
 from oce2stardist.runners.in_blocks.embedding_plane import EmbeddingPlane, Inference
 from oce2stardist.runners.in_blocks.job import (
@@ -166,6 +167,7 @@ def _planes(
         precision=config.embedding.precision,
         seed=config.seed,
     )
+    reach = max([config.pseudo.working_diameter / 2 / prepared.scales.median, *_reaches(made)])
     for name, working in prepared.whole.items():
         threshold, measured = _measured(made, name)
         yield EmbeddingPlane(
@@ -184,6 +186,7 @@ def _planes(
             recipe=made.pseudo.recipe,
             whole=measured,
             variants=config.pseudo.variants,
+            reach_in_crops=reach,
         )
 
 
@@ -194,3 +197,11 @@ def _measured(made: Made, name: str) -> tuple[float, WholeImage]:
     parts = [(one.offsets, one.foreground, one.image) for one in map(scenes.__getitem__, own)]
     threshold = float(np.median([scenes.thresholds[crop] for crop in own]))
     return threshold, measure_whole(parts, made.pseudo.recipe, seed=made.config.seed)
+
+
+def _reaches(made: Made) -> Iterator[float]:
+    """Tell for every crop how far its cells reach from their centroids, stored pixels."""
+    for labels in made.pseudo.labels.values():
+        whole = (slice(0, labels.shape[0]), slice(0, labels.shape[1]))
+        sure = np.ones(int(labels.max(initial=0)))
+        yield Masks.from_labels(labels, sure, corner=(0, 0), core=whole).reach
