@@ -1,13 +1,16 @@
 """The StarDist network on disk: weights, thresholds, and the state of an unfinished training."""
 
+import io
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
+from csbdeep.models.base_model import save_weights_to_hdf5_group
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from oce2stardist.io import read_checkpoint, replacing, write_checkpoint, write_text
+from oce2stardist.io import read_checkpoint, write_bytes, write_checkpoint, write_text
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.train import State
 
@@ -39,9 +42,14 @@ def _load(path: Path) -> State:
 
 
 def write_weights(path: Path, model: SparseStarDist2D) -> None:
-    """Write the weights as StarDist does (HDF5, Keras 2 layout)."""
-    with replacing(path) as temporary:
-        model.keras_model.save_weights(str(temporary))
+    """Write the weights as StarDist does (HDF5, Keras 2 layout).
+
+    HDF5 writes to memory: on a full disk it would end the process.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        save_weights_to_hdf5_group(file, model.keras_model)
+    write_bytes(path, content.getvalue())
 
 
 def write_thresholds(folder: Path, *, prob: float, nms: float) -> None:

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from corpus import INT_LABELS, geojson, roi_zip, square
-from labs import make_lab, ordinary_user, run
+from labs import make_lab, make_model, ordinary_user, run
 from safetensors.numpy import load_file, save
+from trials import h5_arrays
 
 import oce2stardist
 from oce2stardist import io
@@ -226,6 +228,48 @@ def test_a_signal_after_the_last_look_is_not_lost(looks):
     else:
         with pytest.raises(KeyboardInterrupt):
             loop()
+
+
+@pytest.mark.slow
+def test_weights_on_a_full_disk_are_an_error_and_no_crash(tmp_path):
+    """HDF5 ended the process there, without a line."""
+    from oce2stardist.stardist_model.checkpoint import write_weights
+    from oce2stardist.stardist_model.network import open_model
+
+    model = open_model(make_model(tmp_path / "model"))
+    with small_disk(tmp_path / "disk", size=8192) as disk:
+        with pytest.raises(OSError, match="No space left on device"):
+            write_weights(disk / "weights.h5", model)
+        assert list(disk.iterdir()) == []
+
+
+@contextlib.contextmanager
+def small_disk(folder, *, size):
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a tmpfs can't be mounted here; that takes root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_model_s_weights_are_those_that_keras_would_write(tmp_path):
+    from oce2stardist.stardist_model.checkpoint import write_weights
+    from oce2stardist.stardist_model.network import open_model
+
+    model = open_model(make_model(tmp_path / "model"))
+    write_weights(tmp_path / "ours.h5", model)
+    model.keras_model.save_weights(str(tmp_path / "keras.h5"))
+    assert h5_arrays(tmp_path / "ours.h5") == h5_arrays(tmp_path / "keras.h5")
+    attributes = []
+    for name in ("ours.h5", "keras.h5"):
+        with h5py.File(tmp_path / name) as file:
+            attributes.append({key: str(value) for key, value in file.attrs.items()})
+    assert attributes[0] == attributes[1]
+    assert "layer_names" in attributes[0]
 
 
 # One owner
