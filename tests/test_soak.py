@@ -15,7 +15,7 @@ MOST_MB = 60
 
 @pytest.mark.slow
 def test_a_process_that_runs_the_demo_again_keeps_no_handles_threads_or_memory(tmp_path):
-    """Twenty rounds and their figures are in docs/determinism.md; here it is a few small ones."""
+    """A few small rounds; benchmarks/soak.py runs twenty."""
     command = [sys.executable, str(SOAK), str(tmp_path), "--rounds", str(ROUNDS), "--short"]
     done = subprocess.run(
         [*command, "--side", "96", "--steps", "2"], capture_output=True, text=True, check=False
