@@ -51,11 +51,9 @@ def _forward(model: SparseStarDist2D) -> Callable[[tf.Tensor], tuple[tf.Tensor, 
     """Compile the network once per model: a check would else trace it anew every time."""
     if not hasattr(model, "_compiled_forward"):
         network = model.keras_model
-        seen = tf.TensorSpec((None, None, None, model.config.n_channel_in), tf.float32)
-        model._compiled_forward = tf.function(
-            lambda stack: network(stack, training=False),
-            autograph=False,
-            input_signature=[seen],
+        compiled = tf.function(lambda stack: network(stack, training=False), autograph=False)
+        model._compiled_forward = compiled.get_concrete_function(
+            tf.TensorSpec((None, None, None, model.config.n_channel_in), tf.float32)
         )
     return model._compiled_forward
 

@@ -132,9 +132,7 @@ def train_stardist(
         }
         return arrays, facts
 
-    # Nothing here is control flow over tensors: without autograph it starts sooner. One graph
-    # serves every step, as all batches have the same shape. It is not asked for by
-    # get_concrete_function: TensorFlow would then keep it after the training.
+    # Nothing here is control flow over tensors: without autograph it starts sooner.
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def train_step(
         images: tf.Tensor, prob: tf.Tensor, dist: tf.Tensor, weight: tf.Tensor
@@ -146,6 +144,7 @@ def train_stardist(
         optimiser.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
         return losses
 
+    compiled = None
     started = saved = time.monotonic()
     seconds_before = run.history[-1]["seconds"] if run.history else 0.0
     for batch in batches.iterate(done, steps):
@@ -154,7 +153,9 @@ def train_stardist(
         rate = rate_at(done)
         optimiser.learning_rate.assign(rate)
         made = [batch.images, batch.prob, batch.dist, batch.weight]
-        total, sparse, pseudo = train_step(*map(tf.constant, made))
+        if compiled is None:  # one graph for every step: all batches have the same shape
+            compiled = train_step.get_concrete_function(*map(tf.constant, made))
+        total, sparse, pseudo = compiled(*map(tf.constant, made))
         done += 1
         check_finite(float(total), done, stage="stardist")
         row = {

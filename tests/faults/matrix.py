@@ -142,6 +142,7 @@ def as_page(rows: list[Row], *, kills: int, seed: int) -> str:
         f"lost anything. `python tests/faults/matrix.py --kills {kills} --seed {seed}`, "
         f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {versions}.",
         "",
+        *(["**Rows of 0 were not tried yet.**", ""] if not all(row.tried for row in rows) else []),
         "After each fault: every file under its own name is whole, inputs (annotations among "
         "them) have the same bytes and times, and the same command, given again, ends with the "
         "files of an undisturbed run, labels, weights and tables equal byte for byte (*same*), "

@@ -120,3 +120,5 @@ def test_the_page_of_faults_lists_those_of_the_suite_and_no_loss():
     assert all(tried == survived and lost == "0" for _, _, tried, survived, lost in rows)
     for fault in FAULTS:
         assert f"- **{fault.name}**: {fault.what}" in page
+    if "not tried yet" in page:
+        pytest.skip("make faults was not run to its end: the page has rows of 0")
