@@ -40,7 +40,7 @@ def merge(
     \b
     Examples:
       oce2stardist merge run --annotations masks/
-      oce2stardist merge run --annotations cells.geojson --zero unlabelled
+      oce2stardist merge run --annotations cells.json --zero background
     """
     from oce2stardist.runners.training_labels import merge_run
 

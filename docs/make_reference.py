@@ -20,6 +20,13 @@ FOLDER = Path(__file__).parent / "reference"
 PRESETS = ("quick", "paper")
 """Beside `fast`, which is the default of every setting."""
 
+NOT_RUN = {
+    "usage": "how the command is called",
+    "shells": "changes the shell that it is given to; tests/test_help.py asks for the scripts",
+    "oce2stardist demo": "takes minutes; tests/test_pipeline.py runs the stages with few steps",
+}
+"""Why tests/test_docs_code.py does not run a block."""
+
 _MADE = "<!-- Written by docs/make_reference.py; change the code, not this file. -->"
 
 
@@ -52,7 +59,7 @@ def _describe_command(path: str, command: click.Command) -> list[str]:
     # The usage line is laid out by click, at the width of a terminal.
     context = click.Context(command, info_name=path, terminal_width=80)
     usage = command.get_usage(context).removeprefix("Usage: ")
-    parts = [f"## {path}", _block(usage), *_paragraphs(command.help or "")]
+    parts = [f"## {path}", _block(usage, mark="usage"), *_paragraphs(command.help or "", path)]
     options = [_option_row(one, context) for one in command.params if _is_option(one)]
     if options:
         parts.append("\n".join(["| option | meaning |", "|---|---|", *options]))
@@ -68,26 +75,30 @@ def _option_row(option: Any, context: click.Context) -> str:
     return f"| `{_cell(names)}` | {_cell(meaning)} |"
 
 
-def _paragraphs(text: str) -> Iterator[str]:
+def _paragraphs(text: str, path: str) -> Iterator[str]:
     r"""Turn help text into Markdown; what follows ``\b`` is kept as it stands."""
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         if not paragraph.startswith("\b"):
             yield " ".join(paragraph.split())
             continue
         title, _, rest = paragraph.removeprefix("\b").strip("\n").partition("\n")
-        if title.endswith(":"):
+        if title.startswith("Example"):
             yield title
-            yield _block(_without_indent(rest))
+            yield _block(_without_indent(rest), language="bash", mark=path)
+        elif title.endswith(":"):
+            yield title
+            yield _block(_without_indent(rest), mark="shells")
         else:
-            yield _block(f"{title}\n{rest}")
+            yield _block(f"{title}\n{rest}", language="bash")
 
 
 def _without_indent(text: str) -> str:
     return "\n".join(line.removeprefix("  ") for line in text.splitlines())
 
 
-def _block(text: str) -> str:
-    return f"```\n{text.strip()}\n```"
+def _block(text: str, *, language: str = "text", mark: str = "") -> str:
+    reason = f"<!-- not run: {NOT_RUN[mark]} -->\n" if mark in NOT_RUN else ""
+    return f"{reason}```{language}\n{text.strip()}\n```"
 
 
 def _cell(text: str) -> str:
@@ -109,7 +120,7 @@ def _configuration() -> str:
     for name, field in Config.model_fields.items():
         if _is_section(field):
             parts += _section(f"{name}", f"{name}.", type(field.default), field.default)
-    parts += ["# Configuration of experiments", "`oce2stardist experiment STUDY CONFIG`."]
+    parts += ["## Experiments", "What `oce2stardist experiment STUDY CONFIG` reads."]
     for name, study in STUDIES.items():
         parts += _section(name, None, study, study())
     parts += _section("data", None, DataConfig, None)
