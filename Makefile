@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test faults lint bench clean
+.PHONY: help venv demo test faults lint bench docs clean
 
 help:
 	@echo "make demo   pseudo labels, StarDist, prediction and report on example images"
@@ -10,6 +10,7 @@ help:
 	@echo "make faults bad input, crashes, hostile files: the tests of these alone"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed of every stage"
+	@echo "make docs   the documentation as a folder of pages, site/"
 	@echo "make venv   only set up .venv"
 	@echo "make clean  delete .venv, demo-run and everything built"
 
@@ -39,6 +40,11 @@ lint: venv
 bench: venv
 	$(BIN)/python benchmarks/pipeline.py
 
+docs: venv
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/mkdocs build --strict
+	@echo "Look at site/index.html"
+
 clean:
-	rm -rf .venv build dist *.egg-info demo-run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site build dist *.egg-info demo-run .pytest_cache .mypy_cache .ruff_cache
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +
