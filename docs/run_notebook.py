@@ -29,7 +29,7 @@ def run_notebook(folder: Path) -> nbformat.NotebookNode:
     """
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = NotebookClient(
-        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     client.execute()
     return without_traces(notebook)
