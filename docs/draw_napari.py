@@ -1,4 +1,6 @@
-"""Drives the napari plugin through its five steps on the demo image; draws docs/napari.png.
+"""Drives the napari plugin through its five steps on the demo image, and looks at each.
+
+Writes pictures of the whole window into a folder; napari.png is one that is small enough for docs/.
 
 Needs a screen, which may be one that nobody sees:
 xvfb-run -a -s "-screen 0 1600x1000x24" python docs/draw_napari.py
@@ -19,8 +21,7 @@ from stardist.data import test_image_nuclei_2d
 from oce2stardist.evaluation import score_image
 from oce2stardist.labels import ids_at_edge, object_sizes, remove_objects
 
-PICTURE = Path(__file__).with_name("napari.png")
-COLOURS = 48
+COLOURS = 128
 """Of the picture, so that it stays small."""
 
 
@@ -115,8 +116,9 @@ def main():
     user.look("predicted")
     user.viewer.close()
     picture = Image.open(options.folder / "during Training StarDist.png")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
-    print(f"{PICTURE}: {PICTURE.stat().st_size / 1000:.0f} kB; more in {options.folder}")
+    small = options.folder / "napari.png"
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(small, optimize=True)
+    print(f"{small}: {small.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from oce2stardist.napari_plugin.layers import KEY
 from oce2stardist.napari_plugin.readers import get_reader
 from oce2stardist.napari_plugin.widget import StepsWidget
 
-LONG = 240_000  # milliseconds; other tests run beside
+LONG = 550_000  # milliseconds; other tests run beside, and pytest ends a test after 600 s
 
 
 @pytest.fixture

@@ -22,12 +22,14 @@ def test_labels_in_an_ome_zarr_lie_pixel_on_pixel_over_the_image(tmp_path, versi
         zarr.open_group(str(path))[name][:] = truth[:: 2**level, :: 2**level]
 
     viewer = ViewerModel()
-    layers = npe2.read([str(path)], stack=False, plugin_name="napari-ome-zarr")
-    for data, options, kind in layers:
+    manifest = npe2.PluginManifest.from_distribution("napari-ome-zarr")
+    (reader,) = manifest.contributions.commands
+    read = npe2.manifest.utils.import_python_name(reader.python_name)(str(path))
+    for data, options, kind in read(str(path)):
         getattr(viewer, f"add_{kind}")(data, **options)
     below, above = viewer.layers
     assert (below._type_string, above._type_string) == ("image", "labels")
-    np.testing.assert_array_equal(np.asarray(below.data[0]), image)
+    np.testing.assert_array_equal(np.asarray(below.data), image)
     np.testing.assert_array_equal(np.asarray(above.data[0]), truth)
     np.testing.assert_array_equal(above.scale, [0.5, 0.5])
     np.testing.assert_array_equal(above.extent.world, below.extent.world)

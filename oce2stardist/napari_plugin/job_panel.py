@@ -1,6 +1,9 @@
 """What a command at work looks like: a bar, the time left, Stop, and what it said."""
 
-from qtpy.QtCore import QTimer
+from html import escape
+from pathlib import Path
+
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -29,6 +32,7 @@ class JobPanel(QWidget):
         self._is_stopping = False
         self.status = QLabel("")
         self.status.setWordWrap(True)
+        self.status.setTextFormat(Qt.TextFormat.RichText)
         self.status.setOpenExternalLinks(True)
         self.bar = QProgressBar()
         self.stop_button = QPushButton("Stop")
@@ -53,15 +57,18 @@ class JobPanel(QWidget):
         job.ended.connect(self._show_end)
         self._show_idle()
 
-    def tell(self, message: str) -> None:
-        """Show one line."""
+    def tell(self, message: str, *, report: str | Path | None = None) -> None:
+        """Show one line, with a link to a report if there is one."""
         self.status.setStyleSheet("")
-        self.status.setText(message)
+        text = escape(message, quote=False)  # names of files and layers are no markup
+        if report is not None:
+            text += f' <a href="{Path(report).resolve().as_uri()}">Report</a>'
+        self.status.setText(text)
 
     def refuse(self, message: str) -> None:
         """Show one line about what must be put right."""
         self.status.setStyleSheet("color: #ff7675; font-weight: bold")
-        self.status.setText(f"{message[0].upper()}{message[1:]}")
+        self.status.setText(escape(f"{message[0].upper()}{message[1:]}", quote=False))
 
     def show_start(self, title: str) -> None:
         """Show that a command was started."""

@@ -148,7 +148,8 @@ class StepsWidget(QWidget):
         doubt = "" if result["trusted"] in (True, None) else " The run does not trust them."
         self.panel.tell(
             f"{result['n_objects']} objects in {result['n_images']} image(s).{doubt} Correct some "
-            f"cells (step 3). {_link(result['report'])}"
+            "cells (step 3).",
+            report=result["report"],
         )
 
     def _put_cells(self, stem: str, image: Image, pseudo: NDArray[np.int32], run: Path) -> None:
@@ -259,7 +260,7 @@ class StepsWidget(QWidget):
         self.predict.set_model(Path(result["model"]))
         f1 = result["f1"]
         value = "" if f1["value"] is None else f"F1 {f1['value']:.3f}: "
-        self.panel.tell(f"The model is trained ({value}{f1['reason']}). {_link(result['report'])}")
+        self.panel.tell(f"The model is trained ({value}{f1['reason']}).", report=result["report"])
 
     # --- step 5
 
@@ -352,7 +353,3 @@ def _known(corrections: dict[str, Corrections]) -> dict[str, NDArray[np.int32]]:
     """Take the annotations of the images of which something is known."""
     found = {stem: one.annotations for stem, one in corrections.items()}
     return {stem: one for stem, one in found.items() if (one != UNLABELLED).any()}
-
-
-def _link(report: str) -> str:
-    return f'<a href="{Path(report).resolve().as_uri()}">Report</a>'
