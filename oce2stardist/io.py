@@ -700,7 +700,7 @@ def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
             )
         image = images[0]
         _check_size(path, image.shape)
-        _check_ratio(image, path.stat().st_size)
+        check_announced(image, path.stat().st_size)
         named = image.axes if axes is None else _parse(axes, image.shape)
         names = _name_axes(path, image.shape, named)
         _check_complete(tiff, image)
@@ -710,8 +710,14 @@ def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
         return _channels_last(stored, names)
 
 
-def _check_ratio(image: tifffile.TiffPageSeries, n_bytes: int) -> None:
-    """Refuse a small file that announces much, before memory for it is taken."""
+def check_announced(image: tifffile.TiffPageSeries, n_bytes: int) -> None:
+    """Refuse a small TIFF that announces much, before memory for it is taken.
+
+    Raises
+    ------
+    ValueError
+        If its compression can't bring so much into so little.
+    """
     announced = math.prod(image.shape) * image.dtype.itemsize
     if image.keyframe.compression in _PLAIN and announced > 2**24 + _LARGEST_RATIO * n_bytes:
         raise ValueError(f"it announces {announced} bytes of pixels and has {n_bytes}")

@@ -7,7 +7,7 @@ from typing import Any
 from oce2stardist.big_images.lazy import LazyImage, PixelSize
 from oce2stardist.big_images.ome_zarr import is_ome_zarr, list_ome_zarr, need_zarr
 from oce2stardist.errors import InputError
-from oce2stardist.io import TIFF_SUFFIXES, image_stem
+from oce2stardist.io import TIFF_SUFFIXES, check_announced, image_stem
 
 __all__ = ["is_ome_zarr", "list_images"]
 
@@ -45,6 +45,8 @@ def _list_tiff(path: Path, axes: str | None) -> list[LazyImage]:
     try:
         with tifffile.TiffFile(path) as file:
             series = [one for one in file.series if {"Y", "X"} <= set(one.axes) or axes]
+            for one in series:
+                check_announced(one, path.stat().st_size)
             described = [(one.axes, tuple(one.shape)) for one in series]
             size = _tiff_pixel_size(file)
     except Exception as error:  # whatever a broken file makes it raise
