@@ -131,7 +131,7 @@ def pseudo(
       oce2stardist pseudo images/ -o run --annotations masks/
       oce2stardist pseudo images/ -o run --diameter 28 --config quick
       oce2stardist pseudo more_images/ -o run2 --trained run
-      oce2stardist pseudo slide.ome.zarr -o run
+      oce2stardist pseudo slide.ome.zarr -o slide
     """
     from oce2stardist.errors import InputError
     from oce2stardist.runners.cluster import Where

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import dismantle_func_graph
 from numpy.typing import NDArray
 
 from oce2stardist.errors import check_finite
@@ -185,6 +186,9 @@ def train_stardist(
         if patience is not None and judge is not None and run.checks_in_vain >= patience:
             run.stopped_early = done < steps
             break
+    if compiled is not None:
+        # Its operations refer to each other where Python's garbage collector can't see it.
+        dismantle_func_graph(compiled.graph)
     run.finished = done >= steps or run.stopped_early
     if save is not None and _is_finite(network):
         save(state())
