@@ -9,8 +9,8 @@ import pytest
 
 SOAK = Path(__file__).resolve().parents[1] / "benchmarks" / "soak.py"
 ROUNDS = 3
-MOST_MB = 60
-"""Of growth a round: TensorFlow keeps the graph of each training, 25 MB (not mended yet)."""
+MOST_MB = 40
+"""Of growth a round: TensorFlow keeps a part of the graph of each training."""
 
 
 @pytest.mark.slow

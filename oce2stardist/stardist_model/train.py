@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.func_graph import dismantle_func_graph
 from numpy.typing import NDArray
+from tensorflow.python.framework.func_graph import dismantle_func_graph
 
 from oce2stardist.errors import check_finite
 from oce2stardist.stardist_model.network import SparseStarDist2D
