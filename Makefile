@@ -5,11 +5,12 @@ BIN := .venv/bin
 # The tests of the napari plugin open no window.
 export QT_QPA_PLATFORM ?= offscreen
 
-.PHONY: help venv demo qt test faults lint bench docs clean
+.PHONY: help venv demo qt test test-long faults lint bench docs clean
 
 help:
 	@echo "make demo   pseudo labels, StarDist, prediction and report on example images"
-	@echo "make test   all tests"
+	@echo "make test   the tests, within 15 minutes"
+	@echo "make test-long  the few that would take them past 15 minutes"
 	@echo "make faults bad input, hostile files, kills, full disks ...; writes docs/faults.md"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  speed of every stage"
@@ -35,6 +36,9 @@ qt:
 
 test: venv qt
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+test-long: venv qt
+	$(BIN)/python -m pytest -m long
 
 faults: venv
 	$(BIN)/python -m pytest tests/faults

@@ -272,7 +272,7 @@ def test_an_image_of_other_channels_is_refused(client, tmp_path):
         predict_in_blocks(path, tmp_path / "out", model=folder, client=client)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_when_one_of_two_workers_is_killed_the_labels_are_the_same(trained, discs, tmp_path):
     path = write_ome_zarr(tmp_path / "h.zarr", np.tile(discs[0], (3, 3)), "yx", version="0.5")
     results = []

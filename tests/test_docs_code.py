@@ -322,7 +322,9 @@ def readings():
     for page in PAGES:
         languages = {block.language for block in find_blocks(page) if not block.reason}
         apart = [{one} for one in sorted(languages)] if page.name == "README.md" else [languages]
-        yield from ((page, together) for together in apart if together)
+        # The examples of all commands take minutes.
+        marks = [pytest.mark.long] if page.name == "commands.md" else []
+        yield from (pytest.param(page, one, marks=marks) for one in apart if one)
 
 
 @pytest.mark.slow

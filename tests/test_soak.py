@@ -13,7 +13,7 @@ MOST_MB = 40
 """Of growth a round: TensorFlow keeps a part of the graph of each training."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_runs_the_demo_again_keeps_no_handles_or_threads_and_little_memory(tmp_path):
     """A few small rounds; benchmarks/soak.py runs twenty."""
     command = [sys.executable, str(SOAK), str(tmp_path), "--rounds", str(ROUNDS), "--short"]

@@ -215,8 +215,16 @@ def test_a_training_stopped_before_its_first_step_leaves_a_history_that_can_be_r
     assert history.empty
 
 
+@pytest.fixture
+def sigint_acts():
+    """Let Ctrl-C act: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("looks", [0, 1])
-def test_a_signal_after_the_last_look_is_not_lost(looks):
+def test_a_signal_after_the_last_look_is_not_lost(looks, sigint_acts):
     """Where nobody looks again, it acts as the loop ends; where somebody did, that is enough."""
 
     def loop():
