@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 
 from oce2stardist.stardist_model.quiet import quiet_native_code
 
-# TensorFlow leaves oneDNN off on processors without AVX-512, where it is faster, too.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 with quiet_native_code():
     import keras
     import tensorflow as tf
