@@ -1,6 +1,6 @@
 """Does anything grow when the demo pipeline runs again and again in one process?
 
-    python benchmarks/soak.py OUT [--rounds 20] [--side 192] [--steps 4] [--json]
+    python benchmarks/soak.py OUT [--rounds 20] [--side 192] [--steps 4] [--short] [--trace]
 
 After each round: memory (resident, and that not shared with other processes), open file handles
 and threads. The commands of the demo run in this process, one after the other, each round into a

@@ -235,3 +235,11 @@ def test_a_file_that_cannot_be_written_takes_the_others_with_it(folder, tmp_path
     with pytest.raises(OSError, match="disk full"):
         export._place({"a.onnx": b"1", "a.README.md": b"2"}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_with_an_axis_too_many_is_not_the_model_s():
+    from oce2stardist.runners.export import _compare
+
+    prob, dist = np.zeros((4, 4, 1)), np.ones((4, 4, 8))
+    assert _compare([prob, dist], [prob, dist], grid=(1, 1)) == 0
+    assert np.isnan(_compare([prob[None], dist], [prob, dist], grid=(1, 1)))

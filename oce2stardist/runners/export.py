@@ -227,6 +227,8 @@ def _choose_image(
 
 def _compare(found: Arrays, expected: Arrays, *, grid: tuple[int, int]) -> float:
     """Find the largest difference in prob and dist, for values above 1 relative to them."""
+    if any(one.ndim != expected[0].ndim for one in found):
+        return float("nan")
     wanted = np.concatenate(expected, axis=-1)
     got = np.concatenate(found, axis=-1)
     if got.shape != wanted.shape:  # as large as the input: the grid points count

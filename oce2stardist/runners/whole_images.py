@@ -1,6 +1,6 @@
 """Images larger than memory for stage one: crops to look at, and the whole to train on, lazily."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,7 +90,6 @@ class WholeImages:
         diameter: float | str | Path | None,
         annotations: Mapping[str, Labels] | None = None,
         scales: Scales | None = None,
-        on_image: Callable[[str], None] = lambda name: None,
     ) -> Prepared:
         """Choose channels, scale and intensities, and bring the crops to them.
 
@@ -102,8 +101,6 @@ class WholeImages:
         annotations : mapping of crop name to array, optional
         scales : Scales, optional
             Taken as it is: one factor for all.
-        on_image : callable
-            Called with the name of every image whose intensities are known.
 
         Raises
         ------
@@ -134,7 +131,6 @@ class WholeImages:
             working = WorkingImage(image, scales.median, channels)
             check_size(name, working.shape, scales.median)
             whole[name] = working.with_levels(knee=knee, seed=config.seed)
-            on_image(name)
         seen, linear = {}, {}
         for crop, window in self.windows.items():
             working = whole[self.image_of[crop]]
