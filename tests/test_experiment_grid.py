@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from dask import config as dask_config
+from distributed import LocalCluster
 
 from oce2stardist.errors import InputError
 from oce2stardist.runners import cluster
@@ -282,9 +285,17 @@ def test_a_wrong_slurm_file_is_refused_in_one_line(tmp_path, text, message):
         slurm_cluster(path)
 
 
-def test_workers_do_not_profile_themselves():
+@pytest.mark.parametrize("started_by", ["us", "others"])
+def test_workers_do_not_profile_themselves(started_by):
     """Dask's profiler and TensorFlow's graphs can lock each other for ever."""
-    with connected(Where(workers=1)) as client:
+    options = {"n_workers": 1, "processes": False, "dashboard_address": LOOPBACK}
+    with ExitStack() as stack:
+        stack.enter_context(dask_config.set({"distributed.worker.profile.enabled": True}))
+        where = Where(workers=1)
+        if started_by == "others":
+            theirs = stack.enter_context(LocalCluster(**options))
+            where = Where(scheduler=theirs.scheduler_address)
+        client = stack.enter_context(connected(where))
 
         def profiles(dask_worker):
             return [name for name in dask_worker.periodic_callbacks if "profile" in name]

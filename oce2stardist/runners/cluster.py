@@ -22,6 +22,15 @@ _LARGEST_FILE = 100_000
 _LOOPBACK = "127.0.0.1:0"
 """Where dask's pages are served, which it always does: at any free port, for this machine only."""
 
+NO_PROFILE = {"distributed.worker.profile.enabled": False}
+"""Setting of dask without which a worker that runs TensorFlow may hang for ever.
+
+Its profiler looks at the frames of all threads a hundred times a second, under a lock of Python's;
+where garbage is collected meanwhile and TensorFlow's graphs are among it, these wait for the same
+lock. Seen after 20 blocks of 1,024 pixels, and once in a worker that was a thread of its client;
+Python 3.11.7.
+"""
+
 _NEVER_WAIT_FOR_MEMORY = {
     f"distributed.worker.memory.{what}": False for what in ("target", "spill", "pause")
 }
@@ -29,12 +38,7 @@ _NEVER_WAIT_FOR_MEMORY = {
 
 
 class _NoProfile(WorkerPlugin):
-    """Stops dask's profiler in a worker.
-
-    It looks at the frames of all threads a hundred times a second, under a lock of Python's; where
-    garbage is collected meanwhile and TensorFlow's graphs are among it, these wait for the same
-    lock, and the worker hangs for ever. Seen after 20 blocks of 1,024 pixels; Python 3.11.7.
-    """
+    """Stops dask's profiler in workers that others started, with settings of their own."""
 
     def setup(self, worker: Any) -> None:
         """Take the profiler's calls away."""
@@ -150,7 +154,7 @@ def _local(where: Where, memory: int, environment: dict[str, str] | None) -> Ite
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with TemporaryDirectory(prefix="oce2stardist-") as scratch, _environment_kept():
         try:
-            with dask.config.set(_NEVER_WAIT_FOR_MEMORY):  # nannies hand it on to workers
+            with dask.config.set(_NEVER_WAIT_FOR_MEMORY | NO_PROFILE):  # nannies hand it on
                 cluster = LocalCluster(
                     n_workers=where.local_workers,
                     threads_per_worker=1,
