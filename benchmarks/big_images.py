@@ -39,6 +39,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
+from oce2stardist.blocks import BlockGrid, Window, widen
 from oce2stardist.labels import ids_at_edge
 
 TILE = 512
@@ -211,14 +212,11 @@ class Job:
         return zarr.open_group(str(store), mode="r")[f"labels/{self.name}/0"]
 
 
-def windows(side: int, step: int = 2048, overlap: int = 256) -> Iterator[tuple[slice, slice]]:
-    """Cut the mosaic to count cells in, a margin more than each cell at the far sides."""
-    for top in range(0, side, step):
-        for left in range(0, side, step):
-            yield (
-                slice(top, min(side, top + step + overlap)),
-                slice(left, min(side, left + step + overlap)),
-            )
+def windows(side: int) -> Iterator[tuple[Window, Window]]:
+    """Cut the mosaic to count cells in, with a margin wider than any cell."""
+    grid = BlockGrid((side, side), 2048)
+    for block in grid:
+        yield block.core, widen(block.core, 256, grid.shape)
 
 
 def seam_scores(truth: Any, labels: Any, side: int, block: int) -> dict[str, float]:
@@ -231,9 +229,8 @@ def seam_scores(truth: Any, labels: Any, side: int, block: int) -> dict[str, flo
     """
     groups = ("block", "rest", "block_and_tile", "tile")
     counts = {group: np.zeros(3, int) for group in groups}  # matched, missed, false
-    for rows, columns in windows(side):
+    for own, (rows, columns) in windows(side):
         true, found = truth[rows, columns], labels[rows, columns]
-        own = (min(side - rows.start, 2048), min(side - columns.start, 2048))
         true_of, found_of = cells(true), cells(found)
         matched = matches(true, found)
         for kind, ids, hits in (
@@ -241,9 +238,8 @@ def seam_scores(truth: Any, labels: Any, side: int, block: int) -> dict[str, flo
             ("false", found_of, set(matched.values())),
         ):
             for cell, box in ids.items():
-                corner = box[0].start, box[1].start
-                cut = (corner[0] == 0 and rows.start > 0) or (corner[1] == 0 and columns.start > 0)
-                if cut or corner[0] >= own[0] or corner[1] >= own[1]:
+                corner = rows.start + box[0].start, columns.start + box[1].start
+                if not all(one.start <= at < one.stop for one, at in zip(own, corner, strict=True)):
                     continue
                 at_block, at_tile = (
                     crosses(box, rows.start, columns.start, every) for every in (block, TILE)
