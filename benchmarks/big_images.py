@@ -384,18 +384,19 @@ def at_once(job: Job, image: Path, work: Path) -> NDArray[np.int32]:
 def growth(job: Job, work: Path, block: int, sides: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Time images of several sizes, with one worker and two, once workers are warm.
 
-    A small image is labelled first, so that neither their start nor the import of libraries counts.
+    The smallest image is labelled first, so that neither their start counts, nor the import of
+    libraries, nor what TensorFlow prepares for a shape of tiles.
     """
     from oce2stardist.runners.cluster import Where
     from oce2stardist.runners.in_blocks.job import block_workers
 
-    first = work / "mosaic-1024.ome.zarr"
+    first = work / f"mosaic-{sides[0]}.ome.zarr"
     if not first.exists():
-        write_mosaic(first, 1024)
+        write_mosaic(first, sides[0])
     for workers in (1, 2):
         with block_workers(Where(workers=workers, threads=1)) as (client, _):
             for _ in range(3):  # so that every worker has had a block
-                job.label(first, work / "warm", client=client, block=128)
+                job.label(first, work / "warm", client=client, block=block)
             for side in sides if workers == 2 else sides[1:3]:
                 image = work / f"mosaic-{side}.ome.zarr"
                 if not image.exists():

@@ -20,6 +20,9 @@ from oce2stardist.stardist_model.network import SparseStarDist2D
 _NEIGHBOURS = 2
 """Objects, side by side, around a block that take part in suppression there."""
 
+_SPARE = 1.05
+"""How much larger than expected an object may be before its block is predicted again."""
+
 _LARGEST_TILE = 768
 """Pixels a side that go through the network at once."""
 
@@ -95,21 +98,24 @@ def find_objects(
     shape : (Y, X)
         Of the whole image.
     reach : float
-        Largest expected distance of an outline from its centre. Where the block holds a larger
-        one, it is predicted again in a wider window.
+        Largest expected distance of an outline from its centre. Where the block holds a clearly
+        larger one, it is predicted again in a wider window.
 
     Returns
     -------
     Objects
         Those that a prediction of the whole image would have there, sorted by position.
     """
+    step = alignment(model)
     while True:
-        margin = min(_WIDEST_MARGIN, int(np.ceil(2 * _NEIGHBOURS * reach)))
+        # Windows end at multiples of `step`: what that leaves to spare is used.
+        wanted = -int(-2 * _NEIGHBOURS * _SPARE * reach // step) * step
+        margin = min(_WIDEST_MARGIN, wanted)
         found = _suppress(_candidates(model, read, core, shape, margin), model.thresholds.nms)
         found = found[_inside(found.points, core)]
         window = widen(core, margin, shape)
         whole = all((one.start, one.stop) == (0, n) for one, n in zip(window, shape, strict=True))
-        if whole or margin == _WIDEST_MARGIN or found.reach <= reach:
+        if whole or margin == _WIDEST_MARGIN or 2 * _NEIGHBOURS * found.reach <= margin:
             return found[np.lexsort((found.points[:, 1], found.points[:, 0]))]
         reach = found.reach
 
@@ -119,7 +125,7 @@ def _candidates(
 ) -> Objects:
     """Predict a polygon at every pixel that may be a centre, up to `margin` around the core."""
     step = alignment(model)
-    context = int(max(model._axes_tile_overlap("YX"))) + step
+    context = int(max(model._axes_tile_overlap("YX")))
     window = widen(core, margin + context, shape, align=step)
     tiles = tuple(-(-(one.stop - one.start) // _LARGEST_TILE) for one in window)
     prob, dist, points = model.predict_sparse(

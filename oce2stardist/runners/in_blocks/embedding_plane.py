@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _WIDEST_MARGIN = 1024
 
+_SPARE = 1.1
+"""How much farther than expected a cell may reach before its block is worked on again."""
+
 # Torch's own threads are what a worker has.
 _one_at_a_time = threading.Lock()
 
@@ -97,13 +100,15 @@ class EmbeddingPlane(Plane):
         core = self.working.to_working(block.core)
         expected = reach / self._stored_pixels
         while True:
-            margin = min(_WIDEST_MARGIN, int(np.ceil(2 * expected + self.recipe.diameter)))
+            wanted = 2 * _SPARE * expected + self.recipe.diameter
+            margin = min(_WIDEST_MARGIN, int(np.ceil(wanted)))
             # Lattices on which clustering starts, and pooling, fall on the same pixels everywhere.
             align = 2 * lattice_spacing(self.recipe.bandwidth)
             window = widen(core, margin, shape, align=align)
             found = self._find_in(core, window)
             whole = all((w.start, w.stop) == (0, n) for w, n in zip(window, shape, strict=True))
-            if whole or margin == _WIDEST_MARGIN or found.reach <= expected:
+            enough = 2 * found.reach + self.recipe.diameter <= margin
+            if whole or margin == _WIDEST_MARGIN or enough:
                 break
             expected = found.reach
         self._write(self.found(block), found)
