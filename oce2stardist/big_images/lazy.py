@@ -71,6 +71,11 @@ class LazyImage:
         return size["y"], size["x"], channels
 
     @property
+    def label_axes(self) -> str:
+        """Axes of its labels: all but channels, so that they lie over it; y and x are the last."""
+        return "".join(axis for axis in self.axes if axis not in "csyx") + "yx"
+
+    @property
     def time(self) -> int | None:
         """Index of the time point; None where the file has no such axis."""
         return dict(self.fixed).get("t")

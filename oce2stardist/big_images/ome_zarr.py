@@ -1,5 +1,6 @@
 """OME-Zarr: images listed, label images created beside them or alone (NGFF 0.4 and 0.5)."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -230,9 +231,9 @@ def create_labels(
     name : str
         Of the label image. One that exists is replaced.
     image : LazyImage
-        Gives shape and pixel size.
+        Gives shape, axes (the labels have all of them but channels), and place.
     n_times : int
-        Time points; the labels have a time axis if there are several or the image has one.
+        Time points.
     chunk : int
         Pixels a side of a chunk.
     version : {"0.4", "0.5"}
@@ -242,7 +243,8 @@ def create_labels(
     -------
     list of str
         Paths of the arrays inside the store, the finest first; each of int32, a factor of two
-        coarser than the one before.
+        coarser than the one before. As many as the image has, which the specification demands;
+        of an image that has one alone, enough to be shown from afar.
     """
     import zarr
 
@@ -251,44 +253,99 @@ def create_labels(
     labels = root.require_group("labels")
     _register(labels, name, version)
     group = labels.create_group(name, overwrite=True)
-    timed = "t" in image.axes
-    height, width = image.shape[:2]
-    arrays, datasets = [], []
-    size = image.pixel_size or PixelSize(1.0, 1.0)
-    level = 0
+    described = _describe(image)
+    factors = [axis in "yx" for axis in image.label_axes]
+    sizes = {"t": n_times, "y": image.shape[0], "x": image.shape[1]}
+    finest = [sizes.get(axis, 1) for axis in image.label_axes]
+    arrays: list[str] = []
+    datasets: list[dict[str, Any]] = []
     while True:
-        shape = (-(-height // 2**level), -(-width // 2**level))
+        level = len(arrays)
+        step = [2**level if coarser else 1 for coarser in factors]
+        shape = tuple(-(-n // by) for n, by in zip(finest, step, strict=True))
         group.create_array(
             str(level),
-            shape=(n_times, *shape) if timed else shape,
-            chunks=(1, chunk, chunk) if timed else (chunk, chunk),
+            shape=shape,
+            chunks=tuple(chunk if coarser else 1 for coarser in factors),
             dtype="int32",
             fill_value=0,
             chunk_key_encoding={"name": "v2", "separator": "/"} if zarr_format == 2 else None,
-            dimension_names=None if zarr_format == 2 else (["t"] if timed else []) + ["y", "x"],
+            dimension_names=None if zarr_format == 2 else list(image.label_axes),
         )
-        scale = [size.y * 2**level, size.x * 2**level]
-        datasets.append(
-            {
-                "path": str(level),
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": [1.0, *scale] if timed else scale}
-                ],
-            }
-        )
+        # A coarser level has every second pixel, the first one included: it starts at the same
+        # place, so that the translation is the same.
+        places = [
+            {**one, "scale": [n * by for n, by in zip(one["scale"], step, strict=True)]}
+            if one["type"] == "scale"
+            else one
+            for one in described["transformations"]
+        ]
+        datasets.append({"path": str(level), "coordinateTransformations": places})
         arrays.append(f"labels/{name}/{level}")
-        level += 1
-        if max(shape) <= chunk:
+        if len(arrays) >= described["levels"] and (
+            described["levels"] > 1 or max(shape[-2:]) <= chunk
+        ):
             break
-    unit = {} if size.unit is None else {"unit": size.unit}
-    axes: list[dict[str, str]] = [{"name": "t", "type": "time"}] if timed else []
-    axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
+    multiscales = {"name": name, "axes": described["axes"], "datasets": datasets}
+    if described["outer"]:
+        multiscales["coordinateTransformations"] = described["outer"]
     content = {
-        "multiscales": [{"name": name, "axes": axes, "datasets": datasets}],
-        "image-label": {"source": {"image": "../../"}},
+        "multiscales": [multiscales],
+        "image-label": {"source": {"image": _path_to_image(image, store, name)}},
     }
     _put(group, content, version)
     return arrays
+
+
+def _describe(image: LazyImage) -> dict[str, Any]:
+    """Say in NGFF's words where an image lies, without its channels.
+
+    The transformations are kept one by one as the image has them: readers that go by some of them
+    alone then put image and labels at the same place still.
+    """
+    axes = image.label_axes
+    if image.path.is_file():
+        size = image.pixel_size or PixelSize(1.0, 1.0)
+        unit = {} if size.unit is None else {"unit": size.unit}
+        kinds = [
+            {"name": axis, "type": "time"} if axis == "t" else {"name": axis, "type": "space"}
+            for axis in axes
+        ]
+        scale = [{"y": size.y, "x": size.x}.get(axis, 1.0) for axis in axes]
+        return {
+            "axes": [one | unit if one["name"] in "yx" else one for one in kinds],
+            "transformations": [{"type": "scale", "scale": scale}],
+            "outer": [],
+            "levels": 1,
+        }
+    scales = read_attributes(image.path)[0]["multiscales"][0]
+    places = [image.axes.index(axis) for axis in axes]
+
+    def without_channels(holder: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [
+            {"type": kind, kind: [step[kind][place] for place in places]}
+            for step in holder.get("coordinateTransformations", [])
+            for kind in ("scale", "translation")
+            if step.get("type") == kind and kind in step
+        ]
+
+    inner = without_channels(scales["datasets"][0])
+    return {
+        "axes": [dict(scales["axes"][place]) for place in places],
+        "transformations": inner or [{"type": "scale", "scale": [1.0] * len(axes)}],
+        "outer": without_channels(scales),
+        "levels": len(scales["datasets"]),
+    }
+
+
+def _path_to_image(image: LazyImage, store: Path, name: str) -> str:
+    """Lead from the label image to the image that it belongs to, for readers that open both."""
+    if store == image.path or image.path.is_file():
+        return "../../"
+    try:
+        return Path(os.path.relpath(image.path, store / "labels" / name)).as_posix()
+    except ValueError:  # another drive
+        return "../../"
 
 
 def _register(labels: Any, name: str, version: str) -> None:

@@ -357,9 +357,8 @@ def _write_tiff(path: Path, plane: Plane, plan: str, count: int) -> None:
 
     def tiles() -> Iterator[np.ndarray]:
         for block in BlockGrid(shape, tile):
-            index = block.core if plane.image.time is None else (plane.image.time, *block.core)
             values = np.zeros((tile, tile), np.int32)
-            part = labels[index]
+            part = labels[plane.at(block.core)]
             values[: part.shape[0], : part.shape[1]] = part
             yield values
 

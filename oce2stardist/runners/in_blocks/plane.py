@@ -130,23 +130,25 @@ class Plane(ABC):
 
     def write_labels(self, block: Block, labels: NDArray[np.int32]) -> None:
         """Write the labels of a block, and that it is drawn."""
-        self._label_array(0)[self._at(block.core)] = labels
+        self._label_array(0)[self.at(block.core)] = labels
         with replacing(self.drawn(block)) as temporary:
             temporary.touch()
 
     def halve(self, level: int, region: tuple[slice, slice]) -> None:
         """Write a region of a coarser level: every second pixel of the finer one."""
         fine = tuple(slice(2 * side.start, 2 * side.stop) for side in region)
-        values = self._label_array(level - 1)[self._at(fine)]
-        self._label_array(level)[self._at(region)] = values[::2, ::2]
+        values = self._label_array(level - 1)[self.at(fine)]
+        self._label_array(level)[self.at(region)] = values[::2, ::2]
 
     def _label_array(self, level: int) -> Any:
         import zarr
 
         return zarr.open_group(str(self.store), mode="r+")[self.arrays[level]]
 
-    def _at(self, window: tuple[slice, ...]) -> tuple[Any, ...]:
-        return window if self.image.time is None else (self.image.time, *window)
+    def at(self, window: tuple[slice, ...]) -> tuple[Any, ...]:
+        """Index a window of this time point in the label arrays."""
+        fixed = dict(self.image.fixed)
+        return (*(fixed.get(axis, 0) for axis in self.image.label_axes[:-2]), *window)
 
 
 def read_points(path: Path) -> NDArray[Any]:
