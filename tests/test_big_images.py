@@ -52,6 +52,46 @@ def test_every_field_of_a_plate_is_an_image(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("plate", "message"),
+    [
+        ({"wells": [{"path": "../other"}]}, "must lie inside it"),
+        ({"wells": [{"path": "/other"}]}, "must lie inside it"),
+        ({"wells": [{"path": "A/1"}]}, "must lie inside it"),  # its field is ../../other
+        ({"wells": [{}]}, "must list the wells"),
+        ({"rows": []}, "must list the wells"),
+    ],
+)
+def test_a_plate_leads_to_nothing_outside_itself(tmp_path, plate, message):
+    write_ome_zarr(tmp_path / "other", np.ones((8, 8), "u1"), "yx", version="0.5")
+    root = zarr.open_group(str(tmp_path / "p.zarr"), mode="w", zarr_format=3)
+    root.attrs["ome"] = {"version": "0.5", "plate": plate}
+    well = {"version": "0.5", "well": {"images": [{"path": "../../../other"}]}}
+    root.create_group("A/1").attrs["ome"] = well
+    with pytest.raises(InputError, match=message):
+        list_images(tmp_path / "p.zarr")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": "../0"}, "must have NGFF multiscales"),
+        ({"coordinateTransformations": [{"type": "scale", "scale": [1.0]}]}, "must have"),
+        ({"coordinateTransformations": [{"type": "translation", "translation": [0.0] * 3}]},
+         "one number per axis"),
+        ({"coordinateTransformations": ["scale"]}, "must have"),
+    ],
+)  # fmt: skip
+def test_places_that_labels_could_not_take_over_are_refused(tmp_path, change, message):
+    path = write_ome_zarr(tmp_path / "a.zarr", np.ones((8, 8), "u1"), "yx", version="0.5")
+    root = zarr.open_group(str(path), mode="r+")
+    content = dict(root.attrs["ome"])
+    content["multiscales"][0]["datasets"][0] |= change
+    root.attrs["ome"] = content
+    with pytest.raises(InputError, match=message):
+        list_images(path)
+
+
+@pytest.mark.parametrize(
     ("axes", "shape", "photometric"),
     [("YX", (90, 120), "minisblack"), ("CYX", (2, 90, 120), "minisblack"),
      ("YXS", (90, 120, 3), "rgb")],

@@ -17,6 +17,9 @@ _KNOWN = ("0.4", "0.5")
 _MARK = "oce2stardist"
 """Attribute of what we wrote."""
 
+_MOST_LEVELS = 32
+"""Of an image: its sides can't be halved more often."""
+
 _CHUNK = 1024
 """Pixels a side of a chunk of what is written at once."""
 
@@ -71,8 +74,9 @@ def list_ome_zarr(path: Path) -> list[LazyImage]:
             array = str(scales["datasets"][0]["path"])
             axes = "".join(str(axis["name"]) for axis in scales["axes"]).lower()
             shape = tuple(_open(path / inside)[array].shape)
+            _check_places(path / inside, scales, len(axes))
             size = _pixel_size(scales, axes)
-        except (KeyError, IndexError, TypeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path / inside} must have NGFF multiscales with axes and datasets. Got none "
                 f"of {error}; write it with ome-zarr-py."
@@ -85,6 +89,23 @@ def list_ome_zarr(path: Path) -> list[LazyImage]:
         name = stem if inside == "" else f"{stem}_{inside.replace('/', '_')}"
         images += time_points(name, path / inside, array, axes, shape, size)
     return images
+
+
+def _check_places(path: Path, scales: Mapping[str, Any], n_axes: int) -> None:
+    """Refuse what labels could not take over: see `_describe`."""
+    if len(scales["datasets"]) > _MOST_LEVELS:
+        raise InputError(
+            f"{path} must have at most {_MOST_LEVELS} levels. Got {len(scales['datasets'])}; "
+            "correct its metadata."
+        )
+    for holder in (scales["datasets"][0], scales):
+        for step in holder.get("coordinateTransformations", []):
+            numbers = step.get(step.get("type"), []) if isinstance(step, dict) else None
+            if not isinstance(numbers, list) or len(numbers) not in (0, n_axes):
+                raise InputError(
+                    f"{path} must have one number per axis in its coordinateTransformations. Got "
+                    f"{str(step)[:60]}; correct its metadata."
+                )
 
 
 def zarr_stem(path: Path) -> str:
@@ -124,11 +145,7 @@ def _image_groups(path: Path) -> list[str]:
     if attributes.get("multiscales"):
         return [""]
     if "plate" in attributes:
-        groups = []
-        for well in attributes["plate"]["wells"]:
-            inner, _ = read_attributes(path / well["path"])
-            groups += [f"{well['path']}/{field['path']}" for field in inner["well"]["images"]]
-        return groups
+        return _fields(path, attributes["plate"])
     # A collection as bioformats2raw writes it: images numbered 0, 1, ...
     numbered = sorted(
         (one.name for one in path.iterdir() if one.name.isdigit() and is_ome_zarr(one)), key=int
@@ -140,6 +157,31 @@ def _image_groups(path: Path) -> list[str]:
             "the group that has them."
         )
     return groups
+
+
+def _fields(path: Path, plate: Any) -> list[str]:
+    """Name the groups of a plate's fields, all of which lie inside the store."""
+    groups = []
+    try:
+        for well in plate["wells"]:
+            place = _inside(path, str(well["path"]))
+            inner, _ = read_attributes(path / place)
+            fields = [str(field["path"]) for field in inner["well"]["images"]]
+            groups += [_inside(path, f"{place}/{field}") for field in fields]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} must list the wells of its plate and their images. Got none of {error}; "
+            "correct its metadata."
+        ) from error
+    return groups
+
+
+def _inside(path: Path, place: str) -> str:
+    if os.path.isabs(place) or ".." in Path(place).parts:
+        raise InputError(
+            f"wells and fields of {path} must lie inside it. Got {place!r}; correct its metadata."
+        )
+    return place
 
 
 def _pixel_size(scales: Mapping[str, Any], axes: str) -> PixelSize | None:
