@@ -143,6 +143,8 @@ class ResourceExhaustedError(Exception):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
         (RuntimeError("libdeflate_alloc_compressor returned unknown error 'NULL'"), True),
         (ResourceExhaustedError("OOM when allocating tensor"), True),
+        (SystemError("Conv2D.call().\n\nerror return without exception set\n"), True),
+        (SystemError("unknown opcode"), False),
         (RuntimeError("shapes differ"), False),
         (OSError(errno.ENOSPC, "No space left on device"), False),
     ],
