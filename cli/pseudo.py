@@ -138,7 +138,7 @@ def pseudo(
     from oce2stardist.runners.inputs import read_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
     from oce2stardist.runners.reports import write_pseudo_report
-    from oce2stardist.runners.sources import find_whole_images
+    from oce2stardist.runners.sources import find_sources, open_in_blocks
 
     from .reporting import open_reporter
 
@@ -164,7 +164,9 @@ def pseudo(
         "command": "oce2stardist pseudo",
         "reporter": open_reporter(quiet=quiet),
     }
-    large = find_whole_images(images, axes=axes, largest=blocks_above)
+    # Listed once: an image that is gone a moment later is missed, not left out.
+    sources = find_sources(images, axes=axes, largest=blocks_above)
+    large = open_in_blocks(sources, axes=axes)
     if in_place and not large:
         raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
     whole_objects: dict[str, int] = {}
@@ -177,8 +179,8 @@ def pseudo(
         )
         found = whole.crops
     else:
-        result = make_pseudo_labels(images, output, **options)
-        found = read_images(images, axes=axes)
+        found = read_images(images, axes=axes, files=sources.at_once)
+        result = make_pseudo_labels(found, output, **options)
     if not result.labels:
         return  # one of several processes under torchrun, and not the main one
     objects = {stem: int(labels.max()) for stem, labels in result.labels.items()}

@@ -10,6 +10,10 @@ _NO_MEMORY = (
     "libdeflate_alloc_",  # imagecodecs, which compresses TIFF
 )
 
+_WITHOUT_REASON = ("error return without exception set", "without setting an exception")
+"""What Python says where compiled code failed and gave no reason; TensorFlow's has none to give
+once there is no memory even for that."""
+
 
 class InputError(ValueError):
     """Input that the user can mend; the message says what must hold, what came, what to do.
@@ -32,6 +36,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     names = {one.__name__ for one in type(error).__mro__}
     if names & {"OutOfMemoryError", "ResourceExhaustedError"}:
         return True
+    if isinstance(error, SystemError):
+        return any(one in str(error) for one in _WITHOUT_REASON)
     return isinstance(error, RuntimeError) and any(one in str(error) for one in _NO_MEMORY)
 
 

@@ -91,7 +91,7 @@ def test_pseudo(monkeypatch, tmp_path):
         reporter.say("a line of progress")
         return result
 
-    monkeypatch.setattr(sources, "find_whole_images", lambda *_, **__: [])
+    monkeypatch.setattr(sources, "find_sources", lambda *_, **__: sources.Sources([], []))
     monkeypatch.setattr(pseudo, "make_pseudo_labels", make)
     monkeypatch.setattr(inputs, "read_images", lambda *_, **__: None)
     monkeypatch.setattr(reports, "write_pseudo_report", lambda *_: tmp_path / "index.html")

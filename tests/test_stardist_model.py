@@ -11,6 +11,7 @@ from scenes import discs_scene, two_touching_discs
 from stardist import edt_prob, star_dist
 from stardist.matching import matching
 from stardist.models import Config2D, StarDist2D
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from oce2stardist.errors import InputError
 from oce2stardist.io import normalise_percentiles
@@ -327,6 +328,18 @@ def test_a_scene_is_learned_from_two_annotated_cells_and_pseudo_labels(learned):
     assert np.mean(losses[-15:]) < 0.5 * np.mean(losses[:15])
     labels = predict_labels(open_model(folder), normalise_percentiles(image[..., None]))
     assert matching(truth, labels, thresh=0.5).f1 > 0.9
+
+
+def test_a_training_leaves_no_graph_behind(tmp_path):
+    """TensorFlow's gradients of sums over processes kept one of each training, for good."""
+
+    def graphs_of_trainings():
+        gc.collect()
+        graphs = [one for one in gc.get_objects() if isinstance(one, FuncGraph)]
+        return [one.name for one in graphs if one.name == "train_step"]
+
+    train(tmp_path / "model", discs_scene(9, (128, 128), 11, seed=0), steps=1)
+    assert graphs_of_trainings() == []
 
 
 def test_resumed_training_equals_uninterrupted_training(tmp_path):

@@ -1,6 +1,6 @@
 """Images, annotations and pseudo labels of a run, read and matched by file stem."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ Labels = NDArray[np.int32]  # (Y, X)
 class ImageSet:
     """Images by stem, in the order of their file names, and where they came from.
 
-    ``paths`` is empty where the images were given as arrays.
+    ``paths`` is empty and ``source``, the folder or glob, None where the images were given as
+    arrays.
     """
 
     paths: dict[str, Path]
     images: dict[str, Image]
+    source: str | None = None
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "ImageSet":
@@ -80,8 +82,21 @@ class ImageSet:
         return next(iter(self.images.values())).shape[-1]
 
 
-def read_images(source: str | Path | ImageSet, *, axes: str | None = None) -> ImageSet:
+def read_images(
+    source: str | Path | ImageSet,
+    *,
+    axes: str | None = None,
+    files: Sequence[Path] | None = None,
+) -> ImageSet:
     """Read every image of a folder, glob or file; an `ImageSet` is passed through.
+
+    Parameters
+    ----------
+    source : path, glob or ImageSet
+    axes : str, optional
+        Axes of the files, such as ``CYX``, where their metadata do not say.
+    files : sequence of Path, optional
+        What `source` held when it was listed. Default: it is listed now.
 
     Raises
     ------
@@ -90,8 +105,10 @@ def read_images(source: str | Path | ImageSet, *, axes: str | None = None) -> Im
     """
     if isinstance(source, ImageSet):
         return source
-    paths = {image_stem(path): path for path in find_images(source)}
-    found = ImageSet(paths, {stem: read_image(path, axes=axes) for stem, path in paths.items()})
+    listed = find_images(source) if files is None else files
+    paths = {image_stem(path): path for path in listed}
+    images = {stem: read_image(path, axes=axes) for stem, path in paths.items()}
+    found = ImageSet(paths, images, str(source))
     found.check_channels()
     return found
 
@@ -170,7 +187,7 @@ def digest_annotations(known: AnnotationSet) -> str:
 
 def name_source(images: str | Path | ImageSet) -> str | None:
     """Say where images came from, for the record; None for arrays."""
-    return None if isinstance(images, ImageSet) else str(images)
+    return images.source if isinstance(images, ImageSet) else str(images)
 
 
 def annotated_diameter(labels: Mapping[str, Labels]) -> float:

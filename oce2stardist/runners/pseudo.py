@@ -22,6 +22,7 @@ from oce2stardist.runners.inputs import (
     ImageSet,
     Labels,
     digest_annotations,
+    name_source,
     read_images,
     read_known,
 )
@@ -256,7 +257,7 @@ def _name(images: str | Path | ImageSet | WholeImages) -> str | None:
     """Say where images came from, for the record; None for arrays."""
     if isinstance(images, WholeImages):
         return ", ".join(sorted({str(image.path) for image in images.images.values()}))
-    return None if isinstance(images, ImageSet) else str(images)
+    return name_source(images)
 
 
 def _prepare(

@@ -71,7 +71,11 @@ def find_whole_images(
     InputError
         If there is no image, or a PNG beside those to go through in blocks.
     """
-    found = find_sources(source, axes=axes, largest=largest)
+    return open_in_blocks(find_sources(source, axes=axes, largest=largest), axes=axes)
+
+
+def open_in_blocks(found: Sources, *, axes: str | None = None) -> list[LazyImage]:
+    """List the images of sources that were found; see `find_whole_images`."""
     if not found.in_blocks:
         return []
     others = [path for path in found.at_once if path.suffix.lower() not in TIFF_SUFFIXES]

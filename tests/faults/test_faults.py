@@ -34,6 +34,7 @@ OTHERS = [
     (try_read_only, "merge", 0.6),
     (try_vanishing, "merge", 0.5),
     (try_vanishing, "predict", 0.5),
+    (try_vanishing, "pseudo", 0.5),
     (try_little_memory, "merge", 0.1),
     (try_little_memory, "predict", 0.3),
     (try_wrong_clock, "merge", 0.6),

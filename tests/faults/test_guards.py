@@ -21,6 +21,8 @@ from oce2stardist.runners.guards import (
     warn_of_pixel_sizes,
     warn_of_scales,
 )
+from oce2stardist.runners.inputs import read_images
+from oce2stardist.runners.sources import find_sources
 
 
 def discs(radius, shape=(100, 100)):
@@ -141,12 +143,24 @@ class ResourceExhaustedError(Exception):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
         (RuntimeError("libdeflate_alloc_compressor returned unknown error 'NULL'"), True),
         (ResourceExhaustedError("OOM when allocating tensor"), True),
+        (SystemError("Conv2D.call().\n\nerror return without exception set\n"), True),
+        (SystemError("unknown opcode"), False),
         (RuntimeError("shapes differ"), False),
         (OSError(errno.ENOSPC, "No space left on device"), False),
     ],
 )
 def test_memory_that_is_used_up_is_known_whatever_the_library_calls_it(error, means_it):
     assert is_out_of_memory(error) == means_it
+
+
+def test_an_image_that_is_gone_since_it_was_listed_is_missed(tmp_path):
+    """Not left out: the run would go on with the others as though there were no more."""
+    images = make_lab(tmp_path) / "images"
+    listed = find_sources(images).at_once
+    assert read_images(images, files=listed).source == str(images)
+    (images / "b.tif").unlink()
+    with pytest.raises(InputError, match=r"b\.tif"):
+        read_images(images, files=listed)
 
 
 def test_torch_says_so_in_a_way_we_know():

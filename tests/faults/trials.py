@@ -329,6 +329,8 @@ def _read_whole(path: Path) -> None:
     elif suffix in (".pt", ".zip", ".npz"):
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
+    elif suffix == ".pdf":
+        assert path.read_bytes().rstrip().endswith(b"%%EOF")
     elif suffix in (".html", ".svg"):
         assert path.read_text().rstrip().endswith(("</html>", "</svg>"))
     else:

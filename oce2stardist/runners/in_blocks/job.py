@@ -247,17 +247,12 @@ def _label_plane(
     if blocks:
         samples = [(plane, sample) for sample in plane.samples]
         expected = run_all(client, type(plane).look_around, samples, should_stop)
-        done = [read_reach(path) for path in (plane.work / "found").glob("[0-9]*.npz")]
-        largest = max([plane.known_reach, *expected, *done])
-
-        def find_calls() -> Iterator[tuple[Any, ...]]:
-            # A block with a larger cell than expected is worked on twice; so the later ones expect
-            # the largest that any had.
-            for block in blocks:
-                yield plane, block, largest
-
-        for reach in run("Finding cells in", type(plane).find, find_calls(), len(blocks)):
-            largest = max(largest, reach)
+        # The same for every block, whoever comes first: another window sums in another order. A
+        # block with a larger cell than expected is worked on twice.
+        reach = max([plane.known_reach, *expected])
+        calls = [(plane, block, reach) for block in blocks]
+        for _ in run("Finding cells in", type(plane).find, calls, len(calls)):
+            pass
     reach = max(read_reach(plane.found(block)) for block in plane.grid)
 
     calls = [(plane, block, reach) for block in _left(plane.grid, plane.work / "settled")]
