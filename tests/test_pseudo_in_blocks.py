@@ -282,6 +282,8 @@ def test_the_command_labels_a_store_and_leaves_crops_to_annotate(lab, tmp_path):
     crop = tmp_path / "run" / "crops" / "cells_y000000_x000000.tif"
     stored = tifffile.imread(lab / "images" / "cells.tif")
     np.testing.assert_array_equal(read_image(crop)[..., 0], stored)
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert "Finding cells in cells: 6 of 6, after" in log and "Drawing cells: 6 of 6" in log
     again = CliRunner().invoke(main, command)
     assert again.output == result.output
 

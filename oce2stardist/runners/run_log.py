@@ -81,8 +81,8 @@ class RunLog:
                 if tenth > told:
                     told = tenth
                     seconds = time.monotonic() - started
-                    line = f"{name}: {done} of {total}, {note}, after {seconds:.1f} s"
-                    self.record(logging.INFO, line)
+                    parts = [f"{name}: {done} of {total}", note, f"after {seconds:.1f} s"]
+                    self.record(logging.INFO, ", ".join(filter(None, parts)))
 
             yield advance_and_log
 

@@ -24,6 +24,7 @@ from oce2stardist.runners.progress import Reporter, SilentReporter
 from oce2stardist.runners.pseudo import Made, PseudoResult, make_pseudo_labels
 from oce2stardist.runners.pseudo_labels import number_of_copies
 from oce2stardist.runners.run_folder import owned
+from oce2stardist.runners.run_log import logged
 from oce2stardist.runners.whole_images import WholeImages
 
 LABELS = "pseudo"
@@ -86,15 +87,17 @@ def make_whole_pseudo_labels(
         return result, whole, {}
     with (
         owned(Path(output)),
+        logged(reporter, f"{command}, the whole images") as log,
         block_workers(where, deterministic=config.deterministic) as (client, should_stop),
     ):
+        log.open(Path(output))
         counts = label_whole_images(
             result.made,
             Path(output),
             client=client,
             side=side,
             in_place=in_place,
-            reporter=reporter,
+            reporter=log,
             should_stop=should_stop,
         )
     return result, whole, counts
