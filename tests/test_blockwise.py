@@ -186,6 +186,8 @@ def test_a_tiff_gives_a_tiff_that_is_known_to_be_finished(trained, client, discs
     before = (output / "b.tif").stat().st_mtime_ns
     assert predict_in_blocks(path, output, model=trained, client=client, side=128) == counts
     assert (output / "b.tif").stat().st_mtime_ns == before
+    predict_in_blocks(path, tmp_path / "other", model=trained, client=client, side=128)
+    assert (tmp_path / "other" / "b.tif").read_bytes() == (output / "b.tif").read_bytes()
 
 
 @pytest.mark.slow

@@ -138,7 +138,8 @@ def store_of(image: LazyImage, output: Path, *, in_place: bool) -> Path:
 def _plan(planes: Sequence[Plane]) -> str:
     """Hash all that the labels depend on, and the blocks; of the image, what tells it apart."""
     first = planes[0]
-    content: list[Any] = [first.side, str(first.store)]
+    # Not where the labels lie: files of the same labels are to be the same.
+    content: list[Any] = [first.side, first.store == first.image.path]
     for plane in planes:
         image = plane.image
         content += [str(image.path), image.array, image.axes, image.stored, image.fixed]
