@@ -192,14 +192,15 @@ class Job:
         from oce2stardist.runners.in_blocks.predict import predict_in_blocks
         from oce2stardist.runners.in_blocks.pseudo import label_whole_images
         from oce2stardist.runners.pseudo import make_pseudo_labels
-        from oce2stardist.runners.sources import find_whole_images
+        from oce2stardist.runners.sources import find_sources, open_in_blocks
         from oce2stardist.runners.whole_images import WholeImages
 
         shutil.rmtree(output, ignore_errors=True)
         if self.name == "cells":
             predict_in_blocks(image, output, model=Path(self.command[2]), client=client, side=block)
             return
-        whole = WholeImages.sample(find_whole_images(image), seed=0).with_files(output / "crops")
+        images = open_in_blocks(find_sources(image))
+        whole = WholeImages.sample(images, seed=0).with_files(output / "crops")
         made = make_pseudo_labels(whole, output, trained=self.command[2]).made
         start = time.perf_counter()
         assert made is not None

@@ -301,3 +301,6 @@ def test_workers_do_not_profile_themselves(started_by):
             return [name for name in dask_worker.periodic_callbacks if "profile" in name]
 
         assert list(client.run(profiles).values()) == [[]]
+        if started_by == "us":  # not even before our plugin reaches it
+            setting = "distributed.worker.profile.enabled"
+            assert list(client.run(dask_config.get, setting).values()) == [False]

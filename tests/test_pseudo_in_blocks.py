@@ -32,7 +32,7 @@ from ngff import write_ome_zarr  # noqa: E402
 
 from oce2stardist.big_images import WorkingImage, list_images  # noqa: E402
 from oce2stardist.runners.in_blocks.pseudo import label_whole_images  # noqa: E402
-from oce2stardist.runners.sources import find_whole_images  # noqa: E402
+from oce2stardist.runners.sources import find_sources, open_in_blocks  # noqa: E402
 from oce2stardist.runners.whole_images import WholeImages  # noqa: E402
 
 LEARNS = {
@@ -183,7 +183,7 @@ def lab(tmp_path_factory):
 
 def whole_run(lab, output, *, diameter=24.0, **changes):
     """Run stage one on the store; returns what was made."""
-    images = find_whole_images(lab / "cells.ome.zarr")
+    images = open_in_blocks(find_sources(lab / "cells.ome.zarr"))
     whole = WholeImages.sample(images, seed=0).with_files(output / "crops")
     config = Config().replace(**LEARNS | changes)
     return make_pseudo_labels(whole, output, config=config, diameter=diameter)
@@ -317,7 +317,7 @@ def test_a_png_beside_a_store_is_refused(tmp_path):
 
     imsave(tmp_path / "b.png", np.zeros((40, 40), np.uint8), check_contrast=False)
     with pytest.raises(InputError, match=r"must be TIFF or OME-Zarr\. Got .*b\.png"):
-        find_whole_images(tmp_path)
+        open_in_blocks(find_sources(tmp_path))
 
 
 def test_labels_in_place_need_a_store(tmp_path):

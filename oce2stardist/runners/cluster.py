@@ -22,7 +22,7 @@ _LARGEST_FILE = 100_000
 _LOOPBACK = "127.0.0.1:0"
 """Where dask's pages are served, which it always does: at any free port, for this machine only."""
 
-NO_PROFILE = {"distributed.worker.profile.enabled": False}
+_NO_PROFILE = {"distributed.worker.profile.enabled": False}
 """Setting of dask without which a worker that runs TensorFlow may hang for ever.
 
 Its profiler looks at the frames of all threads a hundred times a second, under a lock of Python's;
@@ -154,7 +154,7 @@ def _local(where: Where, memory: int, environment: dict[str, str] | None) -> Ite
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with TemporaryDirectory(prefix="oce2stardist-") as scratch, _environment_kept():
         try:
-            with dask.config.set(_NEVER_WAIT_FOR_MEMORY | NO_PROFILE):  # nannies hand it on
+            with dask.config.set(_NEVER_WAIT_FOR_MEMORY | _NO_PROFILE):  # nannies hand it on
                 cluster = LocalCluster(
                     n_workers=where.local_workers,
                     threads_per_worker=1,

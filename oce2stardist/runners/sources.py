@@ -53,13 +53,10 @@ def find_sources(
     return Sources([path for path in files if path not in big], stores + big)
 
 
-def find_whole_images(
-    source: str | Path, *, axes: str | None = None, largest: float = LARGEST_AT_ONCE
-) -> list[LazyImage]:
+def open_in_blocks(found: Sources, *, axes: str | None = None) -> list[LazyImage]:
     """List all images of a set that holds one, at least, to go through in blocks.
 
-    Takes the parameters of `find_sources`. A run treats all its images alike, so small TIFF
-    beside large ones are read lazily, too.
+    A run treats all its images alike, so small TIFF beside large ones are read lazily, too.
 
     Returns
     -------
@@ -69,13 +66,8 @@ def find_whole_images(
     Raises
     ------
     InputError
-        If there is no image, or a PNG beside those to go through in blocks.
+        If there is a PNG beside those to go through in blocks.
     """
-    return open_in_blocks(find_sources(source, axes=axes, largest=largest), axes=axes)
-
-
-def open_in_blocks(found: Sources, *, axes: str | None = None) -> list[LazyImage]:
-    """List the images of sources that were found; see `find_whole_images`."""
     if not found.in_blocks:
         return []
     others = [path for path in found.at_once if path.suffix.lower() not in TIFF_SUFFIXES]
