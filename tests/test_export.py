@@ -8,6 +8,7 @@ import re
 import zipfile
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
@@ -101,6 +102,17 @@ def test_a_package_is_described_in_the_fields_of_the_specification():
 
 
 @pytest.mark.slow
+def test_no_output_of_onnx_hangs_on_a_reshape(folder, tmp_path):
+    """At the end of a graph tf2onnx now and then forgets the squeeze that its reshapes need."""
+    export_model(folder, tmp_path, to="onnx")
+    graph = onnx.load(tmp_path / "nuclei.onnx").graph
+    maker = {name: node for node in graph.node for name in node.output}
+    last = [maker[output.name] for output in graph.output]
+    before = [maker[node.input[0]] for node in last]
+    assert len(last) == 2
+    assert "Reshape" not in [node.op_type for node in (*last, *before)]
+
+
 def test_onnx_gives_the_output_of_keras_at_every_size(folder, tmp_path):
     exported = export_model(folder, tmp_path, to="onnx", pixel_size=0.5)
     assert exported.difference < 1e-4

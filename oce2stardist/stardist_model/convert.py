@@ -68,6 +68,10 @@ def write_onnx(
         if layout != "split":
             return network(image, training=False)
         prob, dist = network([image], training=False)
+        # The same, but that it does not end with a transposition of one channel: of such a one
+        # tf2onnx makes a reshape with an axis too many and a squeeze, and it forgets the squeeze
+        # where the reshape has become the output already (1 of 60 conversions).
+        prob = tf.expand_dims(tf.squeeze(prob, -1), -1)
         return {"prob": prob, "dist": dist}
 
     shape = (None, None, None, model.config.n_channel_in)
