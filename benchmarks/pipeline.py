@@ -75,7 +75,7 @@ class Row:
 
 def benchmark_embeddings(effort: Effort) -> list[Row]:
     """Time training, inference and clustering of embeddings."""
-    from oce2stardist.embeddings.device import bf16_pays, torch_device
+    from oce2stardist.embeddings.device import resolve_precision, torch_device
     from oce2stardist.embeddings.predict import predict_offsets
     from oce2stardist.embeddings.train import train_offsets
 
@@ -97,7 +97,7 @@ def benchmark_embeddings(effort: Effort) -> list[Row]:
         should_stop=lambda: time.monotonic() > deadline,
     )
     device = torch_device(config.device)
-    where = f"{device.type}, {'bfloat16' if bf16_pays(device) else 'float32'}"
+    where = f"{device.type}, {resolve_precision(device, settings.precision)}"
     step, how = _median_step(run.history)
     rows = [
         Row(

@@ -65,6 +65,8 @@ def test_three_commands_lead_from_images_to_scores(lab):
     assert recorded["seed"] == 0
     assert recorded["config"]["embedding"]["steps"] == 30
     assert recorded["versions"]["torch"].startswith("2.")
+    assert recorded["precision"] in ("fp32", "bf16")
+    assert recorded["processor"]["name"]
     log = (lab / "run" / "log.txt").read_text().splitlines()
     assert "Started: oce2stardist pseudo, version" in log[0]
     assert any("INFO    Training embeddings: 30 of 30, loss" in line for line in log)
@@ -73,6 +75,7 @@ def test_three_commands_lead_from_images_to_scores(lab):
     model = lab / "model"
     for name in ("config.json", "weights_best.h5", "weights_last.h5", "thresholds.json"):
         assert (model / name).exists()
+    assert yaml.safe_load((model / "run.yaml").read_text())["precision"] in ("fp32", "mixed")
     assert "annotated cells in 2 of 2 images" in (model / "log.txt").read_text()
     assert len((model / "training" / "cells.csv").read_text().splitlines()) == 1 + 7
     result = run(

@@ -53,6 +53,30 @@ METHODS = {
 }
 
 
+def test_what_embeds_two_bandwidths_from_every_mode_belongs_to_no_cell():
+    labels = five_discs()
+    offsets = offsets_into(labels)
+    stray = disc(SHAPE, CENTRES[3], 1)  # too few for a mode of their own
+    offsets[:, stray] += np.array([[0], [-26]])  # 26 px and more from every centre
+    found = density(offsets, labels > 0, bandwidth=12.0)
+    assert (found[stray] == 0).all()
+    assert (found[(labels > 0) & ~stray] > 0).all()
+
+
+def test_a_window_gives_the_labels_of_the_whole_though_its_rim_has_modes_of_its_own():
+    labels = five_discs()
+    offsets = offsets_into(labels)
+    # Some pixels of disc 1 embed between all modes; what is nearest to them depends on the window.
+    stray = disc(SHAPE, CENTRES[0], 1)
+    offsets[:, stray] += np.array([[28], [-24]])
+    window = np.s_[:50, :70]  # cuts disc 3, so that its mode lies elsewhere
+    whole = density(offsets, labels > 0, bandwidth=8.0)
+    part = density(offsets[:, :50, :70], labels[window] > 0, bandwidth=8.0)
+    ours = np.isin(labels[window], (1, 2))
+    assert same_objects(np.where(ours, whole[window], 0), np.where(ours, part, 0))
+    assert (part[stray[window]] == 0).all()
+
+
 @pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
 def test_every_method_finds_discs_that_gather(options):
     labels = five_discs()

@@ -332,14 +332,13 @@ def test_a_bug_report_names_no_home_no_user_and_no_host(examined, monkeypatch):
 def test_torch_sees_a_processor_that_computes():
     import torch
 
-    from oce2stardist.embeddings.device import bf16_pays, torch_device
+    from oce2stardist.embeddings.device import resolve_precision, torch_device
     from oce2stardist.embeddings.probe import describe_torch
 
     found = describe_torch()
     assert found["version"] == torch.__version__
     assert {"name": "cpu", "title": "cpu", "error": None} in found["devices"]
-    wanted = "bf16" if bf16_pays(torch_device("auto")) else "fp32"
-    assert found["precision"] == wanted
+    assert found["precision"] == resolve_precision(torch_device("auto"), "auto")
 
 
 @pytest.mark.slow

@@ -7,7 +7,13 @@ from scenes import discs_scene
 
 from oce2stardist.embeddings.checkpoint import read_state, read_weights, write_state, write_weights
 from oce2stardist.embeddings.cpu_network import phase_kernel
-from oce2stardist.embeddings.device import choose_computation, fixed_sums, torch_device
+from oce2stardist.embeddings.device import (
+    bf16_pays,
+    choose_computation,
+    fixed_sums,
+    resolve_precision,
+    torch_device,
+)
 from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import predict_offsets
@@ -442,7 +448,8 @@ def test_passes_on_the_cpu_fit_into_the_cache(batch_size):
     assert gpu.crops_at_once == batch_size
 
 
-def test_bfloat16_is_taken_where_the_machine_has_it(monkeypatch):
+def test_bfloat16_is_taken_where_it_pays(monkeypatch):
+    monkeypatch.delenv("OCE2STARDIST_PRECISION", raising=False)
     common = {"crop_size": 140, "batch_size": 8, "maps": 24}
     for has, wanted in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr("oce2stardist.embeddings.device.bf16_pays", lambda device, has=has: has)
@@ -450,6 +457,38 @@ def test_bfloat16_is_taken_where_the_machine_has_it(monkeypatch):
         assert chosen.precision == wanted
     chosen = choose_computation(torch.device("cpu"), precision="fp32", **common)
     assert (chosen.precision, chosen.reason) == ("fp32", "fp32 was asked for")
+
+
+@pytest.mark.parametrize(
+    ("has", "limit", "wanted"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, None, True),
+        ({"amx_bf16": True, "avx512_bf16": True}, "ALL", True),
+        ({"amx_bf16": True, "avx512_bf16": True}, "AVX512_CORE_AMX", True),
+        ({"amx_bf16": True, "avx512_bf16": True}, "avx512_core_bf16", False),
+        ({"amx_bf16": True, "avx512_bf16": True}, "AVX2", False),
+        ({"amx_bf16": False, "avx512_bf16": True}, None, False),
+        ({"bf16": True}, None, False),
+        ({}, None, False),
+    ],
+)
+def test_bfloat16_pays_on_processors_with_amx_that_may_be_used(monkeypatch, has, limit, wanted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert bf16_pays(torch.device("cpu")) is wanted
+
+
+def test_a_variable_says_what_auto_comes_to(monkeypatch):
+    device = torch.device("cpu")
+    for asked in ("fp32", "bf16"):
+        monkeypatch.setenv("OCE2STARDIST_PRECISION", asked)
+        assert resolve_precision(device, "auto") == asked
+        assert resolve_precision(device, "fp32") == "fp32"
+    monkeypatch.setenv("OCE2STARDIST_PRECISION", "half")
+    with pytest.raises(InputError, match=r"must be auto, fp32 or bf16\. Got 'half'"):
+        resolve_precision(device, "auto")
 
 
 def test_spread_is_zero_without_noise_and_positive_with_it():

@@ -22,8 +22,8 @@ SETTINGS = {
     },
     "pseudo": {"working_diameter": 24.0, "choose": False, "variants": 0},
     "stardist": {
-        "n_rays": 8, "width": 8, "features": 16, "patch_size": 64, "batch_size": 4, "steps": 60,
-        "checks": 2, "learning_rate": 0.01,
+        "n_rays": 8, "width": 8, "features": 16, "patch_size": 64, "batch_size": 4, "steps": 300,
+        "checks": 2, "learning_rate": 0.004,
     },
 }  # fmt: skip
 
@@ -81,8 +81,8 @@ def test_a_study_leaves_tables_answers_and_a_page(fractions):
     by_fraction = trained.groupby("fraction")["cells"].first()
     assert by_fraction[1.0] == 18
     assert by_fraction[0.25] in (4, 5)
-    # All of the cells of clear discs: the networks learned something, or nothing here says much.
-    assert trained["f1_mean"].max() > 0.5
+    # Clear discs: every network learned what it should, or nothing here says much.
+    assert trained["f1_mean"].min() > 0.6
     assert "Alpha 0.5:" in out
     page = (folder / "report" / "index.html").read_text()
     assert "How many cells must be annotated" in page

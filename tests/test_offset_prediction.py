@@ -43,19 +43,36 @@ def plain_copies(net, image, *, copies, noise, seed):
     return np.stack(predicted)[:, :, :height, :width]
 
 
+# One rounding of a bfloat16 is a share of 2**-8; offsets here are up to some pixels long. Two
+# tiles differ by a few roundings at most, where a tile without its margin differs by pixels.
+@pytest.mark.parametrize(("precision", "apart"), [("fp32", 1e-4), ("bf16", 0.05)])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("shape", [(131, 103), (64, 17), (65, 3)])
-def test_tiles_of_any_size_give_what_one_tile_gives(shape, channels):
+def test_tiles_of_any_size_give_what_one_tile_gives(shape, channels, precision, apart):
     image = random_image(*shape, channels)
+    common = COMMON | {"precision": precision}
     whole, *tiled = (
-        predict_offsets(network(channels), image, copies=3, tile_size=size, **COMMON)
+        predict_offsets(network(channels), image, copies=3, tile_size=size, **common)
         for size in (512, 64, 99, 256)
     )
     assert whole.offsets.shape == (2, *shape)
     assert whole.spread.shape == shape
     for other in tiled:
-        np.testing.assert_allclose(other.offsets, whole.offsets, atol=1e-4)
-        np.testing.assert_allclose(other.spread, whole.spread, atol=1e-4)
+        np.testing.assert_allclose(other.offsets, whole.offsets, atol=apart)
+        np.testing.assert_allclose(other.spread, whole.spread, atol=apart)
+
+
+def test_offsets_in_half_precision_are_not_rounded_to_its_steps():
+    # bfloat16 has steps of 1/16 px between 8 and 16 px, and of 1/2 px from 64 px on.
+    net, image = network(), random_image(40, 40, 1)
+    with torch.no_grad():
+        net.head[-1].bias += 100.0
+    common = COMMON | {"noise": 0.0}
+    exact, half = (
+        predict_offsets(net, image, copies=1, tile_size=64, **common | {"precision": precision})
+        for precision in ("fp32", "bf16")
+    )
+    np.testing.assert_allclose(half.offsets, exact.offsets, atol=0.1)
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.3])

@@ -3,6 +3,7 @@
 import pytest
 
 from oce2stardist.errors import InputError
+from oce2stardist.runners.processor import describe_processor
 from oce2stardist.runners.run_folder import Stage, Times, digest
 
 RESULTS = ("labels", "weights")
@@ -68,3 +69,25 @@ def test_a_digest_knows_names_and_contents_but_not_folders(tmp_path):
         digests.append(digest([path]))
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
+
+
+def test_the_record_names_the_processor_and_what_limits_it(tmp_path, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(
+        "processor\t: 0\nmodel name\t: A Name: 2\nflags\t\t: fpu avx2 avx512f avx512_bf16\n\n"
+        "processor\t: 1\nmodel name\t: Another\nflags\t\t: amx_bf16\n"
+    )
+    for name in ("ATEN_CPU_CAPABILITY", "TF_ENABLE_ONEDNN_OPTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert describe_processor(cpuinfo) == {
+        "name": "A Name: 2",
+        "instructions": ["avx2", "avx512f", "avx512_bf16"],
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+    }
+
+
+def test_a_system_without_cpuinfo_has_a_processor_of_some_name(tmp_path):
+    found = describe_processor(tmp_path / "none")
+    assert found["name"]
+    assert found["instructions"] == []

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast, get_args
 
 import torch
 
@@ -67,19 +67,19 @@ def choose_computation(
     ----------
     device : torch.device
     precision : {"auto", "fp32", "bf16"}
-        ``auto`` takes bf16 where there are instructions for it.
+        ``auto`` takes bf16 where it is faster, see `bf16_pays`.
     crop_size, batch_size : int
         Of the training.
     maps : int
         Feature maps at full resolution.
     """
-    in_bf16 = precision == "bf16" or (precision == "auto" and bf16_pays(device))
-    if precision != "auto":
-        reason = f"{precision} was asked for"
+    in_bf16 = resolve_precision(device, precision) == "bf16"
+    if precision != "auto" or "OCE2STARDIST_PRECISION" in os.environ:
+        reason = f"{'bf16' if in_bf16 else 'fp32'} was asked for"
     elif in_bf16:
-        reason = f"this {device.type} has instructions for bfloat16"
+        reason = f"this {device.type} is faster in bfloat16"
     else:
-        reason = f"this {device.type} has no instructions for bfloat16"
+        reason = f"this {device.type} is not faster in bfloat16"
     at_once = batch_size
     if device.type == "cpu":
         bytes_per_crop = 4 * _MAPS_KEPT * maps * crop_size**2
@@ -151,22 +151,52 @@ def _has_mps() -> bool:
     return bool(torch.backends.mps.is_available())
 
 
+def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp32", "bf16"]:
+    """Tell what ``auto`` comes to on a device; the others stay as they are.
+
+    OCE2STARDIST_PRECISION, ``fp32`` or ``bf16``, takes the place of ``auto``: so all commands of a
+    cluster round alike, and the tests run in either on any processor.
+
+    Raises
+    ------
+    InputError
+        If that variable has another value.
+    """
+    if precision != "auto":
+        return precision
+    asked = os.environ.get("OCE2STARDIST_PRECISION", "auto")
+    if asked not in get_args(Precision):
+        raise InputError(
+            "OCE2STARDIST_PRECISION must be auto, fp32 or bf16. "
+            f"Got {asked!r}; set one of them, or unset it."
+        )
+    if asked == "auto":
+        return "bf16" if bf16_pays(device) else "fp32"
+    return cast(Literal["fp32", "bf16"], asked)
+
+
 def bf16_pays(device: torch.device) -> bool:
     """Tell whether bfloat16 is faster than float32 on this device.
 
-    On CPUs without bfloat16 instructions it is emulated and slower by a factor of a
-    hundred or more.
+    Of processors only those with AMX gain (benchmarks/RESULTS.md, "Precision"): with nothing but
+    AVX-512's instructions for bfloat16 a step takes half as long again as in float32, and
+    without any it is emulated, slower by a factor of ten or more.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        has = torch.cpu.get_capabilities()
-        return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
+        return bool(torch.cpu.get_capabilities().get("amx_bf16")) and _onednn_may_use_amx()
     return False
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+def _onednn_may_use_amx() -> bool:
+    """Heed ONEDNN_MAX_CPU_ISA, which keeps oneDNN from instructions that the processor has."""
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    return most in ("ALL", "DEFAULT") or "AMX" in most
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Run the network in bfloat16 where asked, or for ``auto`` where it pays."""
-    if precision == "bf16" or (precision == "auto" and bf16_pays(device)):
+    if resolve_precision(device, precision) == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

@@ -3,14 +3,14 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oce2stardist.embeddings.device import autocast, on_device, torch_device
+from oce2stardist.embeddings.device import Precision, autocast, on_device, torch_device
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.noise import copies_per_cycle, noise_turns
 from oce2stardist.embeddings.workers import workers_for
@@ -66,7 +66,7 @@ def predict_offsets(
     copies: int,
     noise: float,
     tile_size: int,
-    precision: Literal["auto", "fp32", "bf16"],
+    precision: Precision,
     device: str,
     seed: int,
     region: Region | None = None,
@@ -109,7 +109,7 @@ def predict_tiles(
     copies: int,
     noise: float,
     tile_size: int,
-    precision: Literal["auto", "fp32", "bf16"],
+    precision: Precision,
     device: str,
     seed: int,
     region: Region | None = None,
@@ -131,7 +131,7 @@ def predict_tiles(
         not: windows carry the full field of view, and noise belongs to the pixel. On
         processors 256 to 384 is fastest (benchmarks/inference.py); larger leaves the cache.
     precision : {"auto", "fp32", "bf16"}
-        ``auto`` takes bfloat16 where the device has instructions for it.
+        ``auto`` takes bfloat16 where it is faster: on processors with AMX and on most GPUs.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     seed : int, >= 0
@@ -251,7 +251,7 @@ def _noisy_batches(
             batch = []
 
 
-def _run(network: OffsetNetwork, batch: Tensor, precision: str) -> Tensor:
+def _run(network: OffsetNetwork, batch: Tensor, precision: Precision) -> Tensor:
     """Predict offsets (B, 2, y, x) of a batch without keeping anything for gradients."""
     batch = batch.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), autocast(batch.device, precision):

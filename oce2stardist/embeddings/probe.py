@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from oce2stardist.embeddings.device import bf16_pays, torch_device
+from oce2stardist.embeddings.device import resolve_precision, torch_device
 from oce2stardist.errors import InputError
 
 _NEEDED = ("train", "predict", "checkpoint")
@@ -29,7 +29,7 @@ def describe_torch() -> dict[str, Any]:
         "version": torch.__version__,
         "devices": [_describe(name) for name in ("cuda", "mps", "cpu") if _is_there(name)],
         "chosen": chosen.type,
-        "precision": "bf16" if bf16_pays(chosen) else "fp32",
+        "precision": resolve_precision(chosen, "auto"),
     }
 
 

@@ -21,6 +21,12 @@ _STILL = 1e-3
 """A climb ends when a step is shorter than this share of the bandwidth (scikit-learn)."""
 _MOST_STEPS = 300
 """A climb ends after so many steps at the latest (scikit-learn)."""
+_FARTHEST = 2.0
+"""Bandwidths between a mode and the embeddings that may belong to it, about a cell's diameter.
+
+Farther out an embedding belongs to no cell. Without a limit, which cell it joins would depend on
+modes at any distance, and so on the window that an image is read in (taste: on three
+sets labels stay the same, see benchmarks/RESULTS.md, "Precision")."""
 
 
 def cluster_embeddings(
@@ -46,7 +52,8 @@ def cluster_embeddings(
         Radius of the kernel, pixels; somewhat less than half a cell diameter is a good value.
     method : {"density", "mean_shift"}
         ``mean_shift`` is scikit-learn's [1]_, the reference. ``density`` is mean shift with
-        the same flat kernel on the density of all embeddings, some hundred times faster.
+        the same flat kernel on the density of all embeddings, some hundred times faster;
+        embeddings more than two bandwidths from every mode belong to none.
     seed : int
         Seeds the choice of pixels that ``mean_shift`` is fitted to.
     bin_seeding : bool
@@ -67,7 +74,8 @@ def cluster_embeddings(
     Returns
     -------
     int32 array of shape (Y, X)
-        Labels 1..n on the foreground, 0 elsewhere and where an offset is not finite.
+        Labels 1..n on the foreground, 0 elsewhere, where an offset is not finite, and (``density``)
+        on pixels that embed too far from every mode.
 
     Raises
     ------
@@ -100,7 +108,11 @@ def cluster_embeddings(
         centres = _density_modes(embeddings, bandwidth, kernel)
     else:
         centres = _mean_shift_centres(embeddings, bandwidth, seed, bin_seeding, fitted_share)
-    labels[known] = _nearest(centres, embeddings) + 1
+    nearest = _nearest(centres, embeddings)
+    labels[known] = nearest + 1
+    if method == "density":
+        apart = np.hypot(*(embeddings - centres[nearest]).T) > _FARTHEST * bandwidth
+        labels[known] = np.where(apart, 0, labels[known])
     return labels
 
 

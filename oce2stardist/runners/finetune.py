@@ -45,6 +45,7 @@ from oce2stardist.runners.run_log import logged
 from oce2stardist.runners.stardist_run import (
     TrainedNetwork,
     Verdict,
+    choose_precision,
     judge_thresholds,
     train_network,
 )
@@ -237,7 +238,13 @@ def finetune_stardist(
                 log.say(f"The model in {folder} is finished.")
                 return _read_result(folder)
             recorded = {"images_from": name_source(images), "pixel_size_um": _pixel_size(found)}
-            write_run_file(folder, command=command, config=config, inputs=inputs | recorded)
+            write_run_file(
+                folder,
+                command=command,
+                config=config,
+                inputs=inputs | recorded,
+                precision=choose_precision(config),
+            )
             job = _Job(
                 {stem: normalise_percentiles(image) for stem, image in found.images.items()},
                 known.labels,

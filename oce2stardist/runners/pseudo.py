@@ -205,6 +205,7 @@ def make_pseudo_labels(
                     inputs=inputs
                     | {"images_from": _name(images)}
                     | ({"trained": str(source.folder)} if source else {}),
+                    precision=_precision(config),
                 )
         if source and not main:
             return PseudoResult({}, {}, {})
@@ -251,6 +252,13 @@ def make_pseudo_labels(
         result.trust,
         Made(config, prepared, result),
     )
+
+
+def _precision(config: Config) -> str:
+    """Tell in which precision offsets are computed on this machine."""
+    from oce2stardist.embeddings.device import resolve_precision, torch_device
+
+    return resolve_precision(torch_device(config.device), config.embedding.precision)
 
 
 def _name(images: str | Path | ImageSet | WholeImages) -> str | None:

@@ -20,6 +20,7 @@ from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.experiment_config import ExperimentConfig
 from oce2stardist.io import write_text
+from oce2stardist.runners.processor import describe_processor
 
 _RECORDED_PACKAGES = (
     "oce2stardist",
@@ -173,13 +174,19 @@ def write_run_file(
     command: str,
     config: Config | ExperimentConfig,
     inputs: Mapping[str, Any],
+    precision: str | None = None,
 ) -> None:
-    """Write run.yaml: the command, the resolved config, the inputs' hashes, the versions."""
+    """Write run.yaml: command, resolved config, hashes of the inputs, versions and processor.
+
+    `precision` is what ``auto`` came to, ``fp32``, ``bf16`` or ``mixed``, where a network runs.
+    """
     content = {
         "command": command,
         "seed": config.seed,
         "inputs": dict(inputs),
         "versions": package_versions(),
+        "processor": describe_processor(),
+        **({"precision": precision} if precision else {}),
         "config": config.model_dump(mode="json"),
     }
     write_text(folder / "run.yaml", yaml.safe_dump(content, sort_keys=False))

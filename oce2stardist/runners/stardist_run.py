@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -274,6 +274,14 @@ def train_network(
     return TrainedNetwork(model, history, judge)
 
 
+def choose_precision(config: Config) -> Literal["fp32", "mixed"]:
+    """Make TensorFlow ready for a run, and tell in which precision it computes there."""
+    from oce2stardist.stardist_model.network import prepare_tensorflow, resolve_precision
+
+    prepare_tensorflow(config.device, threads=fixed_threads(config.deterministic))
+    return resolve_precision(config.stardist.precision)
+
+
 def multiple_of(model: "SparseStarDist2D") -> int:
     """Tell of what number the sides of the network's input must be multiples."""
     return int(max(model._axes_div_by("YX")))
@@ -282,19 +290,11 @@ def multiple_of(model: "SparseStarDist2D") -> int:
 def _build_model(
     folder: Path, images: dict[str, Image], config: Config, start_from: Path | None
 ) -> "SparseStarDist2D":
-    from oce2stardist.stardist_model.network import (
-        continue_from,
-        create_model,
-        gains_from_half_precision,
-        prepare_tensorflow,
-    )
+    from oce2stardist.stardist_model.network import continue_from, create_model
 
     settings = config.stardist
-    prepare_tensorflow(config.device, threads=fixed_threads(config.deterministic))
     channels = next(iter(images.values())).shape[-1]
-    half = settings.precision == "mixed" or (
-        settings.precision == "auto" and gains_from_half_precision()
-    )
+    half = choose_precision(config) == "mixed"
     if start_from is None:
         return create_model(
             folder,

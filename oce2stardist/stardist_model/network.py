@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,7 +303,14 @@ def continue_from(
     return model
 
 
-def gains_from_half_precision() -> bool:
+def resolve_precision(precision: Literal["auto", "fp32", "mixed"]) -> Literal["fp32", "mixed"]:
+    """Tell what ``auto`` comes to on this machine; the others stay as they are."""
+    if precision == "auto":
+        return "mixed" if _gains_from_half_precision() else "fp32"
+    return precision
+
+
+def _gains_from_half_precision() -> bool:
     """Tell whether TensorFlow has a GPU that computes in bfloat16 (NVIDIA: from 8.0 on)."""
     for gpu in tf.config.get_visible_devices("GPU"):
         details = tf.config.experimental.get_device_details(gpu)

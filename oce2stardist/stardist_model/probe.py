@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from oce2stardist.stardist_model.network import gains_from_half_precision  # loads it quietly
+from oce2stardist.stardist_model.network import resolve_precision  # loads it quietly
 
 import tensorflow as tf  # isort: skip
 
@@ -28,7 +28,7 @@ def describe_tensorflow() -> dict[str, Any]:
         "version": tf.__version__,
         "devices": devices,
         "chosen": devices[0]["name"],
-        "precision": "mixed" if gains_from_half_precision() else "fp32",
+        "precision": resolve_precision("auto"),
     }
 
 
