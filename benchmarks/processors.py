@@ -41,7 +41,7 @@ def run(command: list[str], folder: Path, log: Path, variables: dict[str, str]) 
         subprocess.run(
             command, cwd=folder, env=os.environ | variables, stdout=file, stderr=file, check=False
         )
-    counts = re.findall(r"=+ (.*(?:passed|failed|error).*?) in [\d.]+s", log.read_text())
+    counts = re.findall(r"^=*\s*(\d+ (?:passed|failed|error).*?) in [\d.]+s", log.read_text(), re.M)
     return counts[-1] if counts else "no test ran", round(time.monotonic() - started)
 
 
