@@ -82,7 +82,7 @@ class EmbeddingConfig(Settings):
     augment: bool = True
     """Flip and turn training crops by quarters."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto takes bfloat16 where it is faster: on processors with AMX and on most GPUs."""
+    """auto trains in float32, and predicts in bfloat16 where that is faster (AMX, most GPUs)."""
     copies: int | None = Field(None, ge=2, le=1000)
     """Noisy copies predicted per image; empty takes 24 for small sets, 12 for large; paper: 32."""
     noise: float = Field(0.01, gt=0, lt=1)

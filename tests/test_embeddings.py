@@ -448,15 +448,15 @@ def test_passes_on_the_cpu_fit_into_the_cache(batch_size):
     assert gpu.crops_at_once == batch_size
 
 
-def test_bfloat16_is_taken_where_it_pays(monkeypatch):
+def test_auto_trains_in_float32_and_predicts_in_bfloat16_where_that_pays(monkeypatch):
     monkeypatch.delenv("OCE2STARDIST_PRECISION", raising=False)
-    common = {"crop_size": 140, "batch_size": 8, "maps": 24}
+    device, common = torch.device("cpu"), {"crop_size": 140, "batch_size": 8, "maps": 24}
     for has, wanted in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr("oce2stardist.embeddings.device.bf16_pays", lambda device, has=has: has)
-        chosen = choose_computation(torch.device("cpu"), precision="auto", **common)
-        assert chosen.precision == wanted
-    chosen = choose_computation(torch.device("cpu"), precision="fp32", **common)
-    assert (chosen.precision, chosen.reason) == ("fp32", "fp32 was asked for")
+        assert resolve_precision(device, "auto") == wanted
+        assert choose_computation(device, precision="auto", **common).precision == "fp32"
+    chosen = choose_computation(device, precision="bf16", **common)
+    assert (chosen.precision, chosen.reason) == ("bf16", "bf16 was asked for")
 
 
 @pytest.mark.parametrize(

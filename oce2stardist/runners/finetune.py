@@ -243,7 +243,7 @@ def finetune_stardist(
                 command=command,
                 config=config,
                 inputs=inputs | recorded,
-                precision=choose_precision(config),
+                precision={"training": choose_precision(config)},
             )
             job = _Job(
                 {stem: normalise_percentiles(image) for stem, image in found.images.items()},

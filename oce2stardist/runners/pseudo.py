@@ -254,11 +254,19 @@ def make_pseudo_labels(
     )
 
 
-def _precision(config: Config) -> str:
-    """Tell in which precision offsets are computed on this machine."""
-    from oce2stardist.embeddings.device import resolve_precision, torch_device
+def _precision(config: Config) -> dict[str, str]:
+    """Tell in which precision the offset network is trained and predicts on this machine."""
+    from oce2stardist.embeddings.device import (
+        resolve_precision,
+        torch_device,
+        training_precision,
+    )
 
-    return resolve_precision(torch_device(config.device), config.embedding.precision)
+    asked = config.embedding.precision
+    return {
+        "training": training_precision(asked),
+        "prediction": resolve_precision(torch_device(config.device), asked),
+    }
 
 
 def _name(images: str | Path | ImageSet | WholeImages) -> str | None:

@@ -174,11 +174,12 @@ def write_run_file(
     command: str,
     config: Config | ExperimentConfig,
     inputs: Mapping[str, Any],
-    precision: str | None = None,
+    precision: Mapping[str, str] | None = None,
 ) -> None:
     """Write run.yaml: command, resolved config, hashes of the inputs, versions and processor.
 
-    `precision` is what ``auto`` came to, ``fp32``, ``bf16`` or ``mixed``, where a network runs.
+    `precision` is what ``auto`` came to for training and for prediction, where a network runs:
+    ``fp32``, ``bf16`` or ``mixed``.
     """
     content = {
         "command": command,
@@ -186,7 +187,7 @@ def write_run_file(
         "inputs": dict(inputs),
         "versions": package_versions(),
         "processor": describe_processor(),
-        **({"precision": precision} if precision else {}),
+        **({"precision": dict(precision)} if precision else {}),
         "config": config.model_dump(mode="json"),
     }
     write_text(folder / "run.yaml", yaml.safe_dump(content, sort_keys=False))
