@@ -22,7 +22,12 @@ from oce2stardist.stardist_model.checkpoint import (
     write_thresholds,
     write_weights,
 )
-from oce2stardist.stardist_model.network import continue_from, create_model, open_model
+from oce2stardist.stardist_model.network import (
+    can_compute_in_half_precision,
+    continue_from,
+    create_model,
+    open_model,
+)
 from oce2stardist.stardist_model.patches import BatchStream, PatchSource, augment, targets
 from oce2stardist.stardist_model.predict import predict_labels, predict_patches
 from oce2stardist.stardist_model.train import cosine_rate, dropping_rate, train_stardist
@@ -437,7 +442,20 @@ def test_a_model_of_the_papers_blocks_opens_again_and_stock_stardist_refuses_it(
         StarDist2D(None, name="paper", basedir=str(tmp_path))
 
 
+def test_half_precision_is_refused_where_onednn_may_not_use_its_instructions(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    if can_compute_in_half_precision():  # a GPU needs no oneDNN
+        small_model(tmp_path / "half", half_precision=True)
+        return
+    with pytest.raises(InputError, match=r"must be AVX512_CORE or more .* Got AVX2; unset it"):
+        small_model(tmp_path / "half", half_precision=True)
+
+
 def test_half_precision_trains_and_leaves_float32_weights(tmp_path):
+    if not can_compute_in_half_precision():
+        with pytest.raises(InputError, match="ONEDNN_MAX_CPU_ISA"):
+            small_model(tmp_path / "half", half_precision=True)
+        return
     model = small_model(tmp_path / "half", half_precision=True)
     scene = discs_scene(6, (128, 128), 11, seed=0)
     run = train_stardist(

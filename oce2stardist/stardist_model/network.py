@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -319,7 +320,23 @@ def _gains_from_half_precision() -> bool:
     return False
 
 
+def can_compute_in_half_precision() -> bool:
+    """Tell whether ONEDNN_MAX_CPU_ISA leaves the instructions that bfloat16 needs on a processor.
+
+    TensorFlow looks at the processor alone, so that oneDNN would refuse in mid-training.
+    """
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    return bool(tf.config.get_visible_devices("GPU")) or (
+        most in ("ALL", "DEFAULT") or most.startswith(("AVX512", "AVX10"))
+    )
+
+
 def _build(folder: Path, config: Any, *, half_precision: bool, seed: int) -> SparseStarDist2D:
+    if half_precision and not can_compute_in_half_precision():
+        raise InputError(
+            "ONEDNN_MAX_CPU_ISA must be AVX512_CORE or more for precision mixed. Got "
+            f"{os.environ['ONEDNN_MAX_CPU_ISA']}; unset it, or set precision: fp32."
+        )
     keras.utils.set_random_seed(seed)
     policy = keras.config.dtype_policy()
     if half_precision:
