@@ -39,7 +39,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from oce2stardist.blocks import BlockGrid, Window, widen
+from oce2stardist.images.blocks import BlockGrid, Window, widen
 from oce2stardist.labels import ids_at_edge
 
 TILE = 512
@@ -189,11 +189,11 @@ class Job:
 
     def label(self, image: Path, output: Path, *, client: Any, block: int) -> None:
         """Do what the command does with blocks, in this process and on given workers."""
-        from oce2stardist.runners.in_blocks.predict import predict_in_blocks
-        from oce2stardist.runners.in_blocks.pseudo import label_whole_images
+        from oce2stardist.blockwise.predict import predict_in_blocks
+        from oce2stardist.blockwise.pseudo import label_whole_images
+        from oce2stardist.images.crops import WholeImages
+        from oce2stardist.images.sources import find_sources, open_in_blocks
         from oce2stardist.runners.pseudo import make_pseudo_labels
-        from oce2stardist.runners.sources import find_sources, open_in_blocks
-        from oce2stardist.runners.whole_images import WholeImages
 
         shutil.rmtree(output, ignore_errors=True)
         if self.name == "cells":
@@ -388,8 +388,8 @@ def growth(job: Job, work: Path, block: int, sides: Sequence[int]) -> Iterator[d
     The smallest image is labelled first, so that neither their start counts, nor the import of
     libraries, nor what TensorFlow prepares for a shape of tiles.
     """
-    from oce2stardist.runners.cluster import Where
-    from oce2stardist.runners.in_blocks.job import block_workers
+    from oce2stardist.blockwise.job import block_workers
+    from oce2stardist.runs.cluster import Where
 
     first = work / f"mosaic-{sides[0]}.ome.zarr"
     if not first.exists():
@@ -489,8 +489,9 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
     """
     import resource
 
-    from oce2stardist.big_images import list_images, percentiles
-    from oce2stardist.runners.in_blocks.stardist_plane import StarDistPlane
+    from oce2stardist.blockwise.polygons import StarDistPlane
+    from oce2stardist.images.lazy import percentiles
+    from oce2stardist.images.open import list_images
 
     image_path = work / "cost.ome.zarr"
     if not image_path.exists():

@@ -15,11 +15,12 @@ import numpy as np
 from finished_run import read_run
 from sklearn.metrics import roc_auc_score
 
-from oce2stardist.evaluation import leave_out_border, pool_scores, score_image
-from oce2stardist.io import find_images, image_stem, read_labels
+from oce2stardist.evaluation.scores import leave_out_border, pool_scores, score_image
+from oce2stardist.images.find import find_images, image_stem
+from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import resize_labels
-from oce2stardist.pseudo_gt import agreement, best_overlaps, segment
-from oce2stardist.runners.recipe import BANDWIDTHS, recipe_of
+from oce2stardist.pseudo_labels import agreement, best_overlaps, segment
+from oce2stardist.pseudo_labels.choose import BANDWIDTHS, recipe_of
 
 
 def main() -> None:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
 from oce2stardist.config import PseudoConfig
-from oce2stardist.evaluation import score_image
-from oce2stardist.pseudo_gt import cluster_embeddings, foreground_threshold, smooth_log_spread
-from oce2stardist.runners.pseudo_labels import read_predicted
+from oce2stardist.evaluation.scores import score_image
+from oce2stardist.pseudo_labels import cluster_embeddings, foreground_threshold, smooth_log_spread
+from oce2stardist.pseudo_labels.inputs import read_predicted
 
 Labels = NDArray[np.int32]
 

@@ -19,9 +19,9 @@ import tifffile
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-from oce2stardist.io import read_labels, write_labels
+from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.labels import UNLABELLED
-from oce2stardist.runners.cluster import limited_to
+from oce2stardist.runs.cluster import limited_to
 
 _ANNOTATED = 12
 

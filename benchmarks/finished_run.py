@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oce2stardist.config import Config
+from oce2stardist.images.image_set import ImageSet, read_images
+from oce2stardist.images.prepare import Prepared
+from oce2stardist.pseudo_labels.inputs import Scenes
 from oce2stardist.runners.finished_run import read_finished_run
-from oce2stardist.runners.inputs import ImageSet, read_images
-from oce2stardist.runners.prepare import Prepared
-from oce2stardist.runners.pseudo_labels import Scenes
 
 
 @dataclass(frozen=True)

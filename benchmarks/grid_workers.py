@@ -11,9 +11,9 @@ import shutil
 import time
 from pathlib import Path
 
-from oce2stardist.experiment_config import DataConfig, FractionsConfig
-from oce2stardist.runners.cluster import Where
-from oce2stardist.runners.experiments.experiment import run_experiment
+from oce2stardist.experiments.config import DataConfig, FractionsConfig
+from oce2stardist.experiments.experiment import run_experiment
+from oce2stardist.runs.cluster import Where
 
 
 def main() -> None:

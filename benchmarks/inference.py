@@ -26,10 +26,12 @@ from oce2stardist.config import Config
 from oce2stardist.embeddings.checkpoint import read_weights
 from oce2stardist.embeddings.network import OffsetNetwork
 from oce2stardist.embeddings.predict import PredictedOffsets, predict_offsets, predict_tiles
-from oce2stardist.evaluation import leave_out_border, pool_scores, score_image
-from oce2stardist.io import normalise_percentiles, read_image, read_labels
+from oce2stardist.evaluation.scores import leave_out_border, pool_scores, score_image
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.images.read import read_image
 from oce2stardist.labels import resize_labels
-from oce2stardist.pseudo_gt import (
+from oce2stardist.pseudo_labels import (
     cluster_embeddings,
     foreground_threshold,
     remove_halo,

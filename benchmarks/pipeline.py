@@ -28,13 +28,13 @@ from skimage.transform import rescale
 from sklearn.metrics import adjusted_rand_score
 from stardist.data import test_image_nuclei_2d
 
-from oce2stardist.cell_sampling import draw_cells
 from oce2stardist.config import Config
-from oce2stardist.io import normalise_percentiles
+from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import median_diameter
-from oce2stardist.merge import keep_cells
-from oce2stardist.pseudo_gt import cluster_embeddings, foreground_threshold, smooth_log_spread
-from oce2stardist.runners.run_folder import package_versions
+from oce2stardist.pseudo_labels import cluster_embeddings, foreground_threshold, smooth_log_spread
+from oce2stardist.runs.folder import package_versions
+from oce2stardist.training_labels.draw_cells import draw_cells
+from oce2stardist.training_labels.merge import keep_cells
 
 Result = TypeVar("Result")
 

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import yaml
 
-from oce2stardist.evaluation import leave_out_border, pool_scores, score_image
-from oce2stardist.io import find_images, label_paths, read_labels
+from oce2stardist.evaluation.scores import leave_out_border, pool_scores, score_image
+from oce2stardist.images.find import find_images, label_paths
+from oce2stardist.images.label_files import read_labels
 
 OCE2STARDIST = [sys.executable, "-m", "oce2stardist"]
 

@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from oce2stardist.runners.processor import describe_processor
+from oce2stardist.runs.processor import describe_processor
 
 SETTINGS = {
     "default": ({}, "avx2"),

@@ -17,11 +17,12 @@ from finished_run import read_run
 from numpy.typing import NDArray
 from worst_images import draw_worst, score_each
 
-from oce2stardist.evaluation import pool_scores
-from oce2stardist.io import label_paths, read_labels
-from oce2stardist.runners.experiments.baseline import segment_classically
-from oce2stardist.runners.experiments.methods import search_scenes
-from oce2stardist.runners.inputs import ImageSet
+from oce2stardist.evaluation.scores import pool_scores
+from oce2stardist.experiments.baseline import segment_classically
+from oce2stardist.experiments.methods import search_scenes
+from oce2stardist.images.find import label_paths
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.label_files import read_labels
 
 Labels = NDArray[np.int32]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stardist.matching import matching
 
-from oce2stardist.evaluation import score_sparse
+from oce2stardist.evaluation.scores import score_sparse
 
 Labels = NDArray[np.int32]
 

@@ -74,7 +74,7 @@ def train(arguments: argparse.Namespace) -> None:
 def read_pairs(images: Path, labels: Path) -> tuple[list[Any], list[Any]]:
     """Read and normalise images and label images as oce2stardist does."""
     from oce2stardist.datasets import pair_folders
-    from oce2stardist.io import normalise_percentiles
+    from oce2stardist.images.normalise import normalise_percentiles
 
     pairs = list(pair_folders(images, labels))
     return [normalise_percentiles(one.image) for one in pairs], [one.labels for one in pairs]
@@ -196,7 +196,7 @@ def score(arguments: argparse.Namespace, run: str) -> list[tuple[int, float, flo
     """Score every set of weights: (steps, seconds, F1, SEG)."""
     from stardist.models import Config2D, StarDist2D
 
-    from oce2stardist.evaluation import pool_scores, score_image
+    from oce2stardist.evaluation.scores import pool_scores, score_image
 
     images, truths = read_pairs(arguments.test_images, arguments.test_masks)
     folder = arguments.out / run

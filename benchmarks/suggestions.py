@@ -17,15 +17,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from oce2stardist.evaluation import Scores, pool_scores, score_image
-from oce2stardist.io import label_paths, read_labels
-from oce2stardist.runners.suggest import SuggestionRun
-from oce2stardist.suggestion import (
+from oce2stardist.evaluation.scores import Scores, pool_scores, score_image
+from oce2stardist.images.find import label_paths
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.suggestion.logic import (
     choose_windows,
     compare_objects,
     propose_windows,
     window_side,
 )
+from oce2stardist.suggestion.run import SuggestionRun
 
 Objects = dict[str, pd.DataFrame]
 

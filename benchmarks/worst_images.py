@@ -16,9 +16,11 @@ from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from oce2stardist.evaluation import Scores, leave_out_border, overlap_matrix, score_image
-from oce2stardist.io import draw_image, find_outlines, label_paths, read_labels
-from oce2stardist.runners.inputs import ImageSet, read_images
+from oce2stardist.evaluation.scores import Scores, leave_out_border, overlap_matrix, score_image
+from oce2stardist.images.find import label_paths
+from oce2stardist.images.image_set import ImageSet, read_images
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.objects.overlay import draw_image, find_outlines
 
 Labels = NDArray[np.int32]
 

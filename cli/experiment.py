@@ -10,7 +10,7 @@ from .options import Command, clustered, deterministic_option, set_up_logging, t
 from .results import prints_json, tell
 
 if TYPE_CHECKING:
-    from oce2stardist.experiment_config import ExperimentConfig
+    from oce2stardist.experiments.config import ExperimentConfig
 
 
 @click.group()
@@ -130,7 +130,7 @@ def compare(a: str, b: str, output: str | None) -> None:
     Example:
       oce2stardist experiment compare OUT OTHER -o comparison.csv
     """
-    from oce2stardist.runners.experiments.compare import compare_results
+    from oce2stardist.experiments.compare import compare_results
 
     comparison = compare_results(Path(a), Path(b))
     tables = ("rows", "only_a", "only_b", "unscored")
@@ -159,8 +159,8 @@ def _run(
     quiet: bool,
 ) -> None:
     from oce2stardist.errors import InputError
-    from oce2stardist.runners.cluster import Where
-    from oce2stardist.runners.experiments.experiment import plan_experiment, run_experiment
+    from oce2stardist.experiments.experiment import plan_experiment, run_experiment
+    from oce2stardist.runs.cluster import Where
 
     from .reporting import open_reporter
 
@@ -207,7 +207,7 @@ def _run(
 def _read_config(
     study: str, config: str, paths: tuple[str, ...], seed: int | None
 ) -> "ExperimentConfig":
-    from oce2stardist.experiment_config import STUDIES
+    from oce2stardist.experiments.config import STUDIES
     from oce2stardist.presets import find_config
 
     wanted = STUDIES[study].from_yaml(find_config(config)).with_data_at(paths)
@@ -215,7 +215,7 @@ def _read_config(
 
 
 def _print_plan(planned: list[Any], workers: int) -> None:
-    from oce2stardist.runners.experiments.cost import say_seconds
+    from oce2stardist.experiments.cost import say_seconds
 
     lines = []
     for one in planned:

@@ -68,7 +68,7 @@ def export(
       oce2stardist export model --to onnx -o exported
       oce2stardist export model --to bioimageio -o exported --author "A. Name"
     """
-    from oce2stardist.runners.export import export_model
+    from oce2stardist.export.model import export_model
 
     set_up_logging(verbose=verbose, quiet=quiet)
     exported = export_model(

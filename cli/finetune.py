@@ -103,11 +103,11 @@ def finetune(
       oce2stardist finetune images/ --pseudo run --annotations masks/ \\
           --fraction 0.01 -o model
     """
+    from oce2stardist.images.image_set import read_images
+    from oce2stardist.reports import write_finetune_report
+    from oce2stardist.reports.wording import say_setting
     from oce2stardist.runners.finetune import CellDraw, finetune_stardist, preview_predictions
-    from oce2stardist.runners.inputs import read_images
-    from oce2stardist.runners.reports import write_finetune_report
-    from oce2stardist.runners.reports.wording import say_setting
-    from oce2stardist.runners.training_labels import read_held_back
+    from oce2stardist.training_labels.files import read_held_back
 
     from .reporting import open_reporter
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from oce2stardist.errors import InputError, is_out_of_memory
-from oce2stardist.runners.interruption import Interrupted
+from oce2stardist.runs.interruption import Interrupted
 
 _NOT_OURS = {
     getattr(errno, name)

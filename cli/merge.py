@@ -42,7 +42,7 @@ def merge(
       oce2stardist merge run --annotations masks/
       oce2stardist merge run --annotations cells.json --zero background
     """
-    from oce2stardist.runners.training_labels import merge_run
+    from oce2stardist.runners.merge import merge_run
 
     set_up_logging(verbose=verbose, quiet=quiet)
     config = build_config(config_file, seed=seed)

@@ -101,9 +101,9 @@ def predict(
       oce2stardist predict slide.ome.zarr --model model -o labels
     """
     from oce2stardist.errors import InputError
+    from oce2stardist.images.sources import find_sources
     from oce2stardist.runners.predict import predict_images
-    from oce2stardist.runners.run_log import logged
-    from oce2stardist.runners.sources import find_sources
+    from oce2stardist.runs.log import logged
 
     from .reporting import open_reporter
 
@@ -161,10 +161,10 @@ def _predict_in_blocks(
     deterministic: bool,
     **options: Any,
 ) -> dict[str, int]:
-    from oce2stardist.big_images import list_images
-    from oce2stardist.runners.cluster import Where
-    from oce2stardist.runners.in_blocks.job import block_workers
-    from oce2stardist.runners.in_blocks.predict import predict_in_blocks
+    from oce2stardist.blockwise.job import block_workers
+    from oce2stardist.blockwise.predict import predict_in_blocks
+    from oce2stardist.images.open import list_images
+    from oce2stardist.runs.cluster import Where
 
     for path in paths:  # what is wrong with them is said before workers are started
         list_images(path, axes=options["axes"])

@@ -134,11 +134,11 @@ def pseudo(
       oce2stardist pseudo slide.ome.zarr -o slide
     """
     from oce2stardist.errors import InputError
-    from oce2stardist.runners.cluster import Where
-    from oce2stardist.runners.inputs import read_images
+    from oce2stardist.images.image_set import read_images
+    from oce2stardist.images.sources import find_sources, open_in_blocks
+    from oce2stardist.reports import write_pseudo_report
     from oce2stardist.runners.pseudo import make_pseudo_labels
-    from oce2stardist.runners.reports import write_pseudo_report
-    from oce2stardist.runners.sources import find_sources, open_in_blocks
+    from oce2stardist.runs.cluster import Where
 
     from .reporting import open_reporter
 
@@ -171,7 +171,7 @@ def pseudo(
         raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
     whole_objects: dict[str, int] = {}
     if large:
-        from oce2stardist.runners.in_blocks.pseudo import make_whole_pseudo_labels
+        from oce2stardist.blockwise.pseudo import make_whole_pseudo_labels
 
         place = Where(workers, threads, scheduler, slurm)
         result, whole, whole_objects = make_whole_pseudo_labels(

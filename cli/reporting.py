@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from oce2stardist.runners.progress import Advance, Reporter
+from oce2stardist.runs.progress import Advance, Reporter
 
 PROGRESS = "OCE2STARDIST_PROGRESS"
 """Environment variable; `json` asks for lines that programs read."""

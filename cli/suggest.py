@@ -67,7 +67,7 @@ def suggest(
       oce2stardist suggest model
       oce2stardist suggest run --count 5 -o to_annotate
     """
-    from oce2stardist.runners.suggest import suggest_regions
+    from oce2stardist.suggestion.run import suggest_regions
 
     from .reporting import open_reporter
 

@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from oce2stardist.merge import merge_annotations
+from oce2stardist.training_labels.merge import merge_annotations
 
 Labels = NDArray[np.int32]
 

@@ -18,7 +18,7 @@ from napari.qt import get_qapp
 from PIL import Image
 from stardist.data import test_image_nuclei_2d
 
-from oce2stardist.evaluation import score_image
+from oce2stardist.evaluation.scores import score_image
 from oce2stardist.labels import ids_at_edge, object_sizes, remove_objects
 
 COLOURS = 128

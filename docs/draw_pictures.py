@@ -19,11 +19,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from oce2stardist.io import read_labels
+from oce2stardist.images.image_set import ImageSet, read_images
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.images.prepare import Prepared
 from oce2stardist.labels import resize_labels
-from oce2stardist.pseudo_gt.clustering import cluster_embeddings
-from oce2stardist.pseudo_gt.segment import Recipe, cluster_cells, finish_cells
-from oce2stardist.report.pictures import (
+from oce2stardist.pseudo_labels.choose import recipe_of
+from oce2stardist.pseudo_labels.clustering import cluster_embeddings
+from oce2stardist.pseudo_labels.inputs import Scene, read_predicted
+from oce2stardist.pseudo_labels.segment import Recipe, cluster_cells, finish_cells
+from oce2stardist.reports.drawing.pictures import (
     colour_wheel,
     loss_plot,
     picture_of_errors,
@@ -35,10 +39,6 @@ from oce2stardist.report.pictures import (
     spread_limits,
 )
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
-from oce2stardist.runners.inputs import ImageSet, read_images
-from oce2stardist.runners.prepare import Prepared
-from oce2stardist.runners.pseudo_labels import read_predicted
-from oce2stardist.runners.recipe import Scene, recipe_of
 
 FOLDER = Path(__file__).parent / "pictures"
 STEM = "train"

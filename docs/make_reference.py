@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from oce2stardist.config import Config, Settings
-from oce2stardist.experiment_config import STUDIES, DataConfig
+from oce2stardist.experiments.config import STUDIES, DataConfig
 from oce2stardist.presets import find_config
 
 FOLDER = Path(__file__).parent / "reference"
@@ -22,10 +22,10 @@ PRESETS = ("quick", "paper")
 
 NOT_RUN = {
     "usage": "how the command is called",
-    "shells": "changes the shell that it is given to; tests/test_help.py asks for the scripts",
-    "oce2stardist demo": "takes minutes; tests/test_pipeline.py runs the stages with few steps",
+    "shells": "changes the shell that it is given to; tests/cli/test_help.py asks for the scripts",
+    "oce2stardist demo": "takes minutes; tests/runners/test_pipeline.py takes few steps",
 }
-"""Why tests/test_docs_code.py does not run a block."""
+"""Why tests/docs/test_docs_code.py does not run a block."""
 
 _MADE = "<!-- Written by docs/make_reference.py; change the code, not this file. -->"
 

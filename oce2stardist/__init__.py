@@ -11,18 +11,18 @@ from oce2stardist.errors import InputError
 
 if TYPE_CHECKING:
     from oce2stardist.config import Config
-    from oce2stardist.merge import merge_annotations
+    from oce2stardist.experiments.compare import compare_results
+    from oce2stardist.experiments.experiment import run_experiment
+    from oce2stardist.export.model import export_model
+    from oce2stardist.images.image_set import ImageSet, read_images
     from oce2stardist.runners.demo import run_demo
     from oce2stardist.runners.evaluate import evaluate_folders
-    from oce2stardist.runners.experiments.compare import compare_results
-    from oce2stardist.runners.experiments.experiment import run_experiment
-    from oce2stardist.runners.export import export_model
     from oce2stardist.runners.finetune import CellDraw, finetune_stardist
-    from oce2stardist.runners.inputs import ImageSet, read_images
+    from oce2stardist.runners.merge import merge_run
     from oce2stardist.runners.predict import predict_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
-    from oce2stardist.runners.suggest import suggest_regions
-    from oce2stardist.runners.training_labels import merge_run
+    from oce2stardist.suggestion.run import suggest_regions
+    from oce2stardist.training_labels.merge import merge_annotations
 
 __all__ = [
     "CellDraw",
@@ -46,19 +46,19 @@ __all__ = [
 _HOMES = {
     "CellDraw": "runners.finetune",
     "Config": "config",
-    "ImageSet": "runners.inputs",
-    "compare_results": "runners.experiments.compare",
+    "ImageSet": "images.image_set",
+    "compare_results": "experiments.compare",
     "evaluate_folders": "runners.evaluate",
-    "export_model": "runners.export",
+    "export_model": "export.model",
     "finetune_stardist": "runners.finetune",
     "make_pseudo_labels": "runners.pseudo",
-    "merge_annotations": "merge",
-    "merge_run": "runners.training_labels",
+    "merge_annotations": "training_labels.merge",
+    "merge_run": "runners.merge",
     "predict_images": "runners.predict",
-    "read_images": "runners.inputs",
+    "read_images": "images.image_set",
     "run_demo": "runners.demo",
-    "run_experiment": "runners.experiments.experiment",
-    "suggest_regions": "runners.suggest",
+    "run_experiment": "experiments.experiment",
+    "suggest_regions": "suggestion.run",
 }
 
 

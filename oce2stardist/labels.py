@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+Image = NDArray[np.float32]  # (Y, X, C)
+Labels = NDArray[np.int32]  # (Y, X)
 BACKGROUND = 0
 UNLABELLED = -1
 

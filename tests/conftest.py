@@ -9,7 +9,7 @@ import pytest
 # differently, and a run that a subprocess began would not go on here to the bit.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# As oce2stardist sets it for its workers, also for those that tests start: see runners/cluster.py.
+# As oce2stardist sets it for its workers, also for those that tests start: see runs/cluster.py.
 os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
 
 # No window is opened, and settings of whoever runs the tests are neither read nor written.

@@ -1,6 +1,6 @@
 """Trains a tiny network in as many processes as started it, and writes what came out.
 
-Not a test: tests/test_distributed.py runs it, alone and under torchrun.
+Not a test: tests/embeddings/test_distributed.py runs it, alone and under torchrun.
 """
 
 import json
@@ -20,7 +20,7 @@ from oce2stardist.embeddings.distributed import (
     rank_and_size,
 )
 from oce2stardist.embeddings.train import train_offsets
-from oce2stardist.io import normalise_percentiles
+from oce2stardist.images.normalise import normalise_percentiles
 
 STEPS = 20
 

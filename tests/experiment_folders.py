@@ -10,8 +10,8 @@ from scenes import discs_scene
 
 from oce2stardist.config import Config
 from oce2stardist.datasets.labelled import LabelledImage, LabelledImages
-from oce2stardist.io import write_labels
-from oce2stardist.runners.run_folder import write_run_file
+from oce2stardist.images.label_files import write_labels
+from oce2stardist.runs.folder import write_run_file
 
 RESULTS = [
     "study", "data_set", "method", "fraction", "cells", "alpha", "scale", "seed", "oracle", "image",

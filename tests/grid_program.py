@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from oce2stardist.errors import InputError
-from oce2stardist.runners.experiments.cell_process import main
-from oce2stardist.runners.experiments.weights import WeightsMissing
-from oce2stardist.runners.experiments.work import KINDS
+from oce2stardist.experiments.cell_process import main
+from oce2stardist.experiments.weights import WeightsMissing
+from oce2stardist.experiments.work import KINDS
 
 
 def count(settings, needs, folder):

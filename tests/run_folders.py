@@ -8,12 +8,13 @@ from scenes import discs_scene
 from scipy import ndimage as ndi
 
 from oce2stardist.config import Config
-from oce2stardist.io import write_labels
-from oce2stardist.runners.inputs import ImageSet
-from oce2stardist.runners.prepare import prepare_images
-from oce2stardist.runners.pseudo_labels import describe_objects
-from oce2stardist.runners.run_folder import write_run_file
-from oce2stardist.runners.training_labels import make_training_labels, write_training_labels
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.label_files import write_labels
+from oce2stardist.images.prepare import prepare_images
+from oce2stardist.pseudo_labels.label_images import describe_objects
+from oce2stardist.runs.folder import write_run_file
+from oce2stardist.training_labels.files import write_training_labels
+from oce2stardist.training_labels.make import make_training_labels
 
 
 def history(steps=50, **columns):

@@ -9,7 +9,7 @@ from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
-# Those of experiments name their study; tests/test_experiment_config.py has them.
+# Those of experiments name their study; tests/experiments/test_experiment_config.py has them.
 CONFIGS = [path for path in FILES if "study" not in yaml.safe_load(path.read_text())]
 
 

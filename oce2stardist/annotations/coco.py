@@ -28,7 +28,7 @@ from oce2stardist.annotations.shapes import (
     role_of,
 )
 from oce2stardist.errors import InputError
-from oce2stardist.io import image_stem
+from oce2stardist.images.find import image_stem
 
 NO_OUTLINE = "a box alone or no segmentation at all outlines no cell"
 

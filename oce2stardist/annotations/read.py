@@ -16,7 +16,8 @@ from oce2stardist.annotations.parsing import naming, read_limited
 from oce2stardist.annotations.rasterise import Drawing, draw_shapes
 from oce2stardist.annotations.shapes import Reading, name_some
 from oce2stardist.errors import InputError
-from oce2stardist.io import IMAGE_SUFFIXES, LABEL_ENDINGS, image_stem, read_labels
+from oce2stardist.images.find import IMAGE_SUFFIXES, LABEL_ENDINGS, image_stem
+from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import BACKGROUND, UNLABELLED
 
 ROI_SUFFIXES = (".zip", ".roi")
@@ -80,8 +81,8 @@ def read_annotations(
         Their sizes (Y, X), by stem.
     source : str or Path
         A folder or one file. For the image ``x.tif`` a folder may hold a label image, as
-        `oce2stardist.io.label_paths` finds it, ``x.zip``, ``x.roi``, a folder ``x`` of ``.roi``
-        files, ``x.geojson`` or ``x.json``, and COCO files of any name that list
+        `oce2stardist.images.find.label_paths` finds it, ``x.zip``, ``x.roi``, a folder ``x``
+        of ``.roi`` files, ``x.geojson`` or ``x.json``, and COCO files of any name that list
         it. Names may end in ``_masks``, ``_mask``, ``_labels``, ``_rois``, ``_RoiSet`` or
         ``_annotations``. One file for one image need not have its name.
     zero_is_background : bool

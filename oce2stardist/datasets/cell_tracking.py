@@ -104,8 +104,8 @@ def open_cell_tracking(
     ------
     InputError
         If a folder is absent, no frame has truth, truth has no frame or is three-dimensional,
-        or ``border`` is neither known nor given; on reading, as `oce2stardist.io.read_image`
-        and `read_labels`.
+        or ``border`` is neither known nor given; on reading, as `read_image` and
+        `read_labels` of `oce2stardist.images`.
     """
     path = Path(path)
     name = path.resolve().name
@@ -130,7 +130,7 @@ def keep_field_of_interest(labels: NDArray[np.integer], border: int) -> NDArray[
     """Set to background the objects of which no pixel lies in the field of interest.
 
     Objects with a pixel in it stay whole. Apply it to predicted and true labels alike.
-    `oce2stardist.evaluation.leave_out_border`, after other papers, goes by the centroid
+    `oce2stardist.evaluation.scores.leave_out_border`, after other papers, goes by the centroid
     instead: it also removes an object that reaches into the field if its centroid lies in
     the rim.
 

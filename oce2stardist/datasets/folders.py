@@ -6,7 +6,7 @@
     <path>/test/images/b.tif     <path>/test/masks/b.tif
 
 This is the layout of the nuclei that StarDist's examples train on (``dsb2018``). What
-counts as an image and which label file belongs to it, `oce2stardist.io` says.
+counts as an image and which label file belongs to it, `oce2stardist.images.find` says.
 """
 
 import logging
@@ -15,7 +15,9 @@ from pathlib import Path
 
 from oce2stardist.datasets.labelled import LabelledImage, LabelledImages, LabelledSet
 from oce2stardist.errors import InputError
-from oce2stardist.io import find_images, image_stem, label_paths, read_image, read_labels
+from oce2stardist.images.find import find_images, image_stem, label_paths
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.images.read import read_image
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +69,9 @@ def pair_folders(images: str | Path, labels: str | Path) -> LabelledImages:
     Parameters
     ----------
     images : str or Path
-        As `oce2stardist.io.find_images` takes it.
+        As `oce2stardist.images.find.find_images` takes it.
     labels : str or Path
-        As `oce2stardist.io.label_paths` takes it.
+        As `oce2stardist.images.find.label_paths` takes it.
 
     Raises
     ------

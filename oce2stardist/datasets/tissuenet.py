@@ -58,7 +58,7 @@ from oce2stardist.datasets.npz import (
     reading,
 )
 from oce2stardist.errors import InputError
-from oce2stardist.io import MAX_LABEL
+from oce2stardist.images.label_files import MAX_LABEL
 
 Split = Literal["train", "val", "test"]
 Rows = list[list[str]]

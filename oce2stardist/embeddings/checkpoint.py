@@ -11,7 +11,8 @@ from safetensors.torch import save
 
 from oce2stardist.embeddings.network import OffsetNetwork
 from oce2stardist.errors import InputError, is_out_of_memory
-from oce2stardist.io import read_checkpoint, write_bytes, write_checkpoint
+from oce2stardist.files.atomic import write_bytes
+from oce2stardist.files.checkpoints import read_checkpoint, write_checkpoint
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as label_pieces
 
 from oce2stardist.labels import BACKGROUND, UNLABELLED, renumber
-from oce2stardist.merge import merge_annotations
+from oce2stardist.training_labels.merge import merge_annotations
 
 Labels = NDArray[np.int32]  # (Y, X)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
-from oce2stardist.io import LABEL_ENDINGS
+from oce2stardist.images.find import LABEL_ENDINGS
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer

@@ -10,18 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
-from oce2stardist.io import (
-    find_images,
-    image_stem,
-    is_ours,
-    read_image,
-    read_image_file,
-    read_labels,
-)
+from oce2stardist.files.records import read_yaml
+from oce2stardist.images.find import find_images, image_stem
+from oce2stardist.images.label_files import is_ours, read_image_file, read_labels
+from oce2stardist.images.read import read_image
 from oce2stardist.napari_plugin.corrections import carry_over
 from oce2stardist.napari_plugin.layers import KEY
 from oce2stardist.napari_plugin.work_folder import WorkFolder, is_work_folder
-from oce2stardist.runners.run_folder import read_yaml
 
 LayerData = tuple[NDArray[Any], dict[str, Any], str]
 

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from oce2stardist.errors import InputError
-from oce2stardist.io import read_labels
+from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import UNLABELLED
 from oce2stardist.napari_plugin.connections import Connections
 from oce2stardist.napari_plugin.corrections import (

@@ -19,7 +19,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
-from oce2stardist.io import replacing, write_labels, write_text
+from oce2stardist.files.atomic import replacing, write_text
+from oce2stardist.images.label_files import write_labels
 
 MARKER = "oce2stardist-napari.yaml"
 _NOTE = "# Working folder of the napari plugin; commands of oce2stardist replace what is here.\n"

@@ -12,16 +12,18 @@ import tifffile
 import yaml
 from numpy.typing import NDArray
 
-from oce2stardist.cell_sampling import draw_cells
 from oce2stardist.errors import InputError
-from oce2stardist.evaluation import Scores
-from oce2stardist.io import read_image, read_labels, replacing, write_labels, write_text
+from oce2stardist.evaluation.scores import Scores
+from oce2stardist.files.atomic import replacing, write_text
+from oce2stardist.images.label_files import read_labels, write_labels
+from oce2stardist.images.read import read_image
 from oce2stardist.labels import UNLABELLED, ids_at_edge, object_sizes, remove_objects
-from oce2stardist.merge import keep_cells
+from oce2stardist.reports import write_demo_report
 from oce2stardist.runners.evaluate import evaluate_folders
-from oce2stardist.runners.interruption import Interrupted
-from oce2stardist.runners.progress import Reporter, SilentReporter
-from oce2stardist.runners.reports import write_demo_report
+from oce2stardist.runs.interruption import Interrupted
+from oce2stardist.runs.progress import Reporter, SilentReporter
+from oce2stardist.training_labels.draw_cells import draw_cells
+from oce2stardist.training_labels.merge import keep_cells
 
 _TRAIN_ROWS = 320
 """Rows of the 512 that may be annotated; what is scored lies below and was never annotated."""

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from oce2stardist.errors import InputError
-from oce2stardist.evaluation import Scores, leave_out_border, pool_scores, score_image
-from oce2stardist.io import find_images, image_stem, label_paths, read_labels
+from oce2stardist.evaluation.scores import Scores, leave_out_border, pool_scores, score_image
+from oce2stardist.images.find import find_images, image_stem, label_paths
+from oce2stardist.images.label_files import read_labels
 
 F1_CURVE = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 

@@ -11,55 +11,36 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from oce2stardist.cell_sampling import split_folds
+from oce2stardist.annotations.known import Zero, digest_annotations, read_known, zero_is_background
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
-from oce2stardist.io import normalise_percentiles, read_pixel_size, replacing, write_text
-from oce2stardist.labels import UNLABELLED
-from oce2stardist.runners.alpha import choose_alpha
-from oce2stardist.runners.determinism import describe_determinism, one_thread_for_sums
-from oce2stardist.runners.finetune_parameters import describe_model
-from oce2stardist.runners.guards import common_pixel_size, warn_of_scales
-from oce2stardist.runners.inputs import (
-    Image,
-    ImageSet,
-    Labels,
-    digest_annotations,
-    name_source,
-    read_images,
-    read_known,
-)
-from oce2stardist.runners.judge import mean_f1
-from oce2stardist.runners.progress import Reporter
-from oce2stardist.runners.reports import choose_evenly
-from oce2stardist.runners.run_folder import (
-    Stage,
-    Times,
-    check_apart,
-    digest,
-    owned,
-    read_yaml,
-    write_run_file,
-)
-from oce2stardist.runners.run_log import logged
-from oce2stardist.runners.stardist_run import (
+from oce2stardist.evaluation.held_back import mean_f1
+from oce2stardist.files.atomic import replacing, write_text
+from oce2stardist.files.digests import digest
+from oce2stardist.files.records import read_yaml
+from oce2stardist.images.image_set import ImageSet, name_source, read_images
+from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size
+from oce2stardist.labels import UNLABELLED, Image, Labels
+from oce2stardist.pseudo_labels.files import Confidences, read_pseudo_labels
+from oce2stardist.pseudo_labels.sizes import warn_of_scales
+from oce2stardist.reports import choose_evenly
+from oce2stardist.runs.determinism import describe_determinism, one_thread_for_sums
+from oce2stardist.runs.folder import Stage, Times, check_apart, owned, write_run_file
+from oce2stardist.runs.log import logged
+from oce2stardist.runs.progress import Reporter
+from oce2stardist.stardist_model.fit import (
     TrainedNetwork,
     Verdict,
     choose_precision,
     judge_thresholds,
     train_network,
 )
-from oce2stardist.runners.training_labels import (
-    Confidences,
-    TrainingLabels,
-    Zero,
-    choose_cells,
-    make_training_labels,
-    read_cells,
-    read_pseudo_labels,
-    write_training_labels,
-    zero_is_background,
-)
+from oce2stardist.stardist_model.parameters import describe_model
+from oce2stardist.training_labels.alpha import choose_alpha
+from oce2stardist.training_labels.draw_cells import split_folds
+from oce2stardist.training_labels.files import read_cells, write_training_labels
+from oce2stardist.training_labels.make import TrainingLabels, choose_cells, make_training_labels
 
 _FEW_HELD_BACK = 10
 """Below this many held-back cells a score says too little: cross-validation looks at all."""

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from oce2stardist.channels import mode_of
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.io import write_bytes
-from oce2stardist.runners.inputs import ImageSet, Labels
-from oce2stardist.runners.prepare import Prepared, prepare_images
-from oce2stardist.runners.pseudo_labels import Scenes, predicted_file
-from oce2stardist.runners.recipe import Choice, recipe_of
-from oce2stardist.runners.run_folder import digest
-from oce2stardist.runners.scale import Scales
-from oce2stardist.runners.whole_images import WholeImages
+from oce2stardist.files.atomic import write_bytes
+from oce2stardist.files.digests import digest
+from oce2stardist.images.channels import mode_of
+from oce2stardist.images.crops import WholeImages
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.prepare import Prepared, prepare_images
+from oce2stardist.images.scale import Scales
+from oce2stardist.labels import Labels
+from oce2stardist.pseudo_labels.choose import Choice, recipe_of
+from oce2stardist.pseudo_labels.inputs import Scenes, predicted_file
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
     from oce2stardist.embeddings.network import OffsetNetwork

@@ -4,30 +4,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from oce2stardist.errors import InputError
-from oce2stardist.io import (
-    find_images,
-    image_stem,
-    is_ours,
-    normalise_percentiles,
-    read_image,
-    read_pixel_size,
-)
-from oce2stardist.runners.determinism import fixed_threads
-from oce2stardist.runners.guards import (
-    PixelSize,
-    has_thresholds,
-    trained_pixel_size,
-    warn_of_pixel_sizes,
-)
-from oce2stardist.runners.inputs import Image, ImageSet, Labels
-from oce2stardist.runners.interruption import Interrupted, stop_on_signal
-from oce2stardist.runners.objects import (
-    Prediction,
-    check_kinds,
-    write_prediction,
-    write_table,
-)
-from oce2stardist.runners.progress import Reporter, SilentReporter
+from oce2stardist.images.find import find_images, image_stem
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.label_files import is_ours
+from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.images.pixel_size import PixelSize, read_pixel_size, warn_of_pixel_sizes
+from oce2stardist.images.read import read_image
+from oce2stardist.labels import Image, Labels
+from oce2stardist.objects.write import Prediction, check_kinds, write_prediction, write_table
+from oce2stardist.runs.determinism import fixed_threads
+from oce2stardist.runs.interruption import Interrupted, stop_on_signal
+from oce2stardist.runs.progress import Reporter, SilentReporter
+from oce2stardist.stardist_model.facts import has_thresholds, trained_pixel_size
 
 
 def predict_images(

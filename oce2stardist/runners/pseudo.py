@@ -12,32 +12,27 @@ import pandas as pd
 import yaml
 from safetensors.numpy import save
 
+from oce2stardist.annotations.known import digest_annotations, read_known
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.io import list_checkpoints, write_bytes, write_text
-from oce2stardist.pseudo_gt.trust import Trust
-from oce2stardist.runners.determinism import describe_determinism, one_thread_for_sums
-from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
-from oce2stardist.runners.inputs import (
-    ImageSet,
-    Labels,
-    digest_annotations,
-    name_source,
-    read_images,
-    read_known,
-)
-from oce2stardist.runners.interruption import Interrupted, stop_on_signal
-from oce2stardist.runners.prepare import Prepared, prepare_images
-from oce2stardist.runners.progress import Reporter, SilentReporter
-from oce2stardist.runners.pseudo_labels import (
+from oce2stardist.files.atomic import write_bytes, write_text
+from oce2stardist.files.checkpoints import list_checkpoints
+from oce2stardist.images.crops import WholeImages
+from oce2stardist.images.image_set import ImageSet, name_source, read_images
+from oce2stardist.images.prepare import Prepared, prepare_images
+from oce2stardist.labels import Labels
+from oce2stardist.pseudo_labels.inputs import predicted_file
+from oce2stardist.pseudo_labels.label_images import (
     PseudoLabels,
     label_images,
     number_of_copies,
-    predicted_file,
     write_parameters,
 )
-from oce2stardist.runners.reports import write_choices
-from oce2stardist.runners.run_folder import (
+from oce2stardist.pseudo_labels.trust import Trust
+from oce2stardist.reports import write_choices
+from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
+from oce2stardist.runs.determinism import describe_determinism, one_thread_for_sums
+from oce2stardist.runs.folder import (
     Stage,
     Times,
     check_apart,
@@ -45,8 +40,9 @@ from oce2stardist.runners.run_folder import (
     refuse_foreign,
     write_run_file,
 )
-from oce2stardist.runners.run_log import logged
-from oce2stardist.runners.whole_images import WholeImages
+from oce2stardist.runs.interruption import Interrupted, stop_on_signal
+from oce2stardist.runs.log import logged
+from oce2stardist.runs.progress import Reporter, SilentReporter
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
     from oce2stardist.embeddings.network import OffsetNetwork

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from oce2stardist.io import replacing
+from oce2stardist.files.atomic import replacing
 from oce2stardist.stardist_model.quiet import quiet_native_code
 
 OPSET = 17

@@ -23,8 +23,8 @@ with quiet_native_code():
     _GPUS = tf.config.list_physical_devices("GPU")
 
 from oce2stardist.errors import InputError, is_out_of_memory
-from oce2stardist.io import write_text
-from oce2stardist.stardist_model.blocks import Blocks, build_paper_network
+from oce2stardist.files.atomic import write_text
+from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
 
 _LARGEST_CONFIG = 1_000_000  # bytes
 _LARGEST = {
@@ -241,7 +241,7 @@ def create_model(
     distance_weight : float
         Weight of the distances in the loss (``train_loss_weights``).
     blocks : {"stock", "paper"}
-        See `oce2stardist.stardist_model.blocks`; plain stardist opens only "stock".
+        See `oce2stardist.stardist_model.paper_unet`; plain stardist opens only "stock".
     half_precision : bool
         Compute in bfloat16; weights stay float32, on disk too.
     seed : int

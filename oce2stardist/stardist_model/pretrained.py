@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from csbdeep.models.pretrained import get_model_details, get_registered_models
 from stardist.models import StarDist2D
 
-from oce2stardist.archives import check_archive
 from oce2stardist.errors import InputError
+from oce2stardist.files.archives import check_archive
 from oce2stardist.stardist_model.network import SparseStarDist2D, open_model
 
 

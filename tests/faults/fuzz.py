@@ -30,7 +30,9 @@ from labs import SHAPE
 from oce2stardist.annotations import read_annotations
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.io import read_image, read_labels, read_pixel_size
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.images.pixel_size import read_pixel_size
+from oce2stardist.images.read import read_image
 
 Target = Callable[[Path], object]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["oce2stardist.annotations", "oce2stardist.io", "oce2stardist.config",
-             "oce2stardist.archives", "roifile", "tifffile"]
+    include=["oce2stardist.annotations", "oce2stardist.images.find", "oce2stardist.config",
+             "oce2stardist.files.archives", "roifile", "tifffile"]
 ):  # fmt: skip
     import fuzz
 

@@ -17,7 +17,7 @@ from oce2stardist.cli.main import main
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where a script here is run by hand
 from scenes import discs_scene
 
-from oce2stardist.io import write_labels
+from oce2stardist.images.label_files import write_labels
 
 SHAPE = (64, 80)
 IMAGE_NAMES_OF_STRANGERS = ("<script>alert(1)<script>", "<img src=x onerror=alert(1)>")

@@ -11,8 +11,8 @@ import pytest
 from corpus import CORPUS, BadInput, as_page
 from labs import make_lab, make_model, ordinary_user, run, snapshot
 
-from oce2stardist.io import write_text
-from oce2stardist.runners.reports.run_files import read_pseudo_objects
+from oce2stardist.files.atomic import write_text
+from oce2stardist.reports.run_files import read_pseudo_objects
 
 INPUTS = [
     pytest.param(one, id=f"{group}: {one.title}") for group, some in CORPUS.items() for one in some

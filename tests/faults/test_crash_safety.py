@@ -20,10 +20,12 @@ from safetensors.numpy import load_file, save
 from trials import h5_arrays
 
 import oce2stardist
-from oce2stardist import io
 from oce2stardist.errors import InputError
-from oce2stardist.runners.interruption import stop_on_signal
-from oce2stardist.runners.run_folder import Stage, check_apart, owned
+from oce2stardist.files.atomic import _machine, _remove_leftovers, write_text
+from oce2stardist.files.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
+from oce2stardist.images.label_files import write_labels
+from oce2stardist.runs.folder import Stage, check_apart, owned
+from oce2stardist.runs.interruption import stop_on_signal
 
 SOURCE = Path(oce2stardist.__file__).parent
 WRITES = re.compile(
@@ -38,7 +40,7 @@ NOT_FILES = (
 
 
 def test_every_file_is_written_under_another_name_first():
-    """What writes must be handed the path that `io.replacing` yields, called `temporary`."""
+    """What writes must be handed the path that `replacing` yields, called `temporary`."""
     suspects = [
         f"{path.relative_to(SOURCE)}:{number}: {line.strip()}"
         for path in sorted(SOURCE.rglob("*.py"))
@@ -46,11 +48,11 @@ def test_every_file_is_written_under_another_name_first():
         if WRITES.search(line) and not any(one in line for one in ("temporary", *NOT_FILES))
     ]
     allowed = {
-        "io.py": "tifffile.imwrite(",  # its path stands in the next line
-        "runners/in_blocks/job.py": "tifffile.imwrite(",  # here, too
-        "runners/whole_images.py": "tifffile.imwrite(",  # and here
-        "runners/experiments/weights.py": 'target.open("wb")',  # called with a temporary path
-        "runners/experiments/grid.py": 'log.txt").open("ab")',  # a log grows line by line
+        "images/label_files.py": "tifffile.imwrite(",  # its path stands in the next line
+        "blockwise/job.py": "tifffile.imwrite(",  # here, too
+        "images/crops.py": "tifffile.imwrite(",  # and here
+        "experiments/weights.py": 'target.open("wb")',  # called with a temporary path
+        "experiments/grid.py": 'log.txt").open("ab")',  # a log grows line by line
         "datasets/tissuenet.py": "writerows(rows)",  # a docstring
     }
     left = [
@@ -63,8 +65,8 @@ def test_every_file_is_written_under_another_name_first():
 
 def test_a_file_with_the_longest_name_can_be_replaced(tmp_path):
     path = tmp_path / f"{'ü' * 125}.tif1"  # 255 bytes
-    io.write_text(path, "old")
-    io.write_text(path, "new")
+    write_text(path, "old")
+    write_text(path, "new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -72,8 +74,8 @@ def test_a_file_with_the_longest_name_can_be_replaced(tmp_path):
 def interrupted_write(path):
     """Write a file in a process that is killed before it is whole; what it left."""
     program = (
-        "import os, sys; from oce2stardist import io\n"
-        "with io.replacing(sys.argv[1]) as temporary:\n"
+        "import os, sys; from oce2stardist.files.atomic import replacing\n"
+        "with replacing(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('half'); os.kill(os.getpid(), 9)"
     )
     before = set(path.parent.iterdir())
@@ -84,14 +86,14 @@ def interrupted_write(path):
 
 def test_what_a_killed_process_left_half_written_is_removed_by_the_next_one(tmp_path):
     left = interrupted_write(tmp_path / "a.txt")
-    io._remove_leftovers.cache_clear()
+    _remove_leftovers.cache_clear()
     of_a_living_one = left.with_name(left.name.replace(f"-{dead_pid(left)}-", f"-{os.getpid()}-"))
-    of_another_machine = left.with_name(left.name.replace(io._machine(), "0" * 8))
+    of_another_machine = left.with_name(left.name.replace(_machine(), "0" * 8))
     foreign = tmp_path / ".oce2stardist-mine"
     kept = {of_a_living_one, of_another_machine, foreign}
     for path in kept:
         path.touch()
-    io.write_text(tmp_path / "b.txt", "whole")
+    write_text(tmp_path / "b.txt", "whole")
     assert set(tmp_path.iterdir()) == kept | {tmp_path / "b.txt"}
 
 
@@ -111,15 +113,15 @@ def read(path):
 
 
 def write(path, step):
-    io.write_checkpoint(path, state(step), read=read)
+    write_checkpoint(path, state(step), read=read)
 
 
 def test_the_checkpoint_before_is_kept_beside_the_new_one(tmp_path):
     path = tmp_path / "state.safetensors"
     for step in (1, 2, 3):
         write(path, step)
-    assert [read(one) for one in io.list_checkpoints(path)] == [3, 2]
-    assert io.read_checkpoint(path, read=read) == 3
+    assert [read(one) for one in list_checkpoints(path)] == [3, 2]
+    assert read_checkpoint(path, read=read) == 3
 
 
 @pytest.mark.parametrize("left", [0, 1, 9, 40])
@@ -127,49 +129,49 @@ def test_a_checkpoint_cut_off_gives_way_to_the_one_before(tmp_path, left, caplog
     path = tmp_path / "state.safetensors"
     write(path, 1), write(path, 2)
     path.write_bytes(path.read_bytes()[:left])
-    assert io.read_checkpoint(path, read=read) == 1
+    assert read_checkpoint(path, read=read) == 1
     assert "state.safetensors can't be read" in caplog.text
 
 
 def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "state.safetensors"
     write(path, 1)
-    replace = io.os.replace
+    replace = os.replace
 
     def killed(source, target):
         if Path(target) == path:
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr(io.os, "replace", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         write(path, 2)
     assert not path.exists()
-    assert io.read_checkpoint(path, read=read) == 1
+    assert read_checkpoint(path, read=read) == 1
 
 
 def test_a_checkpoint_that_cannot_be_read_back_replaces_nothing(tmp_path):
     path = tmp_path / "state.safetensors"
     write(path, 1), write(path, 2)
     with pytest.raises(Exception, match="header"):
-        io.write_checkpoint(path, state(3)[:20], read=read)
-    assert [read(one) for one in io.list_checkpoints(path)] == [2, 1]
+        write_checkpoint(path, state(3)[:20], read=read)
+    assert [read(one) for one in list_checkpoints(path)] == [2, 1]
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_two_broken_checkpoints_are_one_line(tmp_path):
     path = tmp_path / "state.safetensors"
     write(path, 1), write(path, 2)
-    for one in io.list_checkpoints(path):
+    for one in list_checkpoints(path):
         one.write_bytes(b"")
     with pytest.raises(
         InputError, match=r"Got state.safetensors and state-before.safetensors, which can't be read"
     ):
-        io.read_checkpoint(path, read=read)
+        read_checkpoint(path, read=read)
 
 
 def test_no_checkpoint_is_none(tmp_path):
-    assert io.read_checkpoint(tmp_path / "state.safetensors", read=read) is None
+    assert read_checkpoint(tmp_path / "state.safetensors", read=read) is None
 
 
 def test_the_state_of_an_embedding_training_gives_way_to_the_one_before(tmp_path):
@@ -323,7 +325,7 @@ def test_a_folder_is_free_again_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError), owned(tmp_path):
         raise ZeroDivisionError
     with owned(tmp_path):
-        assert str(io.os.getpid()) in (tmp_path / ".owner").read_text()
+        assert str(os.getpid()) in (tmp_path / ".owner").read_text()
 
 
 # Inputs are left alone
@@ -334,7 +336,7 @@ def annotate(lab, kind):
     folder = lab / kind
     folder.mkdir()
     if kind == "labels":
-        io.write_labels(folder / "a.tif", INT_LABELS)
+        write_labels(folder / "a.tif", INT_LABELS)
     elif kind == "rois":
         (folder / "a.zip").write_bytes(roi_zip("1.roi"))
     else:

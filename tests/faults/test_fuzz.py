@@ -13,9 +13,9 @@ from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.evaluation import score_image
-from oce2stardist.io import read_image
-from oce2stardist.merge import merge_annotations
+from oce2stardist.evaluation.scores import score_image
+from oce2stardist.images.read import read_image
+from oce2stardist.training_labels.merge import merge_annotations
 
 # Slow is the machine, not the drawing; and the same inputs each time.
 bounded = settings(

@@ -12,17 +12,12 @@ from labs import make_lab, run
 from scenes import disc
 
 from oce2stardist.errors import InputError, check_finite, is_out_of_memory
-from oce2stardist.io import read_image, read_pixel_size
-from oce2stardist.runners.guards import (
-    common_pixel_size,
-    has_thresholds,
-    trained_pixel_size,
-    warn_of_giants,
-    warn_of_pixel_sizes,
-    warn_of_scales,
-)
-from oce2stardist.runners.inputs import read_images
-from oce2stardist.runners.sources import find_sources
+from oce2stardist.images.image_set import read_images
+from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size, warn_of_pixel_sizes
+from oce2stardist.images.read import read_image
+from oce2stardist.images.sources import find_sources
+from oce2stardist.pseudo_labels.sizes import warn_of_giants, warn_of_scales
+from oce2stardist.stardist_model.facts import has_thresholds, trained_pixel_size
 
 
 def discs(radius, shape=(100, 100)):
@@ -175,7 +170,7 @@ def test_a_command_without_memory_ends_in_one_line(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise MemoryError("Unable to allocate 8.00 GiB")
 
-    monkeypatch.setattr("oce2stardist.runners.training_labels.make_training_labels", refuse)
+    monkeypatch.setattr("oce2stardist.training_labels.make.make_training_labels", refuse)
     result = run(["merge", lab / "run", "--annotations", lab / "masks"])
     assert result.exit_code == 2
     assert result.output.startswith("Error: there must be memory for images and network.")
@@ -188,7 +183,7 @@ def test_an_image_that_does_not_fit_into_memory_is_not_called_broken(tmp_path, m
     def refuse(*_, **__):
         raise MemoryError("Unable to allocate 8.00 GiB")
 
-    monkeypatch.setattr("oce2stardist.io._read_tiff", refuse)
+    monkeypatch.setattr("oce2stardist.images.read._read_tiff", refuse)
     with pytest.raises(InputError, match=r"a\.tif can't be read: there is no memory left for it"):
         read_image(lab / "images" / "a.tif")
 

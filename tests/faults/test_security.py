@@ -11,7 +11,7 @@ from labs import IMAGE_NAMES_OF_STRANGERS, make_lab, run
 
 import oce2stardist
 from oce2stardist.errors import InputError
-from oce2stardist.report.page import Notice, Section, write_page
+from oce2stardist.reports.drawing.page import Notice, Section, write_page
 
 SOURCE = Path(oce2stardist.__file__).parent
 FORBIDDEN = {
@@ -108,7 +108,7 @@ def test_a_report_of_images_with_markup_in_their_names_runs_none(tmp_path):
 
 
 def test_a_published_model_that_unpacks_to_too_much_is_refused(tmp_path):
-    from oce2stardist.archives import check_archive
+    from oce2stardist.files.archives import check_archive
 
     path = tmp_path / "model.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -121,7 +121,7 @@ def test_a_published_model_that_unpacks_to_too_much_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["../evil.h5", "/tmp/evil.h5", "a/../../evil.h5", "c:\\evil.h5"])
 def test_a_published_model_with_a_name_that_leads_out_is_refused(tmp_path, name):
-    from oce2stardist.archives import check_archive
+    from oce2stardist.files.archives import check_archive
 
     path = tmp_path / "model.zip"
     with zipfile.ZipFile(path, "w") as archive:

@@ -31,7 +31,7 @@ from labs import TINY, make_lab, make_model, scene, snapshot
 from safetensors import safe_open
 from zygote import Zygote
 
-from oce2stardist.io import read_labels
+from oce2stardist.images.label_files import read_labels
 
 Arguments = Callable[[Path, Path], list[object]]
 

@@ -141,14 +141,14 @@ def _import_all() -> None:
         "oce2stardist.cli.pseudo", "oce2stardist.cli.finetune", "oce2stardist.cli.predict",
         "oce2stardist.cli.merge", "oce2stardist.cli.experiment", "oce2stardist.cli.reporting",
         "oce2stardist.runners.pseudo", "oce2stardist.runners.finetune",
-        "oce2stardist.runners.predict", "oce2stardist.runners.sources",
-        "oce2stardist.runners.reports", "oce2stardist.annotations",
+        "oce2stardist.runners.predict", "oce2stardist.images.sources",
+        "oce2stardist.reports", "oce2stardist.annotations",
         "oce2stardist.embeddings.train", "oce2stardist.embeddings.predict",
         "oce2stardist.embeddings.checkpoint", "oce2stardist.embeddings.distributed",
         "oce2stardist.stardist_model.network", "oce2stardist.stardist_model.train",
         "oce2stardist.stardist_model.predict", "oce2stardist.stardist_model.checkpoint",
         "oce2stardist.stardist_model.patches", "oce2stardist.stardist_model.tensorboard",
-        "oce2stardist.runners.experiments.experiment",
+        "oce2stardist.experiments.experiment",
     ):  # fmt: skip
         importlib.import_module(name)
 

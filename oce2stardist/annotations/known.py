@@ -1,0 +1,95 @@
+"""What is known of the images of a run: annotations from files or arrays."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.annotations import AnnotationSet, read_annotations
+from oce2stardist.errors import InputError
+from oce2stardist.files.digests import digest, digest_arrays
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.labels import Labels, median_diameter
+
+
+def _check_annotations(arrays: Mapping[str, NDArray[Any]], found: ImageSet) -> AnnotationSet:
+    for stem, given in arrays.items():
+        if stem not in found.images:
+            raise InputError(
+                f"annotations must belong to images. Got {stem!r}, and images such as "
+                f"{next(iter(found.images))!r}; use the same names for both."
+            )
+        array = np.asarray(given)
+        if array.dtype.kind not in "biu" or array.shape != found.shapes[stem]:
+            raise InputError(
+                f"annotations of {stem} must be integers of shape {found.shapes[stem]}. Got "
+                f"{array.dtype} of shape {array.shape}; number the cells from 1."
+            )
+    labels = {stem: np.asarray(arrays[stem], np.int32) for stem in sorted(arrays)}
+    return AnnotationSet(labels, files=[], notes=[], names={})
+
+
+def read_known(
+    found: ImageSet,
+    annotations: str | Path | Mapping[str, NDArray[Any]],
+    *,
+    zero_is_background: bool = False,
+) -> AnnotationSet:
+    """Take annotations from files or arrays.
+
+    Parameters
+    ----------
+    found : ImageSet
+        The images that they belong to.
+    annotations : path or mapping of image stem to integer array of shape (Y, X)
+        Files as `oce2stardist.annotations.read_annotations` reads them; or arrays with
+        cells > 0, known background 0 and unknown -1.
+    zero_is_background : bool
+        What 0 means in files; see there.
+
+    Raises
+    ------
+    InputError
+        If none matches an image, or one is not usable.
+    """
+    if isinstance(annotations, Mapping):
+        return _check_annotations(annotations, found)
+    if not found.paths:
+        raise InputError(
+            "annotations of images given as arrays must be arrays. Got the path "
+            f"{annotations}; read the files first, or pass the images as files."
+        )
+    return read_annotations(
+        found.paths, found.shapes, annotations, zero_is_background=zero_is_background
+    )
+
+
+def digest_annotations(known: AnnotationSet) -> str:
+    """Hash the files, or the arrays where there are none."""
+    return digest(known.files) if known.files else digest_arrays(known.labels)
+
+
+def annotated_diameter(labels: Mapping[str, Labels]) -> float:
+    """Take the median diameter of the annotated cells, pixels."""
+    diameter = median_diameter(labels.values())
+    if diameter is None:
+        raise InputError(
+            "annotations must hold at least one cell. Got only background or unlabelled "
+            "pixels; annotate a few cells or pass --diameter."
+        )
+    return diameter
+
+
+Zero = Literal["auto", "unlabelled", "background"]
+"""What 0 means in annotation files; see `zero_is_background`."""
+
+
+def zero_is_background(zero: Zero, *, sampled: bool) -> bool:
+    """Say whether 0 in annotation files is background; if not, it is unlabelled.
+
+    auto: background where only some of the annotated cells are used (the files are complete
+    then, and few annotations are only simulated), unlabelled otherwise.
+    """
+    return sampled if zero == "auto" else zero == "background"

@@ -1,0 +1,164 @@
+"""One image on its way to labels, block by block: what is kept of it on disk, and what is common.
+
+Dask workers call the methods of planes; each reads and writes files, and may be repeated.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError
+from oce2stardist.files.atomic import replacing
+from oce2stardist.images.blocks import Block, BlockGrid, Window
+from oce2stardist.images.lazy import LazyImage
+
+
+@dataclass(frozen=True)
+class Plane(ABC):
+    """One image, how it is cut, and where what is known of it lies.
+
+    Attributes
+    ----------
+    image : LazyImage
+    device : str
+    side : int
+        Of a block, pixels.
+    work : Path
+        Folder for what is known of blocks.
+    store : Path
+        Zarr group of the labels.
+    arrays : tuple of str
+        The label arrays in it, the finest first.
+    """
+
+    image: LazyImage
+    device: str
+    side: int
+    work: Path
+    store: Path
+    arrays: tuple[str, ...]
+
+    @property
+    def grid(self) -> BlockGrid:
+        """The blocks."""
+        return BlockGrid(self.image.shape[:2], self.side)
+
+    @property
+    @abstractmethod
+    def identity(self) -> list[Any]:
+        """All that the labels depend on, beside image and blocks; plain values."""
+
+    @property
+    def known_reach(self) -> float:
+        """How far cells are known to reach before any is looked for, stored pixels."""
+        return 1.0
+
+    @property
+    def samples(self) -> list[Window]:
+        """Windows in which `look_around` looks; small ones, spread over the image."""
+        return []
+
+    def look_around(self, sample: Window) -> float:
+        """Measure how far cells reach in one of the samples, stored pixels."""
+        raise NotImplementedError("A plane with samples must look at them.")
+
+    @abstractmethod
+    def find(self, block: Block, reach: float) -> float:
+        """Write the objects that belong to a block; return how far they reach, stored pixels.
+
+        `reach` is what is expected.
+        """
+
+    @abstractmethod
+    def settle(self, block: Block, reach: float) -> int:
+        """Write those that stay beside what other blocks found; return how many went."""
+
+    @abstractmethod
+    def draw(self, block: Block, reach: float) -> None:
+        """Draw all objects that reach into a block."""
+
+    def finish(self, output: Path) -> None:  # noqa: B027 - most planes have nothing more
+        """Write what is kept of the objects beside their labels."""
+
+    def found(self, block: Block) -> Path:
+        """File of the objects found in a block."""
+        return self.work / "found" / f"{block.name}.npz"
+
+    def settled(self, block: Block) -> Path:
+        """File of those that stay once the blocks around it are known."""
+        return self.work / "settled" / f"{block.name}.npz"
+
+    def ids(self, row: int) -> Path:
+        """File of the ids of a row of blocks."""
+        return self.work / "ids" / f"{row:06d}.npz"
+
+    def drawn(self, block: Block) -> Path:
+        """File that says that a block is drawn."""
+        return self.work / "drawn" / block.name
+
+    def number_rows(self) -> int:
+        """Number all objects of the image by position, row of blocks after row; return how many.
+
+        Rows of blocks follow each other from top to bottom, so the order by (y, x) of the centres,
+        and with it every id, does not depend on the blocks.
+        """
+        total = 0
+        for row in range(self.grid.rows):
+            points = [read_points(self.settled(block)) for block in self.grid.row(row)]
+            y, x = np.concatenate(points).T
+            ids = np.empty(len(y), np.int32)
+            if total + len(ids) > np.iinfo(np.int32).max:
+                raise InputError(
+                    f"an image must hold fewer than 2**31 objects. Got more in {self.image.name}; "
+                    "cut it."
+                )
+            ids[np.lexsort((x, y))] = np.arange(total + 1, total + 1 + len(ids))
+            parts = np.split(ids, np.cumsum([len(one) for one in points])[:-1])
+            with replacing(self.ids(row)) as temporary:
+                np.savez(temporary, **{str(n): part for n, part in enumerate(parts)})  # type: ignore[arg-type]
+            total += len(ids)
+        return total
+
+    def ids_of(self, blocks: list[Block]) -> NDArray[np.int32]:
+        """Read the ids of the objects of several blocks, one block after another."""
+        rows = {row: dict(np.load(self.ids(row))) for row in {one.row for one in blocks}}
+        return np.concatenate([rows[one.row][str(one.column)] for one in blocks])
+
+    def write_labels(self, block: Block, labels: NDArray[np.int32]) -> None:
+        """Write the labels of a block, and that it is drawn."""
+        self._label_array(0)[self.at(block.core)] = labels
+        with replacing(self.drawn(block)) as temporary:
+            temporary.touch()
+
+    def halve(self, level: int, region: tuple[slice, slice]) -> None:
+        """Write a region of a coarser level: every second pixel of the finer one."""
+        fine = tuple(slice(2 * side.start, 2 * side.stop) for side in region)
+        values = self._label_array(level - 1)[self.at(fine)]
+        self._label_array(level)[self.at(region)] = values[::2, ::2]
+
+    def _label_array(self, level: int) -> Any:
+        import zarr
+
+        return zarr.open_group(str(self.store), mode="r+")[self.arrays[level]]
+
+    def at(self, window: tuple[slice, ...]) -> tuple[Any, ...]:
+        """Index a window of this time point in the label arrays."""
+        fixed = dict(self.image.fixed)
+        return (*(fixed.get(axis, 0) for axis in self.image.label_axes[:-2]), *window)
+
+
+def read_points(path: Path) -> NDArray[Any]:
+    """Read the centres (y, x) of a block's objects alone."""
+    with np.load(path) as stored:
+        points: NDArray[Any] = stored["points"]
+        return points
+
+
+def read_reach(path: Path) -> float:
+    """Read how far the objects of a block reach, stored pixels."""
+    with np.load(path) as stored:
+        return float(stored["reach"])

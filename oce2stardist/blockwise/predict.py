@@ -1,0 +1,100 @@
+"""Images larger than memory in, the labels that a StarDist model predicts out."""
+
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+
+from distributed import Client
+
+from oce2stardist.blockwise.job import label_in_blocks, plane_folder, run_all, store_of
+from oce2stardist.blockwise.polygons import StarDistPlane, check_model
+from oce2stardist.images.lazy import percentiles
+from oce2stardist.images.open import list_images
+from oce2stardist.runs.progress import Reporter, SilentReporter
+
+LABELS = "cells"
+"""Name of the label image inside the ``labels`` group."""
+
+
+def predict_in_blocks(
+    path: Path,
+    output: Path,
+    *,
+    model: Path,
+    client: Client,
+    axes: str | None = None,
+    side: int = 1024,
+    in_place: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, int]:
+    """Predict the labels of every image in an OME-Zarr or TIFF, block by block.
+
+    Parameters
+    ----------
+    path : Path
+        OME-Zarr (NGFF 0.4 or 0.5) or TIFF; fields and time points are images of their own.
+    output : Path
+        Folder for ``<stem>.ome.zarr`` with the labels, or ``<stem>.tif`` of a TIFF; and for what
+        is known of blocks while it works.
+    model : Path
+        A StarDist model folder, ours or stock.
+    client : distributed.Client
+        Its workers must see the same folders.
+    axes : str, optional
+        Of a TIFF, where its metadata do not say.
+    side : int
+        Of a block, pixels. The labels do not depend on it.
+    in_place : bool
+        Write into the ``labels`` group of the OME-Zarr itself.
+    device : {"auto", "cpu", "cuda", "mps"}
+    should_stop : callable
+        Looked at every second.
+
+    Returns
+    -------
+    dict of image name to number of objects
+
+    Raises
+    ------
+    InputError
+        If an input can't be used.
+    Interrupted
+        If `should_stop` said so; the same call goes on from there.
+    """
+    reporter = reporter or SilentReporter()
+    # Absolute: a worker's working directory is its own.
+    path, output, model = path.resolve(), output.resolve(), model.resolve()
+    counts: dict[str, int] = {}
+    for _, group in groupby(list_images(path, axes=axes), key=lambda image: image.stem):
+        images = list(group)
+        first = images[0]
+        check = (model, device, first.shape[2], first.name)
+        (nms_thresh,) = run_all(client, check_model, [check], should_stop)
+        planes = []
+        for image in images:
+            low, high = percentiles(image)
+            planes.append(
+                StarDistPlane(
+                    image=image,
+                    device=device,
+                    side=side,
+                    work=plane_folder(image, output),
+                    store=store_of(image, output, in_place=in_place),
+                    arrays=(),
+                    model=model,
+                    low=tuple(map(float, low)),
+                    high=tuple(map(float, high)),
+                    nms_thresh=nms_thresh,
+                )
+            )
+        counts |= label_in_blocks(
+            planes,
+            output,
+            name=LABELS,
+            client=client,
+            reporter=reporter,
+            should_stop=should_stop,
+        )
+    return counts

@@ -1,0 +1,1 @@
+"""Predicted and true labels in, scores out."""

@@ -1,0 +1,85 @@
+"""The process of one grid cell: ``python -m oce2stardist.experiments.cell_process FOLDER``.
+
+A process of its own, so that torch and TensorFlow never share one, threads can be limited
+before either is loaded, and what goes wrong ends one cell and not the experiment. It ends with
+exit code 0 whatever becomes of the cell; outcome.yaml says that. Where the process that started
+it dies, it stops itself: the next start goes on from what it had written.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+from filelock import FileLock
+
+from oce2stardist.errors import InputError
+from oce2stardist.experiments.cells import Outcome, Status, read_outcome, write_outcome
+from oce2stardist.experiments.weights import WeightsMissing
+from oce2stardist.experiments.work import run_kind
+from oce2stardist.runs.interruption import Interrupted
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at whether the parent is alive."""
+
+_TIME_TO_STOP = 30.0
+"""Seconds to save what is under way."""
+
+
+def main(folder: Path) -> None:
+    """Run the cell whose cell.yaml is in `folder`, unless it is finished."""
+    _stop_with_parent()
+    # The operating system takes the lock away with its process.
+    with FileLock(folder / "lock"):
+        before = read_outcome(folder)
+        if before is not None and before.status == "finished":
+            return
+        seconds_before = before.seconds if before is not None else 0.0
+        (folder / "outcome.yaml").unlink(missing_ok=True)
+        started = time.monotonic()
+        status, reason = _run(folder)
+        seconds = seconds_before + time.monotonic() - started
+        write_outcome(folder, Outcome(status, reason, seconds))
+
+
+def _run(folder: Path) -> tuple[Status, str]:
+    cell = yaml.safe_load((folder / "cell.yaml").read_text(encoding="utf-8"))
+    needs = {role: folder.parent / name for role, name in cell["needs"].items()}
+    try:
+        run_kind(cell["kind"], cell["settings"] | cell["where"], needs, folder)
+    except (Interrupted, KeyboardInterrupt):
+        return "stopped", "stopped; the same command goes on from there"
+    except WeightsMissing as error:
+        return "missing", " ".join(str(error).split())
+    except InputError as error:
+        return "failed", " ".join(str(error).split())
+    except Exception as error:  # whatever it is, it ends this cell and is reported, with log.txt
+        traceback.print_exc()
+        return "failed", f"{type(error).__name__}: {' '.join(str(error).split())}; see log.txt"
+    return "finished", ""
+
+
+def _stop_with_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY)
+        with suppress(ProcessLookupError):
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_TIME_TO_STOP)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of the loops that catch it
+    main(Path(sys.argv[1]))

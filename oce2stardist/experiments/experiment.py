@@ -1,0 +1,227 @@
+"""One experiment: its grid cells are planned and run, its tables and report written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from distributed import Client
+
+from oce2stardist.experiments.answers import answer
+from oce2stardist.experiments.cells import GridCell, Outcome, in_order, read_outcome
+from oce2stardist.experiments.config import ExperimentConfig, study_of
+from oce2stardist.experiments.cost import (
+    expected_seconds,
+    measure_extent,
+    say_seconds,
+    seconds_left,
+)
+from oce2stardist.experiments.data import open_data
+from oce2stardist.experiments.grid import run_cells
+from oce2stardist.experiments.results import write_tables
+from oce2stardist.experiments.studies import HashedData, hash_all, plan
+from oce2stardist.files.atomic import write_text
+from oce2stardist.reports.experiment import write_experiment_report
+from oce2stardist.runs.cluster import Where, connected
+from oce2stardist.runs.folder import write_run_file
+from oce2stardist.runs.interruption import stop_on_signal
+from oce2stardist.runs.log import logged
+from oce2stardist.runs.progress import Reporter
+
+_HASHES = "hashes.yaml"
+"""Hashes of the data sets' files, by name, size and time, so that they are read once."""
+
+_TITLES = {
+    "fractions": "How many cells must be annotated",
+    "unsupervised": "Segmentation without annotations",
+    "scales": "How much the scale of the images matters",
+}
+
+_LEADS = {
+    "fractions": "StarDist trained on rising shares of the annotated cells, with and without "
+    "pseudo labels (the paper's Fig. 5),",
+    "unsupervised": "Pseudo labels beside published networks and a classical baseline (the "
+    "paper's Table 1),",
+    "scales": "Pseudo labels of images that were resized first (the paper's Table 2),",
+}
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A grid cell, how long it may take, and whether it is finished."""
+
+    cell: GridCell
+    seconds: float
+    is_finished: bool
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """Where an experiment is, its summary, what that says, and unfinished cells by name."""
+
+    folder: Path
+    summary: pd.DataFrame
+    answers: list[str]
+    unfinished: dict[str, Outcome]
+    report: Path
+
+
+def plan_experiment(
+    config: ExperimentConfig, output: str | Path, *, where: Where | None = None
+) -> list[PlannedCell]:
+    """List what would run, in order, and how long it may take; writes nothing.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+    output : path
+        The experiment's folder; what is finished there is said so.
+    where : Where, optional
+
+    Raises
+    ------
+    InputError
+        If a data set is missing or not as its kind should be.
+    """
+    folder, where = Path(output), where or Where()
+    data, _ = hash_all(config, folder / _HASHES)
+    return _planned(in_order(plan(config, data)), config, folder, where)
+
+
+def run_experiment(
+    config: ExperimentConfig,
+    output: str | Path,
+    *,
+    where: Where | None = None,
+    command: str = "run_experiment",
+    reporter: Reporter | None = None,
+) -> ExperimentResult:
+    """Run every grid cell that is not finished yet, and write tables and report.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+        Of any study.
+    output : path
+        The experiment's folder. Cells that it holds already are used again, whichever config
+        they were run for; tables and report show those of `config`.
+    where : Where, optional
+        Default: this machine, a cell for each processor.
+
+    Returns
+    -------
+    ExperimentResult
+        One failing cell does not stop the others; it is named here and in the report.
+
+    Raises
+    ------
+    InputError
+        If a data set, the scheduler or the SLURM file can't be used.
+    Interrupted
+        If the user stopped it; the same call goes on where it stopped.
+    """
+    folder, where = Path(output), where or Where()
+    with logged(reporter, command) as log:
+        data, hashes = hash_all(config, folder / _HASHES)
+        shown = plan(config, data)
+        planned = _planned(in_order(shown), config, folder, where)
+        write_text(folder / _HASHES, yaml.safe_dump(hashes, sort_keys=True))
+        log.open(folder)
+        write_run_file(
+            folder,
+            command=command,
+            config=config,
+            inputs={one.config.title: one.sha256 for one in data},
+        )
+        outcomes = _run(planned, folder / "cells", where, log)
+        study = study_of(config)
+        results, summary = write_tables(folder, study, shown, outcomes)
+        answers = answer(study, summary, results)
+        report = write_experiment_report(
+            folder,
+            title=_TITLES[study],
+            lead=_lead(config, data),
+            answers=answers,
+            test_images={one.config.title: open_data(one.config).test for one in data},
+        )
+        names = {one.cell.key: one.cell.name for one in planned}
+        unfinished = {
+            names[key]: outcome for key, outcome in outcomes.items() if outcome.status != "finished"
+        }
+        return ExperimentResult(folder, summary, answers, unfinished, report)
+
+
+def _run(
+    planned: Sequence[PlannedCell], folder: Path, where: Where, reporter: Reporter
+) -> dict[str, Outcome]:
+    expected = {one.cell.key: one.seconds for one in planned}
+    finished = {one.cell.key for one in planned if one.is_finished}
+    progress = _Progress(expected, finished, reporter)
+    with connected(where) as client, stop_on_signal() as should_stop:
+        progress.begin(_n_workers(client))
+        return run_cells(
+            [one.cell for one in planned],
+            folder,
+            client,
+            threads=where.cell_threads,
+            on_end=lambda cell, outcome: progress.tell(cell, outcome, _n_workers(client)),
+            should_stop=should_stop,
+        )
+
+
+class _Progress:
+    """Says what ended, how much is left and how long it may take."""
+
+    def __init__(
+        self, expected: Mapping[str, float], finished: set[str], reporter: Reporter
+    ) -> None:
+        self._expected = {key: s for key, s in expected.items() if key not in finished}
+        self._total, self._finished = len(expected), len(finished)
+        self._taken: dict[str, float] = {}
+        self._reporter = reporter
+
+    def begin(self, workers: int) -> None:
+        again = f", {self._finished} are finished and used again" if self._finished else ""
+        self._reporter.say(
+            f"{self._total} grid cells{again}; {workers} at a time; {self._left(workers)}."
+        )
+
+    def tell(self, cell: GridCell, outcome: Outcome, workers: int) -> None:
+        self._taken[cell.key] = outcome.seconds
+        if outcome.status == "finished":
+            how = f"finished in {say_seconds(outcome.seconds)}"
+        else:
+            self._reporter.warn(f"{cell.name} is {outcome.status}: {outcome.reason}")
+            how = outcome.status
+        n_done = self._finished + len(self._taken)
+        self._reporter.say(f"{n_done} of {self._total}: {cell.name} {how}; {self._left(workers)}.")
+
+    def _left(self, workers: int) -> str:
+        seconds = seconds_left(self._expected, self._taken, workers=workers)
+        return f"about {say_seconds(seconds)} left" if seconds else "nothing left"
+
+
+def _n_workers(client: Client) -> int:
+    return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+
+def _planned(
+    cells: Sequence[GridCell], config: ExperimentConfig, folder: Path, where: Where
+) -> list[PlannedCell]:
+    extents = {one.title: measure_extent(one) for one in config.data}
+    expected = expected_seconds(cells, folder / "cells", extents, threads=where.cell_threads)
+    return [
+        PlannedCell(cell, expected[cell.key], _is_finished(folder / "cells", cell))
+        for cell in cells
+    ]
+
+
+def _lead(config: ExperimentConfig, data: Sequence[HashedData]) -> str:
+    names = ", ".join(one.config.title for one in data)
+    return f"{_LEADS[study_of(config)]} on {names}."
+
+
+def _is_finished(folder: Path, cell: GridCell) -> bool:
+    outcome = read_outcome(folder / cell.folder_name)
+    return outcome is not None and outcome.status == "finished"

@@ -1,0 +1,213 @@
+"""What each kind of grid cell does: reads a data set and other cells' folders, writes its own.
+
+Every function takes the cell's settings, the folders of the cells it needs by role, and its
+folder. What scores leaves ``labels/<stem>.tif`` and ``scores.csv``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from oce2stardist.config import Config
+from oce2stardist.datasets import LabelledImage
+from oce2stardist.experiments.config import DataConfig
+from oce2stardist.experiments.data import open_data
+from oce2stardist.experiments.methods import (
+    search_with_oracle,
+    segment_all_classically,
+    segment_with_cellpose,
+    segment_with_stardist,
+)
+from oce2stardist.experiments.scoring import score_labels
+from oce2stardist.files.atomic import write_text
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.label_files import read_labels, write_labels
+from oce2stardist.images.scale import to_working_scale
+from oce2stardist.labels import Image, Labels, resize_labels
+from oce2stardist.runners.finetune import CellDraw, finetune_stardist
+from oce2stardist.runners.predict import predict_images
+from oce2stardist.runners.pseudo import make_pseudo_labels
+
+Settings = Mapping[str, Any]
+Needs = Mapping[str, Path]
+
+_COMMAND = "oce2stardist experiment"
+
+
+def run_kind(kind: str, settings: Settings, needs: Needs, folder: Path) -> None:
+    """Do what cells of a kind do."""
+    KINDS[kind](settings, needs, folder)
+
+
+def _train_embeddings(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Train the offset network on the training images, which get pseudo labels."""
+    data = _data(settings)
+    config = Config(**settings["config"])
+    factor = _factor(settings, needs)
+    diameter = data.diameter
+    if factor is not None:  # a scale study brings the images to their size itself
+        diameter = config.pseudo.working_diameter
+        config = _grown(config, settings["scale"])
+    make_pseudo_labels(
+        _image_set(open_data(data).train, factor),
+        folder / "run",
+        config=config,
+        diameter=diameter,
+        command=_COMMAND,
+    )
+
+
+def _factor(settings: Settings, needs: Needs) -> float | None:
+    """Find how much a scale study resizes images before a run sees them; None elsewhere."""
+    if "reference" not in needs:
+        return None
+    return float(settings["scale"]) * _chosen(needs["reference"] / "run", "scale")
+
+
+def _grown(config: Config, scale: float) -> Config:
+    """Let what follows the size of cells follow it.
+
+    Field of view and kappa stay: whether they fit is what a scale study asks.
+    """
+    pseudo = config.pseudo
+    return config.replace(
+        **{
+            "pseudo.bandwidth": scale * pseudo.kernel_radius,
+            "pseudo.min_cluster": min(0.99, scale**2 * pseudo.min_cluster),
+            "pseudo.min_size": min(0.99, scale**2 * pseudo.min_size),
+        }
+    )
+
+
+def _label_test_images(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Make pseudo labels of the test images with the embeddings of a ``train_embeddings`` cell."""
+    data = _data(settings)
+    trained = needs["embeddings"] / "run"
+    test = open_data(data).test
+    if data.kind == "pairs":  # the test images are the training images
+        files = {stem: trained / "pseudo" / "labels" / f"{stem}.tif" for stem in test.stems}
+        labels = {stem: read_labels(file) for stem, file in files.items()}
+    else:
+        labels = make_pseudo_labels(
+            _image_set(test, _factor(settings, needs)),
+            folder / "run",
+            config=_config_of(trained),
+            trained=trained,
+            command=_COMMAND,
+        ).labels
+    _score(labels, data, folder)
+
+
+def _finetune(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Train StarDist on a share of the annotated cells and pseudo labels; score test images."""
+    data = _data(settings)
+    opened = open_data(data)
+    train = list(opened.train)
+    finetune_stardist(
+        _image_set(train),
+        folder / "model",
+        annotations={one.stem: one.labels for one in train},
+        pseudo=needs["embeddings"] / "run" if "embeddings" in needs else None,
+        cells=CellDraw(fraction=settings["fraction"]),
+        config=Config(**settings["config"]),
+        command=_COMMAND,
+    )
+    labels = predict_images(
+        _image_set(opened.test),
+        model=folder / "model",
+        deterministic=settings["config"].get("deterministic", False),
+    )
+    _score(labels, data, folder)
+
+
+def _classical(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Otsu and watershed, at the diameter that the embeddings were trained for."""
+    data = _data(settings)
+    diameter = _chosen(needs["embeddings"] / "run", "diameter")
+    _score(
+        segment_all_classically(_test_images(data), diameter=diameter),
+        data,
+        folder,
+    )
+
+
+def _stardist(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Apply a StarDist network that others trained."""
+    data = _data(settings)
+    labels = segment_with_stardist(
+        _test_images(data),
+        settings["source_path"],
+        diameter=_chosen(needs["embeddings"] / "run", "diameter"),
+        model_diameter=settings["model_diameter"],
+    )
+    _score(labels, data, folder)
+
+
+def _cellpose(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Apply a Cellpose network that others trained."""
+    data = _data(settings)
+    diameter = _chosen(needs["embeddings"] / "run", "diameter")
+    labels = segment_with_cellpose(_test_images(data), settings["source_path"], diameter=diameter)
+    _score(labels, data, folder)
+
+
+def _oracle(settings: Settings, needs: Needs, folder: Path) -> None:
+    """Search bandwidth and halo with the truth of the test images: an upper bound."""
+    data = _data(settings)
+    embeddings = needs["embeddings" if data.kind == "pairs" else "labels"] / "run"
+    opened = open_data(data)
+    labels, table = search_with_oracle(
+        embeddings, opened.test, border=opened.border, border_by_centroid=data.border
+    )
+    write_text(folder / "tried.csv", table.to_csv(index=False))
+    _score(labels, data, folder)
+
+
+KINDS: dict[str, Callable[[Settings, Needs, Path], None]] = {
+    "train_embeddings": _train_embeddings,
+    "label_test_images": _label_test_images,
+    "finetune": _finetune,
+    "classical": _classical,
+    "stardist": _stardist,
+    "cellpose": _cellpose,
+    "oracle": _oracle,
+}
+
+
+def _data(settings: Settings) -> DataConfig:
+    return DataConfig(path=settings["data_path"], **settings["data"])
+
+
+def _image_set(images: Iterable[LabelledImage], factor: float | None = None) -> ImageSet:
+    """Take the images, resized by a factor, without their labels."""
+    return ImageSet.from_arrays(
+        {one.stem: to_working_scale(one.image, factor or 1.0) for one in images}
+    )
+
+
+def _test_images(data: DataConfig) -> dict[str, Image]:
+    return _image_set(open_data(data).test).images
+
+
+def _score(labels: Mapping[str, Labels], data: DataConfig, folder: Path) -> None:
+    """Write labels at the size of the truth, and their scores."""
+    opened = open_data(data)
+    at_scale = {one.stem: resize_labels(labels[one.stem], one.labels.shape) for one in opened.test}
+    for stem, one in at_scale.items():
+        write_labels(folder / "labels" / f"{stem}.tif", one)
+    scores = score_labels(
+        at_scale, opened.test, border=opened.border, border_by_centroid=data.border
+    )
+    write_text(folder / "scores.csv", scores.to_csv(index=False))
+
+
+def _chosen(run: Path, name: str) -> float:
+    """Read what a run of pseudo labels chose."""
+    text = (run / "pseudo" / "parameters.yaml").read_text(encoding="utf-8")
+    return float(yaml.safe_load(text)[name]["value"])
+
+
+def _config_of(run: Path) -> Config:
+    return Config(**yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))["config"])

@@ -1,0 +1,126 @@
+"""Read-me files that say how to load an exported model."""
+
+from oce2stardist.export.facts import Facts
+
+_FACTS = """\
+| | |
+|---|---|
+| input | float32, axes B, Y, X, C with {channels} channel(s); height and width multiples of {multiple} |
+| normalisation | each channel of each image: percentile {low:g} becomes 0, percentile {high:g} becomes 1 |
+| grid | {grid_y} × {grid_x} pixels of the image per pixel of the prediction |
+| rays | {n_rays} |
+| probability threshold | {prob_thresh:g} |
+| overlap (NMS) threshold | {nms_thresh:g} |
+| pixel size of the images | {pixel_size} |
+"""  # noqa: E501 (lines of a table)
+
+_ONNX = """\
+# {name}: a StarDist model as ONNX
+
+{facts}
+All of this is in the `metadata_props` of the file, too, each value as JSON.
+
+Outputs: `prob`, the object probability, and `dist`, the distances to the outline along the rays in
+pixels, both at grid resolution. What ONNX cannot carry is the step from there to labels:
+
+```python
+import json
+
+import numpy as np
+import onnxruntime
+from stardist import polygons_to_label
+from stardist.nms import non_maximum_suppression_sparse
+
+session = onnxruntime.InferenceSession("{file}")
+facts = session.get_modelmeta().custom_metadata_map
+facts = {{name: json.loads(value) for name, value in facts.items()}}
+
+# image: array of shape (Y, X, C)
+low, high = np.percentile(image, facts["percentiles"], axis=(0, 1))
+scaled = ((image - low) / (high - low)).astype(np.float32)
+multiple = facts["height_and_width_multiple_of"]
+padding = [(0, -side % multiple) for side in scaled.shape[:2]]
+padded = np.pad(scaled, [*padding, (0, 0)], mode="reflect")
+prob, dist = session.run(["prob", "dist"], {{"input": padded[None]}})
+prob, dist = prob[0, ..., 0], np.maximum(dist[0], 1e-3)
+found = np.pad(prob[2:-2, 2:-2] > facts["prob_thresh"], 2)  # as in StarDist, none at the rim
+points = np.argwhere(found) * facts["grid"]
+inside = (points < image.shape[:2]).all(axis=1)
+points, prob, dist, _ = non_maximum_suppression_sparse(
+    dist[found][inside], prob[found][inside], points[inside], nms_thresh=facts["nms_thresh"]
+)
+labels = polygons_to_label(dist, points, shape=image.shape[:2], prob=prob)
+```
+
+In QuPath (StarDist extension, not tried here) a script names the file and the same numbers:
+
+```groovy
+import qupath.ext.stardist.StarDist2D
+
+def stardist = StarDist2D.builder("{file}")
+    .threshold({prob_thresh:g})
+    .normalizePercentiles({low:g}, {high:g})
+{groovy_pixel_size}    .build()
+stardist.detectObjects(getCurrentImageData(), getSelectedObjects())
+```
+"""
+
+_SAVED_MODEL = """\
+# {name}: a StarDist model as TensorFlow SavedModel
+
+{facts}
+The zip holds what StarDist's own `export_TF` writes: one input, one output of the size of the
+input with 1 + {n_rays} channels, the object probability (on every grid point, 0 between them) and
+the distances to the outline along the rays in pixels.
+
+In Fiji: Plugins > StarDist > StarDist 2D, *Model (.zip) from File*, normalise with percentiles
+{low:g} and {high:g}, and set the thresholds above, which the file cannot carry. It was written by
+TensorFlow {tensorflow}; Fiji's TensorFlow is older and was not tried here.
+
+In Python: unzip it; `tf.saved_model.load(folder).signatures["serving_default"]`.
+"""
+
+_BIOIMAGEIO = """\
+# {name}
+
+A StarDist model (https://arxiv.org/abs/1806.03535) exported by oce2stardist.
+
+{facts}
+The output, at grid resolution, has the object probability in its first channel and the distances
+to the outline along the rays in the others. `config.stardist` holds the thresholds; stardist's
+`non_maximum_suppression` and `polygons_to_label` turn the output into labels. The attached files
+are the StarDist folder.
+
+## Validation
+
+Look at the labels of some images before you trust them. `test_output.npy` is the output for
+`test_input.npy`.
+"""
+
+_TEMPLATES = {"onnx": _ONNX, "savedmodel": _SAVED_MODEL, "bioimageio": _BIOIMAGEIO}
+
+
+def write_readme(to: str, facts: Facts, *, file: str = "", tensorflow: str = "") -> str:
+    """Word the read-me file of a format: onnx, savedmodel or bioimageio."""
+    size = facts.pixel_size
+    low, high = facts.percentiles
+    values = {
+        "name": facts.name,
+        "channels": facts.channels,
+        "multiple": facts.multiple,
+        "low": low,
+        "high": high,
+        "grid_y": facts.grid[0],
+        "grid_x": facts.grid[1],
+        "n_rays": facts.n_rays,
+        "prob_thresh": facts.prob_thresh,
+        "nms_thresh": facts.nms_thresh,
+        "pixel_size": "not known" if size is None else f"{size[0]:g} × {size[1]:g} µm (y, x)",
+    }
+    return _TEMPLATES[to].format(
+        **values,
+        facts=_FACTS.format(**values),
+        file=file,
+        tensorflow=tensorflow,
+        groovy_pixel_size="" if size is None else f"    .pixelSize({size[1]:g})\n",
+    )

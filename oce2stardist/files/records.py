@@ -1,0 +1,32 @@
+"""Reads the YAML files that runs leave."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from oce2stardist.errors import InputError
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that a run left.
+
+    Raises
+    ------
+    InputError
+        If it is no mapping, because something else wrote or cut it.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{path} must be as a run wrote it. Got a file that can't be read: {reason}; "
+            "choose another folder, or delete this one and run again."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} must be as a run wrote it. Got no mapping of keys; choose another folder, "
+            "or delete this one and run again."
+        )
+    return content

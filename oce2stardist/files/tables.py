@@ -1,0 +1,28 @@
+"""Reads the CSV files that runs leave or users write."""
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+from pandas.errors import ParserWarning
+
+from oce2stardist.errors import InputError
+
+
+def read_table(path: Path, columns: set[str]) -> pd.DataFrame:
+    """Read a CSV file as text; an image may be called 001 or NA."""
+    try:
+        with warnings.catch_warnings():
+            # Of rows longer than the head pandas would cut the end off.
+            warnings.simplefilter("error", ParserWarning)
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (OSError, ValueError, ParserWarning) as error:  # pandas' errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} can't be read as a table: {reason}") from error
+    missing = sorted(columns.difference(table.columns))
+    if missing:
+        raise InputError(
+            f"{path} must have the columns {', '.join(sorted(columns))}. "
+            f"Got {', '.join(table.columns)}; {missing[0]} is missing."
+        )
+    return table

@@ -1,0 +1,1 @@
+"""Files to arrays: found, read, brought to channels, intensities and scale; also lazily."""

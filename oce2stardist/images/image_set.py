@@ -1,0 +1,130 @@
+"""The images of a run by name, from files or arrays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError
+from oce2stardist.files.digests import digest, digest_arrays
+from oce2stardist.images.find import find_images, image_stem
+from oce2stardist.images.read import read_image
+from oce2stardist.labels import Image
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images by stem, in the order of their file names, and where they came from.
+
+    ``paths`` is empty and ``source``, the folder or glob, None where the images were given as
+    arrays.
+    """
+
+    paths: dict[str, Path]
+    images: dict[str, Image]
+    source: str | None = None
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "ImageSet":
+        """Take images by name, of shape (Y, X) or (Y, X, C).
+
+        Raises
+        ------
+        InputError
+            If there is none, one is of another shape, or they differ in their channels.
+        """
+        images = {name: _as_image(name, arrays[name]) for name in sorted(arrays)}
+        if not images:
+            raise InputError("there must be at least one image. Got none; pass some.")
+        found = cls({}, images)
+        found.check_channels()
+        return found
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """(Y, X) of every image."""
+        return {stem: (image.shape[0], image.shape[1]) for stem, image in self.images.items()}
+
+    @property
+    def files(self) -> list[Path]:
+        """The image files; none where the images were given as arrays."""
+        return list(self.paths.values())
+
+    def digest(self) -> str:
+        """Hash the files, or the arrays where there are none."""
+        return digest(self.paths.values()) if self.paths else digest_arrays(self.images)
+
+    def name_of(self, stem: str) -> str:
+        """Name an image for a message."""
+        return self.paths[stem].name if stem in self.paths else stem
+
+    def check_channels(self) -> None:
+        """Refuse images that differ in their number of channels."""
+        first = next(iter(self.images))
+        for stem, image in self.images.items():
+            if image.shape[-1] != self.images[first].shape[-1]:
+                raise InputError(
+                    "images must all have the same number of channels. Got "
+                    f"{self.images[first].shape[-1]} in {self.name_of(first)} and "
+                    f"{image.shape[-1]} in {self.name_of(stem)}; convert them or pass them in "
+                    "separate runs."
+                )
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, the same for every image."""
+        return next(iter(self.images.values())).shape[-1]
+
+
+def read_images(
+    source: str | Path | ImageSet,
+    *,
+    axes: str | None = None,
+    files: Sequence[Path] | None = None,
+) -> ImageSet:
+    """Read every image of a folder, glob or file; an `ImageSet` is passed through.
+
+    Parameters
+    ----------
+    source : path, glob or ImageSet
+    axes : str, optional
+        Axes of the files, such as ``CYX``, where their metadata do not say.
+    files : sequence of Path, optional
+        What `source` held when it was listed. Default: it is listed now.
+
+    Raises
+    ------
+    InputError
+        If there is none, one can't be read, or they differ in their number of channels.
+    """
+    if isinstance(source, ImageSet):
+        return source
+    listed = find_images(source) if files is None else files
+    paths = {image_stem(path): path for path in listed}
+    images = {stem: read_image(path, axes=axes) for stem, path in paths.items()}
+    found = ImageSet(paths, images, str(source))
+    found.check_channels()
+    return found
+
+
+def _as_image(name: str, array: NDArray[Any]) -> Image:
+    image = np.asarray(array)
+    if image.ndim not in (2, 3) or image.dtype.kind not in "biuf" or 0 in image.shape:
+        raise InputError(
+            f"images must be numbers of shape (Y, X) or (Y, X, C). Got {image.dtype} of shape "
+            f"{image.shape} for {name}; move other axes away."
+        )
+    image = image.astype(np.float32)
+    if not np.isfinite(image).all():
+        raise InputError(
+            f"images must hold finite numbers. Got NaN or infinity in {name}; replace them."
+        )
+    return image if image.ndim == 3 else image[..., None]
+
+
+def name_source(images: str | Path | ImageSet) -> str | None:
+    """Say where images came from, for the record; None for arrays."""
+    return images.source if isinstance(images, ImageSet) else str(images)

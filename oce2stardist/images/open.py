@@ -1,0 +1,143 @@
+"""Lists the images that a path names, without reading their pixels."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from oce2stardist.errors import InputError
+from oce2stardist.images.find import TIFF_SUFFIXES, image_stem
+from oce2stardist.images.lazy import LazyImage, PixelSize
+from oce2stardist.images.ome_zarr import is_ome_zarr, list_ome_zarr, need_zarr
+from oce2stardist.images.read import check_announced
+
+__all__ = ["is_ome_zarr", "list_images"]
+
+
+def list_images(path: Path, *, axes: str | None = None) -> list[LazyImage]:
+    """List the 2-D images in an OME-Zarr or TIFF: every field, every time point.
+
+    Parameters
+    ----------
+    path : Path
+        An OME-Zarr (NGFF 0.4 or 0.5; an image, a plate, or a collection of images) or a TIFF.
+    axes : str, optional
+        One letter per stored dimension of a TIFF, in place of what the file says.
+
+    Raises
+    ------
+    InputError
+        If it can't be opened or has axes other than T, C, Y, X of more than one element.
+    """
+    need_zarr()
+    if is_ome_zarr(path):
+        return list_ome_zarr(path)
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        raise InputError(
+            f"{path} must be OME-Zarr or TIFF to be read in blocks. Got "
+            f"{path.suffix or 'no suffix'}; convert it."
+        )
+    return _list_tiff(path, axes)
+
+
+def _list_tiff(path: Path, axes: str | None) -> list[LazyImage]:
+    import tifffile
+
+    stem = image_stem(path)
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = [one for one in file.series if {"Y", "X"} <= set(one.axes) or axes]
+            for one in series:
+                check_announced(one, path.stat().st_size)
+            described = [(one.axes, tuple(one.shape)) for one in series]
+            size = _tiff_pixel_size(file)
+    except Exception as error:  # whatever a broken file makes it raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} must be a readable TIFF. Got: {reason}") from error
+    images: list[LazyImage] = []
+    for number, (stored_axes, shape) in enumerate(described):
+        letters = (axes or stored_axes).lower()
+        name = stem if len(described) == 1 else f"{stem}_field{number:04d}"
+        images += time_points(
+            name, path, str(number), _name_channels(path, letters, shape), shape, size
+        )
+    return images
+
+
+def _name_channels(path: Path, axes: str, shape: tuple[int, ...]) -> str:
+    """Take an unnamed axis for channels where there is no other, as for pages of a plain TIFF."""
+    if len(axes) != len(shape):
+        raise InputError(
+            f"{path} must have one axis letter per dimension. Got {axes.upper()} for shape "
+            f"{shape}; pass others as --axes."
+        )
+    for unnamed in "qi":
+        extra = shape[axes.index(unnamed)] if unnamed in axes else 1
+        if extra > 1:
+            raise InputError(
+                f"{path} must say what its axes are. Got {axes.upper()} of shape {shape}; "
+                "pass --axes, such as CYX."
+            )
+    return axes
+
+
+def time_points(
+    name: str,
+    path: Path,
+    array: str,
+    axes: str,
+    shape: tuple[int, ...],
+    size: PixelSize | None,
+) -> Iterator[LazyImage]:
+    """Yield one image for each time point.
+
+    Raises
+    ------
+    InputError
+        If another axis has more than one element.
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    others = {axis: n for axis, n in sizes.items() if axis not in "tcsyx" and n > 1}
+    if others or not {"y", "x"} <= set(axes) or 0 in shape:
+        raise InputError(
+            f"{path} must hold images with axes T, C, Y and X. Got {axes.upper()} of shape "
+            f"{shape}; project or split what else there is."
+        )
+    n_times = sizes.get("t", 1)
+    for time in range(n_times):
+        fixed = (("t", time),) if "t" in axes else ()
+        suffix = f"_t{time:04d}" if n_times > 1 else ""
+        yield LazyImage(name + suffix, path, array, axes, shape, fixed, size, stem=name)
+
+
+def _tiff_pixel_size(file: Any) -> PixelSize | None:
+    """Read OME's or ImageJ's pixel size."""
+    if file.is_ome:
+        from xml.etree import ElementTree
+
+        for pixels in ElementTree.fromstring(file.ome_metadata).iter():
+            if pixels.tag.endswith("}Pixels") and "PhysicalSizeX" in pixels.attrib:
+                x = float(pixels.attrib["PhysicalSizeX"])
+                y = float(pixels.attrib.get("PhysicalSizeY", x))
+                unit = _UNITS.get(pixels.attrib.get("PhysicalSizeXUnit", "µm"))
+                return PixelSize(y, x, unit)
+        return None
+    if file.is_imagej and file.imagej_metadata and "unit" in file.imagej_metadata:
+        tags = file.pages[0].tags
+        if "XResolution" in tags and "YResolution" in tags:
+            per_x, per_y = tags["XResolution"].value, tags["YResolution"].value
+            if per_x[0] and per_y[0]:
+                unit = _UNITS.get(str(file.imagej_metadata["unit"]).replace("\\u00B5", "µ"))
+                return PixelSize(per_y[1] / per_y[0], per_x[1] / per_x[0], unit)
+    return None
+
+
+_UNITS = {
+    "µm": "micrometer",
+    "um": "micrometer",
+    "micron": "micrometer",
+    "microns": "micrometer",
+    "nm": "nanometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+}

@@ -1,0 +1,108 @@
+"""What the offset network sees: channels, scale and intensities of a set of images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from oce2stardist.config import Config
+from oce2stardist.errors import InputError
+from oce2stardist.images.channels import prepare_channels
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.intensity import compress
+from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.images.scale import Scales, choose_scales, to_working_scale
+from oce2stardist.images.working import WorkingImage
+from oce2stardist.labels import Image, Labels
+
+_SMALLEST_SIDE = 18
+"""Pixels at working scale: one more than the field of view, rounded up to even."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images at working scale: as the network sees them, and with linear intensities.
+
+    Attributes
+    ----------
+    found : ImageSet
+        At the original scale, channels as the network sees them.
+    scales : Scales
+    channels : str
+        What was done with the channels, and why.
+    seen, linear : dict of image stem to float32 array of shape (Y, X, C)
+    image_of : dict of stem to name
+        Where these are crops of larger images: of which.
+    whole : dict of name to WorkingImage
+        These larger images, on which the network trains.
+    """
+
+    found: ImageSet
+    scales: Scales
+    channels: str
+    seen: dict[str, Image]
+    linear: dict[str, Image]
+    image_of: Mapping[str, str] = field(default_factory=dict)
+    whole: Mapping[str, WorkingImage] = field(default_factory=dict)
+
+    @property
+    def training_images(self) -> list[Image] | list[WorkingImage]:
+        """What the offset network trains on."""
+        return list(self.whole.values()) if self.whole else list(self.seen.values())
+
+
+def prepare_images(
+    found: ImageSet,
+    config: Config,
+    *,
+    diameter: float | str | Path | None = None,
+    annotations: Mapping[str, Labels] | None = None,
+    scales: Scales | None = None,
+) -> Prepared:
+    """Choose channels and scale, and bring every image to it.
+
+    Takes the parameters of `oce2stardist.runners.pseudo.make_pseudo_labels`; annotations as arrays.
+    Where `scales` are given they are taken as they are, and nothing is chosen from the others.
+
+    Raises
+    ------
+    InputError
+        If an image is too small at working scale, or a diameter or annotation is not usable.
+    """
+    settings = config.pseudo
+    arrays, channels = prepare_channels(list(found.images.values()), mode=settings.channels)
+    found = replace(found, images=dict(zip(found.images, arrays, strict=True)))
+    scales = scales or choose_scales(
+        found,
+        working=settings.working_diameter,
+        mode=settings.scale,
+        diameter=diameter,
+        annotations=annotations,
+        seed=config.seed,
+    )
+    seen, linear = {}, {}
+    for stem, image in found.images.items():
+        scaled = to_working_scale(image, scales.factors[stem])
+        check_size(stem, scaled.shape, scales.factors[stem])
+        linear[stem] = normalise_percentiles(scaled)
+        seen[stem] = (
+            normalise_percentiles(compress(scaled, knee=settings.knee))
+            if settings.intensity == "compressed"
+            else linear[stem]
+        )
+    return Prepared(found, scales, channels, seen, linear)
+
+
+def check_size(name: str, shape: tuple[int, ...], factor: float) -> None:
+    """Refuse an image that the network's field of view does not fit into.
+
+    Raises
+    ------
+    InputError
+        If a side is too short.
+    """
+    if min(shape[:2]) < _SMALLEST_SIDE:
+        raise InputError(
+            f"images must measure at least {_SMALLEST_SIDE} pixels a side at working scale. "
+            f"Got {shape[0]}x{shape[1]} for {name} at scale "
+            f"{factor:.3g}; leave it out or check --diameter."
+        )

@@ -1,0 +1,220 @@
+"""One image file in, one array of shape (Y, X, C) out."""
+
+import logging
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError, is_out_of_memory
+from oce2stardist.images.find import IMAGE_SUFFIXES
+
+_log = logging.getLogger(__name__)
+MAX_ELEMENTS = 2**31
+_PLAIN = (1, 5, 8, 32773, 32946)
+"""TIFF compressions with a bound: none, LZW, Deflate, PackBits, Deflate's older number."""
+
+_LARGEST_RATIO = 2000
+"""LZW reaches 1365, Deflate 1032."""
+
+
+def read_image(path: str | Path, *, axes: str | None = None) -> NDArray[np.float32]:
+    """Read a 2-D image, its channels last.
+
+    Parameters
+    ----------
+    path : str or Path
+        TIFF, OME-TIFF, ImageJ TIFF or PNG of integers, floats or booleans.
+    axes : str, optional
+        One letter per stored dimension, such as ``"CYX"``, in place of what the
+        file says. Dimensions other than Y, X and C must have size 1.
+
+    Returns
+    -------
+    float32 array of shape (Y, X, C)
+        Stored values, not rescaled.
+
+    Notes
+    -----
+    Samples (RGB) and channels both become channels. The alpha channel of a PNG
+    is dropped, its palette applied. A dimension that the file does not name is
+    only taken for channels where it is the last of three and of size 3 or 4.
+    """
+    stored = read_pixels(Path(path), axes)
+    if stored.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path} must hold integers or floats. Got {stored.dtype}; save real numbers."
+        )
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, refused below
+        image = stored.astype(np.float32)
+    bad = image.size - np.count_nonzero(np.isfinite(image))
+    if bad:
+        raise InputError(
+            f"{path} must hold finite numbers. Got NaN or infinity in {bad} of {image.size} "
+            f"values; replace them."
+        )
+    return image
+
+
+def narrowest(pixels: NDArray[np.float32]) -> NDArray[Any]:
+    """Take the smallest type that holds the values: those of cameras are whole numbers."""
+    if pixels.min() >= 0 and pixels.max() <= 65535 and np.all(pixels == np.rint(pixels)):
+        return pixels.astype(np.uint8 if pixels.max() <= 255 else np.uint16)
+    return pixels
+
+
+def read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
+    """Read the stored values as (Y, X, C)."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{path} must be an image ({', '.join(IMAGE_SUFFIXES)}). "
+            f"Got {path.suffix or 'no suffix'}; convert it."
+        )
+    try:
+        if path.suffix.lower() == ".png":
+            return _read_png(path, axes)
+        return _read_tiff(path, axes)
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever a broken file makes them
+        if is_out_of_memory(error):
+            raise InputError(
+                f"{path} can't be read: there is no memory left for it. Close other programs, or "
+                "cut it into smaller images."
+            ) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{path} can't be read as an image: {reason}. Save it again as TIFF or PNG."
+        ) from error
+
+
+def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
+    with tifffile.TiffFile(path) as tiff:
+        tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
+        if any(tiff.filehandle.read(tiff.tiff.offsetsize)):  # the last page points nowhere
+            raise ValueError("it ends before its last page")
+        images = [series for series in tiff.series if not series.keyframe.is_reduced]
+        if len(images) != 1:
+            raise InputError(
+                f"{path} must hold one image. Got {len(images)}; split it into one file each."
+            )
+        image = images[0]
+        _check_size(path, image.shape)
+        check_announced(image, path.stat().st_size)
+        named = image.axes if axes is None else _parse(axes, image.shape)
+        names = _name_axes(path, image.shape, named)
+        _check_complete(tiff, image)
+        stored = image.asarray()
+        if stored.shape != image.shape:  # tifffile only remarks it
+            raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
+        return _channels_last(stored, names)
+
+
+def check_announced(image: tifffile.TiffPageSeries, n_bytes: int) -> None:
+    """Refuse a small TIFF that announces much, before memory for it is taken.
+
+    Raises
+    ------
+    ValueError
+        If its compression can't bring so much into so little.
+    """
+    announced = math.prod(image.shape) * image.dtype.itemsize
+    if image.keyframe.compression in _PLAIN and announced > 2**24 + _LARGEST_RATIO * n_bytes:
+        raise ValueError(f"it announces {announced} bytes of pixels and has {n_bytes}")
+
+
+def _check_complete(tiff: tifffile.TiffFile, image: tifffile.TiffPageSeries) -> None:
+    """Refuse files that tifffile reads in part, with zeros for the rest or without it."""
+    if any(page is None or page.parent is not tiff for page in image):
+        raise ValueError("some of its planes lie in other files")
+    declared = tiff.imagej_metadata or {}
+    planes = math.prod(declared.get(key, 1) for key in ("channels", "slices", "frames"))
+    if planes * image.keyframe.imagelength * image.keyframe.imagewidth > math.prod(image.shape):
+        raise ValueError(f"it holds fewer planes than the {planes} it declares")
+
+
+def _read_png(path: Path, axes: str | None) -> NDArray[Any]:
+    data = path.read_bytes()
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 33:
+        raise ValueError("not a PNG file")
+    # IHDR: width and height in four bytes each, then bit depth and colour type (0 is grey).
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    depth, colour = data[24], data[25]
+    _check_size(path, (height, width, 4 if colour else 1))
+    _check_chunks(data)
+    pixels = imagecodecs.png_decode(data)
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        _log.warning("dropped the alpha channel of %s", path)
+        pixels = pixels[..., :-1]
+    if colour == 0 and depth < 8:  # the decoder stretches to 0..255: undo, labels are numbers
+        pixels = pixels // (255 // (2**depth - 1))
+    names = "YXC"[: pixels.ndim] if axes is None else _parse(axes, pixels.shape)
+    return _channels_last(pixels, _name_axes(path, pixels.shape, names))
+
+
+def _check_chunks(data: bytes) -> None:
+    """Refuse a PNG with wrong checksums, or cut off: the decoder goes on with what it has."""
+    at, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("it ends before its last chunk")
+        # Chunks named with a small letter hold no pixels: the decoder may leave them out.
+        if kind[:1].isupper() and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')} is wrong")
+        at = end + 4
+
+
+def _check_size(path: Path, shape: tuple[int, ...]) -> None:
+    if not 0 < math.prod(shape) <= MAX_ELEMENTS:
+        raise InputError(
+            f"{path} must hold 1 to {MAX_ELEMENTS} values. Got shape {shape}; "
+            f"crop it or split it into tiles."
+        )
+
+
+def _parse(axes: str, shape: tuple[int, ...]) -> str:
+    """Check the axes that a user named."""
+    names = axes.upper()
+    if len(names) != len(shape) or len(set(names)) != len(names) or not {"Y", "X"} <= set(names):
+        raise InputError(
+            f"axes must have one letter for each dimension, among them Y and X. "
+            f"Got {axes!r} for shape {shape}; write for example CYX."
+        )
+    return names
+
+
+def _name_axes(path: Path, shape: tuple[int, ...], axes: str) -> str:
+    """Call every dimension Y, X, C, S or, where it is to be squeezed, ``-``."""
+    names = "".join(
+        "-" if size == 1 and name not in "YX" else name
+        for name, size in zip(axes, shape, strict=True)
+    )
+    if "Q" in names or "I" in names:  # tifffile's letters for what the file doesn't name
+        sizes = [size for size in shape if size > 1]
+        if len(sizes) == 2 or (len(sizes) == 3 and sizes[-1] in (3, 4)):
+            letters = iter("YXC")
+            names = "".join("-" if size == 1 else next(letters) for size in shape)
+    if sorted(names.replace("-", "").replace("C", "", 1).replace("S", "", 1)) != ["X", "Y"]:
+        raise InputError(
+            f"{path} must be 2-D with channels. Got shape {shape} with axes {axes}; split a "
+            f"stack into one file per plane, or if these are channels pass --axes CYX or YXC."
+        )
+    return names
+
+
+def _channels_last(stored: NDArray[Any], names: str) -> NDArray[Any]:
+    """Squeeze and reorder to (Y, X, C); channels C and samples S share the last axis."""
+    letters = names.replace("-", "")
+    squeezed = stored.squeeze(axis=tuple(i for i, name in enumerate(names) if name == "-"))
+    order = sorted(range(len(letters)), key=lambda i: "YXCS".index(letters[i]))
+    ordered = squeezed.transpose(order)
+    return ordered.reshape(*ordered.shape[:2], -1)

@@ -1,0 +1,225 @@
+"""At which scale each image is looked at: that which brings a median cell to one size."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from skimage.transform import rescale
+
+from oce2stardist.annotations.known import annotated_diameter
+from oce2stardist.errors import InputError
+from oce2stardist.images.diameter import DiameterEstimate, estimate_diameter
+from oce2stardist.images.find import image_stem
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.labels import Image, Labels
+
+ScaleMode = Literal["auto", "set", "image"]
+
+_CLOSE = 1.1
+"""A tenth of the size does not matter to the network; resampling costs sharpness."""
+
+_MIXED = 2.0
+"""Ratio of large to small images' diameters (90th to 10th percentile) from which a set is mixed."""
+
+_FEW = 5
+"""Cells below which an image's own estimate is not taken."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Factor by image stem, the set's median diameter in pixels, and where it comes from.
+
+    `low` and `high` are the interval of `diameter`, None where it is not an estimate: it was
+    given, or the estimate was not trusted and it is assumed. `estimate` is what the picture of
+    the estimate is drawn from, also of one that was not taken.
+    """
+
+    factors: dict[str, float]
+    diameter: float
+    reason: str
+    low: float | None = None
+    high: float | None = None
+    trusted: bool = True
+    estimate: DiameterEstimate | None = None
+
+    @property
+    def median(self) -> float:
+        """Median factor of the set."""
+        return float(np.median(list(self.factors.values())))
+
+
+def choose_scales(
+    found: ImageSet,
+    *,
+    working: float,
+    mode: ScaleMode,
+    diameter: float | str | Path | None,
+    annotations: Mapping[str, Labels] | None,
+    seed: int,
+) -> Scales:
+    """Find the factors that bring median cells to the working diameter.
+
+    Parameters
+    ----------
+    found : ImageSet
+    working : float
+        Diameter in pixels that a median cell gets.
+    mode : {"auto", "set", "image"}
+        One factor for the set, or one for each image from its own estimate; ``auto`` takes
+        the latter where the images' estimates differ by more than a factor of two.
+    diameter : float or path, optional
+        Median cell diameter in pixels; or a CSV file with the columns image and diameter,
+        for sets whose images differ. Default: that of the annotated cells, else an estimate.
+    annotations : mapping of image stem to label image, optional
+    seed : int
+        Of the estimate.
+
+    Raises
+    ------
+    InputError
+        If a diameter is out of range, or the CSV file does not name it for every image.
+    """
+    if isinstance(diameter, (str, Path)):
+        given = _read_diameters(Path(diameter), found)
+        factors = {stem: _factor(working, given[stem]) for stem in found.images}
+        median = float(np.median(list(given.values())))
+        return Scales(factors, median, f"diameters were given for each image in {diameter}")
+    if diameter is not None:
+        return _same_for_all(found, working, diameter, f"a diameter of {diameter:g} px was given")
+    if annotations is not None:
+        if mode == "image":
+            return _annotated_images(found, annotations, working)
+        measured = annotated_diameter(annotations)
+        reason = f"the annotated cells have a median diameter of {measured:.1f} px"
+        return _same_for_all(found, working, measured, reason)
+    return _estimated(found, working, mode, seed)
+
+
+def to_working_scale(image: Image, factor: float) -> Image:
+    """Rescale an image of shape (Y, X, C); smoothed before it is made smaller."""
+    if factor == 1.0:
+        return image
+    return np.asarray(
+        rescale(
+            image, factor, order=1, channel_axis=-1, anti_aliasing=factor < 1, preserve_range=True
+        ),
+        dtype=np.float32,
+    )
+
+
+def _factor(working: float, diameter: float) -> float:
+    if not 2 <= diameter <= 2000:
+        raise InputError(
+            f"the diameter must be between 2 and 2000 pixels. Got {diameter:g} instead."
+        )
+    factor = working / diameter
+    return 1.0 if abs(np.log(factor)) < np.log(_CLOSE) else float(factor)
+
+
+def _same_for_all(found: ImageSet, working: float, diameter: float, reason: str) -> Scales:
+    factor = _factor(working, diameter)
+    if factor == 1.0:
+        reason += " (close enough to work at the original scale)"
+    return Scales(dict.fromkeys(found.images, factor), float(diameter), reason)
+
+
+def _annotated_images(found: ImageSet, labels: Mapping[str, Labels], working: float) -> Scales:
+    """Scale images by their own annotated cells, and the rest by all of them."""
+    median = annotated_diameter(labels)
+    own = {stem: annotated_diameter({stem: one}) for stem, one in labels.items() if (one > 0).any()}
+    factors = {stem: _factor(working, own.get(stem, median)) for stem in found.images}
+    reason = (
+        f"{len(own)} images have annotated cells of their own; the others take the median "
+        f"diameter of all annotated cells, {median:.1f} px"
+    )
+    return Scales(factors, median, reason)
+
+
+def _estimated(found: ImageSet, working: float, mode: ScaleMode, seed: int) -> Scales:
+    images = list(found.images.values())
+    estimate = estimate_diameter(images, at_most=len(images) if mode == "image" else 100, seed=seed)
+    if estimate.diameter is None or estimate.low is None or estimate.high is None:
+        reason = f"{estimate.reason}, so a diameter of {working:g} px is assumed; pass --diameter"
+        return Scales(
+            dict.fromkeys(found.images, 1.0), working, reason, trusted=False, estimate=estimate
+        )
+    own = _own_diameters(found, estimate)
+    if mode == "auto" and _mixed(list(own.values())):
+        if len(images) > 100:
+            estimate = estimate_diameter(images, at_most=len(images), seed=seed)
+            own = _own_diameters(found, estimate)
+        mode = "image"
+    median = float(estimate.diameter or working)
+    said = (
+        f"{median:.1f} px (90 % interval {estimate.low:.1f} to {estimate.high:.1f}): "
+        f"{estimate.reason}"
+    )
+    interval = (estimate.low, estimate.high, estimate.trusted, estimate)
+    if mode == "image":
+        factors = {stem: _factor(working, own.get(stem, median)) for stem in found.images}
+        reason = (
+            f"sizes differ between images, so each has its own scale; median estimated as {said}"
+        )
+        return Scales(factors, median, reason, *interval)
+    if not estimate.trusted:
+        # A wrong scale costs more than none: a size too small makes images many times larger.
+        reason = (
+            f"the estimate can't be trusted, {said}, so {working:g} px is assumed; look at "
+            "pseudo/diameter.png and pass --diameter"
+        )
+        return Scales(
+            dict.fromkeys(found.images, 1.0), working, reason, trusted=False, estimate=estimate
+        )
+    factors = dict.fromkeys(found.images, _factor(working, median))
+    return Scales(factors, median, f"estimated as {said}", *interval)
+
+
+def _own_diameters(found: ImageSet, estimate: DiameterEstimate) -> dict[str, float]:
+    """Take the estimates of images that have enough cells and are sure of them."""
+    return {
+        stem: cells.median
+        for stem, cells in zip(found.images, estimate.cells, strict=True)
+        if cells is not None and cells.steady and cells.diameters.size >= _FEW
+    }
+
+
+def _mixed(diameters: list[float]) -> bool:
+    if len(diameters) < _FEW:
+        return False
+    small, large = np.percentile(diameters, (10, 90))
+    return bool(large > _MIXED * small)
+
+
+def _read_diameters(path: Path, found: ImageSet) -> dict[str, float]:
+    """Read a CSV file of diameters by image."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"--diameter must be a number of pixels or a CSV file. {path} can't be read: {error}"
+        ) from error
+    if not rows or not {"image", "diameter"} <= set(rows[0]):
+        columns = ", ".join(map(str, rows[0])) if rows else "no row"
+        raise InputError(f"{path} must have the columns image and diameter. Got {columns}.")
+    given = {}
+    for row in rows:
+        try:
+            name = row["image"]
+            stem = name if name in found.images else image_stem(name)
+            given[stem] = float(row["diameter"])
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: diameter must be a number of pixels. Got {row['diameter']!r} for "
+                f"{row['image']}."
+            ) from error
+    missing = [stem for stem in found.images if stem not in given]
+    if missing:
+        raise InputError(
+            f"{path} must name a diameter for every image. Got none for {missing[0]}"
+            + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
+        )
+    return {stem: given[stem] for stem in found.images}

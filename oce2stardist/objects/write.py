@@ -1,0 +1,174 @@
+"""Writes the objects of a prediction in the formats that other programs open."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError
+from oce2stardist.files.atomic import replacing_folder, write_bytes, write_text
+from oce2stardist.images.label_files import write_labels
+from oce2stardist.images.lazy import PixelSize as PixelScale
+from oce2stardist.images.pixel_size import PixelSize
+from oce2stardist.images.read import narrowest
+from oce2stardist.labels import Image, Labels
+from oce2stardist.objects import (
+    Polygon,
+    measure_objects,
+    pack_rois,
+    to_features,
+    to_roi,
+    trace_objects,
+)
+from oce2stardist.objects.overlay import write_overlay
+from oce2stardist.objects.table import name_for_qupath
+
+TABLE = "objects.csv"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted for one image, and what that says about its objects.
+
+    Attributes
+    ----------
+    stem : str
+    image : float32 array of shape (Y, X, C)
+    labels : int32 array of shape (Y, X)
+    probabilities : float32 array of shape (n,)
+        Of the objects 1 to n.
+    pixel_size : (y, x) in micrometres, or None
+    file : Path or None
+        Of the image.
+    """
+
+    stem: str
+    image: Image
+    labels: Labels
+    probabilities: NDArray[np.float32]
+    pixel_size: PixelSize | None
+    file: Path | None = None
+
+    @cached_property
+    def outlines(self) -> dict[int, list[Polygon]]:
+        """Outlines by label."""
+        return trace_objects(self.labels)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Measurements, one row per object, the name of the image in front."""
+        measured = measure_objects(
+            self.labels,
+            self.image,
+            probabilities=self.probabilities,
+            pixel_size=self.pixel_size,
+        )
+        measured.insert(0, "image", self.stem)
+        return measured
+
+
+def _write_labels(folder: Path, made: Prediction) -> None:
+    write_labels(folder / f"{made.stem}.tif", made.labels, image=made.file)
+
+
+def _write_rois(folder: Path, made: Prediction) -> None:
+    digits = max(4, len(str(max(made.outlines, default=0))))
+    rois = [
+        to_roi(
+            polygons,
+            name=f"{label:0{digits}d}",
+            properties={"probability": float(made.probabilities[label - 1])},
+        )
+        for label, polygons in made.outlines.items()
+    ]
+    write_bytes(folder / f"{made.stem}_rois.zip", pack_rois(rois))
+
+
+def _write_geojson(folder: Path, made: Prediction) -> None:
+    rows = made.table.drop(columns="image").round(6).to_dict("records")
+    measurements = {int(row["label"]): name_for_qupath(row) for row in rows}
+    features = to_features(made.stem, made.outlines, measurements)
+    text = json.dumps(features, allow_nan=False, ensure_ascii=False)
+    write_text(folder / f"{made.stem}.geojson", text)
+
+
+def _write_overlay(folder: Path, made: Prediction) -> None:
+    write_overlay(folder / f"{made.stem}_overlay.png", made.image, made.labels)
+
+
+def _write_ome_zarr(folder: Path, made: Prediction) -> None:
+    from oce2stardist.images.ome_zarr import is_ours, need_zarr, write_with_labels
+
+    need_zarr()
+    store = folder / f"{made.stem}.ome.zarr"
+    if store.exists() and not is_ours(store):
+        raise InputError(
+            f"labels must not replace a store of something else. Got {store}, which oce2stardist "
+            "did not write; choose another output."
+        )
+    height, width = made.pixel_size or (1.0, 1.0)
+    unit = None if made.pixel_size is None else "micrometer"
+    with replacing_folder(store) as temporary:
+        write_with_labels(
+            temporary,
+            narrowest(made.image),
+            made.labels,
+            name="cells",
+            size=PixelScale(height, width, unit),
+        )
+
+
+_WRITERS: dict[str, Callable[[Path, Prediction], None] | None] = {
+    "labels": _write_labels,
+    "rois": _write_rois,
+    "geojson": _write_geojson,
+    "csv": None,  # one for all images: `write_table`
+    "overlay": _write_overlay,
+    "ome-zarr": _write_ome_zarr,
+}
+
+
+def check_kinds(write: str | Iterable[str]) -> set[str]:
+    """Split and check the names of what to write.
+
+    Raises
+    ------
+    InputError
+        If one is unknown, or there is none.
+    """
+    names = write.split(",") if isinstance(write, str) else list(write)
+    kinds = [name.strip() for name in names]
+    unknown = [name for name in kinds if name not in _WRITERS]
+    if unknown or not kinds:
+        raise InputError(
+            f"what to write must be among {', '.join(_WRITERS)}. Got "
+            f"{', '.join(map(repr, unknown)) or 'nothing'}; name one or more, with commas."
+        )
+    return set(kinds)
+
+
+def write_prediction(folder: Path, made: Prediction, kinds: Iterable[str]) -> None:
+    """Write the files of one image."""
+    for kind in kinds:
+        writer = _WRITERS[kind]
+        if writer is not None:
+            writer(folder, made)
+
+
+def write_table(folder: Path, tables: Sequence[pd.DataFrame]) -> None:
+    """Write the objects of all images to one CSV file.
+
+    Columns in micrometres are there if the pixel size of any image is known, and empty for the
+    others.
+    """
+    # Images without objects add no rows, but may be the only ones to say which columns there are.
+    columns = list(dict.fromkeys(name for table in tables for name in table.columns))
+    filled = [table for table in tables if len(table)]
+    together = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
+    text = together.reindex(columns=columns).to_csv(index=False, float_format="%.6g")
+    write_text(folder / TABLE, text)

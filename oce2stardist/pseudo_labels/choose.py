@@ -1,0 +1,212 @@
+"""Which settings turn embeddings into labels: by annotated cells, else by stability."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from oce2stardist.config import PseudoConfig
+from oce2stardist.evaluation.scores import pool_scores, score_sparse
+from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, resize_labels
+from oce2stardist.pseudo_labels import Recipe, agreement, segment
+from oce2stardist.pseudo_labels.inputs import Scene
+
+BANDWIDTHS = (0.28, 0.33, 0.38, 0.43, 0.5)
+"""Shares of the diameter that are tried."""
+
+_LEVELS = (0.25, 0.32, 0.4, 0.46, 0.52)
+_SIZES = (1 / 32, 1 / 16, 1 / 8)
+_THRESHOLDS = (0.5, 0.6, 0.7, 0.8)
+_AT_MOST = 8
+"""Images that a choice is made on."""
+
+_GAIN = 0.005
+"""By less than this, another value is not better than the default."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting: what was tried, how each value did, what was taken and why."""
+
+    setting: str
+    value: Any
+    criterion: str
+    tried: dict[Any, float] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """The choice in words."""
+        if not self.tried:
+            return self.criterion
+        scores = ", ".join(f"{name}: {score:.3f}" for name, score in self.tried.items())
+        return f"{self.criterion} ({scores})"
+
+
+def recipe_of(settings: PseudoConfig) -> Recipe:
+    """Take the recipe that a config asks for; what it leaves open has its default."""
+    return Recipe(
+        diameter=settings.working_diameter,
+        bandwidth=settings.kernel_radius,
+        **settings.model_dump(
+            include={
+                "clustering",
+                "bin_seeding",
+                "fitted_share",
+                "min_cluster",
+                "max_ratio",
+                "halo",
+                "shrink",
+                "level",
+                "reach",
+                "min_unity",
+                "min_size",
+            }
+        ),
+    )
+
+
+def choose_by_annotations(
+    recipe: Recipe,
+    scenes: Mapping[str, Scene],
+    annotations: Mapping[str, Labels],
+    *,
+    free: Sequence[str],
+    seed: int,
+) -> tuple[Recipe, list[Choice]]:
+    """Choose settings one after the other by F1 on annotated cells.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Where the search starts.
+    scenes : mapping
+        By image stem; all those annotated, or a part of them.
+    annotations : mapping
+        Label images at the original scale. 0 counts as not annotated, so a predicted object
+        is a false positive only where it covers annotated cells without matching one.
+    free : sequence of str
+        Which of bandwidth, level and min_size may change.
+    seed : int
+
+    Returns
+    -------
+    Recipe, list of Choice
+
+    Notes
+    -----
+    The score is the mean F1 over IoU thresholds 0.5, 0.6, 0.7 and 0.8, so that outlines count.
+    A value replaces the default only if it is better by 0.005.
+    """
+    known = {
+        stem: np.where(labels > BACKGROUND, labels, UNLABELLED)
+        for stem, labels in annotations.items()
+        if stem in scenes and (labels > BACKGROUND).any()
+    }
+    if not known:
+        return recipe, []
+    most = sorted(known, key=lambda stem: -len(np.unique(known[stem])))[:_AT_MOST]
+    n_cells = sum(len(np.unique(known[stem])) - 1 for stem in most)
+
+    def score(tried: Recipe) -> float:
+        by_image = []
+        for stem in most:
+            scene = scenes[stem]
+            labels = segment(scene.offsets, scene.foreground, scene.image, tried, seed=seed)
+            labels = resize_labels(labels, known[stem].shape)
+            by_image.append(score_sparse(labels, known[stem], iou_thresholds=_THRESHOLDS))
+        return float(np.mean([pool_scores(one).f1 for one in zip(*by_image, strict=True)]))
+
+    criterion = f"F1 over IoU 0.5 to 0.8 on {n_cells} annotated cells of {len(most)} images"
+    return _line_search(recipe, free, score, criterion)
+
+
+def choose_by_stability(
+    recipe: Recipe, scenes: Mapping[str, Scene], *, free: Sequence[str], seed: int
+) -> tuple[Recipe, list[Choice]]:
+    """Choose the bandwidth at which objects change least when it changes a little.
+
+    Without annotations, nothing else tells a good bandwidth from a bad one: at one that is too
+    small cells break up, at one too large neighbours fuse, and in between there is a range in
+    which nothing happens. How well this agrees with the truth: benchmarks/RESULTS.md,
+    "Choosing without annotations".
+
+    Returns
+    -------
+    Recipe, list of Choice
+    """
+    if "bandwidth" not in free or not scenes:
+        return recipe, []
+    some = list(scenes.values())[:: max(1, len(scenes) // _AT_MOST)][:_AT_MOST]
+    bandwidths = [share * recipe.diameter for share in BANDWIDTHS]
+    labels = [
+        [
+            segment(one.offsets, one.foreground, one.image, replace(recipe, bandwidth=b), seed=seed)
+            for b in bandwidths
+        ]
+        for one in some
+    ]
+    if not any(one.any() for of in labels for one in of):
+        default = (
+            "the default: at no bandwidth was an object found, so there was nothing to compare"
+        )
+        return recipe, [Choice("bandwidth", recipe.bandwidth, default)]
+    stable: dict[float, float] = {}
+    for at in range(1, len(bandwidths) - 1):
+        agreed = [agreement(of[at], [of[at - 1], of[at + 1]]) for of in labels]
+        pooled = np.concatenate(agreed)
+        stable[round(bandwidths[at], 2)] = float(pooled.mean()) if pooled.size else 0.0
+    best = _best(stable, default=round(recipe.bandwidth, 2))
+    criterion = "mean IoU of objects with those at the next bandwidths"
+    return replace(recipe, bandwidth=best), [Choice("bandwidth", best, criterion, stable)]
+
+
+def _line_search(
+    recipe: Recipe, free: Sequence[str], score: Callable[[Recipe], float], criterion: str
+) -> tuple[Recipe, list[Choice]]:
+    values: dict[str, Sequence[float]] = {
+        "bandwidth": [round(share * recipe.diameter, 2) for share in BANDWIDTHS],
+        "level": _LEVELS if recipe.halo == "contrast" else (),
+        "shrink": range(7) if recipe.halo == "shrink" else (),
+        "min_size": _SIZES,
+    }
+    choices = []
+    for setting, candidates in values.items():
+        if setting not in free or not candidates:
+            continue
+        default = getattr(recipe, setting)
+        tried = {
+            value: score(_with(recipe, setting, value)) for value in sorted({default, *candidates})
+        }
+        best = _best(tried, default=default)
+        recipe = _with(recipe, setting, best)
+        choices.append(Choice(setting, best, criterion, tried))
+    return recipe, choices
+
+
+def _with(recipe: Recipe, setting: str, value: Any) -> Recipe:
+    return replace(recipe, **{setting: value})
+
+
+def _best(scores: dict[float, float], *, default: float) -> float:
+    """Take the value with the highest score, but the default unless that is clearly better."""
+    best = max(scores, key=lambda value: scores[value])
+    if default in scores and scores[best] < scores[default] + _GAIN:
+        return default
+    return best
+
+
+def score_annotated(
+    labels: Mapping[str, Labels], annotations: Mapping[str, Labels]
+) -> float | None:
+    """F1 at IoU 0.5 on the annotated cells, 0 counting as not annotated; None without any."""
+    scores = [
+        score_sparse(
+            labels[stem],
+            np.where(known > BACKGROUND, known, UNLABELLED),
+            iou_thresholds=(0.5,),
+        )[0]
+        for stem, known in annotations.items()
+        if stem in labels and (known > BACKGROUND).any()
+    ]
+    return pool_scores(scores).f1 if scores else None

@@ -1,0 +1,117 @@
+"""What segmentation needs of every image of a run, read from its folder when asked for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from oce2stardist.config import Config
+from oce2stardist.images.prepare import Prepared
+from oce2stardist.labels import Image
+from oce2stardist.pseudo_labels import (
+    Foreground,
+    choose_foreground,
+    foreground_threshold,
+    spread_map,
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What `segment` needs of one image, at working scale."""
+
+    offsets: NDArray[np.float32]
+    foreground: NDArray[np.bool_]
+    image: Image
+
+
+def predicted_file(folder: Path, stem: str) -> Path:
+    """Where a run keeps the prediction of one image."""
+    return folder / "oce" / "predicted" / f"{stem}.safetensors"
+
+
+def read_predicted(folder: Path, stem: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Read the offsets (2, Y, X) and the spread (Y, X) of one image, at working scale."""
+    arrays = load_file(predicted_file(folder, stem))
+    return arrays["offsets"].astype(np.float32), arrays["spread"].astype(np.float32)
+
+
+class Scenes(Mapping[str, Scene]):
+    """What `segment` needs of every image of a run, read from the run folder when asked for.
+
+    Attributes
+    ----------
+    foreground : Foreground
+        Chosen for the whole set.
+    levels : dict of image stem to float32 array of shape (Y, X)
+        The smoothed spread, at working scale.
+    thresholds : dict of image stem to float
+        Pixels whose level is below are foreground.
+    """
+
+    def __init__(self, prepared: Prepared, folder: Path, config: Config) -> None:
+        self._prepared, self._folder = prepared, folder
+        self.levels = {
+            stem: spread_map(
+                read_predicted(folder, stem)[1],
+                kind=config.pseudo.spread,
+                smoothing=config.pseudo.smoothing,
+            )
+            for stem in prepared.seen
+        }
+        images = [prepared.image_of.get(stem, stem) for stem in self.levels]
+        self.foreground = _choose_foreground(self.levels, images, folder, config)
+        self.thresholds = dict(zip(self.levels, self.foreground.thresholds, strict=True))
+
+    def __getitem__(self, stem: str) -> Scene:
+        """Read the scene of one image."""
+        offsets, _ = read_predicted(self._folder, stem)
+        foreground = self.levels[stem] < self.thresholds[stem]
+        return Scene(offsets, foreground, self._prepared.linear[stem])
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the stems."""
+        return iter(self.levels)
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.levels)
+
+    @property
+    def foreground_share(self) -> float:
+        """Share of the pixels of all images that are foreground."""
+        pixels = sum(level.size for level in self.levels.values())
+        below = (
+            np.count_nonzero(level < self.thresholds[stem]) for stem, level in self.levels.items()
+        )
+        return sum(below) / pixels
+
+
+def _choose_foreground(
+    maps: dict[str, NDArray[np.float32]], images: Sequence[str], folder: Path, config: Config
+) -> Foreground:
+    settings = config.pseudo
+    chosen = choose_foreground(
+        list(maps.values()),
+        (read_predicted(folder, stem)[0] for stem in maps),
+        diameter=settings.working_diameter,
+        images=images,
+    )
+    if settings.threshold == "auto":
+        return chosen
+    if settings.threshold == "pooled":
+        thresholds = (foreground_threshold(list(maps.values())),) * len(maps)
+        reason = "Otsu on the spread of all images together, set in the config"
+    else:
+        of_image = {
+            name: foreground_threshold(
+                [one for one, of in zip(maps.values(), images, strict=True) if of == name]
+            )
+            for name in set(images)
+        }
+        thresholds = tuple(of_image[name] for name in images)
+        reason = "Otsu on the spread of each image, set in the config"
+    return replace(chosen, thresholds=thresholds, cue="spread", reason=reason)

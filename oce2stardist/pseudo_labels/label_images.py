@@ -1,0 +1,208 @@
+"""From predicted offsets on disk to label files: settings are chosen, objects judged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+from skimage.measure import regionprops_table
+
+from oce2stardist.config import Config
+from oce2stardist.files.atomic import write_bytes, write_text
+from oce2stardist.images.label_files import write_labels
+from oce2stardist.images.prepare import Prepared
+from oce2stardist.labels import Labels, resize_labels
+from oce2stardist.objects.overlay import write_overlay
+from oce2stardist.pseudo_labels import Foreground, Recipe, segment_surely
+from oce2stardist.pseudo_labels.choose import (
+    Choice,
+    choose_by_annotations,
+    choose_by_stability,
+    recipe_of,
+    score_annotated,
+)
+from oce2stardist.pseudo_labels.inputs import Scene, Scenes
+from oce2stardist.pseudo_labels.parameters import describe_trust, list_parameters
+from oce2stardist.pseudo_labels.sizes import warn_of_giants
+from oce2stardist.pseudo_labels.trust import Trust, judge_trust
+from oce2stardist.reports.drawing.diameter_picture import diameter_picture
+from oce2stardist.runs.progress import Reporter
+
+_LARGEST_SET_LOOKED_AT = 8
+"""Images that settings are chosen on without annotations."""
+
+
+def number_of_copies(given: int | None, prepared: Prepared) -> int:
+    """Take the number of noisy copies given, else what the size of the set allows."""
+    if given is not None:
+        return given
+    from oce2stardist.embeddings.noise import choose_copies
+
+    sizes = [image.shape for image in prepared.training_images]
+    return choose_copies(sum(height * width for height, width, _ in sizes) / 1e6)
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Labels by image stem, what they were made from and with, and whether to trust them."""
+
+    labels: dict[str, Labels]
+    scenes: "Scenes"
+    recipe: Recipe
+    choices: list[Choice]
+    parameters: dict[str, dict[str, Any]]
+    trust: Trust
+
+
+def label_images(
+    prepared: Prepared,
+    config: Config,
+    folder: Path,
+    annotations: dict[str, Labels],
+    overlay: bool,
+    reporter: Reporter,
+    taken: Sequence[Choice] = (),
+) -> PseudoLabels:
+    """Turn predicted offsets into label files and objects.csv.
+
+    `taken` says of settings in the config where they come from, for the record.
+    """
+    settings = config.pseudo
+    scenes = Scenes(prepared, folder, config)
+    if settings.choose:
+        reporter.say("Choosing settings.")
+    recipe, choices = _choose_recipe(config, scenes, annotations)
+    choices = [*taken, *choices]
+    labels, objects = _find_objects(prepared, config, folder, scenes, recipe, overlay, reporter)
+    write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
+    trust = _judge(scenes.foreground, objects, score_annotated(labels, annotations))
+    giants = warn_of_giants(labels, diameter=prepared.scales.diameter)
+    trust = replace(trust, complaints=(*trust.complaints, *giants))
+    copies = number_of_copies(config.embedding.copies, prepared)
+    parameters = list_parameters(
+        prepared, config, scenes.foreground, recipe, choices, copies=copies
+    )
+    parameters["trust"] = describe_trust(trust)
+    if objects.empty:
+        advice = _explain_nothing(scenes, recipe, prepared)
+        parameters["trust"]["advice"] = advice
+        reporter.say(f"No object was found in any image. {advice}")
+    return PseudoLabels(labels, scenes, recipe, choices, parameters, trust)
+
+
+def _find_objects(
+    prepared: Prepared,
+    config: Config,
+    folder: Path,
+    scenes: "Scenes",
+    recipe: Recipe,
+    overlay: bool,
+    reporter: Reporter,
+) -> tuple[dict[str, Labels], pd.DataFrame]:
+    """Segment every image, write its labels, and list all objects."""
+    labels: dict[str, Labels] = {}
+    objects = []
+    with reporter.task("Finding objects", len(prepared.seen)) as advance:
+        for done, stem in enumerate(prepared.seen, start=1):
+            image = prepared.found.images[stem]
+            labels[stem], confidence = _segment_surely(
+                scenes[stem], recipe, config.pseudo.variants, image.shape[:2], seed=config.seed
+            )
+            write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels[stem])
+            if overlay:
+                path = folder / "pseudo" / "overlays" / f"{stem}.png"
+                write_overlay(path, image, labels[stem])
+            objects.append(describe_objects(stem, labels[stem], confidence))
+            advance(done, f"{labels[stem].max()} objects in {stem}")
+    return labels, pd.concat(objects, ignore_index=True)
+
+
+def _judge(foreground: Foreground, objects: pd.DataFrame, annotated_f1: float | None) -> Trust:
+    sparse = foreground.cue == "outliers"
+    return judge_trust(
+        separation=None if sparse else foreground.separation,
+        confidences=objects["confidence"].to_numpy(),
+        diameters=objects["diameter"].to_numpy(),
+        annotated_f1=annotated_f1,
+    )
+
+
+def _explain_nothing(scenes: "Scenes", recipe: Recipe, prepared: Prepared) -> str:
+    """Say why there may be no object, and what the user can do."""
+    share = scenes.foreground_share
+    happened = (
+        f"{share:.1%} of the pixels count as cell, but no group of them made an object of at "
+        f"least {recipe.min_size * recipe.cell_area:.0f} px²"
+        if share > 0
+        else "No pixel counts as cell, because none is steadier under noise than the others"
+    )
+    return (
+        f"{happened}. Look at the arrows and the spread in the report. What can help: the true "
+        f"diameter of a cell in --diameter ({prepared.scales.diameter:.4g} px was used), longer "
+        "training (--steps), or some annotated cells (--annotations); each with --overwrite or "
+        "another output."
+    )
+
+
+def _choose_recipe(
+    config: Config, scenes: "Scenes", annotations: dict[str, Labels]
+) -> tuple[Recipe, list[Choice]]:
+    """Take the config's recipe, and choose what it leaves at its default."""
+    settings = config.pseudo
+    recipe = recipe_of(settings)
+    if not settings.choose:
+        return recipe, []
+    free = [
+        name
+        for name, default in type(settings)().model_dump().items()
+        if getattr(settings, name) == default
+    ]
+    with_cells = {stem: one for stem, one in annotations.items() if (one > 0).any()}
+    if with_cells:
+        some = {stem: scenes[stem] for stem in with_cells}
+        return choose_by_annotations(recipe, some, with_cells, free=free, seed=config.seed)
+    every = max(1, len(scenes) // _LARGEST_SET_LOOKED_AT)
+    some = {stem: scenes[stem] for stem in list(scenes)[::every][:_LARGEST_SET_LOOKED_AT]}
+    return choose_by_stability(recipe, some, free=free, seed=config.seed)
+
+
+def _segment_surely(
+    scene: Scene, recipe: Recipe, variants: int, shape: tuple[int, ...], *, seed: int
+) -> tuple[Labels, NDArray[np.float64]]:
+    """Segment one image at the original scale; also the confidence of every object."""
+    labels, confidence = segment_surely(
+        scene.offsets, scene.foreground, scene.image, recipe, variants=variants, seed=seed
+    )
+    resized = resize_labels(labels, shape)
+    kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
+    table = np.zeros(len(confidence) + 1, np.int32)
+    table[kept] = np.arange(1, len(kept) + 1)
+    return table[resized], confidence[kept - 1]
+
+
+def write_parameters(folder: Path, result: PseudoLabels, prepared: Prepared) -> None:
+    """Write parameters.yaml, and the picture of the diameter where it was estimated."""
+    text = yaml.safe_dump(result.parameters, sort_keys=False, allow_unicode=True)
+    write_text(folder / "pseudo" / "parameters.yaml", text)
+    estimate = prepared.scales.estimate
+    if estimate is not None and estimate.diameter is not None:
+        names, images = zip(*prepared.found.images.items(), strict=True)
+        picture = diameter_picture(images, estimate, names=names)
+        write_bytes(folder / "pseudo" / "diameter.png", picture)
+
+
+def describe_objects(
+    stem: str, labels: Labels, confidence: NDArray[np.float64] | None = None
+) -> pd.DataFrame:
+    """List image, label, area, equivalent diameter, centroid (pixels), confidence of objects."""
+    table = pd.DataFrame(
+        regionprops_table(labels, properties=("label", "area", "centroid"))
+    ).rename(columns={"centroid-0": "y", "centroid-1": "x"})
+    table.insert(0, "image", stem)
+    table.insert(3, "diameter", np.sqrt(4 * table["area"] / np.pi))
+    table["confidence"] = 1.0 if confidence is None else confidence[table["label"] - 1]
+    return table.round(2)

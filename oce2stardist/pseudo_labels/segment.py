@@ -1,0 +1,238 @@
+"""Offsets and foreground of one image in, labels out: every step after prediction, in order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.pseudo_labels.clustering import cluster_embeddings, median_offset
+from oce2stardist.pseudo_labels.confidence import agreement
+from oce2stardist.pseudo_labels.gathering import remove_ungathered
+from oce2stardist.pseudo_labels.halo import (
+    HaloMethod,
+    Signal,
+    find_signal,
+    remove_halo,
+    remove_small,
+    split_parts,
+)
+from oce2stardist.pseudo_labels.pieces import merge_pieces
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `segment` does; lengths in pixels at the scale of the offsets.
+
+    Attributes
+    ----------
+    diameter : float
+        Of a median cell.
+    bandwidth, clustering, bin_seeding, fitted_share
+        See `cluster_embeddings`.
+    min_cluster : float
+        Smallest cluster, halo included, as share of the area of a median cell.
+    max_ratio : float
+        See `remove_ungathered`.
+    halo, shrink, level, reach
+        See `remove_halo`; reach in diameters.
+    min_unity : float
+        See `merge_pieces`.
+    min_size : float
+        Smallest object, as share of the area of a median cell.
+    """
+
+    diameter: float
+    bandwidth: float
+    clustering: Literal["density", "mean_shift"]
+    bin_seeding: bool
+    fitted_share: float
+    min_cluster: float
+    max_ratio: float
+    halo: HaloMethod
+    shrink: float
+    level: float
+    reach: float
+    min_unity: float
+    min_size: float
+
+    @property
+    def cell_area(self) -> float:
+        """Area of a cell of median diameter, pixels."""
+        return float(np.pi / 4 * self.diameter**2)
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """What is measured on a whole image, for `segment` of parts of it to agree.
+
+    Attributes
+    ----------
+    centre : (y, x)
+        Median offset of the foreground, pixels.
+    signal : Signal, optional
+        None where no channel tells cells from background.
+    """
+
+    centre: tuple[float, float]
+    signal: Signal | None
+
+
+def measure_whole(
+    parts: Sequence[tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.floating]]],
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+) -> WholeImage:
+    """Measure on some parts of an image what `segment` needs to know of the whole.
+
+    Parameters
+    ----------
+    parts : sequence of (offsets, foreground, image)
+        As `segment` takes them.
+    recipe : Recipe
+    seed : int
+    """
+    drawn = [offsets[:, foreground] for offsets, foreground, _ in parts]  # (2, N) each
+    pooled = np.concatenate(drawn, axis=1)
+    centre = median_offset(pooled, np.ones(pooled.shape[1], bool)) if pooled.size else (0.0, 0.0)
+    signal = find_signal(
+        (
+            (cluster_cells(offsets, foreground, recipe, seed=seed, centre=centre), image)
+            for offsets, foreground, image in parts
+        ),
+        diameter=recipe.diameter,
+    )
+    return WholeImage(centre, signal)
+
+
+def segment(
+    offsets: NDArray[np.floating],
+    foreground: NDArray[np.bool_],
+    image: NDArray[np.floating],
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    whole: WholeImage | None = None,
+) -> NDArray[np.int32]:
+    """Turn predicted offsets into labels.
+
+    Parameters
+    ----------
+    offsets : array of shape (2, Y, X)
+        Predicted offsets (y, x), pixels.
+    foreground : bool array of shape (Y, X)
+    image : float array of shape (Y, X, C)
+        Normalised, intensities linear.
+    recipe : Recipe
+    seed : int
+        Seeds the choice of pixels that scikit-learn's mean shift is fitted to.
+    whole : WholeImage, optional
+        Of the image that this is a part of; default: this is all of it.
+
+    Returns
+    -------
+    int32 array of shape (Y, X)
+        Labels 1..n, 0 elsewhere.
+    """
+    centre = None if whole is None else whole.centre
+    clusters = cluster_cells(offsets, foreground, recipe, seed=seed, centre=centre)
+    return finish_cells(clusters, offsets, image, recipe, whole)
+
+
+def cluster_cells(
+    offsets: NDArray[np.floating],
+    foreground: NDArray[np.bool_],
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    centre: tuple[float, float] | None = None,
+) -> NDArray[np.int32]:
+    """Cluster the embeddings and drop what can't be a cell: the first half of `segment`."""
+    clusters = cluster_embeddings(
+        offsets,
+        foreground,
+        bandwidth=recipe.bandwidth,
+        method=recipe.clustering,
+        seed=seed,
+        bin_seeding=recipe.bin_seeding,
+        fitted_share=recipe.fitted_share,
+        centre=centre,
+    )
+    large = remove_small(split_parts(clusters), min_size=recipe.min_cluster * recipe.cell_area)
+    gathered = remove_ungathered(large, offsets, max_ratio=recipe.max_ratio)
+    return np.asarray(gathered, dtype=np.int32)
+
+
+def finish_cells(
+    clusters: NDArray[np.int32],
+    offsets: NDArray[np.floating],
+    image: NDArray[np.floating],
+    recipe: Recipe,
+    whole: WholeImage | None = None,
+) -> NDArray[np.int32]:
+    """Take off the halo, join pieces, drop what is too small: the second half of `segment`."""
+    signal = (
+        find_signal([(clusters, image)], diameter=recipe.diameter)
+        if whole is None
+        else whole.signal
+    )
+    bright = None if signal is None else signal.of(image)
+    trimmed = remove_halo(
+        clusters,
+        image,
+        bright,
+        method=recipe.halo,
+        shrink=recipe.shrink,
+        level=recipe.level,
+        reach=recipe.reach * recipe.diameter,
+        diameter=recipe.diameter,
+    )
+    merged = merge_pieces(
+        trimmed, offsets, bright, diameter=recipe.diameter, min_unity=recipe.min_unity
+    )
+    return remove_small(merged, min_size=recipe.min_size * recipe.cell_area)
+
+
+def segment_surely(
+    offsets: NDArray[np.floating],
+    foreground: NDArray[np.bool_],
+    image: NDArray[np.floating],
+    recipe: Recipe,
+    *,
+    variants: int,
+    seed: int = 0,
+    whole: WholeImage | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Segment, and measure how far other bandwidths find the same objects.
+
+    Takes the parameters of `segment`, and the number of other bandwidths.
+
+    Returns
+    -------
+    labels : int32 array of shape (Y, X)
+        Labels 1..n.
+    confidence : float array of shape (n,)
+        See `oce2stardist.pseudo_labels.confidence.agreement`.
+    """
+    labels, *others = (
+        segment(
+            offsets,
+            foreground,
+            image,
+            replace(recipe, bandwidth=recipe.bandwidth * factor),
+            seed=seed,
+            whole=whole,
+        )
+        for factor in [1.0, *_bandwidth_factors(variants)]
+    )
+    return labels, agreement(labels, others)
+
+
+def _bandwidth_factors(variants: int) -> list[float]:
+    """Spread factors evenly between 0.75 and 1.33, but for 1; in equal ratios."""
+    below, above = (variants + 1) // 2, variants // 2
+    return [0.75 ** (i / below) for i in range(below, 0, -1)] + [
+        (4 / 3) ** (i / above) for i in range(1, above + 1)
+    ]

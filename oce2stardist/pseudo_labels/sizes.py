@@ -1,0 +1,52 @@
+"""Whether the sizes of pseudo objects are those of cells: each finding is one sentence."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from oce2stardist.labels import Labels, median_diameter, object_sizes
+
+_SCALES_APART = 2.0
+_GIANT_SHARE = 0.5
+_GIANT_DIAMETERS = 4.0
+"""An object is no cell if it covers more of its image and is longer, in median cells."""
+
+
+def warn_of_scales(annotations: Mapping[str, Labels], pseudo: Mapping[str, Labels]) -> list[str]:
+    """Say that annotated cells and pseudo objects differ in size by more than a factor of 2."""
+    drawn, found = median_diameter(annotations.values()), median_diameter(pseudo.values())
+    if drawn is None or found is None or max(drawn, found) <= _SCALES_APART * min(drawn, found):
+        return []
+    return [
+        f"annotated cells have a median diameter of {drawn:.1f} px, pseudo objects of "
+        f"{found:.1f} px: one of them is not at the scale of the cells. If the annotations are "
+        f"right, run `oce2stardist pseudo` again with --diameter {drawn:.4g} or --annotations"
+    ]
+
+
+def warn_of_giants(labels: Mapping[str, Labels], *, diameter: float) -> list[str]:
+    """Say which objects cover most of their image and are far larger than a cell.
+
+    Parameters
+    ----------
+    labels : mapping of image stem to int32 array of shape (Y, X)
+    diameter : float
+        Of a median cell, pixels.
+    """
+    giants = {}
+    for stem, one in labels.items():
+        largest = int(object_sizes(one)[1].max(initial=0))
+        if (
+            largest > _GIANT_SHARE * one.size
+            and np.sqrt(4 * largest / np.pi) > _GIANT_DIAMETERS * diameter
+        ):
+            giants[stem] = largest / one.size
+    if not giants:
+        return []
+    worst = max(giants, key=giants.__getitem__)
+    return [
+        f"one object covers {giants[worst]:.0%} of {worst}"
+        + (f", and {len(giants) - 1} more images are alike" if len(giants) > 1 else "")
+        + f" (cells of {diameter:.4g} px were expected): pass the true --diameter, or some "
+        "annotated cells in --annotations"
+    ]

@@ -1,0 +1,294 @@
+"""The page of the demo: every stage on one image, from nuclei to scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.labels import BACKGROUND, Image, Labels
+from oce2stardist.pseudo_labels.inputs import read_predicted
+from oce2stardist.reports.drawing.page import Section, write_page
+from oce2stardist.reports.drawing.pictures import (
+    RGB,
+    picture_of_errors,
+    picture_of_image,
+    picture_of_labels,
+    spread_limits,
+)
+from oce2stardist.reports.embedding_panels import (
+    ABOUT_EMBEDDINGS,
+    embedding_legends,
+    embedding_panels,
+)
+from oce2stardist.reports.record_sections import (
+    embedding_training_section,
+    settings_section,
+    times_section,
+)
+from oce2stardist.reports.run_files import pseudo_labels_file, read_cells, read_record
+from oce2stardist.reports.strip import write_strip
+from oce2stardist.reports.training_panels import (
+    ABOUT_TRAINING_LABELS,
+    count_roles,
+    error_legends,
+    training_legends,
+    training_panels,
+    training_plot,
+    used_kinds,
+)
+from oce2stardist.reports.wording import capital, count_images, count_objects, plural
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """What is on the page; images and pseudo labels have the keys "train" and "test"."""
+
+    images: Mapping[str, Image]
+    annotations: Labels
+    cells: pd.DataFrame
+    pseudo: Path
+    pseudo_labels: Mapping[str, Labels]
+    offsets: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    models: Mapping[str, Path]
+    shown_model: Path
+    predictions: Mapping[str, Labels]
+    truth: Labels
+
+    @property
+    def embeddings(self) -> list[tuple[str, RGB]]:
+        """Captioned pictures of the embeddings of "train"; the first is that of the arrows."""
+        labels = self.pseudo_labels["train"]
+        return embedding_panels(self.offsets, self.spread, labels, spread_limits([self.spread]))
+
+
+def write_demo_report(
+    folder: Path,
+    *,
+    images: Mapping[str, Image],
+    annotations: Labels,
+    pseudo: Path,
+    models: Mapping[str, Path],
+    predictions: Mapping[str, Labels],
+    truth: Labels,
+    scores: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+) -> Path:
+    """Write the page of the demo, and the strip of pictures that sums it up.
+
+    Parameters
+    ----------
+    folder : Path
+    images : mapping with the keys "train" and "test"
+        Images of shape (Y, X, C); cells are annotated in "train" only.
+    annotations : int32 array of shape (Y, X)
+        The annotated cells of "train", with the ids of the models' training/cells.csv.
+    pseudo : Path
+        The run folder of stage one.
+    models : mapping of name to model folder
+        The last one is shown in the strip, and its training labels on the page.
+    predictions : mapping of name to int32 array of shape (Y, X)
+        Of "test"; those of every model, under its name, and any other.
+    truth : int32 array of shape (Y, X)
+        Of "test".
+    scores : sequence of dict with name, f1, seg, n_true and n_predicted
+    seconds : mapping of step to seconds
+
+    Returns
+    -------
+    Path
+        ``folder/report/index.html``, beside ``strip.png``.
+
+    Raises
+    ------
+    InputError
+        If a run folder is not finished.
+    """
+    offsets, spread = read_predicted(pseudo, "train")
+    shown_name, shown_model = list(models.items())[-1]
+    demo = _Demo(
+        images=images,
+        annotations=annotations,
+        cells=read_cells(shown_model),
+        pseudo=pseudo,
+        pseudo_labels={stem: read_labels(pseudo_labels_file(pseudo, stem)) for stem in images},
+        offsets=offsets,
+        spread=spread,
+        models=models,
+        shown_model=shown_model,
+        predictions=predictions,
+        truth=truth,
+    )
+    parameters = _parameters(demo)
+    path = write_page(
+        folder / "report" / "index.html",
+        title="From nuclei to a StarDist model",
+        lead=_lead(demo.cells, n_images=parameters["pseudo labels"]["trained_on"]["value"]),
+        sections=[
+            *_result_sections(demo, scores),
+            *_training_sections(demo),
+            settings_section("8. Settings and why they were chosen", parameters),
+            times_section(seconds, "9. Time taken"),
+        ],
+        runs=_run_records(demo),
+    )
+    write_strip(
+        folder / "report" / "strip.png",
+        images=images,
+        arrows=demo.embeddings[0][1],
+        pseudo=demo.pseudo_labels["train"],
+        annotations=annotations,
+        predicted=predictions[shown_name],
+        truth=truth,
+    )
+    return path
+
+
+def _parameters(demo: _Demo) -> dict[str, dict[str, Any]]:
+    """Read what the stages chose, by the names of the stages."""
+    return {
+        "pseudo labels": read_record(demo.pseudo / "pseudo" / "parameters.yaml"),
+        **{name: read_record(path / "parameters.yaml") for name, path in demo.models.items()},
+    }
+
+
+def _run_records(demo: _Demo) -> dict[str, dict[str, Any]]:
+    """Read how each stage was called, by the names of the stages."""
+    folders = {"pseudo labels": demo.pseudo, **demo.models}
+    return {name: read_record(folder / "run.yaml") for name, folder in folders.items()}
+
+
+def _lead(cells: pd.DataFrame, *, n_images: int) -> str:
+    return (
+        f"Embeddings learned from {count_images(n_images)} without any outline, "
+        f"{plural(sum(count_roles(cells)), 'annotated cell')}, and what StarDist makes of both."
+    )
+
+
+def _result_sections(demo: _Demo, scores: Sequence[Mapping[str, Any]]) -> list[Section]:
+    return [
+        _nuclei_section(demo.images),
+        _embeddings_section(demo),
+        _pseudo_labels_section(demo),
+        _annotations_section(demo),
+        _predictions_section(demo),
+        _scores_section(scores),
+    ]
+
+
+def _nuclei_section(images: Mapping[str, Image]) -> Section:
+    return Section(
+        "1. The nuclei",
+        "One image, cut in two. A few cells are annotated in the upper part. The lower part "
+        "has no annotation; every score on this page is measured there.",
+        panels=[
+            ("Upper part, “train”", picture_of_image(images["train"])),
+            ("Lower part, “test”", picture_of_image(images["test"])),
+        ],
+    )
+
+
+def _embeddings_section(demo: _Demo) -> Section:
+    return Section(
+        "2. What the embeddings learned",
+        ABOUT_EMBEDDINGS,
+        panels=[("Image", picture_of_image(demo.images["train"])), *demo.embeddings],
+        legends=embedding_legends(spread_limits([demo.spread])),
+    )
+
+
+def _pseudo_labels_section(demo: _Demo) -> Section:
+    return Section(
+        "3. Pseudo labels, which nobody drew",
+        "Pixels whose arrows end at the same point become one object.",
+        panels=[
+            (
+                f"{part} part: {count_objects(demo.pseudo_labels[stem])}",
+                picture_of_labels(demo.images[stem], demo.pseudo_labels[stem]),
+            )
+            for stem, part in (("train", "Upper"), ("test", "Lower"))
+        ],
+    )
+
+
+def _annotations_section(demo: _Demo) -> Section:
+    n_train, n_judge = count_roles(demo.cells)
+    judges = demo.cells.loc[demo.cells["role"] == "held_back", "label"]
+    held_back = np.where(np.isin(demo.annotations, judges), demo.annotations, BACKGROUND)
+    panels = training_panels(
+        demo.shown_model,
+        "train",
+        demo.images["train"],
+        demo.cells,
+        held_back.astype(np.int32),
+    )
+    return Section(
+        "4. The cells somebody did draw",
+        f"{plural(n_train + n_judge, 'annotated cell')}: {n_train} to train on, {n_judge} "
+        f"held back.\n\n{ABOUT_TRAINING_LABELS}",
+        panels=panels,
+        legends=training_legends(marked=True),
+    )
+
+
+def _predictions_section(demo: _Demo) -> Section:
+    image = demo.images["test"]
+    errors = [
+        (
+            f"{capital(name)}: {count_objects(labels)}",
+            picture_of_errors(image, labels, demo.truth),
+        )
+        for name, labels in demo.predictions.items()
+    ]
+    truth = f"Truth: {count_objects(demo.truth)}", picture_of_labels(image, demo.truth)
+    return Section(
+        "5. What is found where nothing was annotated",
+        "An object counts as found if it shares at least half of the pixels that it and the "
+        f"true one cover together (IoU 0.5). {_say_what_was_seen(demo.models)}",
+        panels=[truth, *errors],
+        legends=error_legends(),
+    )
+
+
+def _say_what_was_seen(models: Mapping[str, Path]) -> str:
+    """Say truthfully whether the test image took part in the training of StarDist."""
+    seen = [
+        name
+        for name, path in models.items()
+        if any((path / "training" / kind / "test.tif").exists() for kind in used_kinds(path))
+    ]
+    if not seen:
+        return "StarDist never saw this part in training."
+    return (
+        "Of this part, StarDist saw the image and its pseudo labels, but no annotation, in the "
+        f"training of: {', '.join(seen)}."
+    )
+
+
+def _scores_section(scores: Sequence[Mapping[str, Any]]) -> Section:
+    rows = [
+        (capital(one["name"]), one["f1"], one["seg"], one["n_true"], one["n_predicted"])
+        for one in scores
+    ]
+    return Section(
+        "6. Scores",
+        "F1 weighs missed and extra objects alike, at IoU 0.5; SEG is the mean overlap (IoU) "
+        "of true cells with what was found for them, 0 for missed ones. Both run from 0 to 1, "
+        "the best. With one small image, differences of a few hundredths say little.",
+        table=[("", "F1", "SEG", "cells in truth", "objects predicted"), *rows],
+    )
+
+
+def _training_sections(demo: _Demo) -> list[Section]:
+    return [
+        embedding_training_section(demo.pseudo, "7. Training: embeddings"),
+        *(
+            Section(f"Training: {name}", panels=[training_plot(model)], level=3)
+            for name, model in demo.models.items()
+        ),
+    ]

@@ -1,0 +1,161 @@
+"""A contact sheet of what each setting does: outlines under its value, and under others."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from oce2stardist.reports.drawing.pictures import picture_of_labels
+
+_PANEL = 1.9  # inches; at _DPI this shows a window of a few cells without loss
+_DPI = 110
+_CAPTION, _TITLE = 0.36, 0.3  # inches above each panel, and above each row
+_GAP = 0.12
+_FINEST = 280  # pixels to which small windows are enlarged, so that outlines are thin
+_FRAME = "#D55E00"
+
+
+@dataclass(frozen=True)
+class ChoicePanel:
+    """One value of a setting.
+
+    Attributes
+    ----------
+    value : str
+        As it is written above the panel.
+    labels : integer array of shape (Y, X)
+        What comes out under it.
+    chosen : bool
+        Whether this is the value that the run took.
+    score : float, optional
+        How the value did where values were compared.
+    """
+
+    value: str
+    labels: NDArray[np.integer]
+    chosen: bool = False
+    score: float | None = None
+
+    @property
+    def caption(self) -> str:
+        """Value, score, and whether it was chosen, on up to two lines."""
+        below = [] if self.score is None else [f"score {self.score:.3f}"]
+        below += ["chosen"] * self.chosen
+        return "\n".join(filter(None, [self.value, ", ".join(below)]))
+
+
+@dataclass(frozen=True)
+class ChoiceRow:
+    """One setting.
+
+    Attributes
+    ----------
+    setting : str
+        Title of the row.
+    image : array of shape (Y, X, C)
+        Under the outlines of every panel.
+    panels : sequence of ChoicePanel
+    """
+
+    setting: str
+    image: NDArray[Any]
+    panels: Sequence[ChoicePanel]
+
+
+def choices_picture(rows: Sequence[ChoiceRow]) -> bytes:
+    """Draw one row of small pictures for each setting, the chosen value framed.
+
+    Parameters
+    ----------
+    rows : sequence of ChoiceRow
+        At least one, each with at least one panel.
+
+    Returns
+    -------
+    bytes
+        A PNG, white, with dark writing. Colours of outlines only tell neighbours apart.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or labels are not of the shape of their image.
+    """
+    _check(rows)
+    columns = max(len(row.panels) for row in rows)
+    width = columns * (_PANEL + _GAP) + _GAP
+    heights = [_TITLE + _CAPTION + _panel_height(row) + _GAP for row in rows]
+    figure = Figure(figsize=(width, sum(heights)), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    top = sum(heights)
+    for row, height in zip(rows, heights, strict=True):
+        _draw_row(figure, row, top)
+        top -= height
+    buffer = io.BytesIO()
+    # Without the program's version, the same numbers give the same bytes.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _check(rows: Sequence[ChoiceRow]) -> None:
+    if not rows or not all(row.panels for row in rows):
+        counts = [len(row.panels) for row in rows]
+        raise ValueError(f"rows must each hold a panel. Got rows of {counts} panels.")
+    for row in rows:
+        for panel in row.panels:
+            if panel.labels.shape != row.image.shape[:2]:
+                raise ValueError(
+                    f"labels must have the shape of their image. Got {panel.labels.shape} and "
+                    f"{row.image.shape[:2]} for {row.setting} {panel.value}."
+                )
+
+
+def _panel_height(row: ChoiceRow) -> float:
+    return _PANEL * row.image.shape[0] / row.image.shape[1]
+
+
+def _draw_row(figure: Figure, row: ChoiceRow, top: float) -> None:
+    """Draw a row whose upper edge lies `top` inches above the foot of the figure."""
+    width, height = figure.get_size_inches()
+    tall = _panel_height(row)
+    bottom = top - _TITLE - _CAPTION - tall
+    figure.text(
+        _GAP / width,
+        (top - _GAP / 2) / height,
+        _plain(row.setting),
+        fontsize=10,
+        weight="bold",
+        verticalalignment="top",
+    )
+    for column, panel in enumerate(row.panels):
+        left = _GAP + column * (_PANEL + _GAP)
+        axes = figure.add_axes((left / width, bottom / height, _PANEL / width, tall / height))
+        _draw_panel(axes, row.image, panel)
+
+
+def _draw_panel(axes: Axes, image: NDArray[Any], panel: ChoicePanel) -> None:
+    times = max(1, _FINEST // max(image.shape[:2]))
+    larger = image.repeat(times, axis=0).repeat(times, axis=1)
+    axes.imshow(picture_of_labels(larger, panel.labels.repeat(times, 0).repeat(times, 1)))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(
+        _plain(panel.caption),
+        loc="left",
+        fontsize=8.5,
+        linespacing=1.15,
+        pad=4,
+        weight="bold" if panel.chosen else "normal",
+    )
+    for spine in axes.spines.values():
+        spine.set(visible=panel.chosen, color=_FRAME, linewidth=3.5)
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from reading a dollar sign as mathematics."""
+    return text.replace("$", r"\$")

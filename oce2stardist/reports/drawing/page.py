@@ -1,0 +1,268 @@
+"""One HTML file that needs no other: text, tables and pictures; nothing is fetched.
+
+Pages hold no script, but for the one that sorts tables where a section asks for it.
+"""
+
+import base64
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from numbers import Number
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import imagecodecs
+import numpy as np
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from oce2stardist.files.atomic import write_text
+from oce2stardist.reports.drawing.pictures import RGB
+from oce2stardist.reports.drawing.sorting import SCRIPT, script_source
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of what a cell says; plain text.
+
+    Attributes
+    ----------
+    text : str
+    is_bold : bool
+    href : str, optional
+        What a click opens: a path relative to the page, percent-encoded.
+    """
+
+    text: str
+    is_bold: bool = False
+    href: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to lead out of the folders around the page."""
+        if self.href is not None and re.match(r"[a-zA-Z][\w+.-]*:|[/\\]", self.href):
+            raise ValueError(
+                f"href must be a path relative to the page. Got {self.href!r}; leave out what "
+                "comes before."
+            )
+
+
+@dataclass(frozen=True)
+class Rich:
+    """A cell of several parts, one after the other.
+
+    Attributes
+    ----------
+    parts : sequence of Part
+    order : str, number or None
+        What the cell is sorted by; None stands last.
+    """
+
+    parts: Sequence[Part]
+    order: str | int | float | None
+
+
+Cell = str | int | float | None | Rich
+
+Panel = tuple[str, RGB | bytes]
+"""A caption and a picture; or an SVG of a plot, dark on nothing; or a PNG, of such a plot or of
+an opaque sheet."""
+
+_RECORDED = ("command", "seed", "versions")
+
+_LARGEST_PNG = 60_000
+"""Bytes above which a picture is compressed with loss: noise takes ten times less, unseen."""
+
+_QUALITY = 75
+_PIXELS_PER_POINT = 4 / 3  # of CSS
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader must know first; plain text, boxed and headed "Warning" if it is one."""
+
+    text: str
+    is_warning: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page; every text in it is plain text and is escaped.
+
+    Attributes
+    ----------
+    heading : str
+    text : str
+        An empty line starts a paragraph.
+    table : sequence of rows, optional
+        The first row names the columns. Columns of numbers are aligned right; floats get
+        three decimals, and None and NaN a dash.
+    sortable : bool
+        Whether a click on a column's name sorts the table.
+    panels : sequence of (caption, picture)
+        Pictures and opaque sheets can be enlarged on the page; plots can't. Plots and sheets
+        take a row of their own.
+    legends : sequence of (caption, RGB)
+        Small pictures that explain the colours of the panels.
+    level : {2, 3}
+        3 for a part of the section before.
+    """
+
+    heading: str
+    text: str = ""
+    table: Sequence[Sequence[Cell]] | None = None
+    panels: Sequence[Panel] = ()
+    legends: Sequence[tuple[str, RGB]] = ()
+    level: int = 2
+    sortable: bool = False
+
+
+def write_page(
+    path: str | Path,
+    *,
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    runs: Mapping[str, Mapping[str, Any]] | None = None,
+    notice: Notice | None = None,
+) -> Path:
+    """Write a page, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The HTML file.
+    title, lead : str
+        Plain text.
+    sections : sequence of Section
+    runs : mapping of name to the content of a run.yaml, optional
+        Command, seed and versions stand at the foot of the page, folded.
+    notice : Notice, optional
+        Stands above all sections.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = (
+        files("oce2stardist.reports.drawing").joinpath("page.html.j2").read_text(encoding="utf-8")
+    )
+    has_script = any(section.sortable and section.table for section in sections)
+    html = environment.from_string(source).render(
+        title=title,
+        script=SCRIPT if has_script else "",
+        script_source=script_source() if has_script else "",
+        lead=lead,
+        notice=notice,
+        sections=[_describe(section) for section in sections],
+        runs={name: _record(run) for name, run in (runs or {}).items()},
+    )
+    write_text(path, html)
+    return Path(path)
+
+
+def _describe(section: Section) -> dict[str, Any]:
+    """Turn a section into what the template shows."""
+    assert section.level in (2, 3), section.level
+    header, *rows = section.table or [[]]
+    pictures = [picture for _, picture in section.panels if not isinstance(picture, bytes)]
+    # Flat pictures in many columns would be too low to see anything in.
+    is_flat = any(picture.shape[1] > 1.4 * picture.shape[0] for picture in pictures)
+    return {
+        "heading": section.heading,
+        "level": section.level,
+        "paragraphs": [part for part in section.text.split("\n\n") if part.strip()],
+        "header": header,
+        "sortable": section.sortable,
+        "rows": [[_show(cell) for cell in row] for row in rows],
+        "numeric": [
+            all(isinstance(_order(row[column]), Number | None) for row in rows)
+            for column in range(len(header))
+        ],
+        "columns": max(2, len(pictures) if len(pictures) <= (3 if is_flat else 4) else 2),
+        "panels": [
+            {"caption": caption, "is_wide": isinstance(picture, bytes), **_embed(picture)}
+            for caption, picture in section.panels
+        ],
+        "legends": [
+            {"caption": caption, **_embed(picture)} for caption, picture in section.legends
+        ],
+    }
+
+
+def _show(cell: Cell) -> dict[str, Any]:
+    """Turn a cell into its parts and what it is sorted by."""
+    parts = cell.parts if isinstance(cell, Rich) else [Part(_say(cell))]
+    order = _order(cell)
+    return {"parts": parts, "order": "" if order is None else str(order)}
+
+
+def _order(cell: Cell) -> str | int | float | None:
+    """Find what a cell is sorted by; a missing number is None."""
+    order = cell.order if isinstance(cell, Rich) else cell
+    return None if isinstance(order, float) and math.isnan(order) else order
+
+
+def _say(cell: str | int | float | None) -> str:
+    if cell is None or cell != cell:  # NaN differs from itself
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:.3f}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _embed(picture: RGB | bytes) -> dict[str, Any]:
+    """Encode a picture into the page; also its size, so that nothing jumps while it loads."""
+    if isinstance(picture, bytes) and picture.lstrip().startswith(b"<"):
+        return _embed_vector(picture)
+    if isinstance(picture, bytes):
+        pixels = imagecodecs.png_decode(picture)
+        is_plot = pixels.shape[-1] == 4 and bool((pixels[..., 3] < 255).any())
+        encoded, kind = (picture, "png") if is_plot else _compress(pixels[..., :3])
+    else:
+        assert picture.dtype == np.uint8 and picture.ndim == 3, (picture.dtype, picture.shape)
+        pixels, is_plot = picture, False
+        encoded, kind = _compress(picture)
+    return {
+        "source": f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}",
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "is_plot": is_plot,
+        "is_vector": False,
+    }
+
+
+def _embed_vector(svg: bytes) -> dict[str, Any]:
+    """Encode a plot; as an image it can neither run a script nor fetch anything."""
+    root = ElementTree.fromstring(svg)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    return {
+        "source": f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}",
+        "width": round(width * _PIXELS_PER_POINT),
+        "height": round(height * _PIXELS_PER_POINT),
+        "is_plot": True,
+        "is_vector": True,
+    }
+
+
+def _compress(picture: RGB) -> tuple[bytes, str]:
+    """Encode without loss what stays small that way, the rest as JPEG at full colour."""
+    is_grey = (picture == picture[..., :1]).all()
+    shown = np.ascontiguousarray(picture[..., 0] if is_grey else picture)
+    png = bytes(imagecodecs.png_encode(shown, level=7))
+    if len(png) <= _LARGEST_PNG:
+        return png, "png"
+    # Halved colour, as is usual, would wash out outlines one pixel wide.
+    subsampling = None if is_grey else "444"
+    return bytes(imagecodecs.jpeg8_encode(shown, level=_QUALITY, subsampling=subsampling)), "jpeg"
+
+
+def _record(run: Mapping[str, Any]) -> str:
+    kept = {key: run[key] for key in _RECORDED if key in run}
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).strip()

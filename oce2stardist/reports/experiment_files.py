@@ -1,0 +1,120 @@
+"""What the page of an experiment reads of its folder: tables, cells, and what cells left."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import yaml
+
+from oce2stardist.errors import InputError
+from oce2stardist.pseudo_labels.inputs import predicted_file
+
+_TEXT = ("study", "data_set", "method", "image", "group", "run")
+_NOT_A_NUMBER = ["", "nan", "NaN"]
+
+
+@dataclass(frozen=True)
+class CellOutcome:
+    """How a cell of the grid ended: finished, failed, missing, stopped or not at all."""
+
+    run: str
+    name: str
+    kind: str
+    status: str
+    reason: str
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table of an experiment; an image may be named "NA" or "007".
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    """
+    if not path.exists():
+        raise InputError(
+            f"a report needs the tables of an experiment. Got no {path}; run the same command "
+            "again to its end."
+        )
+    header = pd.read_csv(path, nrows=0).columns
+    numbers = {name: _NOT_A_NUMBER for name in header if name not in (*_TEXT, "oracle")}
+    types = {name: str for name in header if name in _TEXT}
+    table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=numbers)
+    table["oracle"] = table["oracle"].astype(str) == "True"
+    return table
+
+
+def read_outcomes(folder: Path, runs: Iterable[str]) -> list[CellOutcome]:
+    """List cells and all that they need, by name, with how they ended.
+
+    A folder may hold the cells of other experiments, too.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the experiment.
+    runs : iterable of str
+        Cells that the tables name, relative to `folder`.
+    """
+    cells = {cell for run in runs for cell in _with_needs(folder / run)}
+    return [_read_outcome(folder, cell) for cell in sorted(cells)]
+
+
+def _read_outcome(folder: Path, cell: Path) -> CellOutcome:
+    about = _read_yaml(cell / "cell.yaml")
+    outcome = _read_yaml(cell / "outcome.yaml")
+    return CellOutcome(
+        run=cell.relative_to(folder).as_posix(),
+        name=str(about.get("name", cell.name)),
+        kind=str(about.get("kind", "")),
+        status=str(outcome.get("status", "not finished")),
+        reason=str(outcome.get("reason") or "")
+        if outcome
+        else "it has not ended; run the same command again",
+    )
+
+
+def find_predicted_run(folder: Path, runs: Sequence[str], stem: str) -> Path | None:
+    """Find a run of stage one that kept its embeddings of an image.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the experiment.
+    runs : sequence of str
+        Cells to look at, relative to `folder`, each followed by all that it needs.
+    stem : str
+        Of the image.
+    """
+    for run in runs:
+        for cell in _with_needs(folder / run):
+            if predicted_file(cell / "run", stem).exists():
+                return cell / "run"
+    return None
+
+
+def _with_needs(cell: Path) -> Iterator[Path]:
+    """Go through a cell and all that it needs, nearest first."""
+    seen, waiting = {cell}, deque([cell])
+    while waiting:
+        here = waiting.popleft()
+        yield here
+        needs = _read_yaml(here / "cell.yaml").get("needs") or {}
+        for needed in (here.parent / str(name) for name in needs.values()):
+            if needed not in seen:
+                seen.add(needed)
+                waiting.append(needed)
+
+
+def link_to(relative: str) -> str:
+    """Write the link from the page, which lies in a folder of its own, to a file or folder."""
+    return f"../{quote(relative)}"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}

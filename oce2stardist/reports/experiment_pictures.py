@@ -1,0 +1,223 @@
+"""Pictures of an experiment's page: which images are shown, and what is read for them."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from oce2stardist.config import Config
+from oce2stardist.datasets.labelled import LabelledImage, LabelledImages
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.labels import Labels
+from oce2stardist.pseudo_labels import smooth_log_spread
+from oce2stardist.pseudo_labels.choose import recipe_of
+from oce2stardist.pseudo_labels.inputs import read_predicted
+from oce2stardist.pseudo_labels.segment import cluster_cells
+from oce2stardist.reports.drawing.picture_figures import ScoredImage, strip_figure
+from oce2stardist.reports.drawing.series import ALL, name_series
+from oce2stardist.reports.experiment_files import find_predicted_run
+
+_PERCENTILES = (0, 25, 50, 75, 100)
+_KEYS = ("data_set", "method", "fraction", "alpha", "scale")
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A run whose images are shown.
+
+    Attributes
+    ----------
+    data_set : str
+    name : str
+        What it was made by, in words.
+    run : str
+        Its folder, relative to that of the experiment.
+    scores : DataFrame
+        Rows of results.csv, one per image, from the lowest F1 to the highest.
+    """
+
+    data_set: str
+    name: str
+    run: str
+    scores: pd.DataFrame
+
+
+def best_run(
+    summary: pd.DataFrame, results: pd.DataFrame, data_set: str, *, method: str | None = None
+) -> ShownRun | None:
+    """Choose the run with the best mean F1 on a data set, the first of its repeats.
+
+    The oracle is left out, as are all methods but one where it is given. None where no run
+    has scores of images.
+    """
+    rows = summary[(summary["data_set"] == data_set) & (summary["group"] == ALL)]
+    rows = rows[~rows["oracle"] & rows["f1_mean"].notna()]
+    if method is not None:
+        rows = rows[rows["method"] == method]
+    for row in rows.sort_values("f1_mean", ascending=False, kind="stable").to_dict("records"):
+        own = results[_like(results, row) & (results["image"] != ALL) & results["f1"].notna()]
+        if len(own):
+            run = own.sort_values("seed", kind="stable")["run"].iloc[0]
+            scores = own[own["run"] == run].sort_values(["f1", "image"])
+            name = name_series({str(key): value for key, value in row.items()})
+            return ShownRun(data_set, name, run, scores)
+    return None
+
+
+def percentile_rows(
+    folder: Path, shown: ShownRun, images: LabelledImages, *, also: Sequence[str] = ()
+) -> list[ScoredImage]:
+    """Read the images at the percentiles of F1; fewer where there are fewer images.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the experiment.
+    shown : ShownRun
+    images : LabelledImages
+        The test images of its data set.
+    also : sequence of str
+        Runs, relative to `folder`, that may have kept embeddings.
+    """
+    scores = _readable(folder, shown, images)
+    places = _places(len(scores), _PERCENTILES)
+    titles = {
+        scores["image"].iloc[place]: f"{_ordinal(percentile)} percentile: "
+        for percentile, place in places.items()
+    }
+    return _read_rows(folder, shown, images, titles, [shown.run, *also])
+
+
+def middle_row(folder: Path, shown: ShownRun, images: LabelledImages) -> list[ScoredImage]:
+    """Read the image of median F1; none where no image can be read."""
+    stems = _middle_stem(folder, shown, images)
+    titles = {stem: f"{shown.data_set}: " for stem in stems}
+    return _read_rows(folder, shown, images, titles, [])
+
+
+def pipeline_strip(folder: Path, shown: ShownRun, images: LabelledImages) -> Figure | None:
+    """Draw how pseudo labels came about in the image of median F1; None without embeddings."""
+    for stem in _middle_stem(folder, shown, images):
+        run = find_predicted_run(folder, [shown.run], stem)
+        if run is None:
+            break
+        (row,) = _read_rows(folder, shown, images, {stem: ""}, [])
+        offsets, spread = read_predicted(run, stem)
+        foreground, clusters = _repeat_clustering(run, offsets, spread)
+        return strip_figure(
+            row.image, offsets, spread, row.labels, foreground=foreground, clusters=clusters
+        )
+    return None
+
+
+def _middle_stem(folder: Path, shown: ShownRun, images: LabelledImages) -> list[str]:
+    """Name the image of median F1 among those that can be read; nothing where there is none."""
+    stems = list(_readable(folder, shown, images)["image"])
+    return [stems[place] for place in _places(len(stems), (50,)).values()]
+
+
+def _like(results: pd.DataFrame, row: Mapping[Hashable, Any]) -> "pd.Series[bool]":
+    """Tell which results a row of the summary is the mean of."""
+    same = results["oracle"] == row["oracle"]
+    for key in _KEYS:
+        value = row[key]
+        same &= results[key].isna() if pd.isna(value) else results[key] == value
+    return same
+
+
+def _readable(folder: Path, shown: ShownRun, images: LabelledImages) -> pd.DataFrame:
+    """Take the scores of images that are given and whose labels were kept."""
+    known = set(images.stems)
+    kept = [
+        stem in known and _labels_file(folder, shown, stem).exists()
+        for stem in shown.scores["image"]
+    ]
+    return shown.scores[kept]
+
+
+def _labels_file(folder: Path, shown: ShownRun, stem: str) -> Path:
+    return folder / shown.run / "labels" / f"{stem}.tif"
+
+
+def _places(count: int, percentiles: Sequence[int]) -> dict[int, int]:
+    """Find the place of each percentile among so many; a place is taken once."""
+    places: dict[int, int] = {}
+    for percentile in percentiles if count else ():
+        place = round(percentile / 100 * (count - 1))
+        if place not in places.values():
+            places[percentile] = place
+    return places
+
+
+def _ordinal(number: int) -> str:
+    return f"{number}th"
+
+
+def _read_rows(
+    folder: Path,
+    shown: ShownRun,
+    images: LabelledImages,
+    titles: Mapping[str, str],
+    runs: Sequence[str],
+) -> list[ScoredImage]:
+    """Read images in one go through their file; returns them in the order of the titles."""
+    positions = sorted(images.stems.index(stem) for stem in titles)
+    scores = shown.scores.set_index("image")
+    rows = {
+        one.stem: _scored(folder, shown, one, titles[one.stem], scores.loc[one.stem], runs)
+        for one in images.choose(positions)
+    }
+    return [rows[stem] for stem in titles]
+
+
+def _scored(
+    folder: Path,
+    shown: ShownRun,
+    one: LabelledImage,
+    title: str,
+    scores: "pd.Series[Any]",
+    runs: Sequence[str],
+) -> ScoredImage:
+    run = find_predicted_run(folder, runs, one.stem)
+    return ScoredImage(
+        title=f"{title}{one.stem}",
+        image=one.image,
+        labels=read_labels(_labels_file(folder, shown, one.stem)),
+        truth=one.labels,
+        f1=float(scores["f1"]),
+        seg=float(scores["seg"]),
+        offsets=None if run is None else read_predicted(run, one.stem)[0],
+    )
+
+
+def _repeat_clustering(
+    run: Path, offsets: NDArray[np.float32], spread: NDArray[np.float32]
+) -> tuple[NDArray[np.bool_] | None, Labels | None]:
+    """Find foreground and clusters as the run did, which keeps neither.
+
+    None where every image had a threshold of its own: it is not kept.
+    """
+    chosen = _read_yaml(run / "pseudo" / "parameters.yaml")
+    settings = Config(**_read_yaml(run / "run.yaml").get("config", {})).pseudo
+    threshold = chosen.get("threshold", {}).get("value")
+    if not isinstance(threshold, float | int):
+        return None, None
+    if settings.spread == "log":
+        level = smooth_log_spread(spread, smoothing=settings.smoothing)
+    else:
+        level = gaussian_filter(spread, settings.smoothing) if settings.smoothing else spread
+    foreground = np.asarray(level < threshold)
+    recipe = recipe_of(settings)
+    bandwidth = chosen.get("bandwidth", {}).get("value", recipe.bandwidth)
+    return foreground, cluster_cells(offsets, foreground, replace(recipe, bandwidth=bandwidth))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}

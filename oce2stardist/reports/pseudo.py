@@ -1,0 +1,238 @@
+"""The page of a run of stage one: which objects were found, and how sure they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.labels import Image, Labels
+from oce2stardist.pseudo_labels.inputs import read_predicted
+from oce2stardist.reports.drawing.page import Notice, Section, write_page
+from oce2stardist.reports.drawing.pictures import (
+    RGB,
+    UNSURE,
+    confidence_bar,
+    confidence_plot,
+    picture_of_confidence,
+    picture_of_image,
+    picture_of_labels,
+    spread_limits,
+)
+from oce2stardist.reports.embedding_panels import (
+    ABOUT_EMBEDDINGS,
+    embedding_legends,
+    embedding_panels,
+)
+from oce2stardist.reports.record_sections import (
+    embedding_training_section,
+    settings_section,
+    times_section,
+)
+from oce2stardist.reports.run_files import (
+    pseudo_labels_file,
+    read_pseudo_objects,
+    read_record,
+    stems_or_refuse,
+)
+from oce2stardist.reports.selection import choose_by_count, say_how_many
+from oce2stardist.reports.wording import (
+    count_images,
+    count_objects,
+    say_middle_half,
+    say_range,
+    sentence,
+)
+
+_LARGEST_MAP = 400
+"""Pixels a side of maps of many images: noise takes much space, and has no outline to keep."""
+
+_ABOUT_CONFIDENCE = (
+    "Each image is segmented again with a smaller and a larger bandwidth. The confidence of an "
+    "object is how much of it stays the same: 1 where nothing changes, near 0 where it breaks up, "
+    "fuses with a neighbour or vanishes. It tells whether an object is stable, not whether it is "
+    "a cell."
+)
+_ABOUT_CHOICES = (
+    "The same few cells under other values, each time with everything else as chosen. The chosen "
+    "value has a frame and the word “chosen”. Where values were compared, their score is shown; "
+    "the table of settings below says what it measures. If another picture fits your cells "
+    "better, set its value in a config file and run the same command again: only the clustering, "
+    "which takes seconds, is done anew."
+)
+
+_Predicted = tuple[NDArray[np.float32], NDArray[np.float32]]  # (2, Y, X) and (Y, X)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is on the page: objects per image for all images, predictions for those shown."""
+
+    folder: Path
+    images: ImageSet
+    parameters: dict[str, Any]
+    objects: pd.DataFrame
+    counts: pd.Series
+    predicted: dict[str, _Predicted]
+
+
+def write_pseudo_report(run: Path, images: ImageSet) -> Path:
+    """Write the page of a finished run of `make_pseudo_labels`.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    images : ImageSet
+        The images that it was run on.
+
+    Returns
+    -------
+    Path
+        ``run/report/index.html``.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished run, or none of these images.
+    """
+    parameters = read_record(run / "pseudo" / "parameters.yaml")
+    trust = parameters.pop("trust", None)
+    content = _read_run(run, images, parameters)
+    return write_page(
+        run / "report" / "index.html",
+        title="Pseudo labels",
+        lead=f"{len(content.objects):,} objects found in {count_images(len(content.counts))}; no "
+        "outline was drawn by hand. Look whether they are your cells before you train on them.",
+        sections=_sections(content),
+        runs={"pseudo": read_record(run / "run.yaml")},
+        notice=_notice(trust) if trust else None,
+    )
+
+
+def _read_run(run: Path, images: ImageSet, parameters: dict[str, Any]) -> _Run:
+    objects = read_pseudo_objects(run)
+    stems = [stem for stem in images.images if pseudo_labels_file(run, stem).exists()]
+    counts = objects["image"].value_counts()
+    counts = counts.reindex(stems_or_refuse(stems, run, images), fill_value=0)
+    predicted = {stem: read_predicted(run, stem) for stem in choose_by_count(counts)}
+    return _Run(run, images, parameters, objects, counts, predicted)
+
+
+def _sections(run: _Run) -> list[Section]:
+    limits = spread_limits([spread for _, spread in run.predicted.values()])
+    return [
+        _numbers_section(run),
+        *_confidence_section(run.objects),
+        *_sheet(
+            "How large a cell is",
+            sentence(run.parameters.get("diameter", {}).get("reason", "")),
+            run.folder / "pseudo" / "diameter.png",
+            "Orange circles have the estimated diameter; they should fit most cells.",
+        ),
+        *_sheet(
+            "What each choice looks like",
+            _ABOUT_CHOICES,
+            run.folder / "pseudo" / "choices.png",
+            "Outlines at working scale; their colours only tell neighbours apart.",
+        ),
+        _found_section(run, limits),
+        *(_image_section(run, stem, limits) for stem in run.predicted),
+        embedding_training_section(run.folder),
+        settings_section("Settings and why they were chosen", {"": run.parameters}),
+        times_section(read_record(run.folder / "times.yaml")),
+    ]
+
+
+def _notice(trust: Mapping[str, Any]) -> Notice:
+    """Say whether to trust the labels, with what was measured and what can be done."""
+    named = trust.get("measures", {})
+    measures = ", ".join(f"{name} {value:.2f}" for name, value in named.items())
+    measured = f" Measured, from 0 to 1, high is good: {measures}." if measures else ""
+    if trust["value"]:
+        return Notice(f"Nothing speaks against these labels.{measured}", is_warning=False)
+    advice = f" {trust['advice']}" if "advice" in trust else ""
+    return Notice(sentence(trust["reason"]) + advice + measured, is_warning=True)
+
+
+def _numbers_section(run: _Run) -> Section:
+    return Section(
+        "In numbers",
+        "Diameters are those of discs of the same area, in pixels of the original images.",
+        table=[
+            ("", "value"),
+            ("images", f"{len(run.counts):,}"),
+            ("objects found", f"{len(run.objects):,}"),
+            ("objects per image, median (range)", say_range(run.counts)),
+            ("images without any object", f"{(run.counts == 0).sum():,}"),
+            ("diameter in px, median (middle half)", say_middle_half(run.objects["diameter"])),
+        ],
+    )
+
+
+def _confidence_section(objects: pd.DataFrame) -> list[Section]:
+    if "confidence" not in objects or objects.empty:
+        return []
+    unsure = f"{(objects['confidence'] < UNSURE).mean():.0%}"
+    caption = f"Confidence of the {len(objects):,} objects; {unsure} are below {UNSURE:g}."
+    plot = confidence_plot(objects["confidence"].to_numpy())
+    return [Section("How sure it is", _ABOUT_CONFIDENCE, panels=[(caption, plot)])]
+
+
+def _sheet(heading: str, about: str, path: Path, caption: str) -> list[Section]:
+    """Show a picture that the run has written, if it has."""
+    return [Section(heading, about, panels=[(caption, path.read_bytes())])] if path.exists() else []
+
+
+def _found_section(run: _Run, limits: tuple[float, float]) -> Section:
+    """Introduce the images that follow."""
+    shown, stems = list(run.predicted), list(run.counts.index)
+    return Section(
+        f"What was learned and found: {say_how_many(shown, stems)}",
+        ABOUT_EMBEDDINGS + _say_order(is_all=len(shown) == len(stems)),
+        legends=embedding_legends(limits) + _confidence_legends(run.objects),
+    )
+
+
+def _say_order(*, is_all: bool) -> str:
+    order = "\n\nImages are in the order of their number of objects, from fewest to most"
+    if is_all:
+        return f"{order}."
+    return f"{order}; those shown are at even distances in this order, the first and last included."
+
+
+def _confidence_legends(objects: pd.DataFrame) -> list[tuple[str, RGB]]:
+    if "confidence" not in objects:
+        return []
+    return [
+        (
+            "Pseudo labels: outlines from orange-red (confidence 0: changes altogether under "
+            f"other settings) over yellow to blue (1: stays the same). Hatched: below {UNSURE:g}.",
+            confidence_bar(),
+        )
+    ]
+
+
+def _image_section(run: _Run, stem: str, limits: tuple[float, float]) -> Section:
+    labels = read_labels(pseudo_labels_file(run.folder, stem))
+    image = run.images.images[stem]
+    found = _picture_of_found(image, labels, run.objects[run.objects["image"] == stem])
+    panels = [
+        ("Image", picture_of_image(image)),
+        *embedding_panels(*run.predicted[stem], labels, limits, at_most=_LARGEST_MAP),
+        (f"Pseudo labels: {count_objects(labels)}", found),
+    ]
+    return Section(stem, panels=panels, level=3)
+
+
+def _picture_of_found(image: Image, labels: Labels, objects: pd.DataFrame) -> RGB:
+    if "confidence" not in objects:  # written by an older version
+        return picture_of_labels(image, labels)
+    confidence = np.ones(max(int(labels.max()), 0) + 1)
+    confidence[objects["label"]] = objects["confidence"]
+    return picture_of_confidence(image, labels, confidence)

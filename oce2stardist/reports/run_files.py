@@ -1,0 +1,60 @@
+"""What a page reads of a run folder; an unfinished run or foreign images are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from oce2stardist.errors import InputError
+from oce2stardist.images.image_set import ImageSet
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a YAML file that every finished run holds.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    """
+    if not path.exists():
+        raise InputError(
+            f"a report needs a finished run. Got no {path}; run the same command again to its end."
+        )
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+def read_pseudo_objects(run: Path) -> pd.DataFrame:
+    """Read the table of objects of a run; images may have numbers for names."""
+    return pd.read_csv(run / "pseudo" / "objects.csv", dtype={"image": str}, keep_default_na=False)
+
+
+def read_cells(model: Path) -> pd.DataFrame:
+    """Read the annotated cells of a finished model, with their roles."""
+    read_record(model / "parameters.yaml")  # refuses an unfinished run
+    return pd.read_csv(
+        model / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
+    )
+
+
+def pseudo_labels_file(run: Path, stem: str) -> Path:
+    """Where a run keeps the pseudo labels of one image."""
+    return run / "pseudo" / "labels" / f"{stem}.tif"
+
+
+def stems_or_refuse(stems: list[str], folder: Path, images: ImageSet) -> list[str]:
+    """Return the stems that a run and a set of images share.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if not stems:
+        raise InputError(
+            f"the images must be those of the run. Got none of {folder}, such as "
+            f"{next(iter(images.images))}; pass the images that it was run on."
+        )
+    return stems

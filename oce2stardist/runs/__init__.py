@@ -1,0 +1,1 @@
+"""How any run behaves: its folder, lock, log, progress, interruption, where it runs."""

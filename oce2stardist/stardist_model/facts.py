@@ -1,0 +1,28 @@
+"""What a model folder says of itself, read without TensorFlow."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from oce2stardist.images.pixel_size import PixelSize
+
+
+def trained_pixel_size(model: Path) -> PixelSize | None:
+    """Read from run.yaml which pixel size a model was trained on; None where nobody knows."""
+    try:
+        recorded: Any = yaml.safe_load((model / "run.yaml").read_text(encoding="utf-8"))
+        y, x = recorded["inputs"]["pixel_size_um"]
+        return float(y), float(x)
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return None  # stock models have no such file, other tools another
+
+
+def has_thresholds(model: Path) -> bool:
+    """Tell whether a model folder has both thresholds; StarDist else takes its defaults."""
+    try:
+        found = json.loads((model / "thresholds.json").read_text(encoding="utf-8"))
+        return all(0 < found[name] < 1 for name in ("prob", "nms"))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

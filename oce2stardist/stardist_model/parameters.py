@@ -1,0 +1,98 @@
+"""What a finetune run chose and why, as parameters.yaml and the report tell it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oce2stardist.evaluation.held_back import (
+    FEWEST_FOR_INTERVAL,
+    Counts,
+    bootstrap_interval,
+    f1_by_iou,
+)
+from oce2stardist.stardist_model.fit import Verdict, is_judged, kept_step
+from oce2stardist.training_labels.alpha import Alpha
+
+Parameters = dict[str, dict[str, Any]]
+"""By name: value, reason, and what else there is to know."""
+
+
+def describe_model(
+    alpha: Alpha,
+    history: pd.DataFrame,
+    verdict: Verdict,
+    *,
+    n_cells: int,
+    n_held_back: int,
+    n_folds: int,
+    seed: int,
+) -> Parameters:
+    """Say what was chosen and why.
+
+    Parameters
+    ----------
+    alpha : Alpha
+    history : DataFrame
+        Of the training whose weights are kept.
+    verdict : Verdict
+        Of that network, or of the cross-validation.
+    n_cells, n_held_back : int
+        Annotated cells in use, and those of them that judged.
+    n_folds : int
+        Of the cross-validation; 0 if there was none.
+    seed : int
+        Draws the intervals.
+    """
+    judges, few = "", ""
+    reason = "default: no annotated cell could be held back to judge"
+    if verdict.counts is not None:
+        judges = f"{n_held_back} held-back annotated {'cell' if n_held_back == 1 else 'cells'}"
+        if n_folds:
+            judges = f"{n_folds}-fold cross-validation over {n_cells} annotated cells"
+        few = ", too few to be sure" if len(verdict.counts) < FEWEST_FOR_INTERVAL else ""
+        reason = f"nearest to StarDist's default of those that {judges} can't tell from the best"
+    parameters: Parameters = {"alpha": _describe_alpha(alpha)}
+    parameters["kept_step"] = {
+        "value": kept_step(history),
+        "reason": f"latest of the checks that {judges} can't tell from the best"
+        if is_judged(history)
+        else "the last weights: no check had cells to judge by",
+    }
+    scores = _scores(verdict.counts, seed=seed)
+    for name, what in (("f1", "F1 at IoU 0.5"), ("held_back_score", "mean F1 at IoU 0.5 to 0.9")):
+        parameters[name] = scores[name] | {
+            "reason": f"{what} on {judges}{few}"
+            if judges
+            else "no annotated cell could be held back to judge"
+        }
+    parameters["prob_thresh"] = {"value": verdict.prob_thresh, "reason": reason}
+    parameters["nms_thresh"] = {"value": verdict.nms_thresh, "reason": reason}
+    return parameters
+
+
+def _describe_alpha(alpha: Alpha) -> dict[str, Any]:
+    described: dict[str, Any] = {"value": alpha.value, "reason": alpha.reason}
+    if alpha.pseudo_f1 is not None and alpha.interval is not None:
+        described["pseudo_f1"] = round(alpha.pseudo_f1, 4)
+        described["pseudo_f1_interval"] = [round(one, 4) for one in alpha.interval]
+    return described
+
+
+def _scores(counts: Counts | None, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Score by both measures, with 90 % intervals where there are cells enough for one."""
+    if counts is None:
+        return {"f1": {"value": None}, "held_back_score": {"value": None}}
+    measures: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "f1": lambda by_iou: by_iou[..., 0],
+        "held_back_score": lambda by_iou: by_iou.mean(-1),
+    }
+    scores: dict[str, dict[str, Any]] = {}
+    for name, measure in measures.items():
+        scores[name] = {"value": round(float(measure(f1_by_iou(counts))), 4)}
+        interval = bootstrap_interval(counts, measure, seed=seed)
+        if interval is not None:
+            scores[name]["interval"] = [round(one, 4) for one in interval]
+    return scores

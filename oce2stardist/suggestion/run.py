@@ -1,0 +1,430 @@
+"""A model folder or a run of pseudo labels in, the regions to annotate next out."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oce2stardist.errors import InputError
+from oce2stardist.files.atomic import write_bytes, write_text
+from oce2stardist.files.records import read_yaml
+from oce2stardist.images.find import find_images, image_stem
+from oce2stardist.images.label_files import read_labels
+from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.images.read import read_image
+from oce2stardist.labels import UNLABELLED, Image, Labels
+from oce2stardist.runs.interruption import Interrupted, stop_on_signal
+from oce2stardist.runs.progress import Reporter, SilentReporter
+from oce2stardist.suggestion.logic import (
+    choose_typical_windows,
+    choose_windows,
+    compare_objects,
+    explain,
+    propose_windows,
+    window_side,
+)
+from oce2stardist.suggestion.picture import SuggestionPanel, suggestion_picture
+
+if TYPE_CHECKING:
+    from oce2stardist.stardist_model.network import SparseStarDist2D
+
+COLUMNS = (
+    *("rank", "image", "y0", "x0", "y1", "x1", "score", "reason"),
+    *("n_model", "n_pseudo", "n_disagree", "mean_confidence"),
+)
+"""Of suggestions.csv."""
+
+_MARGIN = 0.15
+"""Share of a window's side that the picture shows around it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """All that is known of one image.
+
+    Attributes
+    ----------
+    image : float32 array of shape (Y, X, C)
+    model : int32 array of shape (Y, X), or None
+        Objects 1..n of at least half the model's probability threshold.
+    probabilities : float32 array of shape (n,), or None
+    pseudo : int32 array of shape (Y, X), or None
+    confidence : dict of pseudo label to confidence, in [0, 1]
+    annotations : int32 array of shape (Y, X)
+        Cells > 0, known background 0, -1 elsewhere; also cells held back to judge.
+    """
+
+    image: Image
+    model: Labels | None
+    probabilities: NDArray[np.float32] | None
+    pseudo: Labels | None
+    confidence: Mapping[int, float]
+    annotations: Labels
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Annotated pixels, cells and background."""
+        return self.annotations > UNLABELLED
+
+
+class SuggestionRun:
+    """Reads a model folder of `finetune` or a run folder of `pseudo`, image by image.
+
+    Parameters
+    ----------
+    run : path
+    images : path or glob, optional
+        Default: where run.yaml says that they were.
+    axes : str, optional
+        Default: as the run was told.
+    device : {"auto", "cpu", "cuda", "mps"}
+
+    Raises
+    ------
+    InputError
+        If the folder is neither, or the images are not found.
+    """
+
+    def __init__(
+        self,
+        run: str | Path,
+        *,
+        images: str | Path | None = None,
+        axes: str | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.folder = Path(run)
+        self.has_model = (self.folder / "config.json").exists()
+        if not self.has_model and not (self.folder / "pseudo" / "stage.yaml").exists():
+            raise InputError(
+                f"{run} must be a model folder of `oce2stardist finetune` or a run folder of "
+                "`oce2stardist pseudo`. Got neither a config.json nor finished pseudo labels in "
+                "it; pass what -o named there."
+            )
+        found = _find_images(self.folder, images)
+        self.paths = {image_stem(path): path for path in found}
+        self._axes = axes or _recorded_axes(self.folder)
+        self._confidence = _read_confidence(self.folder, model=self.has_model)
+        self._network: SparseStarDist2D | None = None
+        if self.has_model:
+            from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
+
+            prepare_tensorflow(device)
+            self._network = open_model(self.folder)
+
+    @property
+    def prob_thresh(self) -> float:
+        """The model's own threshold on the object probability."""
+        return 0.5 if self._network is None else float(self._network.thresholds.prob)
+
+    def view(self, stem: str) -> View:
+        """Read one image and its labels, and predict it where there is a model."""
+        path = self.paths[stem]
+        image = read_image(path, axes=self._axes)
+        shape = (image.shape[0], image.shape[1])
+        where = ("training", "pseudo") if self.has_model else ("pseudo", "labels")
+        labels = self.folder.joinpath(*where, f"{stem}.tif")
+        pseudo = read_labels(labels, shape=shape, image=path) if labels.exists() else None
+        model, probabilities = self._predict(image, path)
+        return View(
+            image,
+            model,
+            probabilities,
+            pseudo,
+            self._confidence.get(stem, {}),
+            self.annotations(stem, shape),
+        )
+
+    def annotations(self, stem: str, shape: tuple[int, int]) -> Labels:
+        """Read what is annotated in one image, to train on and held back; -1 elsewhere."""
+        known = np.full(shape, UNLABELLED, np.int32)
+        for kind in ("sparse", "held_back"):
+            path = self.folder / "training" / kind / f"{stem}.tif"
+            if path.exists():
+                labels = read_labels(path, shape=shape, image=self.paths[stem])
+                known = np.maximum(known, labels)
+        return known
+
+    def _predict(
+        self, image: Image, path: Path
+    ) -> tuple[Labels | None, NDArray[np.float32] | None]:
+        if self._network is None:
+            return None, None
+        from oce2stardist.stardist_model.predict import predict_objects
+
+        if image.shape[-1] != self._network.config.n_channel_in:
+            raise InputError(
+                f"images must have the model's {self._network.config.n_channel_in} channels. Got "
+                f"{image.shape[-1]} in {path.name}; pass images like those it was trained on."
+            )
+        return predict_objects(
+            self._network, normalise_percentiles(image), prob_thresh=self.prob_thresh / 2
+        )
+
+
+def suggest_regions(
+    run: str | Path,
+    output: str | Path | None = None,
+    *,
+    images: str | Path | None = None,
+    count: int = 10,
+    window: int | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> pd.DataFrame:
+    """List the image regions whose annotation should help most.
+
+    Parameters
+    ----------
+    run : path
+        A model folder that `finetune_stardist` wrote, or, to choose the first cells to
+        annotate, a run folder that `make_pseudo_labels` wrote.
+    output : path, optional
+        Folder for suggestions.csv, suggestions.png and ``geojson/<stem>.geojson``; default:
+        ``suggestions`` in the run. Earlier suggestions there are replaced.
+    images : path or glob, optional
+        Default: the images that the run was made from.
+    count : int, >= 1
+        At most this many regions.
+    window : int, >= 8, optional
+        Side of the square regions, pixels; default: five median diameters.
+    axes : str, optional
+        Axes of the files, such as ``CYX``, where their metadata do not say.
+    device : {"auto", "cpu", "cuda", "mps"}
+
+    Returns
+    -------
+    DataFrame
+        What suggestions.csv holds: ``rank`` from 1; ``image``; ``y0``, ``x0``, ``y1``, ``x1`` in
+        pixels, the last two exclusive; ``score``, the weight that `compare_objects` gives, for
+        each object outlined; ``reason`` in words; the numbers of objects not annotated yet,
+        and the mean object probability of those the model found or nearly found (without a
+        model: the mean confidence of pseudo objects). Empty if nothing is left to settle.
+
+    Raises
+    ------
+    InputError
+        If an input is missing, unreadable or of the wrong form.
+    Interrupted
+        If the user stopped it.
+
+    Notes
+    -----
+    Without a model every other region is one of low confidence and every other a typical
+    one: what the pseudo labels get wrong everywhere has no low confidence anywhere.
+    """
+    if count < 1:
+        raise InputError(f"count must be at least 1. Got {count}; 10 is usual.")
+    reporter = reporter or SilentReporter()
+    folder = Path(output) if output is not None else Path(run) / "suggestions"
+    _refuse_foreign(folder)
+    source = SuggestionRun(run, images=images, axes=axes, device=device)
+    objects, shapes = _compare_all(source, reporter)
+    side = window or window_side(list(objects.values()))
+    candidates = [
+        propose_windows(
+            objects[stem], shape, window=side, known=source.annotations(stem, shape) > UNLABELLED
+        ).assign(image=stem)
+        for stem, shape in shapes.items()
+    ]
+    chosen = _choose(
+        pd.concat(candidates, ignore_index=True),
+        count=count,
+        n_images=len(shapes),
+        has_model=source.has_model,
+    ).reset_index(drop=True)
+    chosen["rank"] = np.arange(1, len(chosen) + 1)
+    chosen["reason"] = [explain(row) for row in chosen.to_dict("records")]
+    table = chosen[list(COLUMNS)].round({"score": 4, "mean_confidence": 4})
+    _write(folder, table, source)
+    return table
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Leave alone outlines that are no earlier suggestions: they may be annotations."""
+    found = sorted((folder / "geojson").glob("*.geojson"))
+    if found and not (folder / "suggestions.csv").exists():
+        raise InputError(
+            "suggestions must replace earlier suggestions only. Got "
+            f"{found[0]} without a suggestions.csv; choose another output."
+        )
+
+
+def _find_images(folder: Path, images: str | Path | None) -> list[Path]:
+    """List the images given, or those that run.yaml names."""
+    if images is not None:
+        return find_images(images)
+    recorded = _read_yaml(folder / "run.yaml").get("inputs", {}).get("images_from")
+    if recorded is None:
+        raise InputError(
+            f"{folder / 'run.yaml'} must say where the images are (inputs: images_from). Got "
+            "nothing there; pass --images."
+        )
+    try:
+        return find_images(recorded)
+    except InputError as error:
+        raise InputError(
+            f"the images of {folder} must still be at {recorded}, as run.yaml says. "
+            f"Got none there; pass --images."
+        ) from error
+
+
+def _recorded_axes(folder: Path) -> str | None:
+    """Read which axes the run was told that its images have."""
+    for stage in (folder / "stage.yaml", folder / "oce" / "stage.yaml"):
+        axes = _read_yaml(stage).get("settings", {}).get("axes")
+        if axes is not None:
+            return str(axes)
+    return None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    return read_yaml(path) if path.exists() else {}
+
+
+def _read_confidence(folder: Path, *, model: bool) -> dict[str, dict[int, float]]:
+    """Read the confidence of pseudo objects, by image and label."""
+    path = folder / ("training" if model else "pseudo") / "objects.csv"
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False)
+    if "confidence" not in table:
+        return {}
+    label = "id" if model else "label"
+    return {
+        str(stem): dict(zip(rows[label].astype(int), rows["confidence"].astype(float), strict=True))
+        for stem, rows in table.groupby("image")
+    }
+
+
+def _compare_all(
+    source: SuggestionRun, reporter: Reporter
+) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[int, int]]]:
+    """List the objects of every image with their weights, and the images' shapes."""
+    objects, shapes = {}, {}
+    with (
+        stop_on_signal() as should_stop,
+        reporter.task("Looking at images", len(source.paths)) as advance,
+    ):
+        for done, stem in enumerate(source.paths, start=1):
+            if should_stop():
+                raise Interrupted(f"Stopped after {done - 1} of {len(source.paths)} images.")
+            view = source.view(stem)
+            shapes[stem] = (view.image.shape[0], view.image.shape[1])
+            # Without a model to compare with, an image without pseudo labels tells nothing.
+            if view.model is not None or view.pseudo is not None:
+                objects[stem] = _compare(view, source.prob_thresh)
+            advance(done, stem)
+    if not objects:
+        raise InputError(
+            f"{source.folder} must hold pseudo labels of the images. Got none of the same name, "
+            f"such as {next(iter(source.paths))}.tif; pass the images that it was made from."
+        )
+    return objects, {stem: shapes[stem] for stem in objects}
+
+
+def _compare(view: View, prob_thresh: float) -> pd.DataFrame:
+    return compare_objects(
+        view.model,
+        view.probabilities,
+        view.pseudo,
+        view.confidence,
+        known=view.known,
+        prob_thresh=prob_thresh,
+    )
+
+
+def _choose(
+    candidates: pd.DataFrame, *, count: int, n_images: int, has_model: bool
+) -> pd.DataFrame:
+    """Choose the windows; without a model, doubtful and typical ones in turn."""
+    if has_model:
+        return choose_windows(candidates, count=count, n_images=n_images)
+    unsure = choose_windows(candidates, count=math.ceil(count / 2), n_images=n_images)
+    # Half annotated already is as good as annotated, whatever it is typical of.
+    open_ones = candidates[candidates["is_open"]]
+    rest = count - len(unsure)
+    if rest == 0:
+        return unsure
+    typical = choose_typical_windows(open_ones, count=rest, n_images=n_images, taken=unsure)
+    turns = np.concatenate([2 * np.arange(len(unsure)), 2 * np.arange(len(typical)) + 1])
+    return pd.concat([unsure, typical]).iloc[np.argsort(turns, kind="stable")]
+
+
+def _write(folder: Path, table: pd.DataFrame, source: SuggestionRun) -> None:
+    """Write the table, the outlines for QuPath, and the picture."""
+    write_text(folder / "suggestions.csv", table.to_csv(index=False))
+    for old in (folder / "geojson").glob("*.geojson"):
+        old.unlink()
+    for stem, rows in table.groupby("image"):
+        text = json.dumps(to_geojson(rows), indent=1, ensure_ascii=False)
+        write_text(folder / "geojson" / f"{stem}.geojson", text + "\n")
+    picture = folder / "suggestions.png"
+    picture.unlink(missing_ok=True)
+    if len(table):
+        write_bytes(picture, suggestion_picture(_panels(table, source)))
+
+
+def to_geojson(windows: pd.DataFrame) -> dict[str, Any]:
+    """Make the rectangles of one image a GeoJSON FeatureCollection that QuPath imports.
+
+    Coordinates are (x, y) in pixels, from the outer corner of the first pixel. Each is an
+    annotation of class "Suggestion*" (QuPath and our own reader
+    ignore classes that end in *), named after its rank, described by its reason.
+    """
+    features = []
+    for row in windows.to_dict("records"):
+        y0, x0, y1, x1 = (int(row[name]) for name in ("y0", "x0", "y1", "x1"))
+        corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+        properties = {
+            "objectType": "annotation",
+            "name": f"Suggestion {row['rank']}",
+            "classification": {"name": "Suggestion*", "color": [230, 159, 0]},
+            "metadata": {"reason": str(row["reason"])},
+        }
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [corners]},
+                "properties": properties,
+            }
+        )
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _panels(table: pd.DataFrame, source: SuggestionRun) -> list[SuggestionPanel]:
+    """Cut the windows out of their images, which are looked at once more."""
+    panels: dict[int, SuggestionPanel] = {}
+    for stem, rows in table.groupby("image"):
+        view = source.view(str(stem))
+        for row in rows.to_dict("records"):
+            panels[int(row["rank"])] = _panel(row, view, source.prob_thresh)
+    return [panels[rank] for rank in sorted(panels)]
+
+
+def _panel(row: Mapping[Any, Any], view: View, prob_thresh: float) -> SuggestionPanel:
+    margin = round(_MARGIN * (row["y1"] - row["y0"]))
+    top, left = max(0, row["y0"] - margin), max(0, row["x0"] - margin)
+    crop = np.s_[top : row["y1"] + margin, left : row["x1"] + margin]
+    found, nearly = None, None
+    if view.model is not None and view.probabilities is not None:
+        is_found = np.append(False, view.probabilities >= prob_thresh)[view.model]
+        found = np.where(is_found, view.model, 0)[crop]
+        nearly = np.where(is_found, 0, view.model)[crop]
+    return SuggestionPanel(
+        title=f"{row['rank']}: {row['image']}",
+        reason=str(row["reason"]),
+        image=normalise_percentiles(view.image)[crop],
+        window=(row["y0"] - top, row["x0"] - left, row["y1"] - top, row["x1"] - left),
+        model=found,
+        nearly=nearly,
+        pseudo=None if view.pseudo is None else view.pseudo[crop],
+        annotations=view.annotations[crop],
+    )

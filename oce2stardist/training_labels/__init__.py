@@ -1,0 +1,1 @@
+"""Pseudo labels and annotations in, the labels that StarDist learns from out."""

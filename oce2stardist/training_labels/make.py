@@ -1,0 +1,273 @@
+"""Annotations and pseudo labels in, training labels and provenance out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from oce2stardist.errors import InputError
+from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels
+from oce2stardist.training_labels.draw_cells import check_cells, draw_cells, draw_held_back
+from oce2stardist.training_labels.merge import (
+    MergedLabels,
+    infer_background,
+    keep_cells,
+    merge_annotations,
+)
+
+_OBJECT_COLUMNS = ("image", "id", "source", "pseudo_id", "area", "y", "x", "confidence", "role")
+
+
+@dataclass(frozen=True)
+class TrainingLabels:
+    """Labels that StarDist trains on, and those that judge it; by image stem.
+
+    Attributes
+    ----------
+    sparse, pseudo : dict of int32 arrays of shape (Y, X)
+        See `oce2stardist.training_labels.merge`. `sparse` has the images of which something is
+        known; `pseudo` has all images with pseudo labels.
+    held_back : dict of int32 arrays of shape (Y, X)
+        Annotated cells kept from training, with the background nearest to them; -1
+        elsewhere. Only the images with such cells.
+    cells : DataFrame
+        image, label and role ("training" or "held_back") of every annotated cell used.
+    objects : DataFrame
+        Provenance of every object of `pseudo` (of `sparse` where there is none) and of
+        `held_back`: image, id, source ("manual" or "pseudo"), pseudo_id (-1 if manual),
+        area and centroid y, x in pixels, confidence, role. An id is used once in an image.
+    """
+
+    sparse: dict[str, Labels]
+    pseudo: dict[str, Labels]
+    held_back: dict[str, Labels]
+    cells: pd.DataFrame
+    objects: pd.DataFrame
+
+
+def object_weights(labels: TrainingLabels, stem: str) -> dict[int, float]:
+    """Look up how sure the pseudo objects of an image are, in [0, 1], by id in ``labels.pseudo``.
+
+    Annotated cells, which are sure, have 1.0.
+    """
+    table = labels.objects
+    objects = table[(table["image"] == stem) & (table["role"] == "training")]
+    return dict(zip(objects["id"].tolist(), objects["confidence"].tolist(), strict=True))
+
+
+def make_training_labels(
+    annotations: Mapping[str, Labels],
+    pseudo_gt: Mapping[str, Labels],
+    *,
+    fraction: float | None = None,
+    count: int | None = None,
+    per_image: bool = False,
+    drawn: Mapping[str, Sequence[int]] | None = None,
+    complete: bool = False,
+    held_back: float = 0.0,
+    held_back_cells: Mapping[str, Sequence[int]] | None = None,
+    background_distance: float = 30.0,
+    overlap: float = 0.0,
+    confidence: Mapping[str, Mapping[int, float]] | None = None,
+    seed: int,
+) -> TrainingLabels:
+    """Choose annotated cells, hold some back, and merge the others with the pseudo labels.
+
+    Parameters
+    ----------
+    annotations : mapping of image stem to label image
+        Cells > 0, known background 0, unknown -1.
+    pseudo_gt : mapping of image stem to label image
+        May be empty.
+    fraction : float in (0, 1], optional
+        Share of the annotated cells to use.
+    count : int, >= 1, optional
+        Number of annotated cells to use. Without this, `fraction` and `drawn`: all.
+    per_image : bool
+        `fraction` or `count` hold for every image instead of for the set.
+    drawn : mapping of image stem to ids, optional
+        Use exactly these annotated cells, as `read_cells` reads them.
+    complete : bool
+        The annotations are the complete truth of their images, and few are simulated:
+        of the background, only what is near the cells used is known then. Otherwise all
+        background in the annotations is known, and that which `infer_background` adds.
+    held_back : float, in [0, 1)
+        Share of the cells kept from training; at least one if there are two cells.
+    held_back_cells : mapping of image stem to ids, optional
+        Hold back exactly these, such as a fold of `split_folds`, whatever `held_back`.
+    background_distance : float
+        Pixels.
+    overlap : float, in [0, 1)
+        See `merge_annotations`.
+    confidence : mapping of image stem to a mapping of id to confidence, optional
+        Of the pseudo objects; 1.0 where not given.
+    seed : int
+
+    Returns
+    -------
+    TrainingLabels
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, more than one of `fraction`, `count` and `drawn` is
+        given, or a named cell is not annotated.
+
+    Notes
+    -----
+    Every known background pixel belongs to the annotated cell nearest to it, and is
+    held back with it, so that the surroundings of held-back cells don't leak either.
+    """
+    used = choose_cells(annotations, fraction, count, drawn, per_image=per_image, seed=seed)
+    if held_back_cells is None:
+        judges = draw_held_back(used, share=held_back, seed=seed)
+    else:
+        judges = _check_held_back(used, held_back_cells)
+    known = {
+        stem: _find_known(
+            labels,
+            used[stem],
+            pseudo_gt.get(stem),
+            complete=complete,
+            background_distance=background_distance,
+        )
+        for stem, labels in annotations.items()
+    }
+    return _merge_images(
+        known, judges, used, pseudo_gt, overlap=overlap, confidence=confidence or {}
+    )
+
+
+def choose_cells(
+    annotations: Mapping[str, Labels],
+    fraction: float | None,
+    count: int | None,
+    drawn: Mapping[str, Sequence[int]] | None,
+    *,
+    per_image: bool,
+    seed: int,
+) -> dict[str, list[int]]:
+    """Take the cells that were named, or draw them, or take all; see `make_training_labels`.
+
+    Raises
+    ------
+    InputError
+        If cells are both named and drawn, a draw per image has no size, or as `draw_cells`
+        and `check_cells` do.
+    """
+    if drawn is not None:
+        if fraction is not None or count is not None or per_image:
+            raise InputError(
+                "cells must be either named or drawn. Got a list of cells and "
+                f"fraction={fraction}, count={count}, per_image={per_image}; leave one out."
+            )
+        return check_cells(annotations, drawn)
+    if fraction is None and count is None:
+        if per_image:
+            raise InputError(
+                "a draw per image must know how many cells. Got neither fraction nor count; "
+                "give one of them."
+            )
+        fraction = 1.0
+    return draw_cells(annotations, fraction=fraction, count=count, per_image=per_image, seed=seed)
+
+
+def _check_held_back(
+    used: Mapping[str, Sequence[int]], cells: Mapping[str, Sequence[int]]
+) -> dict[str, list[int]]:
+    """Return the cells to hold back, which must be among those used."""
+    for stem, ids in cells.items():
+        strangers = sorted(set(ids).difference(used.get(stem, [])))
+        if strangers:
+            raise InputError(
+                "cells that are held back must be among those used. Got "
+                f"{strangers[0]} in {stem!r}; split the cells that were drawn."
+            )
+    return {stem: sorted(set(ids)) for stem, ids in cells.items() if ids}
+
+
+def _find_known(
+    annotations: Labels,
+    ids: list[int],
+    pseudo_gt: Labels | None,
+    *,
+    complete: bool,
+    background_distance: float,
+) -> Labels:
+    """Reduce the annotations of an image to the cells used and the background known with them."""
+    if complete:
+        return keep_cells(annotations, ids, background_distance=background_distance)
+    is_other = (annotations > BACKGROUND) & ~np.isin(annotations, ids)
+    used = np.where(is_other, np.int32(UNLABELLED), annotations)
+    return infer_background(used, pseudo_gt, background_distance=background_distance)
+
+
+def _merge_images(
+    known: Mapping[str, Labels],
+    judges: Mapping[str, list[int]],
+    used: Mapping[str, list[int]],
+    pseudo_gt: Mapping[str, Labels],
+    *,
+    overlap: float,
+    confidence: Mapping[str, Mapping[int, float]],
+) -> TrainingLabels:
+    """Divide each image between training and judging, and merge what trains."""
+    sparse, pseudo, judged, objects = {}, {}, {}, []
+    for stem in sorted({*known, *pseudo_gt}):
+        given = pseudo_gt.get(stem)
+        nothing = np.full_like(known[stem] if given is None else given, UNLABELLED)
+        train, judge = _split(known.get(stem, nothing), judges.get(stem, []))
+        merged = merge_annotations(
+            given,
+            train,
+            background_distance=0.0,  # what follows from the cells is in `known` already
+            overlap=overlap,
+            confidence=confidence.get(stem),
+            reserved_ids=judges.get(stem, []),
+        )
+        if (train != UNLABELLED).any():
+            sparse[stem] = train
+        if given is not None:
+            pseudo[stem] = merged.pseudo
+        if judges.get(stem):
+            judged[stem] = judge
+        objects.append(_list_objects(stem, merged, judge))
+    return TrainingLabels(
+        sparse, pseudo, judged, _list_cells(used, judges), pd.concat(objects, ignore_index=True)
+    )
+
+
+def _split(known: Labels, held_back: list[int]) -> tuple[Labels, Labels]:
+    """Divide what is known between training and judging, by the nearest annotated cell."""
+    if not held_back:
+        return known, np.full_like(known, UNLABELLED)
+    nearest: NDArray[np.int64] = ndi.distance_transform_edt(
+        known <= BACKGROUND, return_distances=False, return_indices=True
+    )
+    judged = np.isin(known[tuple(nearest)], held_back)
+    return (
+        np.where(judged, np.int32(UNLABELLED), known),
+        np.where(judged, known, np.int32(UNLABELLED)),
+    )
+
+
+def _list_objects(stem: str, merged: MergedLabels, judge: Labels) -> pd.DataFrame:
+    """Tabulate the objects that train and those held back, under the image's name."""
+    held_back = merge_annotations(None, judge, background_distance=0.0).objects
+    table = pd.concat(
+        [merged.objects.assign(role="training"), held_back.assign(role="held_back")],
+        ignore_index=True,
+    )
+    return table.assign(image=stem)[list(_OBJECT_COLUMNS)]
+
+
+def _list_cells(used: Mapping[str, list[int]], held_back: Mapping[str, list[int]]) -> pd.DataFrame:
+    rows = [
+        (stem, label, "held_back" if label in held_back.get(stem, []) else "training")
+        for stem, ids in used.items()
+        for label in ids
+    ]
+    return pd.DataFrame(rows, columns=["image", "label", "role"])

@@ -1,0 +1,342 @@
+"""The commands from outside: results, one line and exit code 2 for bad input, Ctrl-C."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import yaml
+from click.testing import CliRunner
+from oce2stardist.cli.main import main
+from scenes import discs_scene
+
+from oce2stardist.images.label_files import read_labels
+
+TINY = {
+    "embedding": {
+        "feature_maps": 8, "steps": 30, "crop_size": 80, "batch_size": 2, "copies": 2,
+        "learning_rate": 0.004,
+    },
+    "pseudo": {"working_diameter": 24},
+    "stardist": {
+        "width": 4, "features": 8, "n_rays": 8, "patch_size": 64, "batch_size": 4, "steps": 12,
+        "checks": 2, "folds": 0,
+    },
+}  # fmt: skip
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A folder of images, complete masks, and a config that takes seconds."""
+    for index in range(2):
+        image, labels = discs_scene(9, (128, 144), 12, seed=index)
+        for folder, array in (("images", (1000 * image).astype(np.uint16)), ("masks", labels)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"field {index}.tif", array.astype(np.uint16))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return tmp_path
+
+
+def pseudo(lab, output="run", *more):
+    return run("pseudo", lab / "images", "-o", lab / output, "--config", lab / "tiny.yaml", *more)
+
+
+def finetune(lab, output="model", *more):
+    return run(
+        "finetune", lab / "images", "--pseudo", lab / "run", "--annotations", lab / "masks",
+        "-o", lab / output, "--config", lab / "tiny.yaml", "--fraction", "0.4", *more,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_three_commands_lead_from_images_to_scores(lab):
+    assert (result := pseudo(lab)).exit_code == 0, result.output
+    assert (lab / "run" / "report" / "index.html").exists()
+    recorded = yaml.safe_load((lab / "run" / "run.yaml").read_text())
+    assert recorded["seed"] == 0
+    assert recorded["config"]["embedding"]["steps"] == 30
+    assert recorded["versions"]["torch"].startswith("2.")
+    assert set(recorded["precision"]) == {"training", "prediction"}
+    assert recorded["processor"]["name"]
+    log = (lab / "run" / "log.txt").read_text().splitlines()
+    assert "Started: oce2stardist pseudo, version" in log[0]
+    assert any("INFO    Training embeddings: 30 of 30, loss" in line for line in log)
+    assert log[-1].endswith("INFO    Finished.")
+    assert (result := finetune(lab)).exit_code == 0, result.output
+    model = lab / "model"
+    for name in ("config.json", "weights_best.h5", "weights_last.h5", "thresholds.json"):
+        assert (model / name).exists()
+    assert "training" in yaml.safe_load((model / "run.yaml").read_text())["precision"]
+    assert "annotated cells in 2 of 2 images" in (model / "log.txt").read_text()
+    assert len((model / "training" / "cells.csv").read_text().splitlines()) == 1 + 7
+    result = run(
+        "predict", lab / "images", "--model", model, "-o", lab / "out", "--overlay",
+        "--write", "labels,rois,geojson,csv",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert read_labels(lab / "out" / "field 0.tif").shape == (128, 144)
+    assert (lab / "out" / "field 0_overlay.png").exists()
+    assert not (lab / "out" / "log.txt").exists()
+    table = pd.read_csv(lab / "out" / "objects.csv")
+    for stem in ("field 0", "field 1"):
+        ids = set(np.unique(read_labels(lab / "out" / f"{stem}.tif"))) - {0}
+        assert set(table["label"][table["image"] == stem]) == ids
+        assert (lab / "out" / f"{stem}_rois.zip").exists()
+        assert (lab / "out" / f"{stem}.geojson").exists()
+    result = run("evaluate", lab / "out", lab / "masks", "--json")
+    assert result.exit_code == 0, result.output
+    scores = json.loads(result.output)
+    assert {"f1", "seg", "n_true", "n_predicted"} <= set(scores)
+    assert scores["n_true"] == 18
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights_and_pseudo_labels(lab):
+    pseudo(lab, "one"), pseudo(lab, "two")
+    pseudo(lab, "other", "--seed", 7)
+    for file in ("oce/weights.safetensors", "oce/predicted/field 0.safetensors"):
+        one, two, other = ((lab / name / file).read_bytes() for name in ("one", "two", "other"))
+        assert one == two
+        assert one != other
+    one, two = (read_labels(lab / name / "pseudo/labels/field 1.tif") for name in ("one", "two"))
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_kept_and_other_settings_are_refused(lab):
+    pseudo(lab)
+    weights = lab / "run" / "oce" / "weights.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert pseudo(lab).exit_code == 0
+    assert weights.stat().st_mtime_ns == written
+    refused = pseudo(lab, "run", "--steps", 31)
+    assert refused.exit_code == 2
+    assert "embedding.steps: 31 where it has 30" in refused.output
+    assert weights.stat().st_mtime_ns == written
+    predicted = lab / "run" / "oce" / "predicted" / "field 0.safetensors"
+    before = predicted.read_bytes()
+    assert pseudo(lab, "run", "--steps", 31, "--overwrite").exit_code == 0
+    assert predicted.read_bytes() != before
+
+
+def interrupted(command, *, during):
+    """Start a command as a process and send Ctrl-C once it speaks of `during`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oce2stardist", *map(str, command)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if during in line:
+            process.send_signal(signal.SIGINT)
+            break
+    said.append(process.communicate(timeout=480)[1])
+    return process.returncode, "".join(said)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_either_training_loses_nothing(lab):
+    long = yaml.safe_load((lab / "tiny.yaml").read_text())
+    long["embedding"]["steps"] = 150
+    long["stardist"]["steps"] = 150
+    (lab / "tiny.yaml").write_text(yaml.safe_dump(long))
+    config = ["--config", lab / "tiny.yaml"]
+    images = lab / "images"
+
+    command = ["pseudo", images, "-o", lab / "stopped", *config]
+    code, said = interrupted(command, during="Training embeddings")
+    assert code == 130, said
+    assert "the same command goes on from there" in said
+    assert not (lab / "stopped" / "oce" / "weights.safetensors").exists()
+    assert run(*command).exit_code == 0
+    log = (lab / "stopped" / "log.txt").read_text()
+    told = [log.index(text) for text in ("Stopped after step", "Going on after step", "Finished.")]
+    assert told == sorted(told)
+    assert log.count("Started: ") == 2
+    assert pseudo(lab).exit_code == 0
+    stopped, whole = (
+        (lab / name / "oce" / "weights.safetensors").read_bytes() for name in ("stopped", "run")
+    )
+    assert stopped == whole
+    for name in ("field 0.tif", "field 1.tif"):
+        np.testing.assert_array_equal(
+            read_labels(lab / "stopped" / "pseudo" / "labels" / name),
+            read_labels(lab / "run" / "pseudo" / "labels" / name),
+        )
+
+    command = [
+        "finetune", images, "--pseudo", lab / "run", "--annotations", lab / "masks",
+        "-o", lab / "model-stopped", "--fraction", "0.4", *config,
+    ]  # fmt: skip
+    code, said = interrupted(command, during="Training StarDist")
+    assert code == 130, said
+    assert "the same command goes on from there" in said
+    assert run(*command).exit_code == 0
+    assert finetune(lab).exit_code == 0
+    stopped, whole = (
+        pd.read_csv(lab / name / "history.csv")["loss"] for name in ("model-stopped", "model")
+    )
+    np.testing.assert_array_equal(stopped, whole)
+    for model in ("model", "model-stopped"):
+        run("predict", images, "--model", lab / model, "-o", lab / f"out-{model}")
+    for name in ("field 0.tif", "field 1.tif"):
+        np.testing.assert_array_equal(
+            read_labels(lab / "out-model" / name), read_labels(lab / "out-model-stopped" / name)
+        )
+
+
+def refused(result, *words):
+    """Bad input: exit code 2, exactly one line, and it holds the words."""
+    assert result.exit_code == 2, result.output
+    lines = result.output.strip().splitlines()
+    assert len(lines) == 1, result.output
+    assert lines[0].startswith("Error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_a_missing_folder_is_one_line(tmp_path):
+    refused(run("pseudo", tmp_path / "nowhere", "-o", tmp_path / "run"), "nowhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_images_is_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(run("pseudo", tmp_path, "-o", tmp_path / "run"), ".tif")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_image_is_one_line(lab):
+    (lab / "images" / "field 0.tif").write_bytes(b"II*\0broken")
+    refused(pseudo(lab), "field 0.tif", "can't be read")
+    assert not (lab / "run").exists()
+
+
+def test_a_mask_of_another_shape_is_one_line(lab):
+    tifffile.imwrite(lab / "masks" / "field 1.tif", np.ones((5, 6), np.uint16))
+    refused(finetune(lab, "model", "--alpha", 0), "(5, 6)", "(128, 144)")
+    assert not (lab / "model").exists()
+
+
+def test_a_float_mask_is_one_line(lab):
+    tifffile.imwrite(lab / "masks" / "field 1.tif", np.ones((128, 144), np.float32))
+    refused(finetune(lab, "model", "--alpha", 0), "integer", "float32")
+    assert not (lab / "model").exists()
+
+
+def test_an_unknown_config_key_is_one_line(lab):
+    (lab / "tiny.yaml").write_text("stardist: {alfa: 0.5}")
+    refused(pseudo(lab), "tiny.yaml: stardist.alfa must be a known setting")
+    assert not (lab / "run").exists()
+
+
+def test_a_run_without_pseudo_labels_is_one_line(lab):
+    refused(finetune(lab), "run `oce2stardist pseudo IMAGES -o RUN` first")
+    assert not (lab / "model").exists()
+
+
+def test_alpha_without_pseudo_labels_is_one_line(lab):
+    result = run(
+        "finetune",
+        lab / "images",
+        "--annotations",
+        lab / "masks",
+        "-o",
+        lab / "model",
+        "--alpha",
+        0.5,
+    )
+    refused(result, "alpha 0.5 needs pseudo labels")
+
+
+def test_a_fraction_out_of_range_is_one_line(lab):
+    result = run(
+        "finetune", lab / "images", "--annotations", lab / "masks", "-o", lab / "model",
+        "--alpha", 0, "--fraction", 1.5,
+    )  # fmt: skip
+    refused(result, "fraction must be above 0 and at most 1. Got 1.5")
+    assert not (lab / "model").exists()
+
+
+def test_a_folder_without_a_model_is_one_line(lab):
+    refused(
+        run("predict", lab / "images", "--model", lab / "masks", "-o", lab / "out"), "config.json"
+    )
+    assert not (lab / "out").exists()
+
+
+def test_images_of_different_channels_are_one_line(lab):
+    tifffile.imwrite(lab / "images" / "rgb.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    refused(pseudo(lab), "same number of channels", "rgb.tif")
+
+
+def test_an_image_smaller_than_the_field_of_view_is_one_line(lab):
+    tifffile.imwrite(lab / "images" / "strip.tif", np.zeros((9, 200), np.uint8))
+    refused(pseudo(lab), "at least 18 pixels", "9x200")
+
+
+def test_a_diameter_that_is_neither_number_nor_file_is_refused(lab):
+    result = pseudo(lab, "run", "--diameter", "wide")
+    assert result.exit_code == 2
+    assert "must be a number of pixels or a CSV file. Got 'wide'." in result.output
+    assert not (lab / "run").exists()
+
+
+def test_a_trained_run_and_steps_of_training_contradict_each_other(lab):
+    result = run("pseudo", lab / "images", "-o", lab / "new", "--trained", lab, "--steps", 3)
+    assert result.exit_code == 2
+    assert "--trained trains nothing, so --steps has no meaning; drop one." in result.output
+
+
+def test_a_folder_without_a_run_that_is_trained_is_one_line(lab):
+    result = run("pseudo", lab / "images", "-o", lab / "new", "--trained", lab / "masks")
+    refused(result, "masks must be a finished run of oce2stardist pseudo")
+
+
+def test_a_csv_file_that_misses_an_image_is_one_line(lab):
+    (lab / "sizes.csv").write_text("image,diameter\nfield 0,24\n")
+    refused(pseudo(lab, "run", "--diameter", lab / "sizes.csv"), "Got none for field 1.")
+    assert not (lab / "run").exists()
+
+
+def test_a_missing_prediction_is_one_line(lab):
+    (lab / "half").mkdir()
+    (lab / "masks" / "field 0.tif").replace(lab / "half" / "field 0.tif")
+    tifffile.imwrite(lab / "masks" / "field 0.tif", np.zeros((128, 144), np.uint16))
+    refused(run("evaluate", lab / "half", lab / "masks"), "every true label image")
+
+
+def test_evaluating_a_perfect_prediction_prints_a_table(lab):
+    shutil.copytree(lab / "masks", lab / "same")
+    result = run("evaluate", lab / "same", lab / "masks")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1].split() == ["all", "1.000", "1.000", "18", "18"]
+
+
+def test_a_demo_folder_of_another_seed_is_refused_without_a_traceback(tmp_path):
+    (tmp_path / "pseudo" / "oce").mkdir(parents=True)
+    (tmp_path / "pseudo" / "oce" / "stage.yaml").write_text("{finished: true, settings: {seed: 1}}")
+    command = [sys.executable, "-m", "oce2stardist", "demo", "-o", str(tmp_path), "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    reason, stopped = done.stderr.strip().splitlines()
+    assert done.returncode == 2
+    assert "must hold a run with the same settings" in reason
+    assert stopped == "Error: the demo stopped at pseudo; the line above says why."
+
+
+@pytest.mark.parametrize("module", ["checkpoint", "network", "predict", "train"])
+def test_tensorflow_starts_in_silence_whichever_module_needs_it_first(module):
+    program = f"import oce2stardist.stardist_model.{module}"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,0 +1,463 @@
+"""Every block of code in README.md and docs/: run as it stands, or marked with the reason why not.
+
+A page is read from top to bottom in a folder of its own, which holds two small fields of the
+nuclei that stardist ships and what else its commands name (`prepare`). Blocks of bash and Python
+run in this process; those with ``title="FILE"`` are written to FILE. The README shows commands
+and Python as two ways to the same files, so there each language has a folder of its own. What
+differs from what a user types is listed here and nowhere else:
+
+- trainings are as short as `FEW_STEPS`, whatever a config or an option says; one that another page
+  has already done on the same input is copied, and the command finds it finished;
+- `SUBSTITUTIONS` are added to commands;
+- examples of a command in docs/reference/ are alternatives: what one writes, the next finds gone;
+- `pip install` is not run: its extras and files must exist;
+- `oce2stardist doctor` examines the machine once;
+- where the extra `bioimageio` is not installed, exporting to it must say so.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from click.testing import CliRunner
+from documents import DOCS, PAGES, ROOT, Session, commands_of, find_blocks, messages_of, quotes
+from experiment_folders import RESULTS
+
+from oce2stardist.config import Config
+from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.objects import pack_rois, to_features, to_roi, trace_objects
+from oce2stardist.runners import doctor, finetune, pseudo
+
+FEW_STEPS = {
+    "embedding.steps": 40,
+    "embedding.crop_size": 76,
+    "embedding.feature_maps": 8,
+    "embedding.batch_size": 4,
+    "embedding.copies": 2,
+    "pseudo.choose": False,
+    "pseudo.variants": 0,
+    "stardist.steps": 4,
+    "stardist.patch_size": 64,
+    "stardist.batch_size": 2,
+    "stardist.width": 4,
+    "stardist.features": 8,
+    "stardist.checks": 1,
+    "stardist.folds": 0,
+}
+
+SUBSTITUTIONS = {
+    # A study takes hours; the plan reads config and data.
+    ("experiment", "fractions"): ["--dry-run"],
+    ("experiment", "unsupervised"): ["--dry-run"],
+    ("experiment", "scales"): ["--dry-run"],
+}
+"""What is added to commands, by their first words."""
+
+ANNOTATED = 4
+"""Cells outlined in each field."""
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+# --- the folder that a reader works in
+
+
+@functools.cache
+def nuclei():
+    from stardist.data import test_image_nuclei_2d
+
+    image, truth = test_image_nuclei_2d(return_mask=True)
+    return image, truth.astype(np.int32)
+
+
+def field(top, left, side=160):
+    image, truth = (one[top : top + side, left : left + side] for one in nuclei())
+    return image, truth
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, array)
+
+
+def outlined(truth):
+    """Some whole cells of a field; 0 elsewhere, which means: not annotated."""
+    inner = np.setdiff1d(truth, np.r_[truth[0], truth[-1], truth[:, 0], truth[:, -1], 0])
+    return np.where(np.isin(truth, inner[:ANNOTATED]), truth, 0).astype(np.int32)
+
+
+def write_labels(masks, stem, labels):
+    write(masks / f"{stem}.tif", labels)
+
+
+def write_rois(masks, stem, labels):
+    masks.mkdir(exist_ok=True)
+    objects = trace_objects(labels)
+    rois = [to_roi(one, name=str(label)) for label, one in objects.items()]
+    (masks / f"{stem}.zip").write_bytes(pack_rois(rois))
+
+
+def write_geojson(masks, stem, labels):
+    masks.mkdir(exist_ok=True)
+    content = to_features(stem, trace_objects(labels), {})
+    (masks / f"{stem}.geojson").write_text(json.dumps(content))
+
+
+MASKS = {"fiji.md": write_rois, "qupath.md": write_geojson}
+"""How cells are outlined, by page; elsewhere in label images."""
+
+
+def prepare(folder, page):
+    for stem, corner in {"field1": (0, 0), "field2": (0, 160)}.items():
+        image, truth = field(*corner)
+        write(folder / "images" / f"{stem}.tif", image)
+        MASKS.get(page.name, write_labels)(folder / "masks", stem, outlined(truth))
+    image, truth = field(340, 0)
+    for name in ("new_images", "more_images", "a"):
+        write(folder / name / "well1.tif", image)
+    write(folder / "truth" / "well1.tif", truth)
+    for part, corner in {"train": (0, 320), "test": (160, 320)}.items():
+        image, truth = field(*corner)
+        write(folder / "bbbc039" / part / "images" / f"{part}1.tif", image)
+        write(folder / "bbbc039" / part / "masks" / f"{part}1.tif", truth)
+    write_for_reference(folder, page)
+
+
+def write_for_reference(folder, page):
+    """Files that only the examples of the commands and of large images name."""
+    if page.name not in ("commands.md", "scale.md", "experiments.md"):
+        return
+    for name in ("OUT", "OTHER", "out", "other"):
+        write_results(folder / name)
+    (folder / "cells.json").write_text(json.dumps(coco(field(0, 0)[1])))
+    (folder / "my.yaml").write_text("preset: quick\ndata: [{path: bbbc039}]\n")
+    zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
+    assert zarr
+    from ngff import write_ome_zarr
+
+    for name in ("image", "slide"):
+        write_ome_zarr(folder / f"{name}.ome.zarr", field(340, 0)[0], "yx", version="0.4")
+
+
+def coco(truth):
+    """One cell of field1, as COCO."""
+    y, x = (int(axis.min()) for axis in np.nonzero(outlined(truth)))
+    ring = [x, y, x + 12, y, x + 12, y + 12, x, y + 12]
+    return {
+        "images": [{"id": 1, "file_name": "field1.tif", "height": 160, "width": 160}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [ring]}],
+    }
+
+
+def write_results(folder):
+    """A table of results of six images, as an experiment leaves it."""
+    folder.mkdir(exist_ok=True)
+    rows = [
+        {
+            "study": "fractions", "data_set": "set", "method": "pseudo", "alpha": 1.0, "seed": 0,
+            "scale": 1.0, "oracle": False, "image": f"i{at}", "group": "(all)",
+            "f1": 0.8, "seg": 0.7, "precision": 0.8, "recall": 0.8, "tp": 8 + at, "fp": 2,
+            "fn": 2, "n_true": 10 + at, "n_predicted": 10 + at, "run": "cells/one",
+        }
+        for at in range(6)
+    ]  # fmt: skip
+    pd.DataFrame(rows, columns=RESULTS).to_csv(folder / "results.csv", index=False)
+
+
+# --- the programs of a page
+
+
+def run_ours(words, *, afresh=False):
+    """Run a command; afresh: without what an earlier one wrote to the same place."""
+    from oce2stardist.cli.main import main
+
+    if afresh and words[1] in ("pseudo", "finetune"):
+        shutil.rmtree(words[words.index("-o") + 1], ignore_errors=True)
+    arguments = words[1:] + SUBSTITUTIONS.get(tuple(words[1:3]), [])
+    result = CliRunner().invoke(main, arguments)
+    if "bioimageio" in words and not importlib.util.find_spec("bioimageio"):
+        # Its packages can't stand beside the tested pydantic; test_export.py has it where they can.
+        assert result.exit_code == 2, result.output
+        assert "pip install 'oce2stardist[bioimageio]'" in result.output
+        return result.stdout
+    if result.exit_code != 0:
+        raise AssertionError(f"{' '.join(words)}: {result.output}") from result.exception
+    return result.stdout
+
+
+def check_pip(words):
+    """See that what is installed exists: extras of this package, and files."""
+    assert words[1] == "install", words
+    extras = re.compile(r"oce2stardist\[(.+)\]")
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for word in words[2:]:
+        if named := extras.fullmatch(word):
+            assert all(re.search(rf"^{one} = \[", text, re.M) for one in named[1].split(",")), word
+        if word.endswith(".txt"):
+            assert (ROOT / word).exists(), word
+    return ""
+
+
+PROGRAMS = {"oce2stardist": run_ours, "pip": check_pip}
+
+
+# --- short trainings, each done once
+
+
+def content_of(path):
+    """Hash what a command reads from a path: images, outlines, pseudo labels of a run, a model."""
+    path = Path(path)
+    kinds = (".tif", ".png", ".zip", ".geojson", ".json", ".csv", ".h5")
+    inner = path / "pseudo" if (path / "pseudo").is_dir() else path
+    files = [inner] if inner.is_file() else sorted(inner.rglob("*"))
+    hashed = hashlib.sha256()
+    for file in files:
+        if file.suffix in kinds and file.is_file():
+            hashed.update(str(file.relative_to(inner)).encode() + file.read_bytes())
+    return hashed.hexdigest()
+
+
+def described(value):
+    if isinstance(value, (str, Path)) and Path(value).exists():
+        return content_of(value)
+    if isinstance(value, dict):
+        return {key: described(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(value.tobytes()).hexdigest()
+    return repr(value) if not hasattr(value, "digest") else value.digest()
+
+
+def keep(folder, kept):
+    """Copy a folder in one step: other workers may look."""
+    if not kept.exists():
+        copied = Path(tempfile.mkdtemp(dir=kept.parent)) / kept.name
+        shutil.copytree(folder, copied)
+        with contextlib.suppress(OSError):  # another worker was faster
+            copied.rename(kept)
+
+
+def short_and_once(train, store):
+    """Let a training be short, and start from what the same one left on another page."""
+
+    @functools.wraps(train)
+    def wrapped(images, output, *, config=None, **options):
+        config = (config or Config()).replace(**FEW_STEPS)
+        matters = {
+            name: described(value)
+            for name, value in options.items()
+            if value and name not in ("reporter", "command", "overwrite")
+        }
+        key = (train.__name__, config.to_yaml(), str(described(images)), str(matters))
+        name = hashlib.sha256(repr(key).encode()).hexdigest()
+        if (store / name).exists() and not Path(output).exists():
+            shutil.copytree(store / name, output)
+        result = train(images, output, config=config, **options)
+        keep(Path(output), store / name)
+        return result
+
+    return wrapped
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A folder for finished trainings, the same for all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "docs-trainings"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def short(monkeypatch, store):
+    trainings = [(pseudo, "make_pseudo_labels"), (finetune, "finetune_stardist")]
+    if importlib.util.find_spec("zarr"):
+        from oce2stardist.blockwise import pseudo as pseudo_in_blocks
+
+        trainings.append((pseudo_in_blocks, "make_pseudo_labels"))
+    for module, name in trainings:
+        monkeypatch.setattr(module, name, short_and_once(getattr(module, name), store))
+
+
+@pytest.fixture(scope="module")
+def examined():
+    return functools.cache(doctor.examine)
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch, short, examined):
+    monkeypatch.setattr(doctor, "examine", examined)
+    monkeypatch.chdir(tmp_path)
+    return Session(dict(PROGRAMS))
+
+
+# --- tests
+
+
+def title(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_every_block_is_run_or_says_why_not(page):
+    for block in find_blocks(page):
+        runs = block.language in ("bash", "python") or block.file
+        assert runs or block.reason, f"{block}: run it, or say above it why it is not run"
+        assert not block.reason or len(block.reason) > 8, f"{block}: {block.reason!r} is no reason"
+
+
+def readings():
+    """Pages with something to run, and the languages that are run together there."""
+    for page in PAGES:
+        languages = {block.language for block in find_blocks(page) if not block.reason}
+        apart = [{one} for one in sorted(languages)] if page.name == "README.md" else [languages]
+        # The examples of all commands take minutes.
+        marks = [pytest.mark.long] if page.name == "commands.md" else []
+        yield from (pytest.param(page, one, marks=marks) for one in apart if one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "languages"),
+    list(readings()),
+    ids=lambda one: title(one) if isinstance(one, Path) else "+".join(sorted(one)),
+)
+def test_the_blocks_of_a_page_run_in_order(page, languages, reader, tmp_path):
+    prepare(tmp_path, page)
+    if page.name == "README.md":
+        reader.names.update(taken_for_granted())
+    if page.parent.name == "reference":
+        reader.programs["oce2stardist"] = functools.partial(run_ours, afresh=True)
+    for block in find_blocks(page):
+        if not block.reason and block.language in languages:
+            reader.run(block)
+
+
+def taken_for_granted():
+    """What the README's Python does not define: an array, outlines, an image."""
+    image, truth = field(0, 0)
+    cells = outlined(truth)
+    return {"array": image, "outlined": np.where(cells > 0, cells, -1), "image": image}
+
+
+@pytest.mark.slow
+def test_substituted_options_exist():
+    from oce2stardist.cli.main import main
+
+    for words, added in SUBSTITUTIONS.items():
+        text = CliRunner().invoke(main, [*words, "--help"]).output
+        assert all(option in text for option in added)
+
+
+# --- the harness itself
+
+PAGE = Path("page.md")
+
+
+def blocks_of(*lines):
+    return find_blocks(PAGE, "\n".join(lines))
+
+
+def test_blocks_are_found_with_their_marks():
+    one, two, three = blocks_of(
+        "```bash", "a b", "```", "", "<!-- not run: no GPU here -->", "", "  ```python", "  x = 1",
+        "  ```", '```yaml title="my.yaml"', "seed: 1", "```",
+    )  # fmt: skip
+    assert (one.language, one.text, one.reason) == ("bash", "a b\n", "")
+    assert (two.text, two.reason, two.line) == ("x = 1\n", "no GPU here", 7)
+    assert (three.file, three.text) == ("my.yaml", "seed: 1\n")
+
+
+def test_a_block_that_nothing_closes_is_an_error():
+    with pytest.raises(ValueError, match="line 1 opens a block that nothing closes"):
+        blocks_of("```bash", "ls")
+
+
+def test_continued_lines_are_one_command():
+    assert commands_of("a \\\n  b  # why\n\n# nothing\nc 'd e'") == [["a", "b"], ["c", "d e"]]
+
+
+def test_a_failing_command_fails_its_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("```bash", "oce2stardist evaluate nowhere/ truth/", "```")
+    with pytest.raises(AssertionError, match="nowhere must exist"):
+        Session(PROGRAMS).run(block)
+
+
+def test_a_failing_line_of_python_fails_its_page():
+    (block,) = blocks_of("```python", "1 / 0", "```")
+    with pytest.raises(ZeroDivisionError):
+        Session(PROGRAMS).run(block)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "said"),
+    [
+        ("bash", "sudo reboot", "commands must begin with one of oce2stardist, pip. Got 'sudo'"),
+        ("", "oce2stardist doctor", "page.md:1 must be bash or python"),
+    ],
+)
+def test_what_can_not_be_run_fails_its_page(language, text, said):
+    (block,) = blocks_of(f"```{language}", text, "```")
+    with pytest.raises(ValueError, match=said):
+        Session(PROGRAMS).run(block)
+
+
+def test_an_extra_that_does_not_exist_fails_its_page():
+    (block,) = blocks_of("```bash", "pip install 'oce2stardist[gold]'", "```")
+    with pytest.raises(AssertionError):
+        Session(PROGRAMS).run(block)
+
+
+# --- troubleshooting
+
+
+def quoted_messages():
+    """Every message that troubleshooting.md quotes: headings that are code."""
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    return re.findall(r"^#+ `(.+)`$", text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def messages():
+    return [*messages_of(ROOT / "oce2stardist"), *messages_of(ROOT / "cli")]
+
+
+def test_every_quoted_message_is_in_the_code(messages):
+    quoted = quoted_messages()
+    assert len(quoted) >= 20
+    missing = [one for one in quoted if not any(quotes(one, message) for message in messages)]
+    assert not missing
+
+
+def test_messages_that_do_not_exist_are_noticed(messages):
+    for invented in (
+        "… must hold pictures (…)",
+        "images must … have been blessed",
+        "Got … nothing!",
+    ):
+        assert not any(quotes(invented, message) for message in messages)
+    # The parts of a message in the wrong order are none of it either.
+    assert quotes("… must hold images (…). Got …", "\0 must hold images (\0). Got \0; name")
+    assert not quotes("Got … must hold images", "\0 must hold images (\0). Got \0; name")
+
+
+def test_normalisation_in_the_docs_is_ours():
+    """`normalize(image, 1, 99.8)` of the README and the Python page is what `predict` does."""
+    from csbdeep.utils import normalize
+
+    image = field(0, 0)[0].astype(np.float32)
+    np.testing.assert_allclose(
+        normalize(image, 1, 99.8), normalise_percentiles(image[..., None])[..., 0], atol=1e-5
+    )

@@ -1,0 +1,150 @@
+"""The documentation as people open it: every link leads somewhere, nothing is from outside."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+pytest.importorskip("material", reason="needs oce2stardist[docs]")
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+LOADED = {"img": ("src", "srcset"), "script": ("src",), "link": ("href",), "source": ("src",)}
+"""What a browser fetches by itself, by tag."""
+
+
+class Page(HTMLParser):
+    """Links of a page, what it loads, and the places in it that links can lead to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.loads, self.anchors, self.texts = [], [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        if tag == "link" and given.get("rel") in ("canonical", "next", "prev"):
+            self.links.append(given["href"])  # not loaded
+        else:
+            self.loads += [given[name] for name in LOADED.get(tag, ()) if given.get(name)]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def find_broken(site):
+    """List links within a site that lead nowhere, and what its pages load from outside."""
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    broken = []
+    for path, page in pages.items():
+        place = path.relative_to(site)
+        broken += [f"{place} loads {one}" for one in page.loads if is_outside(one)]
+        for link in [*page.links, *page.loads]:
+            if not is_outside(link) and not leads_somewhere(link, path, site, pages):
+                broken.append(f"{place}: {link}")
+    return broken
+
+
+def is_outside(link):
+    parts = urlsplit(link)
+    return bool(parts.netloc) or parts.scheme in ("http", "https", "mailto")
+
+
+def leads_somewhere(link, path, site, pages):
+    parts = urlsplit(link)
+    if parts.scheme == "data":
+        return True
+    target = path
+    if parts.path:
+        start = site if parts.path.startswith("/") else path.parent
+        target = (start / unquote(parts.path).lstrip("/")).resolve()
+        target = target / "index.html" if target.is_dir() else target
+    if not target.exists() or site.resolve() not in target.resolve().parents:
+        return False
+    return (
+        not parts.fragment
+        or target not in pages
+        or unquote(parts.fragment) in pages[target].anchors
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site").resolve()
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+def test_every_link_anchor_and_picture_of_the_site_is_there(site):
+    assert len(list(site.rglob("*.html"))) >= 18
+    assert not find_broken(site)
+
+
+def test_style_sheets_load_nothing_from_outside(site):
+    sheets = list(site.rglob("*.css"))
+    assert sheets
+    for sheet in sheets:
+        text = sheet.read_text(encoding="utf-8")
+        assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", text), sheet
+
+
+def test_every_page_is_in_the_navigation(site):
+    menu = {
+        link.removeprefix("./") for link in Page((site / "index.html").read_text("utf-8")).links
+    }
+    pages = {str(path.relative_to(site)) for path in site.rglob("*.html")} - {"404.html"}
+    assert pages <= menu
+
+
+def test_the_notebook_is_a_page_with_its_pictures(site):
+    page = Page((site / "tutorial.html").read_text(encoding="utf-8"))
+    assert len([one for one in page.loads if one.startswith("tutorial_files/")]) >= 5
+    assert (site / "tutorial.ipynb").exists()
+
+
+def test_scripts_and_drawings_are_not_published(site):
+    assert not list(site.rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('<a href="b.html">', "a.html: b.html"),
+        ('<a href="#there">', "a.html: #there"),
+        ('<img src="c.png">', "a.html: c.png"),
+        ('<a href="../outside.html">', "a.html: ../outside.html"),
+        ('<script src="https://cdn.example/x.js">', "a.html loads https://cdn.example/x.js"),
+    ],
+)
+def test_what_is_wrong_with_a_page_is_noticed(tmp_path, written, said):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "outside.html").write_text("")
+    (tmp_path / "site" / "a.html").write_text(f'<h1 id="here">{written}</h1>')
+    assert find_broken((tmp_path / "site").resolve()) == [said]
+
+
+def test_what_is_right_with_a_page_is_left_alone(tmp_path):
+    links = (
+        '<a href="#here">',
+        '<a href="a.html#here">',
+        '<a href="https://arxiv.org">',
+        '<a href=".">',
+    )
+    (tmp_path / "a.html").write_text('<h1 id="here">' + "".join(links))
+    (tmp_path / "index.html").write_text("")
+    assert find_broken(tmp_path.resolve()) == []

@@ -1,0 +1,130 @@
+"""One training in two processes is the training of one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oce2stardist.embeddings import distributed
+from oce2stardist.embeddings.distributed import (
+    agree_on_any,
+    init_from_env,
+    is_main_process,
+    main_process_first,
+    rank_and_size,
+    share_of,
+)
+from oce2stardist.errors import InputError
+
+WORKER = Path(__file__).parents[1] / "distributed_worker.py"
+
+SETTINGS = {
+    "feature_maps": 6,
+    "growth": 1,
+    "crop_size": 60,
+    "batch_size": 3,  # not a multiple of the processes: shares of one and two crops
+    "optimiser": "adamw",
+    "learning_rate": 4e-3,
+    "schedule": "one_cycle",
+    "drop_at": [],
+    "pairs": "dense",
+    "displacements_per_step": 8,
+    "density": 0.1,
+    "kappa": 8.0,
+    "temperature": 10.0,
+    "sigma": "paper",
+    "reference_gradient": True,
+    "regularisation": 1e-5,
+    "centring": 1e-3,
+    "augment": True,
+    "precision": "fp32",
+    "device": "cpu",
+    "seed": 3,
+}
+
+
+def train(folder, *, processes, stop_after=None, **changes):
+    """Run the worker; returns what each process found."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    arguments = [str(folder), json.dumps(SETTINGS | changes), json.dumps(stop_after)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(WORKER), *arguments], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(processes)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_two_processes_train_like_one(tmp_path, reduction):
+    (alone,) = train(tmp_path / "alone", processes=1, reduction=reduction)
+    first, second = train(tmp_path / "both", processes=2, reduction=reduction)
+    assert first["processes"] == 2
+    assert len(alone["losses"]) == 20
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-4)
+    assert first["losses"] == second["losses"]
+    assert first["weights"] == second["weights"] == pytest.approx(alone["weights"], rel=1e-4)
+    assert first["saved"] > 0 == second["saved"]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on_from_one_state(tmp_path):
+    (alone,) = train(tmp_path / "alone", processes=1)
+    stopped = train(tmp_path / "both", processes=2, stop_after=7)
+    assert [one["finished"] for one in stopped] == [False, False]
+    assert [len(one["losses"]) for one in stopped] == [7, 7]
+    ended = train(tmp_path / "both", processes=2)
+    assert [one["finished"] for one in ended] == [True, True]
+    np.testing.assert_allclose(ended[0]["losses"], alone["losses"], rtol=1e-4)
+    assert ended[0]["losses"][:7] == stopped[0]["losses"]
+
+
+def test_a_single_process_needs_no_partner(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with init_from_env("auto"), main_process_first():
+        assert rank_and_size() == (0, 1)
+        assert is_main_process()
+        assert share_of(5) == slice(0, 5)
+        assert [agree_on_any(flag) for flag in (False, True)] == [False, True]
+
+
+def test_the_rank_tells_the_main_process_before_the_others_are_met(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, main in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        assert is_main_process() is main
+
+
+@pytest.mark.parametrize(("count", "size"), [(8, 3), (3, 3), (7, 2)])
+def test_shares_cover_every_item_once(monkeypatch, count, size):
+    shares = []
+    for rank in range(size):
+        monkeypatch.setattr(distributed, "rank_and_size", lambda rank=rank: (rank, size))
+        shares.append(list(range(count))[share_of(count)])
+    assert [item for share in shares for item in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_several_processes_on_mps_are_refused(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="Got mps instead"), init_from_env("mps"):
+        pass
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(InputError, match="Got 1 and local rank 3"), init_from_env("cuda"):
+        pass

@@ -1,0 +1,348 @@
+"""Comparisons of two tables of results, whose differences are drawn or counted by hand."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from oce2stardist.errors import InputError
+from oce2stardist.experiments.compare import compare_results, read_results
+
+N_TRUE = 50
+
+
+def draw_rows(
+    rng,
+    *,
+    recall=0.9,
+    images=40,
+    seeds=(0,),
+    seed_sd=0.0,
+    group="",
+    first=0,
+    hardness=None,
+    **setting,
+):
+    """One setting: the true cells of each image are found with a chance, per image and seed."""
+    rows = []
+    for seed in seeds:
+        shift = rng.normal(0, seed_sd)
+        for at in range(first, first + images):
+            chance = np.clip(recall + shift + (0 if hardness is None else hardness[at]), 0, 1)
+            tp = int(rng.binomial(N_TRUE, chance))
+            fp = int(rng.binomial(5, 0.5))
+            rows.append(
+                {
+                    "study": "fractions", "data_set": "drawn", "method": "finetune",
+                    "fraction": 0.01, "cells": 93, "alpha": 0.5, "scale": np.nan, "seed": seed,
+                    "oracle": False, "image": f"image{at:03d}", "group": group,
+                    "f1": np.nan, "seg": 0.8 * tp / N_TRUE, "precision": np.nan,
+                    "recall": np.nan, "tp": tp, "fp": fp, "fn": N_TRUE - tp, "n_true": N_TRUE,
+                    "n_predicted": tp + fp, "run": "cells/x",
+                }
+                | setting
+            )  # fmt: skip
+    return rows
+
+
+def write(folder, *parts):
+    folder.mkdir(exist_ok=True)
+    rows = [row for part in parts for row in part]
+    pooled = rows[0] | {"image": "(all)", "group": "(all)"}
+    pd.DataFrame([*rows, pooled]).to_csv(folder / "results.csv", index=False)
+    return folder
+
+
+def compare(tmp_path, a, b, **options):
+    return compare_results(write(tmp_path / "a", *a), write(tmp_path / "b", *b), **options)
+
+
+def only_row(comparison):
+    assert len(comparison.rows) == 1
+    return comparison.rows.iloc[0]
+
+
+def test_scores_are_those_of_pooled_counts(tmp_path):
+    rng = np.random.default_rng(0)
+    a, b = draw_rows(rng), draw_rows(rng, recall=0.8)
+    row = only_row(compare(tmp_path, [a], [b]))
+    for side, rows in (("a", a), ("b", b)):
+        tp, fp, fn = (sum(r[name] for r in rows) for name in ("tp", "fp", "fn"))
+        assert row[f"f1_{side}"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+        assert row[f"seg_{side}"] == pytest.approx(np.mean([r["seg"] for r in rows]))
+    assert row["f1_difference"] == pytest.approx(row["f1_b"] - row["f1_a"])
+
+
+def test_repeats_are_averaged_as_in_the_summary(tmp_path):
+    rng = np.random.default_rng(1)
+    a = [draw_rows(rng, recall=recall, seeds=[seed]) for seed, recall in enumerate([0.9, 0.5])]
+    row = only_row(compare(tmp_path, a, a))
+    of_seeds = []
+    for rows in a:
+        tp, fp, fn = (sum(r[name] for r in rows) for name in ("tp", "fp", "fn"))
+        of_seeds.append(2 * tp / (2 * tp + fp + fn))
+    assert row["f1_a"] == pytest.approx(np.mean(of_seeds))
+    assert (row["repeats_a"], row["repeats_b"]) == (2, 2)
+
+
+def test_a_result_equals_itself(tmp_path):
+    rows = draw_rows(np.random.default_rng(2), seeds=range(3), seed_sd=0.05)
+    comparison = compare(tmp_path, [rows], [rows])
+    row = only_row(comparison)
+    assert row["f1_low"] == row["f1_difference"] == row["f1_high"] == 0
+    assert row["in_words"] == "F1: the same. SEG: the same."
+    assert "0 of 1 rows" in comparison.as_text()
+
+
+def test_a_plain_difference_is_seen_and_its_side_named(tmp_path):
+    rng = np.random.default_rng(3)
+    a, b = draw_rows(rng, recall=0.7), draw_rows(rng, recall=0.9)
+    there = only_row(compare(tmp_path, [a], [b]))
+    back = only_row(compare(tmp_path, [b], [a]))
+    assert there["f1_low"] > 0
+    assert there["in_words"] == "F1: B is higher. SEG: B is higher. One run each."
+    assert back["in_words"].startswith("F1: A is higher.")
+    assert back["f1_low"] == pytest.approx(-there["f1_high"])
+
+
+def test_the_same_chance_twice_is_told_apart_one_time_in_twenty(tmp_path):
+    rng = np.random.default_rng(4)
+    parts = [[], []]
+    for at in range(200):
+        hardness = rng.normal(0, 0.1, 40)
+        for side in parts:
+            side.append(draw_rows(rng, hardness=hardness, data_set=f"set{at}"))
+    rows = compare(tmp_path, *parts).rows
+    told = ((rows["f1_low"] > 0) | (rows["f1_high"] < 0)).mean()
+    assert 0.02 < told < 0.10  # standard error 0.015
+
+
+def test_three_repeats_of_the_same_are_not_told_apart_more_often(tmp_path):
+    rng = np.random.default_rng(21)
+    parts = [[], []]
+    for at in range(150):
+        for side in parts:
+            side.append(
+                draw_rows(rng, recall=0.8, seeds=range(3), seed_sd=0.03, data_set=f"set{at}")
+            )
+    rows = compare(tmp_path, *parts).rows
+    assert ((rows["f1_low"] > 0) | (rows["f1_high"] < 0)).mean() < 0.09  # drawn seeds: 0.25
+
+
+def test_repeats_of_other_seeds_are_unpaired(tmp_path):
+    rng = np.random.default_rng(22)
+    a = draw_rows(rng, seeds=range(4), seed_sd=0.02, recall=0.8)
+    shifted = [row | {"seed": row["seed"] + 10} for row in a]
+    same, other = (only_row(compare(tmp_path, [a], [b])) for b in (a, shifted))
+    assert same["f1_low"] == 0
+    assert other["f1_low"] < 0 < other["f1_high"]
+    of_seeds = pd.DataFrame(a).groupby("seed")[["tp", "fp", "fn"]].sum()
+    f1 = 2 * of_seeds["tp"] / (2 * of_seeds["tp"] + of_seeds["fp"] + of_seeds["fn"])
+    # the draws of images are the same; what is left is Welch's t with 6 degrees of freedom
+    assert other["f1_high"] == pytest.approx(2.447 * f1.std() * np.sqrt(2 / 4), rel=1e-3)
+
+
+def test_the_interval_has_the_width_of_theory(tmp_path):
+    # no false positives: F1 = 2m / (1 + m) of the mean recall m, whose variance is known
+    rng = np.random.default_rng(5)
+    a, b = ([row | {"fp": 0} for row in draw_rows(rng, recall=0.8, images=400)] for _ in range(2))
+    row = only_row(compare(tmp_path, [a], [b]))
+    sd_of_mean = np.sqrt(2 * 0.8 * 0.2 / (400 * N_TRUE)) * 2 / 1.8**2
+    assert row["f1_high"] - row["f1_low"] == pytest.approx(2 * 1.96 * sd_of_mean, rel=0.1)
+
+
+def test_pairing_takes_out_how_hard_the_images_are(tmp_path):
+    rng = np.random.default_rng(6)
+    hardness = rng.normal(0, 0.2, 200)
+    a = draw_rows(rng, recall=0.6, images=100, hardness=hardness)
+    b = draw_rows(rng, recall=0.65, images=100, hardness=hardness)
+    elsewhere = [row | {"image": f"other{row['image']}"} for row in b]
+    paired = only_row(compare(tmp_path, [a], [b]))
+    unpaired = only_row(compare(tmp_path, [a], [elsewhere]))
+    assert paired["paired"] and not unpaired["paired"]
+    assert paired["in_words"].startswith("F1: B is higher.")
+    assert "Unpaired: no image in common." in unpaired["in_words"]
+    width, wider = (row["f1_high"] - row["f1_low"] for row in (paired, unpaired))
+    assert wider > 2 * width
+
+
+def test_images_that_only_one_has_are_left_out_and_counted(tmp_path):
+    rng = np.random.default_rng(7)
+    a = draw_rows(rng, images=40)
+    b = draw_rows(rng, images=30, first=15)
+    row = only_row(compare(tmp_path, [a], [b]))
+    assert (row["images"], row["images_only_a"], row["images_only_b"]) == (25, 15, 5)
+    assert "On the 25 images of both." in row["in_words"]
+    tp, fp, fn = (sum(r[name] for r in a[15:]) for name in ("tp", "fp", "fn"))
+    assert row["f1_a"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+
+
+def test_an_image_that_one_repeat_lacks_is_left_out_and_counted(tmp_path):
+    rng = np.random.default_rng(8)
+    a = draw_rows(rng, seeds=range(2))
+    row = only_row(compare(tmp_path, [a[:-1]], [a]))
+    assert (row["images"], row["images_only_a"], row["images_only_b"]) == (39, 1, 1)
+
+
+def test_repeats_that_differ_widen_the_interval(tmp_path):
+    rng = np.random.default_rng(9)
+    options = {"seeds": range(5), "images": 200}
+    steady = [draw_rows(rng, **options) for _ in range(2)]
+    moody = [draw_rows(rng, seed_sd=0.05, recall=0.8, **options) for _ in range(2)]
+    narrow, wide = (only_row(compare(tmp_path, [a], [b])) for a, b in (steady, moody))
+    assert wide["f1_high"] - wide["f1_low"] > 3 * (narrow["f1_high"] - narrow["f1_low"])
+
+
+def test_groups_are_compared_alone_and_together(tmp_path):
+    rng = np.random.default_rng(10)
+    a = [draw_rows(rng, group=group) for group in ("lung", "skin")]
+    rows = compare(tmp_path, a, a).rows
+    assert rows["group"].tolist() == ["(all)", "lung", "skin"]
+    assert rows["images"].tolist() == [80, 40, 40]  # one name in two groups is two images
+
+
+def test_rows_of_only_one_result_are_listed(tmp_path):
+    rng = np.random.default_rng(11)
+    common, a, b = (draw_rows(rng, alpha=alpha) for alpha in (0.0, 0.5, 1.0))
+    comparison = compare(tmp_path, [common, a], [common, b])
+    assert comparison.only_a["alpha"].tolist() == [0.5]
+    assert comparison.only_b["alpha"].tolist() == [1.0]
+    text = comparison.as_text()
+    assert "Only in A:\n- drawn finetune fraction 0.01 alpha 0.5\n" in text
+    assert text.endswith("Only in B:\n- drawn finetune fraction 0.01 alpha 1")
+
+
+def test_methods_without_scores_are_listed(tmp_path):
+    rng = np.random.default_rng(12)
+    common, found = draw_rows(rng), draw_rows(rng, method="cellpose", seed=np.nan)
+    none = dict.fromkeys(("f1", "seg", "tp", "fp", "fn"), np.nan)
+    missing = [found[0] | none | {"image": "(all)", "group": "(all)", "n_true": 0}]
+    comparison = compare(tmp_path, [common, missing], [common, found])
+    assert comparison.unscored[["method", "side"]].to_numpy().tolist() == [["cellpose", "A"]]
+    assert (
+        "Without scores:\n- drawn cellpose fraction 0.01 alpha 0.5 (in A)" in comparison.as_text()
+    )
+    assert len(comparison.rows) == 1
+
+
+def test_few_images_do_not_tell(tmp_path):
+    rng = np.random.default_rng(13)
+    a, b = (draw_rows(rng, recall=recall, images=5) for recall in (0.2, 0.9))
+    row = only_row(compare(tmp_path, [a], [b]))
+    assert row["in_words"].startswith("F1: too few images to tell.")
+    single = only_row(compare(tmp_path, [a[:1]], [b[:1]]))
+    assert np.isnan(single["f1_low"])
+
+
+def test_images_without_cells_have_no_seg_and_perfect_f1(tmp_path):
+    rows = [
+        row | {"tp": 0, "fp": 0, "fn": 0, "n_true": 0, "seg": np.nan}
+        for row in draw_rows(np.random.default_rng(14))
+    ]
+    row = only_row(compare(tmp_path, [rows], [rows]))
+    assert row["f1_a"] == 1
+    assert np.isnan(row["seg_difference"])
+    assert "SEG: no true cells." in row["in_words"]
+
+
+def test_another_truth_is_said(tmp_path):
+    rng = np.random.default_rng(15)
+    a = draw_rows(rng)
+    b = [row | {"n_true": 49, "fn": row["fn"] - 1} for row in a if row["fn"]]
+    row = only_row(compare(tmp_path, [a], [b]))
+    assert "The same images have other numbers of true cells." in row["in_words"]
+
+
+def test_a_row_does_not_depend_on_other_rows_or_their_order(tmp_path):
+    rng = np.random.default_rng(16)
+    a, b, more = draw_rows(rng), draw_rows(rng), draw_rows(rng, alpha=0.0, images=39)
+    alone = compare(tmp_path, [a], [b]).rows.iloc[0]
+    beside = compare(tmp_path, [more, a], [b[::-1], more]).rows
+    assert beside["alpha"].tolist() == [0.0, 0.5]
+    pd.testing.assert_series_equal(beside.iloc[1], alone, check_names=False)
+    again = compare(tmp_path, [a], [b], seed=1).rows.iloc[0]
+    assert again["f1_low"] != alone["f1_low"]
+
+
+def test_thousands_of_images_take_seconds(tmp_path):
+    rng = np.random.default_rng(17)
+    a, b = ([draw_rows(rng, images=3000, seeds=range(3))] for _ in range(2))
+    write(tmp_path / "a", *a), write(tmp_path / "b", *b)
+    start = time.process_time()
+    compare_results(tmp_path / "a", tmp_path / "b")
+    assert time.process_time() - start < 5
+
+
+def test_comparison_csv_holds_every_row(tmp_path):
+    rng = np.random.default_rng(18)
+    common, a, b = (draw_rows(rng, alpha=alpha) for alpha in (0.0, 0.5, 1.0))
+    comparison = compare(tmp_path, [common, a], [common, b])
+    file = tmp_path / "new" / "comparison.csv"
+    comparison.write_csv(file)
+    table = pd.read_csv(file)
+    assert table["in_words"].tolist()[1:] == ["only in A", "only in B"]
+    assert table["alpha"].tolist() == [0.0, 0.5, 1.0]
+    assert table["f1_low"].notna().tolist() == [True, False, False]
+    assert table.columns[:6].tolist() == [
+        "data_set", "method", "fraction", "alpha", "scale", "group",
+    ]  # fmt: skip
+
+
+def test_the_table_has_one_line_a_row(tmp_path):
+    rng = np.random.default_rng(19)
+    rows = draw_rows(rng, recall=0.8), draw_rows(rng, recall=0.95)
+    lines = compare(tmp_path, rows[:1], rows[1:]).as_text().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 3
+    assert len({len(line) for line in table}) == 1
+    assert "drawn finetune fraction 0.01 alpha 0.5" in table[2]
+
+
+def test_names_that_look_like_missing_values_are_names(tmp_path):
+    a = draw_rows(np.random.default_rng(20), images=1, group="NA", data_set="null")
+    table = read_results(write(tmp_path / "a", a) / "results.csv")
+    assert (table["group"][0], table["data_set"][0]) == ("NA", "null")
+
+
+def test_a_missing_table_is_refused(tmp_path):
+    a = write(tmp_path / "a", draw_rows(np.random.default_rng(0)))
+    with pytest.raises(InputError, match=r"nowhere must exist. Got no such file"):
+        compare_results(a, tmp_path / "nowhere")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(InputError, match=r"empty.csv must be a table of results. Got No columns"):
+        compare_results(a, tmp_path / "empty.csv")
+
+
+def test_missing_columns_are_named(tmp_path):
+    a = write(tmp_path / "a", draw_rows(np.random.default_rng(0)))
+    table = pd.read_csv(a / "results.csv").drop(columns=["alpha", "tp"])
+    table.to_csv(tmp_path / "less.csv", index=False)
+    with pytest.raises(InputError, match=r"Got none named alpha, tp; give the folder"):
+        compare_results(a, tmp_path / "less.csv")
+
+
+@pytest.mark.parametrize("wrong", ["many", "-3"])
+def test_counts_that_are_none_are_refused(tmp_path, wrong):
+    rows = draw_rows(np.random.default_rng(0))
+    a, b = write(tmp_path / "a", rows), write(tmp_path / "b", [rows[0] | {"tp": wrong}])
+    with pytest.raises(InputError, match=rf"tp in .*results.csv must hold numbers.*Got .*{wrong}"):
+        compare_results(a, b)
+
+
+def test_results_without_a_common_row_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match=r"must share a data_set.*Got none of 1 and 1 in both"):
+        compare(tmp_path, [draw_rows(rng)], [draw_rows(rng, data_set="other")])
+
+
+def test_an_image_twice_is_refused(tmp_path):
+    rows = draw_rows(np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"one row for every image.*Got 'image000' twice"):
+        compare(tmp_path, [rows + rows[:1]], [rows])
+
+
+def test_too_few_draws_are_refused(tmp_path):
+    rows = draw_rows(np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"n_boot must be at least 100\. Got 10"):
+        compare(tmp_path, [rows], [rows], n_boot=10)

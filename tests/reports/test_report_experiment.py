@@ -1,0 +1,360 @@
+"""The page of an experiment: every number with its run, and nothing that failed left out."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from experiment_folders import (
+    CURVES,
+    RESULTS,
+    SUMMARY,
+    ExperimentFolder,
+    fractions_experiment,
+    labelled_images,
+    summary_row,
+    unsupervised_experiment,
+)
+from pages import SCRIPT, Page
+
+from oce2stardist.errors import InputError
+from oce2stardist.reports import write_experiment_report
+from oce2stardist.reports.drawing.page import Part, Rich, Section, write_page
+from oce2stardist.reports.experiment_files import find_predicted_run, read_outcomes, read_table
+from oce2stardist.reports.experiment_pictures import best_run, percentile_rows
+from oce2stardist.reports.experiment_tables import pivot_table, summary_table
+
+
+class Tables(HTMLParser):
+    """Tables of a page: rows of cells, each with its text, its bold texts and its links."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tables, self._open = [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self._open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            order = dict(attributes).get("data-order")
+            self.tables[-1][-1].append({"text": "", "bold": [], "links": [], "order": order})
+        elif tag == "a":
+            self.tables[-1][-1][-1]["links"].append(dict(attributes)["href"])
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if {"td", "th"} & set(self._open):
+            cell = self.tables[-1][-1][-1]
+            cell["text"] += data.strip("\n")
+            cell["bold"] += [data] * ("strong" in self._open)
+
+
+def texts(row):
+    return [cell["text"] for cell in row]
+
+
+def write(folder, images, **changes):
+    given = {"title": "t", "lead": "l", "answers": ["First.", "Second."]} | changes
+    return write_experiment_report(folder, test_images=images, **given)
+
+
+@pytest.fixture(scope="module")
+def unsupervised(tmp_path_factory):
+    return write(*unsupervised_experiment(tmp_path_factory.mktemp("unsupervised")))
+
+
+@pytest.fixture(scope="module")
+def fractions(tmp_path_factory):
+    return write(*fractions_experiment(tmp_path_factory.mktemp("fractions")))
+
+
+def test_answers_stand_before_tables(fractions):
+    page = Page(fractions)
+    assert page.texts["h2"][0] == "In words"
+    assert [text for text in page.texts["p"] if text in ("First.", "Second.")]
+    assert page.source.index("First.") < page.source.index("<table")
+
+
+def test_unsupervised_table_has_a_row_per_data_set_and_a_column_per_method(unsupervised):
+    table = Tables(unsupervised).tables[0]
+    assert texts(table[0]) == [
+        "data set", "pseudo labels", "classical", "Cellpose (cyto3)",
+        "oracle: picked with the truth",
+    ]  # fmt: skip
+    assert texts(table[1]) == ["one", "0.800 / 0.700", "0.600 / 0.500", "missing", "0.900 / 0.800"]
+    assert texts(table[2]) == ["two", "0.790 / 0.690", "0.590 / 0.490", "missing", "0.890 / 0.790"]
+
+
+def test_best_is_bold_and_the_oracle_never(unsupervised):
+    pivot, rows = Tables(unsupervised).tables[:2]
+    assert [cell["bold"] for cell in pivot[1]] == [[], ["0.800", "0.700"], [], [], []]
+    is_bold = {row[1]["text"]: any(cell["bold"] for cell in row) for row in rows[1:5]}
+    assert [name for name, bold in is_bold.items() if bold] == ["pseudo labels"]
+    assert "oracle: picked with the truth" in is_bold
+
+
+def test_f1_and_seg_may_be_best_under_different_methods():
+    rows = [
+        summary_row(method="pseudo", f1_mean=0.9, seg_mean=0.3),
+        summary_row(method="classical", f1_mean=0.8, seg_mean=0.40001),
+        summary_row(method="stardist", f1_mean=np.nan, seg_mean=np.nan),
+        summary_row(method="cellpose", f1_mean=0.7, seg_mean=0.39999),  # the same, as written
+        summary_row(method="finetune", f1_mean=1.0, seg_mean=1.0, oracle=True),
+        summary_row(method="pseudo", f1_mean=0.2, seg_mean=0.1, group="LUNG"),
+    ]
+    table = pivot_table(pd.DataFrame(rows))
+    assert [row[:2] for row in table] == [
+        ["data set", "group"], ["set", "LUNG"], ["set", "all images"],
+    ]  # fmt: skip
+    assert table[0][-1] == "StarDist, fine-tuned (oracle: picked with the truth)"
+    bold = [[part.text for part in cell.parts if part.is_bold] for cell in table[2][2:]]
+    assert bold == [["0.900"], ["0.400"], [], ["0.400"], []]
+    assert table[1][3:] == [None] * 4
+
+
+def test_every_row_links_to_its_runs(fractions):
+    table = Tables(fractions).tables[0]
+    assert "scale" not in texts(table[0]) and "group" not in texts(table[0])
+    for row in table[1:]:
+        assert len(row[-1]["links"]) == (1 if row[1]["text"] == "pseudo labels" else 3)
+        for link in row[-1]["links"]:
+            assert (fractions.parent / link / "cell.yaml").exists()
+    alphas = [row[4]["text"] for row in table[1:]]
+    about = yaml.safe_load((fractions.parent / table[2][-1]["links"][2] / "cell.yaml").read_text())
+    assert alphas[1] == "0" and about["name"] == "finetune-1.0-0.0-seed2"
+
+
+def test_tables_show_means_with_their_deviation(fractions):
+    table = Tables(fractions).tables[0]
+    named = dict(zip(texts(table[0]), texts(table[1]), strict=True))
+    # three seeds: 0.601, 0.611, 0.621
+    assert (named["F1"], named["± F1"], named["repeats"]) == ("0.611", "0.010", "3")
+    assert (named["annotated cells"], named["share"]) == ("20", "1 %")
+    assert table[5][7]["order"] == ""  # one repeat has no deviation, and sorts last
+
+
+def test_failed_and_missing_runs_are_listed_with_reasons(fractions, unsupervised):
+    for path, expected in (
+        (
+            fractions,
+            [
+                ("finetune-0.1-0.5-seed0", "failed", "out of memory"),
+                ("finetune-0.1-0.5-seed1", "not finished", "run the same command again"),
+            ],
+        ),
+        (unsupervised, [(f"{at}-cellpose", "missing", "no weights <here>") for at in (0, 1)]),
+    ):
+        table = Tables(path).tables[-2]
+        for row, (name, status, reason) in zip(table[1:], expected, strict=True):
+            assert (row[0]["text"], row[2]["text"]) == (name, status)
+            assert reason in row[3]["text"]
+            assert (path.parent / row[0]["links"][0]).is_dir()
+        assert "Warning" in Page(path).texts["p"][2]
+    assert "1 failed, 1 not finished" in Page(fractions).texts["p"][2]
+
+
+def test_an_experiment_that_finished_has_no_warning(tmp_path):
+    folder = ExperimentFolder(tmp_path, "unsupervised")
+    images = labelled_images(["a"])
+    folder.add_scores(folder.add_cell("x"), "set", images, 0.5)
+    page = Page(write(folder.write(), {"set": images}))
+    assert "Warning" not in page.source
+    assert "1 of 1 run of the grid finished." in page.texts["p"]
+
+
+def test_figures_are_saved_in_every_format_and_shown_as_vectors(fractions, unsupervised):
+    for path, names in (
+        (fractions, {"fractions-1", "curves", "percentiles-1", "pipeline-1"}),
+        (
+            unsupervised,
+            {"curves", "gallery", *(f"{n}-{i}" for n in ("percentiles", "pipeline") for i in "12")},
+        ),
+    ):
+        files = {file.name for file in (path.parent / "figures").iterdir()}
+        assert files == {f"{name}.{kind}" for name in names for kind in ("svg", "pdf", "png")}
+        links = [link for row in Tables(path).tables[-1] for cell in row for link in cell["links"]]
+        assert {link.rpartition("/")[2] for link in links} > files
+        assert all((path.parent / link).exists() for link in links)
+    kinds = [re.match(r"data:image/(\w+)", one["src"])[1] for one in Page(fractions).pictures]
+    assert kinds == ["svg", "svg", "jpeg", "jpeg"]
+
+
+def test_scales_are_plotted(tmp_path):
+    folder = ExperimentFolder(tmp_path, "scales")
+    images = labelled_images(["a"])
+    for scale in (0.5, 1.0, 1.5):
+        cell = folder.add_cell(f"scale{scale}")
+        folder.add_scores(cell, "set", images, 0.5, method="pseudo", scale=scale)
+    path = write(folder.write(), {"set": images})
+    assert (path.parent / "figures" / "scales.svg").exists()
+    assert "scale" in texts(Tables(path).tables[0][0])
+
+
+def test_figures_of_an_earlier_page_are_gone(tmp_path):
+    folder, images = unsupervised_experiment(tmp_path, data_sets=["one"])
+    old = folder / "report" / "figures" / "old.svg"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    write(folder, images)
+    assert not old.exists()
+
+
+def test_images_at_the_percentiles_of_f1_are_shown_with_their_embeddings(tmp_path):
+    folder, images = unsupervised_experiment(tmp_path, data_sets=["one"])
+    summary, results = (read_table(folder / name) for name in ("summary.csv", "results.csv"))
+    shown = best_run(summary, results, "one")
+    assert (shown.name, shown.run) == ("pseudo labels", "cells/0-pseudo")  # not the oracle
+    rows = percentile_rows(folder, shown, images["one"])
+    # F1 falls from the first image to the last: 0.8, 0.75 ... 0.55
+    assert [row.title for row in rows] == [
+        "0th percentile: one05", "25th percentile: one04", "50th percentile: one03",
+        "75th percentile: one01", "100th percentile: one00",
+    ]  # fmt: skip
+    np.testing.assert_allclose([row.f1 for row in rows], [0.55, 0.6, 0.65, 0.75, 0.8])
+    for row in rows:
+        truth = next(one.labels for one in images["one"] if row.title.endswith(one.stem))
+        np.testing.assert_array_equal(row.truth, truth)
+        np.testing.assert_array_equal(row.labels, np.roll(truth, 1, axis=1))
+        assert row.offsets.shape == (2, 60, 90)
+
+
+def test_what_cannot_be_shown_is_named(tmp_path):
+    folder, images = unsupervised_experiment(tmp_path)
+    for file in (folder / "cells").glob("1-*/labels/*.tif"):
+        file.unlink()
+    page = Page(write(folder, images))
+    assert page.source.count("Not shown, because what it takes was not kept: two.") == 2
+    page = Page(write(folder, {}))
+    assert page.source.count("Not shown, because what it takes was not kept: one, two.") == 2
+    assert "No labels were kept to show." in page.texts["p"]
+
+
+def test_embeddings_are_found_in_cells_that_others_need(tmp_path):
+    folder, _ = unsupervised_experiment(tmp_path, data_sets=["one"])
+    found = find_predicted_run(folder, ["cells/0-classical"], "one02")
+    assert found == folder / "cells" / "0-embeddings" / "run"
+    assert find_predicted_run(folder, ["cells/0-classical"], "other") is None
+    assert find_predicted_run(folder, ["cells/0-cellpose"], "one02") is None
+
+
+def test_names_are_shown_and_not_run(tmp_path):
+    name = "<script>alert(1)<"  # "/" can't be in the name of a file
+    folder = ExperimentFolder(tmp_path, f"<b>{SCRIPT}")
+    images = labelled_images([f"{name}{i}" for i in range(2)])
+    cell = folder.add_cell(f"{name}#?%", status="finished")
+    folder.add_scores(cell, SCRIPT, images, 0.5, method=SCRIPT)
+    folder.add_cell("bad", status="failed", reason=SCRIPT)
+    path = write(folder.write(), {SCRIPT: images}, title=SCRIPT, lead=SCRIPT, answers=[SCRIPT])
+    page = Page(path)
+    assert SCRIPT not in page.source and "<script>alert" not in page.source
+    assert page.tags.count("script") == 1
+    assert SCRIPT in page.texts["td"] and SCRIPT in page.texts["p"]
+    link = Tables(path).tables[0][1][-1]["links"][0]
+    assert unquote(link) == f"../cells/{name}#?%" and "#" not in link and "?" not in link
+
+
+def test_nothing_is_fetched_and_links_stay_in_the_folder(fractions):
+    page = Page(fractions)
+    assert all(link.startswith(("data:", "../")) for link in page.links)
+    assert not re.search(r"url\(|@import|https?://", page.source)
+
+
+def test_tables_of_an_experiment_without_scores_say_so(tmp_path):
+    folder = ExperimentFolder(tmp_path, "fractions")
+    folder.add_unscored("a", "set", "classical", status="failed", reason="no memory")
+    page = Page(write(folder.write(), {}))
+    assert "No run of the grid has scores yet." in page.texts["p"]
+    assert "no memory" in page.texts["td"]
+    for name, columns in (("results", RESULTS), ("summary", SUMMARY), ("curves", CURVES)):
+        assert list(read_table(tmp_path / f"{name}.csv").columns) == columns
+
+
+@pytest.mark.parametrize("name", ["results.csv", "curves.csv", "run.yaml"])
+def test_a_folder_without_an_experiment_is_refused(tmp_path, name):
+    folder, images = unsupervised_experiment(tmp_path, data_sets=["one"])
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=f"Got no .*{name}; run the same command again"):
+        write(folder, images)
+
+
+def test_tables_are_read_with_names_that_look_like_numbers_or_nothing(tmp_path):
+    table = pd.DataFrame(
+        {"image": ["007", "NA"], "group": ["", "nan"], "oracle": [True, False], "f1": [0.5, None]}
+    )
+    table.to_csv(tmp_path / "a.csv", index=False)
+    read = read_table(tmp_path / "a.csv")
+    assert list(read["image"]) == ["007", "NA"] and list(read["group"]) == ["", "nan"]
+    assert list(read["oracle"]) == [True, False]
+    assert read["f1"].isna().tolist() == [False, True]
+
+
+def test_a_cell_without_files_has_not_finished(tmp_path):
+    (tmp_path / "cells" / "x").mkdir(parents=True)
+    (one,) = read_outcomes(tmp_path, ["cells/x"])
+    assert (one.name, one.run, one.status) == ("x", "cells/x", "not finished")
+
+
+def test_only_what_the_tables_need_is_listed(tmp_path):
+    for name, needs in {"base": {}, "top": {"embeddings": "base"}, "other": {}}.items():
+        (tmp_path / "cells" / name).mkdir(parents=True)
+        (tmp_path / "cells" / name / "cell.yaml").write_text(f"name: {name}\nneeds: {needs}\n")
+    assert [one.name for one in read_outcomes(tmp_path, ["cells/top"])] == ["base", "top"]
+
+
+def test_a_row_of_the_summary_finds_its_runs_among_missing_values():
+    results = pd.DataFrame(
+        [
+            summary_row(image="(all)", seed=seed, run=f"cells/{alpha}-{seed}", alpha=alpha)
+            for seed in (1, 0)
+            for alpha in (np.nan, 0.5)
+        ]
+    )
+    summary = pd.DataFrame([summary_row(alpha=alpha) for alpha in (0.5, np.nan)])
+    rows = summary_table(summary, results)
+    links = [[part.href for part in row[-1].parts if part.href] for row in rows[1:]]
+    assert links == [
+        ["../cells/0.5-0", "../cells/0.5-1"], ["../cells/nan-0", "../cells/nan-1"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sortable", [True, False])
+def test_only_pages_with_a_sortable_table_have_the_script_and_allow_it(tmp_path, sortable):
+    table = [("a", "b"), (0.5, Rich([Part("<x>", is_bold=True, href="../c")], None))]
+    sections = [Section("s", table=table, sortable=sortable), Section("empty", sortable=True)]
+    path = write_page(tmp_path / "a.html", title="", lead="", sections=sections)
+    source = path.read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', source)[1]
+    assert policy.startswith("default-src 'none';")
+    assert ("script" in Page(path).tags) == ("script-src" in policy) == sortable
+    assert ('<button type="button">a</button>' in source) == sortable
+    assert '<a href="../c"><strong>&lt;x&gt;</strong></a>' in source
+    if sortable:
+        script = re.search(r"<script>(.*)</script>", source, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in policy
+        assert [cell["order"] for cell in Tables(path).tables[0][1]] == ["0.5", ""]
+
+
+@pytest.mark.parametrize("href", ["javascript:alert(1)", "https://x", "/etc", "\\\\x", "//x"])
+def test_links_lead_to_files_beside_the_page_only(href):
+    with pytest.raises(ValueError, match=r"href must be a path relative to the page\. Got"):
+        Part("x", href=href)
+
+
+def test_not_a_number_is_shown_as_a_dash_and_its_column_stays_one_of_numbers(tmp_path):
+    section = Section("s", table=[("a",), (float("nan"),), (1.0,)])
+    page = Page(write_page(tmp_path / "a.html", title="", lead="", sections=[section]))
+    assert page.texts["td"] == ["–", "1.000"]
+    assert page.source.count('class="number"') == 3

@@ -1,0 +1,96 @@
+"""The pages of a StarDist model and of the demo."""
+
+import imagecodecs
+import pytest
+from pages import Page, assert_self_contained
+from run_folders import finetuned, image_set, pseudo_run, two_annotated
+
+from oce2stardist.errors import InputError
+from oce2stardist.reports import write_demo_report, write_finetune_report
+
+
+def test_finetune_report_shows_annotated_images_first(tmp_path):
+    images, labels = image_set(tmp_path, [f"{i:02d}" for i in range(8)])
+    annotations = {stem: two_annotated(labels[stem]) for stem in ("03", "05")}
+    model = tmp_path / "model"
+    training = finetuned(model, annotations, labels)
+    page = Page(write_finetune_report(model, images, labels, held_back=training.held_back))
+    assert_self_contained(page)
+    assert page.texts["h3"][:6] == ["03", "05", "00", "02", "04", "07"]
+    assert "What it learned from and finds: 6 of 8 images" in page.texts["h2"]
+    assert (
+        page.texts["p"][0]
+        == "Trained on 2 annotated cells, judged by 2 others, in a set of 8 images."
+    )
+    assert page.texts["td"][:6] == [
+        "annotated, trained on",
+        "2",
+        "annotated, held back to judge",
+        "2",
+        "from pseudo labels, trained on",
+        str((training.objects["source"] == "pseudo").sum()),
+    ]
+    captions = page.texts["figcaption"]
+    assert "A cell held back to judge" in captions
+    assert sum(one.startswith("Pseudo training labels") for one in captions) == 6
+    assert captions.count("Prediction: 6 objects") == 6
+
+
+@pytest.mark.parametrize("has_pseudo", [False, True])
+def test_finetune_report_at_alpha_0_shows_no_pseudo_labels(tmp_path, has_pseudo):
+    images, labels = image_set(tmp_path, ["a"])
+    model = tmp_path / "model"
+    annotations = {"a": two_annotated(labels["a"])}
+    finetuned(model, annotations, labels if has_pseudo else {}, alpha=0.0)
+    page = Page(write_finetune_report(model, images, labels))
+    captions = page.texts["figcaption"]
+    assert page.texts["td"][5] == "0"
+    assert "Sparse training labels: 1 annotated cell, 1 held back" in captions
+    assert not any(one.startswith("Pseudo") for one in captions)
+
+
+def test_a_model_that_is_not_finished_and_foreign_images_are_refused(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    with pytest.raises(InputError, match=r"needs a finished run\. Got no .*parameters\.yaml;"):
+        write_finetune_report(tmp_path / "nothing", images, labels)
+    finetuned(tmp_path / "model", {"a": two_annotated(labels["a"])}, labels)
+    with pytest.raises(InputError, match=r"must be those of the run\. Got none of .*such as a;"):
+        write_finetune_report(tmp_path / "model", images, {})
+
+
+@pytest.mark.parametrize("saw_test", [False, True])
+def test_demo_report_tells_the_story_in_order(tmp_path, saw_test):
+    train, upper = image_set(tmp_path, ["train"], shape=(96, 120))
+    test, lower = image_set(tmp_path, ["test"], shape=(60, 120))
+    labels = upper | lower
+    annotations = two_annotated(labels["train"])
+    pseudo = pseudo_run(tmp_path / "pseudo", labels)
+    models = {"alone": tmp_path / "m0", "both": tmp_path / "m5"}
+    finetuned(models["alone"], {"train": annotations}, labels, alpha=0.0)
+    finetuned(models["both"], {"train": annotations}, labels if saw_test else upper)
+    score = {"f1": 0.875, "seg": 0.5, "n_true": 6, "n_predicted": 6}
+    path = write_demo_report(
+        tmp_path,
+        images=train.images | test.images,
+        annotations=annotations,
+        pseudo=pseudo,
+        models=models,
+        predictions=dict.fromkeys(("pseudo labels alone", *models), labels["test"]),
+        truth=labels["test"],
+        scores=[{"name": name, **score} for name in models],
+        seconds={"pseudo": 61.0},
+    )
+    page = Page(path)
+    assert_self_contained(page)
+    assert [heading[:2] for heading in page.texts["h2"]] == [f"{i}." for i in range(1, 10)]
+    captions = page.texts["figcaption"]
+    order = ["Embeddings", "Upper part: 6 objects", "Truth: 6 objects", "Both: 6 objects"]
+    assert [one for one in captions if one in order] == order
+    assert "A cell held back to judge" in captions
+    assert {"0.875", "1 min 1 s"} < set(page.texts["td"])
+    assert ("StarDist never saw this part" in page.source) != saw_test
+    assert ("in the training of: both." in page.source) == saw_test
+    strip = imagecodecs.png_decode((tmp_path / "report" / "strip.png").read_bytes())
+    assert strip.shape[2] == 3
+    assert 1100 < strip.shape[1] < 1300
+    assert 200 < strip.shape[0] < 280

@@ -1,0 +1,144 @@
+"""The page of stage one: what was found, how sure it is, and whether to trust it."""
+
+import base64
+
+import imagecodecs
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from colours import SKY, pixels_of
+from pages import SCRIPT, Page, assert_self_contained
+from run_folders import change_parameters, image_set, pseudo_run
+
+from oce2stardist.errors import InputError
+from oce2stardist.reports import write_pseudo_report
+from oce2stardist.reports.selection import choose_by_count
+
+
+def test_images_are_chosen_at_even_quantiles_of_their_number_of_objects():
+    counts = pd.Series({"a": 9, "b": 0, "c": 4, "d": 4, "e": 100})
+    assert choose_by_count(counts) == ["b", "c", "d", "a", "e"]
+    assert choose_by_count(counts, 3) == ["b", "d", "e"]
+    assert len(set(choose_by_count(pd.Series(range(80))))) == 12
+
+
+def test_pseudo_report_shows_twelve_images_evenly_and_counts_all(tmp_path):
+    stems = [f"{i:02d}" for i in range(23)]
+    images, labels = image_set(tmp_path, stems)
+    page = Page(write_pseudo_report(pseudo_run(tmp_path / "run", labels), images))
+    assert page.source.startswith("<!doctype html>")
+    assert_self_contained(page)
+    assert page.texts["h3"][:12] == [f"{i:02d}" for i in range(0, 23, 2)]
+    assert "What was learned and found: 12 of 23 images" in page.texts["h2"]
+    assert page.texts["p"][0].startswith("138 objects found in 23 images;")
+    assert page.texts["figcaption"].count("Pseudo labels: 6 objects") == 12
+    assert {"6 (6 to 6)", "0.5 ×", "14 px", "why halo", "2 min 5 s", "6.5 s", "2 min 12 s"} < set(
+        page.texts["td"]
+    )
+    record = yaml.safe_load(page.texts["pre"][0])
+    assert (record["command"], record["seed"]) == ("oce2stardist pseudo x", 7)
+    assert "numpy" in record["versions"]
+
+
+def test_pseudo_report_of_images_without_objects_says_so(tmp_path):
+    images, labels = image_set(tmp_path, ["a", "b"])
+    labels = {stem: np.zeros_like(image) for stem, image in labels.items()}
+    page = Page(write_pseudo_report(pseudo_run(tmp_path / "run", labels), images))
+    assert page.texts["p"][0].startswith("0 objects found in 2 images;")
+    assert "–" in page.texts["td"]
+
+
+def test_file_names_and_commands_cannot_inject_html(tmp_path):
+    stem = "<img src=x onerror=alert(1)>&amp;"
+    images, labels = image_set(tmp_path, [stem])
+    run = pseudo_run(tmp_path / "run", labels, command=f"pseudo '{SCRIPT}'")
+    page = Page(write_pseudo_report(run, images))
+    assert_self_contained(page)
+    assert page.texts["h3"][0] == stem
+    assert SCRIPT in page.texts["pre"][0]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_pseudo_report_says_first_whether_to_trust_the_labels(tmp_path, trusted):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", labels)
+    reason = f"these can't be trusted: {SCRIPT}"
+    measures = {"separation": 0.123, "alike": 0.9}
+    change_parameters(run, trust={"value": trusted, "reason": reason, "measures": measures})
+    page = Page(write_pseudo_report(run, images))
+    assert_self_contained(page)
+    notice = page.texts["p"][2]
+    assert "separation 0.12, alike 0.90" in notice
+    assert ("Warning" in notice) != trusted
+    assert (SCRIPT in notice) != trusted
+    assert ('class="notice warning"' in page.source) != trusted
+    assert "trust" not in page.texts["td"]
+
+
+def test_a_run_without_objects_is_told_what_can_be_done(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", {"a": 0 * labels["a"]})
+    trust = {"value": False, "reason": "no object was found", "measures": {"separation": 0.5}}
+    change_parameters(run, trust=trust | {"advice": "Pass --diameter."})
+    notice = Page(write_pseudo_report(run, images)).texts["p"][2]
+    assert "No object was found. Pass --diameter. Measured" in notice
+
+
+def test_settings_show_intervals_and_ranges_over_images(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", labels)
+    change_parameters(
+        run,
+        diameter={"value": 26.12, "reason": "measured", "interval": [25.03, 26.7]},
+        scale={"value": 0.5, "reason": "sizes differ", "images": {"a": 0.25, "b": 1.5}},
+    )
+    cells = Page(write_pseudo_report(run, images)).texts["td"]
+    assert "26.12 px (90 % interval: 25.03 to 26.7 px)" in cells
+    assert "0.5 × (images: 0.25 to 1.5 ×)" in cells
+
+
+def test_pseudo_report_shows_the_pictures_that_the_run_made(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", labels)
+    without = Page(write_pseudo_report(run, images))
+    assert "How large a cell is" not in without.texts["h2"]
+    change_parameters(run, diameter={"value": 26.0, "reason": "428 cells measured"})
+    for i, name in enumerate(("diameter", "choices")):
+        sheet = np.full((10 + i, 20, 3), 200, np.uint8)
+        (run / "pseudo" / f"{name}.png").write_bytes(imagecodecs.png_encode(sheet))
+    page = Page(write_pseudo_report(run, images))
+    headings = page.texts["h2"]
+    assert headings.index("How large a cell is") + 1 == headings.index(
+        "What each choice looks like"
+    )
+    assert "428 cells measured." in page.texts["p"]
+    assert {"10", "11"} < {one["height"] for one in page.pictures}
+
+
+def test_confidence_is_shown_by_colour_plot_and_words(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    run = pseudo_run(tmp_path / "run", labels)
+    table = pd.read_csv(run / "pseudo" / "objects.csv")
+    table["confidence"] = [0.2, 1, 1, 1, 1, 1]
+    table.to_csv(run / "pseudo" / "objects.csv", index=False)
+    page = Page(write_pseudo_report(run, images))
+    assert "Confidence of the 6 objects; 17% are below 0.5." in page.texts["figcaption"]
+    assert any("orange-red (confidence 0" in one for one in page.texts["figcaption"])
+    shown = next(one for one in page.pictures if one["alt"] == "Pseudo labels: 6 objects")
+    png = imagecodecs.png_decode(base64.b64decode(shown["src"].partition(",")[2]))
+    assert pixels_of(png, SKY)[labels["a"] > 1].any()
+    assert not pixels_of(png, SKY)[labels["a"] == 1].any()
+    table.drop(columns="confidence").to_csv(run / "pseudo" / "objects.csv", index=False)
+    old = Page(write_pseudo_report(run, images))
+    assert "How sure it is" not in old.texts["h2"]
+
+
+def test_unfinished_runs_and_foreign_images_are_refused(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    with pytest.raises(InputError, match=r"needs a finished run\. Got no .*parameters\.yaml;"):
+        write_pseudo_report(tmp_path / "nothing", images)
+    others, _ = image_set(tmp_path, ["b"])
+    run = pseudo_run(tmp_path / "run", labels)
+    with pytest.raises(InputError, match=r"must be those of the run\. Got none of .*such as b;"):
+        write_pseudo_report(run, others)

@@ -1,0 +1,307 @@
+"""From annotations and pseudo labels to a StarDist folder: what is chosen, judged and kept."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scenes import discs_scene
+
+from oce2stardist.config import Config
+from oce2stardist.errors import InputError
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.label_files import read_labels, write_labels
+from oce2stardist.runners import finetune
+from oce2stardist.runners.finetune import CellDraw, finetune_stardist
+
+SMALL = Config().replace(
+    **{
+        "stardist.width": 4,
+        "stardist.features": 8,
+        "stardist.n_rays": 8,
+        "stardist.patch_size": 64,
+        "stardist.batch_size": 2,
+        "stardist.steps": 4,
+        "stardist.checks": 1,
+        "stardist.folds": 0,
+    }
+)
+
+
+class Listener:
+    def __init__(self):
+        self.said = []
+
+    def say(self, message):
+        self.said.append(message)
+
+    def warn(self, message):
+        self.said.append(message)
+
+    def task(self, name, total):
+        from contextlib import nullcontext
+
+        return nullcontext(lambda done, note: None)
+
+
+def scenes(n_images=2, n_cells=6):
+    drawn = {f"field{i}": discs_scene(n_cells, (96, 96), 9, seed=i) for i in range(n_images)}
+    images = ImageSet.from_arrays({name: image for name, (image, _) in drawn.items()})
+    return images, {name: labels.astype(np.int32) for name, (_, labels) in drawn.items()}
+
+
+def only(truth, *ids):
+    """Annotations of a few cells; nothing else is known."""
+    return np.where(np.isin(truth, ids), truth, -1).astype(np.int32)
+
+
+def pseudo_run(folder, labels):
+    """A run folder as far as stage three reads it."""
+    for name, one in labels.items():
+        write_labels(folder / "pseudo" / "labels" / f"{name}.tif", one)
+    (folder / "pseudo" / "stage.yaml").write_text("finished: true\n")
+    rows = [(name, i, 1.0) for name, one in labels.items() for i in np.unique(one[one > 0])]
+    table = pd.DataFrame(rows, columns=["image", "label", "confidence"])
+    table.to_csv(folder / "pseudo" / "objects.csv", index=False)
+    return folder
+
+
+def roles(model):
+    return pd.read_csv(model / "training" / "cells.csv")["role"].value_counts().to_dict()
+
+
+def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path):
+    images, truth = scenes()
+    listener = Listener()
+    result = finetune_stardist(
+        images,
+        tmp_path / "model",
+        annotations={name: only(one, 1, 2, 3) for name, one in truth.items()},
+        pseudo=pseudo_run(tmp_path / "run", truth),
+        config=SMALL.replace(**{"stardist.folds": "auto"}),
+        reporter=listener,
+    )
+    assert roles(result.model) == {"training": 6}
+    assert result.parameters["alpha"]["value"] == 0.5
+    assert "on 6 annotated cells" in result.parameters["alpha"]["reason"]
+    assert result.parameters["alpha"]["reason"].endswith("): good")
+    assert "3-fold cross-validation over 6 annotated cells" in result.parameters["f1"]["reason"]
+    low, high = result.parameters["f1"]["interval"]
+    assert 0 <= low <= result.parameters["f1"]["value"] <= high <= 1
+    assert result.parameters["kept_step"]["value"] == 4
+    assert any("all train; 3 more trainings" in line for line in listener.said)
+    for number in (1, 2, 3):
+        assert len(pd.read_csv(result.model / "folds" / str(number) / "history.csv")) == 4
+
+
+def test_with_enough_cells_some_are_held_back(tmp_path):
+    images, truth = scenes()
+    result = finetune_stardist(
+        images,
+        tmp_path / "model",
+        annotations=truth,
+        config=SMALL.replace(**{"stardist.held_back": 0.5}),
+    )
+    assert roles(result.model) == {"training": 6, "held_back": 6}
+    assert result.parameters["alpha"] == {"value": 0.0, "reason": "there are no pseudo labels"}
+    assert result.parameters["held_back_score"]["reason"].endswith("6 held-back annotated cells")
+    for name, held in ((path.stem, read_labels(path)) for path in
+                       (result.model / "training" / "held_back").glob("*.tif")):  # fmt: skip
+        trained = read_labels(result.model / "training" / "sparse" / f"{name}.tif")
+        assert not ((held >= 0) & (trained >= 0)).any()
+
+
+@pytest.mark.parametrize("with_pseudo", [False, True])
+def test_a_single_annotated_cell_trains_and_the_run_says_that_nothing_was_judged(
+    tmp_path, with_pseudo
+):
+    images, truth = scenes()
+    result = finetune_stardist(
+        images,
+        tmp_path / "model",
+        annotations={"field0": only(truth["field0"], 5)},
+        pseudo=pseudo_run(tmp_path / "run", truth) if with_pseudo else None,
+        config=SMALL,
+    )
+    assert np.isfinite(result.history["loss"]).all()
+    assert result.parameters["f1"]["value"] is None
+    assert result.parameters["f1"]["reason"] == "no annotated cell could be held back to judge"
+    thresholds = yaml.safe_load((result.model / "thresholds.json").read_text())
+    assert thresholds == {"prob": 0.5, "nms": 0.4}
+
+
+def test_images_without_background_or_without_cells_train(tmp_path):
+    images, truth = scenes(3)
+    full = np.ones((96, 96), np.int32)
+    full[:48] = 2
+    result = finetune_stardist(
+        images,
+        tmp_path / "model",
+        annotations={
+            "field0": full,  # no background
+            "field1": np.zeros((96, 96), np.int32),  # nothing but background
+            "field2": only(truth["field2"], 1, 2),
+        },
+        pseudo=pseudo_run(tmp_path / "run", truth),
+        config=SMALL.replace(**{"stardist.steps": 12}),
+    )
+    history = result.history[["loss", "loss_sparse", "loss_pseudo"]]
+    assert np.isfinite(history).all(axis=None)
+
+
+def test_useless_pseudo_labels_are_left_out_and_the_run_says_why(tmp_path):
+    images, truth = scenes()
+    wrong = {name: np.roll(one, 20, axis=0) for name, one in truth.items()}
+    result = finetune_stardist(
+        images,
+        tmp_path / "model",
+        annotations=truth,
+        pseudo=pseudo_run(tmp_path / "run", wrong),
+        config=SMALL,
+    )
+    assert result.parameters["alpha"]["value"] == 0
+    assert "as good as useless" in result.parameters["alpha"]["reason"]
+    assert (result.history["loss_pseudo"] == 0).all()
+
+
+def test_the_cells_of_a_run_can_be_used_again(tmp_path):
+    images, truth = scenes()
+    first = finetune_stardist(
+        images, tmp_path / "a", annotations=truth, cells=CellDraw(count=5), config=SMALL
+    )
+    again = finetune_stardist(
+        images,
+        tmp_path / "b",
+        annotations=truth,
+        cells=CellDraw(listed_in=first.model / "training" / "cells.csv"),
+        config=SMALL,
+    )
+    assert sum(roles(first.model).values()) == 5
+    for name in ("cells.csv", "objects.csv"):
+        text = [(one.model / "training" / name).read_text() for one in (first, again)]
+        assert text[0] == text[1]
+    np.testing.assert_allclose(first.history["loss"], again.history["loss"], rtol=1e-4)
+
+
+def test_a_round_that_scores_lower_is_dropped(tmp_path, monkeypatch):
+    images, truth = scenes()
+    scores = {"1": 0.6, "2": 0.7, "3": 0.5}
+    monkeypatch.setattr(finetune._Outcome, "score", property(lambda one: scores[one.folder.name]))
+    result = finetune_stardist(
+        images,
+        tmp_path / "model",
+        annotations=truth,
+        config=SMALL.replace(**{"stardist.rounds": 4, "stardist.alpha": 0.0}),
+    )
+    rounds = result.parameters["rounds"]
+    assert rounds["value"] == 2
+    assert [one["kept"] for one in rounds["tried"]] == [True, False]
+    kept = (result.model / "weights_best.h5").read_bytes()
+    assert kept == (result.model / "rounds" / "2" / "weights_best.h5").read_bytes()
+
+
+def test_a_model_can_be_started_from_another(tmp_path):
+    images, truth = scenes()
+    settings = {"annotations": truth, "config": SMALL}
+    first = finetune_stardist(images, tmp_path / "a", **settings).model
+    before = {path.name: path.read_bytes() for path in first.glob("*.*")}
+    second = finetune_stardist(
+        images,
+        tmp_path / "b",
+        init=first,
+        **settings | {"config": SMALL.replace(**{"stardist.learning_rate": 1e-12})},
+    )
+    from oce2stardist.stardist_model.network import open_model
+
+    layers = [
+        {layer.name: layer.get_weights() for layer in open_model(one).keras_model.layers}
+        for one in (first, second.model)
+    ]
+    np.testing.assert_allclose(layers[0]["dist"][0], layers[1]["dist"][0], atol=1e-6)
+    assert {path.name: path.read_bytes() for path in first.glob("*.*")} == before
+
+
+def test_a_number_as_alpha_needs_pseudo_labels(tmp_path):
+    images, truth = scenes()
+    with pytest.raises(InputError, match=r"alpha 0.3 needs pseudo labels. Got no --pseudo"):
+        finetune_stardist(
+            images,
+            tmp_path / "model",
+            annotations=truth,
+            config=SMALL.replace(**{"stardist.alpha": 0.3}),
+        )
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (CellDraw(fraction=0.5, count=3), "exactly one of fraction and count"),
+        (CellDraw(count=3, listed_in="cells.csv"), "either named or drawn"),
+        (CellDraw(per_image=True), "a draw per image must know how many cells"),
+    ],
+)
+def test_cells_are_chosen_in_one_way_only(tmp_path, monkeypatch, cells, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cells.csv").write_text("image,label\nfield0,1\n")
+    images, truth = scenes()
+    with pytest.raises(InputError, match=message):
+        finetune_stardist(images, tmp_path / "model", annotations=truth, cells=cells)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_missing_tensorboard_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    images, truth = scenes()
+    with pytest.raises(InputError, match=r"tensorboard must be installed"):
+        finetune_stardist(images, tmp_path / "model", annotations=truth, tensorboard=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_annotations_must_fit_the_images(tmp_path):
+    images, truth = scenes()
+    with pytest.raises(InputError, match=r"must belong to images. Got 'fields'"):
+        finetune_stardist(images, tmp_path / "m", annotations={"fields": truth["field0"]})
+    with pytest.raises(InputError, match=r"integers of shape \(96, 96\). Got int32 of shape"):
+        finetune_stardist(images, tmp_path / "m", annotations={"field0": truth["field0"][:50]})
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+import runners.test_finetune as t
+images, truth = t.scenes()
+config = t.SMALL.replace(**{{"stardist.steps": 150, "stardist.checks": 3}})
+from oce2stardist.stardist_model import train
+wrapped = train.train_stardist.__kwdefaults__
+wrapped["save_every"] = 0.1
+t.finetune_stardist(images, sys.argv[1], annotations=truth, config=config)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_where_it_was(tmp_path):
+    script = KILLED.format(tests=os.path.dirname(os.path.dirname(__file__)))
+
+    def start(output):
+        return subprocess.Popen([sys.executable, "-c", script, str(output)])
+
+    whole = tmp_path / "whole"
+    assert start(whole).wait() == 0
+    killed = tmp_path / "killed"
+    state = killed / "state.safetensors"
+    process = start(killed)
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "weights_last.h5").exists()
+    assert start(killed).wait() == 0
+    histories = [pd.read_csv(folder / "history.csv") for folder in (whole, killed)]
+    assert histories[1]["step"].tolist() == list(range(1, 151))
+    np.testing.assert_array_equal(histories[0]["loss"], histories[1]["loss"])
