@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
+from oce2stardist.images.pixel_size import PixelSize
 
 Window = tuple[slice, slice]
 """Rows and columns, pixels, inside the image."""
@@ -21,15 +22,6 @@ LARGEST_SAMPLE = 2**24
 
 _SAMPLE_SIDE = 256
 _READERS = 4
-
-
-@dataclass(frozen=True)
-class PixelSize:
-    """Height and width of a pixel, and their unit as the file names it, such as micrometer."""
-
-    y: float
-    x: float
-    unit: str | None = None
 
 
 @dataclass(frozen=True)
