@@ -37,7 +37,7 @@ class LazyImage:
     array : str
         Of a zarr group the array, of a TIFF the number of its series.
     axes : str
-        Of the stored array, such as ``"tczyx"``.
+        Of the stored array, such as ``"tczyx"``; ``-`` is any of one element.
     stored : tuple of int
         The stored array's shape.
     fixed : tuple of (axis, index)
@@ -65,7 +65,7 @@ class LazyImage:
     @property
     def label_axes(self) -> str:
         """Axes of its labels: all but channels, so that they lie over it; y and x are the last."""
-        return "".join(axis for axis in self.axes if axis not in "csyx") + "yx"
+        return "".join(axis for axis in self.axes if axis not in "csyx-") + "yx"
 
     @property
     def time(self) -> int | None:

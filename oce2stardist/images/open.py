@@ -8,7 +8,7 @@ from oce2stardist.images.find import TIFF_SUFFIXES, image_stem
 from oce2stardist.images.lazy import LazyImage
 from oce2stardist.images.ome_zarr import is_ome_zarr, list_ome_zarr, need_zarr
 from oce2stardist.images.pixel_size import PixelSize, tiff_pixel_size
-from oce2stardist.images.read import check_announced
+from oce2stardist.images.read import check_announced, name_unnamed
 
 __all__ = ["is_ome_zarr", "list_images"]
 
@@ -55,29 +55,26 @@ def _list_tiff(path: Path, axes: str | None) -> list[LazyImage]:
         raise InputError(f"{path} must be a readable TIFF. Got: {reason}") from error
     images: list[LazyImage] = []
     for number, (stored_axes, shape) in enumerate(described):
-        letters = (axes or stored_axes).lower()
+        letters = _name_axes(path, (axes or stored_axes).upper(), shape)
         name = stem if len(described) == 1 else f"{stem}_field{number:04d}"
-        images += time_points(
-            name, path, str(number), _name_channels(path, letters, shape), shape, size
-        )
+        images += time_points(name, path, str(number), letters.lower(), shape, size)
     return images
 
 
-def _name_channels(path: Path, axes: str, shape: tuple[int, ...]) -> str:
-    """Take an unnamed axis for channels where there is no other, as for pages of a plain TIFF."""
+def _name_axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
+    """Name every axis of a TIFF by the rule of `read_image`; refuse what stays unnamed."""
     if len(axes) != len(shape):
         raise InputError(
-            f"{path} must have one axis letter per dimension. Got {axes.upper()} for shape "
+            f"{path} must have one axis letter per dimension. Got {axes} for shape "
             f"{shape}; pass others as --axes."
         )
-    for unnamed in "qi":
-        extra = shape[axes.index(unnamed)] if unnamed in axes else 1
-        if extra > 1:
-            raise InputError(
-                f"{path} must say what its axes are. Got {axes.upper()} of shape {shape}; "
-                "pass --axes, such as CYX."
-            )
-    return axes
+    named = name_unnamed(axes, shape)
+    if any(one in "QI" and size > 1 for one, size in zip(named, shape, strict=True)):
+        raise InputError(
+            f"{path} must say what its axes are. Got {axes} of shape {shape}; "
+            "pass --axes, such as CYX."
+        )
+    return named
 
 
 def time_points(

@@ -102,6 +102,27 @@ def test_windows_of_a_tiff_are_those_of_the_image_read_at_once(tmp_path, axes, s
     np.testing.assert_array_equal(image.read(WINDOW), read_image(path)[WINDOW])
 
 
+@pytest.mark.parametrize("n_channels", [3, 4])
+def test_a_last_axis_without_a_name_is_channels_at_once_and_in_blocks(tmp_path, n_channels):
+    path = tmp_path / "b.tif"
+    tifffile.imwrite(path, random_image(90, 120, n_channels), photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        assert file.series[0].axes == "QYX"
+    (image,) = list_images(path)
+    assert (image.shape, image.label_axes) == ((90, 120, n_channels), "yx")
+    np.testing.assert_array_equal(image.read(WINDOW), read_image(path)[WINDOW])
+
+
+@pytest.mark.parametrize("shape", [(90, 120, 5), (5, 90, 120), (2, 90, 120, 3)])
+def test_other_axes_without_a_name_are_refused_at_once_and_in_blocks(tmp_path, shape):
+    path = tmp_path / "b.tif"
+    tifffile.imwrite(path, random_image(*shape), photometric="minisblack")
+    with pytest.raises(InputError, match="must say what its axes are"):
+        list_images(path)
+    with pytest.raises(InputError, match="must be 2-D with channels"):
+        read_image(path)
+
+
 def test_the_pixel_size_of_an_ome_tiff_is_read(tmp_path):
     size = {"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25}
     tifffile.imwrite(tmp_path / "c.ome.tif", random_image(40, 40), metadata={"axes": "YX", **size})
