@@ -360,7 +360,7 @@ def _write_tiff(path: Path, plane: Plane, plan: str, count: int) -> None:
 
     size = plane.image.pixel_size
     resolution: dict[str, Any] = {}
-    if size is not None and size.unit == "micrometer":
+    if size is not None:
         resolution = {"resolution": (1e4 / size.x, 1e4 / size.y), "resolutionunit": "CENTIMETER"}
     with replacing(path) as temporary:
         tifffile.imwrite(

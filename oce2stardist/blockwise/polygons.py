@@ -15,6 +15,7 @@ from oce2stardist.files.atomic import replacing
 from oce2stardist.files.digests import digest
 from oce2stardist.images.blocks import Block, Window
 from oce2stardist.images.lazy import sample_windows
+from oce2stardist.images.normalise import normalise_between
 
 if TYPE_CHECKING:
     from oce2stardist.stardist_model.network import SparseStarDist2D
@@ -54,13 +55,7 @@ class StarDistPlane(Plane):
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Read a window, normalised as `normalise_percentiles` does."""
-        scaled = self.image.read(window)
-        low, high = np.array([self.low, self.high], np.float32)
-        flat = high <= low
-        scaled -= low
-        scaled /= np.where(flat, np.float32(1), high - low)
-        scaled[..., flat] = 0
-        return scaled
+        return normalise_between(self.image.read(window), self.low, self.high)
 
     @property
     def samples(self) -> list[Window]:

@@ -84,8 +84,8 @@ def predict_in_blocks(
                     store=store_of(image, output, in_place=in_place),
                     arrays=(),
                     model=model,
-                    low=tuple(map(float, low)),
-                    high=tuple(map(float, high)),
+                    low=low,
+                    high=high,
                     nms_thresh=nms_thresh,
                 )
             )

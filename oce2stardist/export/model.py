@@ -22,7 +22,7 @@ from oce2stardist.export import LOST, Facts, describe_package, write_readme
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.find import image_stem
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.images.pixel_size import read_pixel_size
+from oce2stardist.images.pixel_size import PixelSize, read_pixel_size
 from oce2stardist.images.read import read_image
 from oce2stardist.labels import Image
 
@@ -147,7 +147,7 @@ def export_model(
         )
     size = None if image is None else read_pixel_size(image)
     if pixel_size is not None:
-        size = (pixel_size, pixel_size)
+        size = PixelSize(pixel_size, pixel_size)
     facts = _facts_of(network, Path(model), size)
     compared_on, seen = _choose_image(image, axes, facts)
     source = _Source(network, Path(model), facts, seen, normalise_percentiles(seen), tuple(authors))

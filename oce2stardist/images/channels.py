@@ -48,26 +48,7 @@ class ChannelChoice:
         return image
 
 
-def prepare_channels(
-    images: Sequence[Image], *, mode: ChannelMode = "auto"
-) -> tuple[list[Image], str]:
-    """Turn stored channels into those that the network sees, the same way for the whole set.
-
-    Takes the parameters of `choose_channels`, and raises what it does.
-
-    Returns
-    -------
-    images : list of float32 arrays of shape (Y, X, C')
-        ``as_is``, ``grey``: intensities as stored, so cells may be bright or dark.
-        ``stains``: C' = 2, haematoxylin then eosin, 0 to 1 and bright where stained.
-    reason : str
-        What was done and why, for people to read.
-    """
-    chosen = choose_channels(images, mode=mode)
-    return [chosen.apply(image) for image in images], chosen.reason
-
-
-def choose_channels(images: Sequence[Image], *, mode: ChannelMode = "auto") -> ChannelChoice:
+def choose_channels(images: Sequence[Image], *, mode: ChannelMode) -> ChannelChoice:
     """Choose what the network sees of the stored channels of a set of images.
 
     Parameters
@@ -75,10 +56,11 @@ def choose_channels(images: Sequence[Image], *, mode: ChannelMode = "auto") -> C
     images : sequence of float32 arrays of shape (Y, X, C)
         Stored values, before any normalisation; C is the same for all.
     mode : {"auto", "as_is", "stains", "grey"}
-        ``as_is`` keeps all channels; ``stains`` takes the densities of haematoxylin and
-        eosin of RGB bright field; ``grey`` the mean of the channels. ``auto`` takes
-        ``stains`` where `is_brightfield_rgb`, one channel where several hold the same grey
-        image, and otherwise all channels.
+        ``as_is`` keeps all channels as stored, so that cells may be bright or dark; ``stains``
+        takes the densities of haematoxylin and eosin of RGB bright field, 0 to 1 and bright
+        where stained [1]_; ``grey`` the mean of the channels. ``auto`` takes ``stains`` where
+        `is_brightfield_rgb`, one channel where several hold the same grey image, and otherwise
+        all channels.
 
     Returns
     -------
@@ -89,6 +71,10 @@ def choose_channels(images: Sequence[Image], *, mode: ChannelMode = "auto") -> C
     InputError
         If there is no image, channel counts differ, or stains are asked of images that
         are not RGB.
+
+    References
+    ----------
+    .. [1] Ruifrok and Johnston, Anal. Quant. Cytol. Histol. 23(4), 2001.
     """
     counts = sorted({image.shape[-1] for image in images})
     if len(counts) != 1:
@@ -108,16 +94,6 @@ def choose_channels(images: Sequence[Image], *, mode: ChannelMode = "auto") -> C
         return ChannelChoice("grey", reason)
     said = "asked for" if mode == "as_is" else "every channel may show cells"
     return ChannelChoice("as_is", f"{channels} channel(s) as stored: {said}")
-
-
-def mode_of(reason: str) -> ChannelMode:
-    """Tell what `prepare_channels` did from the reason that it gave."""
-    beginnings: dict[str, ChannelMode] = {
-        "densities": "stains",
-        "mean": "grey",
-        "one channel": "grey",
-    }
-    return next((mode for said, mode in beginnings.items() if reason.startswith(said)), "as_is")
 
 
 def is_brightfield_rgb(images: Sequence[Image]) -> bool:
@@ -140,33 +116,11 @@ def is_brightfield_rgb(images: Sequence[Image]) -> bool:
     return 2 * sum(votes) > len(votes)
 
 
-def separate_stains(images: Sequence[Image]) -> list[Image]:
-    """Separate RGB bright field into densities of haematoxylin and eosin.
-
-    Optical densities are unmixed with the fixed vectors of scikit-image's ``rgb2hed`` [1]_.
-
-    Parameters
-    ----------
-    images : sequence of float32 arrays of shape (Y, X, 3)
-        0 to 255.
-
-    Returns
-    -------
-    list of float32 arrays of shape (Y, X, 2)
-        Haematoxylin, eosin. For each stain, percentiles 0.1 and 99.9 over the whole set
-        become 0 and 1, and what lies beyond is clipped: a single black speck has a density
-        far above any nucleus. A stain without any variation is 0 everywhere.
-
-    References
-    ----------
-    .. [1] Ruifrok and Johnston, Anal. Quant. Cytol. Histol. 23(4), 2001.
-    """
-    chosen = ChannelChoice("stains", "", *_range_of_stains(images))
-    return [chosen.apply(image) for image in images]
-
-
 def _range_of_stains(images: Sequence[Image]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Find the densities of both stains that become 0 and 1."""
+    """Find the densities of both stains that become 0 and 1: percentiles 0.1 and 99.9 of the set.
+
+    What lies beyond is clipped: a single black speck has a density far above any nucleus.
+    """
     for image in images:
         if image.shape[-1] != 3 or image.min() < 0 or image.max() > _WHITE:
             raise InputError(
@@ -179,7 +133,7 @@ def _range_of_stains(images: Sequence[Image]) -> tuple[tuple[float, ...], tuple[
 
 
 def _densities(image: Image) -> Image:
-    """Unmix optical densities into haematoxylin and eosin (Y, X, 2)."""
+    """Unmix optical densities into haematoxylin and eosin (Y, X, 2), by rgb2hed's fixed vectors."""
     return np.asarray(rgb2hed(image / np.float32(_WHITE))[..., :2], np.float32)
 
 

@@ -142,7 +142,7 @@ class WholeImages:
         return Prepared(
             found,
             scales,
-            channels.reason,
+            channels,
             {name: seen[name] for name in mixed},
             {name: linear[name] for name in mixed},
             image_of=self.image_of,

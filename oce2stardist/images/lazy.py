@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
+from oce2stardist.images.normalise import ByChannel, measure_percentiles
+from oce2stardist.images.pixel_size import PixelSize
 
 Window = tuple[slice, slice]
 """Rows and columns, pixels, inside the image."""
@@ -21,15 +23,6 @@ LARGEST_SAMPLE = 2**24
 
 _SAMPLE_SIDE = 256
 _READERS = 4
-
-
-@dataclass(frozen=True)
-class PixelSize:
-    """Height and width of a pixel, and their unit as the file names it, such as micrometer."""
-
-    y: float
-    x: float
-    unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class LazyImage:
     array : str
         Of a zarr group the array, of a TIFF the number of its series.
     axes : str
-        Of the stored array, such as ``"tczyx"``.
+        Of the stored array, such as ``"tczyx"``; ``-`` is any of one element.
     stored : tuple of int
         The stored array's shape.
     fixed : tuple of (axis, index)
@@ -73,7 +66,7 @@ class LazyImage:
     @property
     def label_axes(self) -> str:
         """Axes of its labels: all but channels, so that they lie over it; y and x are the last."""
-        return "".join(axis for axis in self.axes if axis not in "csyx") + "yx"
+        return "".join(axis for axis in self.axes if axis not in "csyx-") + "yx"
 
     @property
     def time(self) -> int | None:
@@ -179,16 +172,12 @@ def _anywhere(rng: np.random.Generator, start: int, stop: int, side: int) -> int
     return start + int(rng.integers(0, max(1, stop - start - side + 1)))
 
 
-def percentiles(
-    image: LazyImage, *, low: float = 1.0, high: float = 99.8, seed: int = 0
-) -> NDArray[np.float32]:
-    """Take two percentiles of every channel; shape (2, C).
+def percentiles(image: LazyImage) -> tuple[ByChannel, ByChannel]:
+    """Measure the percentiles 1 and 99.8 of every channel.
 
     Up to `LARGEST_SAMPLE` pixels they are those of the whole image, beyond it those of
     `sample_windows`.
     """
-    windows = sample_windows(image.shape[:2], seed=seed)
+    windows = sample_windows(image.shape[:2], seed=0)
     with ThreadPoolExecutor(_READERS) as pool:  # most of it is decompression
-        parts = list(pool.map(image.read, windows))
-    pixels = np.concatenate([part.reshape(-1, image.shape[2]) for part in parts])
-    return np.percentile(pixels, (low, high), axis=0, overwrite_input=True).astype(np.float32)
+        return measure_percentiles(list(pool.map(image.read, windows)))

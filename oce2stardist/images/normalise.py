@@ -1,9 +1,12 @@
 """Intensities of an image, brought to a common range."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+ByChannel = tuple[float, ...]  # an intensity for each channel
 
 
 def normalise_percentiles(
@@ -22,9 +25,25 @@ def normalise_percentiles(
         Not clipped. A channel whose two percentiles are equal becomes 0 everywhere.
     """
     scaled: NDArray[np.float32] = image.astype(np.float32)
-    bottom, top = np.percentile(scaled, (low, high), axis=(0, 1)).astype(np.float32)  # (C,)
+    return normalise_between(scaled, *measure_percentiles([scaled], low, high))
+
+
+def measure_percentiles(
+    parts: Sequence[NDArray[np.float32]], low: float = 1.0, high: float = 99.8
+) -> tuple[ByChannel, ByChannel]:
+    """Measure two percentiles of every channel over all parts (Y, X, C) of an image."""
+    pixels = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+    found = np.percentile(pixels, (low, high), axis=0, overwrite_input=True).astype(np.float32)
+    return tuple(map(float, found[0])), tuple(map(float, found[1]))
+
+
+def normalise_between(
+    image: NDArray[np.float32], low: ByChannel, high: ByChannel
+) -> NDArray[np.float32]:
+    """Bring ``low`` to 0 and ``high`` to 1; a channel where they are equal becomes 0."""
+    bottom, top = np.array([low, high], np.float32)
     flat = top <= bottom
-    scaled -= bottom
+    scaled = image - bottom
     scaled /= np.where(flat, np.float32(1), top - bottom)
     scaled[..., flat] = 0
     return scaled

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from skimage.transform import downscale_local_mean
 
 from oce2stardist.errors import InputError
-from oce2stardist.images.lazy import LazyImage, PixelSize
+from oce2stardist.images.lazy import LazyImage
+from oce2stardist.images.pixel_size import PixelSize, to_pixel_size
 
 _KNOWN = ("0.4", "0.5")
 
@@ -199,12 +200,17 @@ def _pixel_size(scales: Mapping[str, Any], axes: str) -> PixelSize | None:
     ]
     y, x = axes.index("y"), axes.index("x")
     factor_y, factor_x = (outer[0][y], outer[0][x]) if outer else (1.0, 1.0)
-    unit = scales["axes"][x].get("unit")
-    return PixelSize(found[0][y] * factor_y, found[0][x] * factor_x, unit)
+    units = [axis.get("unit") for axis in scales["axes"]]
+    return to_pixel_size((found[0][y] * factor_y, units[y]), (found[0][x] * factor_x, units[x]))
 
 
 def write_with_labels(
-    store: Path, pixels: NDArray[Any], labels: NDArray[np.int32], *, name: str, size: PixelSize
+    store: Path,
+    pixels: NDArray[Any],
+    labels: NDArray[np.int32],
+    *,
+    name: str,
+    size: PixelSize | None,
 ) -> None:
     """Write an image that fits into memory, and its labels in its ``labels`` group (NGFF 0.5).
 
@@ -216,19 +222,21 @@ def write_with_labels(
     labels : int32 array of shape (Y, X)
     name : str
         Of the label image.
-    size : PixelSize
+    size : PixelSize, optional
+        Of a pixel of the image, where it is known.
     """
     import zarr
 
     root: Any = zarr.open_group(str(store), mode="w-", zarr_format=3)
     level: NDArray[Any] = np.moveaxis(pixels, -1, 0)  # (C, Y, X)
     datasets: list[dict[str, Any]] = []
+    height, width = size or (1.0, 1.0)
     while True:
         step = 2 ** len(datasets)
         root.create_array(
             str(len(datasets)), data=level, chunks=(1, _CHUNK, _CHUNK), dimension_names=list("cyx")
         )
-        scale = [1.0, size.y * step, size.x * step]
+        scale = [1.0, height * step, width * step]
         datasets.append(
             {
                 "path": str(len(datasets)),
@@ -238,9 +246,8 @@ def write_with_labels(
         if max(level.shape[1:]) <= _CHUNK:
             break
         level = downscale_local_mean(level, (1, 2, 2)).astype(pixels.dtype)
-    unit = {} if size.unit is None else {"unit": size.unit}
     axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}]
-    axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
+    axes += [{"name": axis, "type": "space", **_unit(size)} for axis in "yx"]
     _put(root, {"multiscales": [{"axes": axes, "datasets": datasets}]}, "0.5")
     root.attrs[_MARK] = {"labels": name}
     (image,) = list_ome_zarr(store)
@@ -248,6 +255,10 @@ def write_with_labels(
     for array in create_labels(store, name, image, n_times=1, chunk=_CHUNK, version="0.5"):
         root[array][:] = values
         values = values[::2, ::2]
+
+
+def _unit(size: PixelSize | None) -> dict[str, str]:
+    return {} if size is None else {"unit": "micrometer"}
 
 
 def is_ours(store: Path) -> bool:
@@ -347,15 +358,12 @@ def _describe(image: LazyImage) -> dict[str, Any]:
     """
     axes = image.label_axes
     if image.path.is_file():
-        size = image.pixel_size or PixelSize(1.0, 1.0)
-        unit = {} if size.unit is None else {"unit": size.unit}
-        kinds = [
-            {"name": axis, "type": "time"} if axis == "t" else {"name": axis, "type": "space"}
-            for axis in axes
-        ]
-        scale = [{"y": size.y, "x": size.x}.get(axis, 1.0) for axis in axes]
+        height, width = image.pixel_size or (1.0, 1.0)
+        kinds = {axis: {"type": "space", **_unit(image.pixel_size)} for axis in "yx"}
+        kinds["t"] = {"type": "time"}
+        scale = [{"y": height, "x": width}.get(axis, 1.0) for axis in axes]
         return {
-            "axes": [one | unit if one["name"] in "yx" else one for one in kinds],
+            "axes": [{"name": axis, **kinds.get(axis, {"type": "space"})} for axis in axes],
             "transformations": [{"type": "scale", "scale": scale}],
             "outer": [],
             "levels": 1,

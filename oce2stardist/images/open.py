@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from oce2stardist.errors import InputError
 from oce2stardist.images.find import TIFF_SUFFIXES, image_stem
-from oce2stardist.images.lazy import LazyImage, PixelSize
+from oce2stardist.images.lazy import LazyImage
 from oce2stardist.images.ome_zarr import is_ome_zarr, list_ome_zarr, need_zarr
-from oce2stardist.images.read import check_announced
+from oce2stardist.images.pixel_size import PixelSize, tiff_pixel_size
+from oce2stardist.images.read import check_announced, name_unnamed
 
 __all__ = ["is_ome_zarr", "list_images"]
 
@@ -49,35 +49,32 @@ def _list_tiff(path: Path, axes: str | None) -> list[LazyImage]:
             for one in series:
                 check_announced(one, path.stat().st_size)
             described = [(one.axes, tuple(one.shape)) for one in series]
-            size = _tiff_pixel_size(file)
+            size = tiff_pixel_size(file)
     except Exception as error:  # whatever a broken file makes it raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} must be a readable TIFF. Got: {reason}") from error
     images: list[LazyImage] = []
     for number, (stored_axes, shape) in enumerate(described):
-        letters = (axes or stored_axes).lower()
+        letters = _name_axes(path, (axes or stored_axes).upper(), shape)
         name = stem if len(described) == 1 else f"{stem}_field{number:04d}"
-        images += time_points(
-            name, path, str(number), _name_channels(path, letters, shape), shape, size
-        )
+        images += time_points(name, path, str(number), letters.lower(), shape, size)
     return images
 
 
-def _name_channels(path: Path, axes: str, shape: tuple[int, ...]) -> str:
-    """Take an unnamed axis for channels where there is no other, as for pages of a plain TIFF."""
+def _name_axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
+    """Name every axis of a TIFF by the rule of `read_image`; refuse what stays unnamed."""
     if len(axes) != len(shape):
         raise InputError(
-            f"{path} must have one axis letter per dimension. Got {axes.upper()} for shape "
+            f"{path} must have one axis letter per dimension. Got {axes} for shape "
             f"{shape}; pass others as --axes."
         )
-    for unnamed in "qi":
-        extra = shape[axes.index(unnamed)] if unnamed in axes else 1
-        if extra > 1:
-            raise InputError(
-                f"{path} must say what its axes are. Got {axes.upper()} of shape {shape}; "
-                "pass --axes, such as CYX."
-            )
-    return axes
+    named = name_unnamed(axes, shape)
+    if any(one in "QI" and size > 1 for one, size in zip(named, shape, strict=True)):
+        raise InputError(
+            f"{path} must say what its axes are. Got {axes} of shape {shape}; "
+            "pass --axes, such as CYX."
+        )
+    return named
 
 
 def time_points(
@@ -107,37 +104,3 @@ def time_points(
         fixed = (("t", time),) if "t" in axes else ()
         suffix = f"_t{time:04d}" if n_times > 1 else ""
         yield LazyImage(name + suffix, path, array, axes, shape, fixed, size, stem=name)
-
-
-def _tiff_pixel_size(file: Any) -> PixelSize | None:
-    """Read OME's or ImageJ's pixel size."""
-    if file.is_ome:
-        from xml.etree import ElementTree
-
-        for pixels in ElementTree.fromstring(file.ome_metadata).iter():
-            if pixels.tag.endswith("}Pixels") and "PhysicalSizeX" in pixels.attrib:
-                x = float(pixels.attrib["PhysicalSizeX"])
-                y = float(pixels.attrib.get("PhysicalSizeY", x))
-                unit = _UNITS.get(pixels.attrib.get("PhysicalSizeXUnit", "µm"))
-                return PixelSize(y, x, unit)
-        return None
-    if file.is_imagej and file.imagej_metadata and "unit" in file.imagej_metadata:
-        tags = file.pages[0].tags
-        if "XResolution" in tags and "YResolution" in tags:
-            per_x, per_y = tags["XResolution"].value, tags["YResolution"].value
-            if per_x[0] and per_y[0]:
-                unit = _UNITS.get(str(file.imagej_metadata["unit"]).replace("\\u00B5", "µ"))
-                return PixelSize(per_y[1] / per_y[0], per_x[1] / per_x[0], unit)
-    return None
-
-
-_UNITS = {
-    "µm": "micrometer",
-    "um": "micrometer",
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-}

@@ -4,19 +4,30 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import tifffile
 
 from oce2stardist.images.find import TIFF_SUFFIXES
 
 _log = logging.getLogger(__name__)
-_MICROMETRES = {
+_MICROMETRES: dict[str, float] = {
     **dict.fromkeys(("µm", "um", "micron", "microns", "micrometer", "micrometers"), 1.0),
     **{"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6},
+    # As OME-Zarr writes them
+    **{"picometer": 1e-6, "angstrom": 1e-4, "nanometer": 1e-3},
+    **{"millimeter": 1e3, "centimeter": 1e4, "meter": 1e6},
 }
 
 
-def read_pixel_size(path: str | Path) -> tuple[float, float] | None:
+class PixelSize(NamedTuple):
+    """Height and width of a pixel in micrometres."""
+
+    y: float
+    x: float
+
+
+def read_pixel_size(path: str | Path) -> PixelSize | None:
     """Read the size of a pixel, where the file says it in a unit of length.
 
     Parameters
@@ -24,62 +35,72 @@ def read_pixel_size(path: str | Path) -> tuple[float, float] | None:
     path : str or Path
         An image. OME-TIFF and ImageJ's TIFF say it. The dots per inch of other TIFF and PNG
         files are not believed: most are 72 by default.
-
-    Returns
-    -------
-    (y, x) in micrometres, or None
     """
     path = Path(path)
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
     try:
         with tifffile.TiffFile(path) as tiff:
-            sizes = _ome_pixel_size(tiff) or _imagej_pixel_size(tiff)
-    except Exception as error:  # a broken description is no reason not to read the image
+            return tiff_pixel_size(tiff)
+    except Exception as error:  # a broken file is refused where its pixels are read
         _log.debug("no pixel size in %s: %s", path, error)
         return None
-    if sizes is None or not all(0 < size < math.inf for size in sizes):
+
+
+def tiff_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
+    """Read the size of a pixel from an open TIFF, as `read_pixel_size` does."""
+    try:
+        return _ome_pixel_size(tiff) or _imagej_pixel_size(tiff)
+    except Exception as error:  # a broken description is no reason not to read the image
+        _log.debug("no pixel size in %s: %s", tiff.filename, error)
         return None
-    return sizes
 
 
-def _ome_pixel_size(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
+def to_pixel_size(
+    y: tuple[float | None, str | None], x: tuple[float | None, str | None]
+) -> PixelSize | None:
+    """Convert a height and a width, each with its unit; None where one is no length above 0."""
+    height, width = _to_micrometres(*y), _to_micrometres(*x)
+    if height is None or width is None:
+        return None
+    size = PixelSize(height, width)
+    return size if all(0 < one < math.inf for one in size) else None
+
+
+def _ome_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     if tiff.ome_metadata is None:
         return None
     image = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
     pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
     y, x = (
-        _to_micrometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit"))
+        # OME means micrometres where it names no unit.
+        (pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit") or "µm")
         for axis in "YX"
     )
-    return None if y is None or x is None else (y, x)
+    return to_pixel_size(y, x)
 
 
-def _imagej_pixel_size(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
+def _imagej_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     """Read ImageJ's: pixels per unit in the tags, the unit in the description."""
     unit = (tiff.imagej_metadata or {}).get("unit")
     tags = tiff.pages.first.tags
     if not unit or "XResolution" not in tags or "YResolution" not in tags:
         return None
-    sizes = []
-    for name in ("YResolution", "XResolution"):
-        pixels, units = tags[name].value
-        size = _to_micrometres(units / pixels if pixels else None, unit)
-        if size is None:
-            return None
-        sizes.append(size)
-    return sizes[0], sizes[1]
+    y, x = (
+        (units / pixels if pixels else None, unit)
+        for pixels, units in (tags[name].value for name in ("YResolution", "XResolution"))
+    )
+    return to_pixel_size(y, x)
 
 
 def _to_micrometres(value: float | None, unit: str | None) -> float | None:
-    """Convert a length; no unit means micrometres, as in OME; None for what is no length."""
+    """Convert a length; None for what is none."""
     # ImageJ writes \\u00B5 where its file format has no µ; U+03BC is the Greek letter.
-    name = (unit or "µm").replace("\\u00B5", "µ").replace("\u03bc", "µ").strip()
+    name = str(unit or "").replace("\\u00B5", "µ").replace("\u03bc", "µ").strip()
     factor = _MICROMETRES.get(name, _MICROMETRES.get(name.lower()))
     return None if value is None or factor is None else float(value) * factor
 
 
-PixelSize = tuple[float, float]  # (y, x), micrometres
 _PIXELS_APART = 1.1
 """Factors from which two diameters, or two sizes of pixels, are too different to be meant."""
 

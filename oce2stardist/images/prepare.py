@@ -6,7 +6,7 @@ from pathlib import Path
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.images.channels import prepare_channels
+from oce2stardist.images.channels import ChannelChoice, choose_channels
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.intensity import compress
 from oce2stardist.images.normalise import normalise_percentiles
@@ -27,8 +27,7 @@ class Prepared:
     found : ImageSet
         At the original scale, channels as the network sees them.
     scales : Scales
-    channels : str
-        What was done with the channels, and why.
+    channels : ChannelChoice
     seen, linear : dict of image stem to float32 array of shape (Y, X, C)
     image_of : dict of stem to name
         Where these are crops of larger images: of which.
@@ -38,7 +37,7 @@ class Prepared:
 
     found: ImageSet
     scales: Scales
-    channels: str
+    channels: ChannelChoice
     seen: dict[str, Image]
     linear: dict[str, Image]
     image_of: Mapping[str, str] = field(default_factory=dict)
@@ -69,8 +68,9 @@ def prepare_images(
         If an image is too small at working scale, or a diameter or annotation is not usable.
     """
     settings = config.pseudo
-    arrays, channels = prepare_channels(list(found.images.values()), mode=settings.channels)
-    found = replace(found, images=dict(zip(found.images, arrays, strict=True)))
+    channels = choose_channels(list(found.images.values()), mode=settings.channels)
+    mixed = {stem: channels.apply(image) for stem, image in found.images.items()}
+    found = replace(found, images=mixed)
     scales = scales or choose_scales(
         found,
         working=settings.working_diameter,

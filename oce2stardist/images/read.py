@@ -192,17 +192,26 @@ def _parse(axes: str, shape: tuple[int, ...]) -> str:
     return names
 
 
+def name_unnamed(axes: str, shape: tuple[int, ...]) -> str:
+    """Name the axes that a file does not name: Y and X, and C for a third and last of 3 or 4.
+
+    Where they are not so many, or other, the letters stay that tifffile gives them, Q and I.
+    ``-`` is an axis of one element.
+    """
+    sizes = [size for size in shape if size > 1]
+    unnamed = any(one in "QI" and size > 1 for one, size in zip(axes, shape, strict=True))
+    if unnamed and (len(sizes) == 2 or (len(sizes) == 3 and sizes[-1] in (3, 4))):
+        letters = iter("YXC")
+        return "".join("-" if size == 1 else next(letters) for size in shape)
+    return axes
+
+
 def _name_axes(path: Path, shape: tuple[int, ...], axes: str) -> str:
     """Call every dimension Y, X, C, S or, where it is to be squeezed, ``-``."""
     names = "".join(
         "-" if size == 1 and name not in "YX" else name
-        for name, size in zip(axes, shape, strict=True)
+        for name, size in zip(name_unnamed(axes, shape), shape, strict=True)
     )
-    if "Q" in names or "I" in names:  # tifffile's letters for what the file doesn't name
-        sizes = [size for size in shape if size > 1]
-        if len(sizes) == 2 or (len(sizes) == 3 and sizes[-1] in (3, 4)):
-            letters = iter("YXC")
-            names = "".join("-" if size == 1 else next(letters) for size in shape)
     if sorted(names.replace("-", "").replace("C", "", 1).replace("S", "", 1)) != ["X", "Y"]:
         raise InputError(
             f"{path} must be 2-D with channels. Got shape {shape} with axes {axes}; split a "

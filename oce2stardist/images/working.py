@@ -1,6 +1,5 @@
 """A large image as the offset network sees it: rescaled and normalised, window by window."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,6 +10,7 @@ from scipy import ndimage as ndi
 from oce2stardist.images.channels import ChannelChoice
 from oce2stardist.images.intensity import compress_by, middle_and_unit
 from oce2stardist.images.lazy import LazyImage, Window, sample_windows
+from oce2stardist.images.normalise import measure_percentiles, normalise_between
 
 Pixels = NDArray[np.float32]  # (Y, X, C)
 
@@ -78,12 +78,12 @@ class WorkingImage:
         if levels.knee is not None:
             middle, unit = np.array([levels.middle, levels.unit], np.float32)
             pixels = compress_by(pixels, middle, unit, knee=levels.knee)
-        return _between(pixels, levels.low, levels.high)
+        return normalise_between(pixels, levels.low, levels.high)
 
     def linear(self, window: Window) -> Pixels:
         """Read a window with linear intensities, float32 of shape (Y, X, C)."""
         levels = self._known_levels()
-        return _between(self.scaled(window), levels.linear_low, levels.linear_high)
+        return normalise_between(self.scaled(window), levels.linear_low, levels.linear_high)
 
     def scaled(self, window: Window) -> Pixels:
         """Read a window at working scale, not normalised."""
@@ -124,15 +124,15 @@ class WorkingImage:
         windows = sample_windows(self.shape[:2], seed=seed)
         parts = [self.scaled(window) for window in windows]
         if knee is None:
-            low, high = _percentiles(parts)
+            low, high = measure_percentiles(parts)
             return replace(self, levels=Levels(low, high, low, high))
         middle, unit = middle_and_unit(parts, knee=knee)
         compressed = [compress_by(part, middle, unit, knee=knee) for part in parts]
         return replace(
             self,
             levels=Levels(
-                *_percentiles(compressed),
-                *_percentiles(parts),
+                *measure_percentiles(compressed),
+                *measure_percentiles(parts),
                 knee,
                 tuple(map(float, middle)),
                 tuple(map(float, unit)),
@@ -164,18 +164,3 @@ class _Span:
             max(0, int(np.floor(first)) - margin), min(stored, int(np.ceil(last)) + margin + 1)
         )
         return cls(read, first - read.start, step, sigma)
-
-
-def _percentiles(parts: Sequence[Pixels]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    pixels = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
-    low, high = np.percentile(pixels, (1.0, 99.8), axis=0, overwrite_input=True)
-    return tuple(map(float, low)), tuple(map(float, high))
-
-
-def _between(pixels: Pixels, low: tuple[float, ...], high: tuple[float, ...]) -> Pixels:
-    """Bring `low` to 0 and `high` to 1; a channel where they are equal becomes 0."""
-    bottom, top = np.array([low, high], np.float32)
-    flat = top <= bottom
-    pixels = (pixels - bottom) / np.where(flat, np.float32(1), top - bottom)
-    pixels[..., flat] = 0
-    return pixels

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import replacing_folder, write_bytes, write_text
 from oce2stardist.images.label_files import write_labels
-from oce2stardist.images.lazy import PixelSize as PixelScale
 from oce2stardist.images.pixel_size import PixelSize
 from oce2stardist.images.read import narrowest
 from oce2stardist.labels import Image, Labels
@@ -42,7 +41,7 @@ class Prediction:
     labels : int32 array of shape (Y, X)
     probabilities : float32 array of shape (n,)
         Of the objects 1 to n.
-    pixel_size : (y, x) in micrometres, or None
+    pixel_size : PixelSize or None
     file : Path or None
         Of the image.
     """
@@ -111,15 +110,13 @@ def _write_ome_zarr(folder: Path, made: Prediction) -> None:
             f"labels must not replace a store of something else. Got {store}, which oce2stardist "
             "did not write; choose another output."
         )
-    height, width = made.pixel_size or (1.0, 1.0)
-    unit = None if made.pixel_size is None else "micrometer"
     with replacing_folder(store) as temporary:
         write_with_labels(
             temporary,
             narrowest(made.image),
             made.labels,
             name="cells",
-            size=PixelScale(height, width, unit),
+            size=made.pixel_size,
         )
 
 

@@ -2,8 +2,8 @@
 
 Each parameter is a mapping with ``value`` and ``reason``, which is for people. Where there is more
 to know it stands beside them as data: ``interval`` (of the value itself), ``images`` (the value of
-each), ``tried`` (score by value, where values were compared), ``rejected`` (an estimate that the
-value was not taken from).
+each), ``mode`` (what ``auto`` came to), ``tried`` (score by value, where values were compared),
+``rejected`` (an estimate that the value was not taken from).
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,8 @@ def list_parameters(
     given = config.pseudo
     return {
         "trained_on": _because(len(prepared.found.images), "images given"),
-        "channels": _because(next(iter(prepared.seen.values())).shape[-1], prepared.channels),
+        "channels": _because(next(iter(prepared.seen.values())).shape[-1], prepared.channels.reason)
+        | {"mode": prepared.channels.mode},
         "intensity": _because(given.intensity, _said(given, "intensity", "dim cells count, too")),
         "diameter": _diameter(prepared.scales),
         "scale": _scale(prepared.scales),

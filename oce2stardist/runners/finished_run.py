@@ -13,7 +13,6 @@ from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.files.digests import digest
-from oce2stardist.images.channels import mode_of
 from oce2stardist.images.crops import WholeImages
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.prepare import Prepared, prepare_images
@@ -184,15 +183,19 @@ def read_finished_run(folder: str | Path) -> FinishedRun:
     oce, pseudo = (_read(folder, f"{stage}/stage.yaml") for stage in ("oce", "pseudo"))
     if not (oce["finished"] and pseudo["finished"]) or not _weights_file(folder).exists():
         raise _refuse(folder, "a run that is not finished")
+    parameters = _read(folder, "pseudo/parameters.yaml")
     try:
         config = Config.model_validate(_read(folder, "run.yaml")["config"])
-    except ValidationError as error:
+        config = config.replace(**{"pseudo.channels": parameters["channels"]["mode"]})
+    except (ValidationError, InputError) as error:
         raise _refuse(folder, "a config that this version does not know") from error
+    except (KeyError, TypeError) as error:
+        raise _refuse(folder, "no mode of channels in pseudo/parameters.yaml") from error
     settings = oce["settings"]
     return FinishedRun(
         folder,
-        config.replace(**{"pseudo.channels": mode_of(settings["channels"])}),
-        _read(folder, "pseudo/parameters.yaml"),
+        config,
+        parameters,
         settings["axes"],
         settings["scale"],
     )

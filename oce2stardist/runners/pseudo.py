@@ -336,7 +336,7 @@ def _open_stages(
         "axes": axes,
         "seed": config.seed,
         "scale": scales.factors if len(set(scales.factors.values())) > 1 else scales.median,
-        "channels": prepared.channels,
+        "channels": prepared.channels.reason,
         "intensity": [settings.intensity, settings.knee],
         "embedding": config.embedding.model_dump(mode="json"),
     } | describe_determinism(config)

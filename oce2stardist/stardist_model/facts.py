@@ -14,7 +14,7 @@ def trained_pixel_size(model: Path) -> PixelSize | None:
     try:
         recorded: Any = yaml.safe_load((model / "run.yaml").read_text(encoding="utf-8"))
         y, x = recorded["inputs"]["pixel_size_um"]
-        return float(y), float(x)
+        return PixelSize(float(y), float(x))
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return None  # stock models have no such file, other tools another
 

@@ -13,8 +13,9 @@ from oce2stardist.images.sources import find_sources
 zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
 from ngff import write_ome_zarr  # noqa: E402
 
-from oce2stardist.images.lazy import PixelSize, percentiles, sample_windows  # noqa: E402
+from oce2stardist.images.lazy import percentiles, sample_windows  # noqa: E402
 from oce2stardist.images.open import list_images  # noqa: E402
+from oce2stardist.images.pixel_size import read_pixel_size  # noqa: E402
 
 WINDOW = (slice(10, 40), slice(50, 90))
 
@@ -29,7 +30,7 @@ def test_windows_of_an_ome_zarr_have_its_values_and_pixel_size(tmp_path, version
     path = write_ome_zarr(tmp_path / "a.ome.zarr", stored, "tczyx", version=version, scale=0.25)
     first, second = list_images(path)
     assert (first.name, second.name, second.shape) == ("a_t0000", "a_t0001", (70, 110, 3))
-    assert second.pixel_size == PixelSize(0.25, 0.25, "micrometer")
+    assert second.pixel_size == (0.25, 0.25)
     values = second.read(WINDOW)
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, np.moveaxis(stored[1, :, 0], 0, -1)[WINDOW])
@@ -101,11 +102,45 @@ def test_windows_of_a_tiff_are_those_of_the_image_read_at_once(tmp_path, axes, s
     np.testing.assert_array_equal(image.read(WINDOW), read_image(path)[WINDOW])
 
 
+@pytest.mark.parametrize("n_channels", [3, 4])
+def test_a_last_axis_without_a_name_is_channels_at_once_and_in_blocks(tmp_path, n_channels):
+    path = tmp_path / "b.tif"
+    tifffile.imwrite(path, random_image(90, 120, n_channels), photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        assert file.series[0].axes == "QYX"
+    (image,) = list_images(path)
+    assert (image.shape, image.label_axes) == ((90, 120, n_channels), "yx")
+    np.testing.assert_array_equal(image.read(WINDOW), read_image(path)[WINDOW])
+
+
+@pytest.mark.parametrize("shape", [(90, 120, 5), (5, 90, 120), (2, 90, 120, 3)])
+def test_other_axes_without_a_name_are_refused_at_once_and_in_blocks(tmp_path, shape):
+    path = tmp_path / "b.tif"
+    tifffile.imwrite(path, random_image(*shape), photometric="minisblack")
+    with pytest.raises(InputError, match="must say what its axes are"):
+        list_images(path)
+    with pytest.raises(InputError, match="must be 2-D with channels"):
+        read_image(path)
+
+
 def test_the_pixel_size_of_an_ome_tiff_is_read(tmp_path):
-    size = {"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 250}
+    size = {"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25}
     tifffile.imwrite(tmp_path / "c.ome.tif", random_image(40, 40), metadata={"axes": "YX", **size})
     (image,) = list_images(tmp_path / "c.ome.tif")
-    assert image.pixel_size == PixelSize(250.0, 500.0, "nanometer")
+    assert image.pixel_size == (0.25, 0.5)  # without a unit OME means micrometres
+
+
+@pytest.mark.parametrize("unit", ["µm", "um", "micron", "\\u00B5m"])
+@pytest.mark.parametrize("read", [read_pixel_size, lambda path: list_images(path)[0].pixel_size])
+def test_every_name_of_the_micrometre_is_read_at_once_and_in_blocks(tmp_path, unit, read):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        random_image(40, 40),
+        resolution=(2, 4),  # pixels per unit, x and y
+        description=f"ImageJ=1.54f\nimages=1\nunit={unit}\n".encode("latin-1"),
+        metadata=None,
+    )
+    assert read(tmp_path / "a.tif") == (0.25, 0.5)
 
 
 def test_percentiles_of_a_small_image_are_those_of_all_pixels(tmp_path):

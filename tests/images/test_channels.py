@@ -6,12 +6,17 @@ from scenes import dense_tissue, discs_scene, nearly_nothing, stained_tissue
 from sklearn.metrics import roc_auc_score
 
 from oce2stardist.errors import InputError
-from oce2stardist.images.channels import (
-    is_brightfield_rgb,
-    mode_of,
-    prepare_channels,
-    separate_stains,
-)
+from oce2stardist.images.channels import choose_channels, is_brightfield_rgb
+
+
+def prepare_channels(images, mode="auto"):
+    """Return the images as the network sees them, and the choice."""
+    chosen = choose_channels(images, mode=mode)
+    return [chosen.apply(image) for image in images], chosen
+
+
+def separate_stains(images):
+    return prepare_channels(images, "stains")[0]
 
 
 def as_bytes(*channels):
@@ -47,13 +52,12 @@ def section(seed):
         (section, "as_is", "as_is"),
     ],
 )
-def test_the_reason_tells_what_was_done(draw, asked, came_to):
+def test_what_auto_comes_to_gives_the_same_when_it_is_asked_for(draw, asked, came_to):
     images = [draw(0)]
-    found, reason = prepare_channels(images, mode=asked)
-    assert mode_of(reason) == came_to
+    found, chosen = prepare_channels(images, mode=asked)
     again, said = prepare_channels(images, mode=came_to)
     np.testing.assert_array_equal(found[0], again[0])
-    assert mode_of(said) == came_to
+    assert chosen.mode == said.mode == came_to
 
 
 def test_a_stained_section_is_bright_field():
@@ -86,8 +90,11 @@ def test_one_blank_field_does_not_change_what_the_set_is():
 
 def test_haematoxylin_is_bright_in_nuclei_and_eosin_outside():
     images, labels = zip(*(stained_tissue(seed) for seed in range(2)), strict=True)
-    prepared, reason = prepare_channels(images)
-    assert reason == ("densities of haematoxylin and eosin: the images look like bright-field RGB")
+    prepared, chosen = prepare_channels(images)
+    assert (
+        chosen.reason
+        == "densities of haematoxylin and eosin: the images look like bright-field RGB"
+    )
     for stains, nuclei in zip(prepared, labels, strict=True):
         assert stains.dtype == np.float32 and stains.shape == (*nuclei.shape, 2)
         assert stains.min() >= 0 and stains.max() <= 1
@@ -109,16 +116,16 @@ def test_an_unstained_field_has_no_density_and_no_nan():
 
 def test_grey_stored_as_rgb_becomes_one_channel_with_the_same_values():
     image = grey_stored_as_rgb(0)
-    (grey,), reason = prepare_channels([image])
+    (grey,), chosen = prepare_channels([image])
     np.testing.assert_allclose(grey, image[..., :1])
-    assert reason == "one channel: the 3 stored channels hold the same grey image"
+    assert chosen.reason == "one channel: the 3 stored channels hold the same grey image"
 
 
 def test_fluorescence_keeps_all_channels_untouched():
     image = np.concatenate([three_dyes(0), three_dyes(1)[..., :2]], axis=-1)
-    (kept,), reason = prepare_channels([image])
+    (kept,), chosen = prepare_channels([image])
     np.testing.assert_array_equal(kept, image)
-    assert reason == "5 channel(s) as stored: every channel may show cells"
+    assert chosen.reason == "5 channel(s) as stored: every channel may show cells"
 
 
 def test_one_coloured_image_keeps_the_channels_of_a_grey_set():
@@ -137,8 +144,8 @@ def test_a_mode_that_is_asked_for_is_obeyed():
     np.testing.assert_array_equal(kept, image)
     (grey,), _ = prepare_channels([image], mode="grey")
     np.testing.assert_allclose(grey[..., 0], image.mean(axis=-1), rtol=1e-6)
-    (stains,), reason = prepare_channels([three_dyes(0)], mode="stains")
-    assert stains.shape[-1] == 2 and reason.endswith("asked for")
+    (stains,), chosen = prepare_channels([three_dyes(0)], mode="stains")
+    assert stains.shape[-1] == 2 and chosen.reason.endswith("asked for")
 
 
 def test_stains_are_refused_where_there_is_no_rgb():

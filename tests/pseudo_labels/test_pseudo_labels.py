@@ -68,6 +68,7 @@ def test_what_the_labels_were_made_with_is_what_is_recorded(tmp_path):
     for name in ("bandwidth", "level"):
         assert result.parameters[name]["value"] == getattr(result.recipe, name)
         assert result.parameters[name]["reason"] == "set in the config"
+    assert result.parameters["channels"]["mode"] == "as_is"
 
 
 def parameters_of(images, *, diameter=None, choices=()):
