@@ -9,7 +9,7 @@ from distributed import Client
 
 from oce2stardist.blockwise.job import block_workers, label_in_blocks, plane_folder, store_of
 from oce2stardist.blockwise.masks import Masks
-from oce2stardist.blockwise.offsets import EmbeddingPlane, Inference
+from oce2stardist.blockwise.offsets import EmbeddingPlane
 from oce2stardist.config import Config
 from oce2stardist.images.crops import WholeImages
 from oce2stardist.images.lazy import LazyImage
@@ -157,14 +157,11 @@ def label_whole_images(
 def _planes(
     made: Made, run: Path, output: Path, *, side: int, in_place: bool
 ) -> Iterator[EmbeddingPlane]:
+    from oce2stardist.embeddings.predict import PredictionSettings
+
     config, prepared = made.config, made.prepared
-    inference = Inference(
-        copies=number_of_copies(config.embedding.copies, prepared),
-        noise=config.embedding.noise,
-        tile_size=config.embedding.tile_size,
-        precision=config.embedding.precision,
-        seed=config.seed,
-    )
+    copies = number_of_copies(config.embedding.copies, prepared)
+    prediction = PredictionSettings.of(config.embedding, copies=copies, seed=config.seed)
     reach = max([config.pseudo.working_diameter / 2 / prepared.scales.median, *_reaches(made)])
     for name, working in prepared.whole.items():
         threshold, measured = _measured(made, name)
@@ -177,7 +174,7 @@ def _planes(
             arrays=(),
             weights=run / "oce" / "weights.safetensors",
             working=working,
-            inference=inference,
+            prediction=prediction,
             spread=config.pseudo.spread,
             smoothing=config.pseudo.smoothing,
             threshold=threshold,

@@ -398,13 +398,7 @@ def _train(
     from oce2stardist.embeddings.train import train_offsets, training_steps
 
     settings = config.embedding
-    steps = training_steps(
-        images,
-        steps=settings.steps,
-        epochs=settings.epochs,
-        crop_size=settings.crop_size,
-        batch_size=settings.batch_size,
-    )
+    steps = training_steps(images, settings)
     main = is_main_process()
     reporter = reporter if main else SilentReporter()
     state_file = stage.folder / "state.pt"
@@ -419,7 +413,7 @@ def _train(
     ):
         run = train_offsets(
             images,
-            **settings.model_dump(exclude={"copies", "noise", "tile_size"}),
+            settings,
             device=config.device,
             seed=config.seed,
             resume=state,
@@ -456,10 +450,10 @@ def _predict(
     reporter: Reporter,
 ) -> None:
     """Predict offsets and spread of every image into oce/predicted, skipping what is there."""
-    from oce2stardist.embeddings.predict import predict_offsets
+    from oce2stardist.embeddings.predict import PredictionSettings, predict_offsets
 
-    settings = config.embedding
-    copies = number_of_copies(settings.copies, prepared)
+    copies = number_of_copies(config.embedding.copies, prepared)
+    settings = PredictionSettings.of(config.embedding, copies=copies, seed=config.seed)
     working = prepared.seen
     with (
         stop_on_signal() as should_stop,
@@ -470,16 +464,7 @@ def _predict(
                 raise Interrupted("Stopped; the same command goes on with the next image.")
             path = predicted_file(folder, stem)
             if not path.exists():
-                predicted = predict_offsets(
-                    network,
-                    image,
-                    copies=copies,
-                    noise=settings.noise,
-                    tile_size=settings.tile_size,
-                    precision=settings.precision,
-                    device=config.device,
-                    seed=config.seed,
-                )
+                predicted = predict_offsets(network, image, settings, device=config.device)
                 # Half precision resolves 0.01 px at 20 px and halves the disk space.
                 arrays = {
                     "offsets": predicted.offsets.astype(np.float16),
