@@ -35,7 +35,7 @@ from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import ImageSource
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
-from oce2stardist.embeddings.schedule import Clock, learning_rate_at
+from oce2stardist.embeddings.schedule import learning_rate_at
 from oce2stardist.embeddings.workers import add_gradients, workers_for
 from oce2stardist.errors import InputError, check_finite
 
@@ -167,8 +167,6 @@ def train_offsets(
         return _pair_loss(offsets, drawn, settings, weight) * share
 
     steps = training_steps(images, settings)
-    clock = Clock(steps, stop_when_flat=settings.stop_when_flat)
-    clock.replay([row["loss"] for row in run.history])
     started = saved = time.monotonic()
     seconds_before = run.history[-1]["seconds"] if run.history else 0.0
     network.train()
@@ -176,9 +174,9 @@ def train_offsets(
         closing(_ahead(draw, done)) as draws,
         workers_for(where, at_most=computation.passes if processes == 1 else 1) as workers,
     ):
-        while done < clock.steps and not agree_on_any(should_stop()):
+        while done < steps and not agree_on_any(should_stop()):
             batch, drawn = next(draws)
-            progress = clock.progress(done)
+            progress = done / steps
             rate = learning_rate_at(
                 progress,
                 settings.learning_rate,
@@ -210,7 +208,6 @@ def train_offsets(
                     "seconds": seconds_before + now - started,
                 }
             )
-            clock.note([row["loss"] for row in run.history[-clock.memory :]], done)
             if on_step is not None:
                 on_step(done, run.history[-1]["loss"])
             if (
@@ -221,7 +218,7 @@ def train_offsets(
             ):
                 save(state())
                 saved = now
-    run.finished = done >= clock.steps
+    run.finished = done >= steps
     if save is not None and is_main_process() and _is_finite(network):
         save(state())
     network.eval()

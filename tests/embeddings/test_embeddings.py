@@ -19,7 +19,7 @@ from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import PredictionSettings, predict_offsets
 from oce2stardist.embeddings.sampling import displacements_within, draw_displacements, draw_pairs
-from oce2stardist.embeddings.schedule import Clock, learning_rate_at
+from oce2stardist.embeddings.schedule import learning_rate_at
 from oce2stardist.embeddings.train import train_offsets, training_steps
 from oce2stardist.errors import InputError
 from oce2stardist.images.normalise import normalise_percentiles
@@ -372,59 +372,14 @@ def test_an_epoch_covers_the_pixels_of_all_images_once():
 
 def test_the_paper_s_rate_drops_after_epochs_20_and_30_of_50():
     per_epoch = 7
-    clock = Clock(50 * per_epoch, stop_when_flat=False)
     rates = [
-        learning_rate_at(clock.progress(step), 4e-5, schedule="steps", drop_at=(0.4, 0.6))
+        learning_rate_at(step / (50 * per_epoch), 4e-5, schedule="steps", drop_at=(0.4, 0.6))
         for step in range(50 * per_epoch)
     ]
     epochs = np.reshape(rates, (50, per_epoch))
     np.testing.assert_allclose(epochs[:20], 4e-5)
     np.testing.assert_allclose(epochs[20:30], 4e-6)
     np.testing.assert_allclose(epochs[30:], 4e-7)
-
-
-def run_clock(losses, **settings):
-    """Let a clock see losses one by one; returns it and the rates of the steps it allowed."""
-    clock = Clock(len(losses), **settings)
-    rates = []
-    for step, _ in enumerate(losses):
-        if step >= clock.steps:
-            break
-        rates.append(learning_rate_at(clock.progress(step), 1.0, schedule="one_cycle", drop_at=()))
-        clock.note(losses[max(0, step + 1 - clock.memory) : step + 1], step + 1)
-    return clock, rates
-
-
-def falling(until, steps=600):
-    """Losses that fall along a line until a step and are flat from there, with noise."""
-    noise = np.random.default_rng(0).normal(0, 0.004, steps)
-    return (0.93 - 0.15 * np.minimum(np.arange(steps) / until, 1) + noise).tolist()
-
-
-def test_a_flat_loss_ends_the_training_early_with_its_decay():
-    clock, rates = run_clock(falling(until=150), stop_when_flat=True)
-    assert 180 <= clock.flat_at < 330
-    assert len(rates) == clock.steps == clock.flat_at + 150
-    assert rates[-1] < 0.001 * max(rates)
-    assert max(np.abs(np.diff(rates[120:]))) < 0.012  # no jump where the decay begins
-
-
-@pytest.mark.parametrize("until", [560, 1e9])
-def test_a_loss_that_still_falls_or_never_fell_is_not_flat(until):
-    assert run_clock(falling(until=until), stop_when_flat=True)[0].steps == 600
-
-
-def test_by_default_a_flat_loss_changes_nothing():
-    clock, rates = run_clock(falling(until=150), stop_when_flat=False)
-    assert clock.steps == len(rates) == 600
-
-
-def test_a_replayed_clock_shows_the_same_time():
-    losses = falling(until=150)
-    clock, _ = run_clock(losses, stop_when_flat=True)
-    again = Clock(600, stop_when_flat=True)
-    again.replay(losses[: clock.flat_at + 20])
-    assert (again.flat_at, again.steps) == (clock.flat_at, clock.steps)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8, 13])
