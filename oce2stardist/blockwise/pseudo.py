@@ -15,8 +15,12 @@ from oce2stardist.images.crops import WholeImages
 from oce2stardist.images.lazy import LazyImage
 from oce2stardist.labels import Labels
 from oce2stardist.pseudo_labels import WholeImage, measure_whole
-from oce2stardist.pseudo_labels.label_images import number_of_copies
-from oce2stardist.runners.pseudo import Made, PseudoResult, make_pseudo_labels
+from oce2stardist.runners.pseudo import (
+    Made,
+    PseudoResult,
+    make_pseudo_labels,
+    number_of_copies,
+)
 from oce2stardist.runs.cluster import Where
 from oce2stardist.runs.folder import owned
 from oce2stardist.runs.log import logged
