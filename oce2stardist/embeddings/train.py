@@ -35,9 +35,9 @@ from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import ImageSource
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
-from oce2stardist.embeddings.schedule import learning_rate_at
 from oce2stardist.embeddings.workers import add_gradients, workers_for
 from oce2stardist.errors import InputError, check_finite
+from oce2stardist.runs.schedule import dropping_rate, one_cycle_rate
 
 Drawn = tuple[NDArray[np.int64], ...]
 """Which pixels a step compares: displacements (K, 2), or anchors and references (P, 2) each."""
@@ -177,12 +177,7 @@ def train_offsets(
         while done < steps and not agree_on_any(should_stop()):
             batch, drawn = next(draws)
             progress = done / steps
-            rate = learning_rate_at(
-                progress,
-                settings.learning_rate,
-                schedule=settings.schedule,
-                drop_at=settings.drop_at,
-            )
+            rate = _learning_rate(settings, progress)
             for group in optimise.param_groups:
                 group["lr"] = rate
             centring = settings.centring * max(0.0, 2.0 * progress - 1.0)
@@ -255,6 +250,13 @@ def training_steps(images: Sequence[ImageSource], settings: EmbeddingConfig) -> 
     assert settings.epochs is not None, "the config demands one of them"
     pixels = sum(image.shape[0] * image.shape[1] for image in images)
     return settings.epochs * math.ceil(pixels / (settings.crop_size**2 * settings.batch_size))
+
+
+def _learning_rate(settings: EmbeddingConfig, progress: float) -> float:
+    peak = settings.learning_rate
+    if settings.schedule == "steps":
+        return dropping_rate(progress, steps=1, peak=peak, drop_at=settings.drop_at)
+    return one_cycle_rate(progress, peak=peak)
 
 
 def _largest_share(batch_size: int) -> int:

@@ -19,7 +19,6 @@ from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import PredictionSettings, predict_offsets
 from oce2stardist.embeddings.sampling import displacements_within, draw_displacements, draw_pairs
-from oce2stardist.embeddings.schedule import learning_rate_at
 from oce2stardist.embeddings.train import train_offsets, training_steps
 from oce2stardist.errors import InputError
 from oce2stardist.images.normalise import normalise_percentiles
@@ -368,18 +367,6 @@ def test_an_epoch_covers_the_pixels_of_all_images_once():
     # 20,000 pixels are 8 crops of 50 x 50, which are 3 batches.
     assert training_steps(images, EmbeddingConfig(**common)) == 30
     assert training_steps(images, EmbeddingConfig(steps=7, **common)) == 7
-
-
-def test_the_paper_s_rate_drops_after_epochs_20_and_30_of_50():
-    per_epoch = 7
-    rates = [
-        learning_rate_at(step / (50 * per_epoch), 4e-5, schedule="steps", drop_at=(0.4, 0.6))
-        for step in range(50 * per_epoch)
-    ]
-    epochs = np.reshape(rates, (50, per_epoch))
-    np.testing.assert_allclose(epochs[:20], 4e-5)
-    np.testing.assert_allclose(epochs[20:30], 4e-6)
-    np.testing.assert_allclose(epochs[30:], 4e-7)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8, 13])
