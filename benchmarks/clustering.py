@@ -23,7 +23,12 @@ from sklearn.metrics import adjusted_rand_score
 
 from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import score_image
-from oce2stardist.pseudo_labels import cluster_embeddings, foreground_threshold, smooth_log_spread
+from oce2stardist.pseudo_labels import (
+    ClusterSettings,
+    cluster_embeddings,
+    foreground_threshold,
+    smooth_log_spread,
+)
 from oce2stardist.pseudo_labels.inputs import read_predicted
 
 Labels = NDArray[np.int32]
@@ -70,7 +75,9 @@ def timed(call: Callable[[], Labels]) -> tuple[Labels, float]:
 
 def clusterer(item: Item, **options: Any) -> Callable[[], Labels]:
     """Cluster an item with these options, when called."""
-    return partial(cluster_embeddings, item.offsets, item.foreground, **options)
+    defaults: dict[str, Any] = {"bin_seeding": True, "fitted_share": 0.1, "seed": 0}
+    settings = ClusterSettings(**defaults | options)
+    return partial(cluster_embeddings, item.offsets, item.foreground, settings)
 
 
 def reference(

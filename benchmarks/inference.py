@@ -25,13 +25,20 @@ from skimage.transform import rescale
 from oce2stardist.config import Config
 from oce2stardist.embeddings.checkpoint import read_weights
 from oce2stardist.embeddings.network import OffsetNetwork
-from oce2stardist.embeddings.predict import PredictedOffsets, predict_offsets, predict_tiles
+from oce2stardist.embeddings.predict import (
+    PredictedOffsets,
+    PredictionSettings,
+    predict_offsets,
+    predict_tiles,
+)
 from oce2stardist.evaluation.scores import leave_out_border, pool_scores, score_image
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.read import read_image
 from oce2stardist.labels import resize_labels
 from oce2stardist.pseudo_labels import (
+    ClusterSettings,
+    HaloSettings,
     cluster_embeddings,
     foreground_threshold,
     remove_halo,
@@ -106,16 +113,8 @@ def _repeated(image: Image, megapixels: float) -> Image:
 def _time(network: OffsetNetwork, image: Image, *, copies: int, tile_size: int) -> float:
     """Predict an image; returns seconds of the processor a megapixel and copy."""
     started = time.process_time()
-    for _ in predict_tiles(
-        network,
-        image,
-        copies=copies,
-        noise=0.01,
-        tile_size=tile_size,
-        precision="fp32",
-        device="cpu",
-        seed=0,
-    ):
+    settings = PredictionSettings(copies, 0.01, tile_size, "fp32", seed=0)
+    for _ in predict_tiles(network, image, settings, device="cpu"):
         pass
     taken = time.process_time() - started
     return taken / copies / (image.shape[0] * image.shape[1] / 1e6)
@@ -127,19 +126,9 @@ def compare_copies(
     """Print what each number of copies gives, beside many copies with noise of their own."""
 
     def predict(copies: int, seed: int) -> list[PredictedOffsets]:
-        return [
-            predict_offsets(
-                network,
-                scene.image,
-                copies=copies,
-                noise=Config().embedding.noise,
-                tile_size=tile_size,
-                precision="fp32",
-                device="cpu",
-                seed=seed,
-            )
-            for scene in scenes
-        ]
+        noise = Config().embedding.noise
+        settings = PredictionSettings(copies, noise, tile_size, "fp32", seed)
+        return [predict_offsets(network, one.image, settings, device="cpu") for one in scenes]
 
     reference = predict(effort.reference, 1)
     wanted = _maps(reference)
@@ -185,16 +174,20 @@ def _labels(
 ) -> NDArray[np.int32]:
     settings = Config().pseudo
     cell_area = np.pi / 4 * settings.working_diameter**2
-    labels = cluster_embeddings(
-        offsets,
-        foreground,
-        bandwidth=settings.kernel_radius,
-        method=settings.clustering,
+    clusters = ClusterSettings(
+        settings.kernel_radius,
+        settings.clustering,
+        settings.bin_seeding,
+        settings.fitted_share,
         seed=0,
     )
+    labels = cluster_embeddings(offsets, foreground, clusters)
     labels = remove_small(split_parts(labels), min_size=settings.min_cluster * cell_area)
     gathered = remove_ungathered(labels, offsets, max_ratio=settings.max_ratio)
-    trimmed = remove_halo(gathered, image, method=settings.halo, shrink=settings.shrink)
+    diameter = settings.working_diameter
+    reach = settings.reach * diameter
+    halo = HaloSettings(settings.halo, settings.shrink, settings.level, reach, diameter)
+    trimmed = remove_halo(gathered, image, None, halo)
     return remove_small(trimmed, min_size=settings.min_size * cell_area)
 
 

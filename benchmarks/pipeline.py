@@ -31,7 +31,12 @@ from stardist.data import test_image_nuclei_2d
 from oce2stardist.config import Config
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import median_diameter
-from oce2stardist.pseudo_labels import cluster_embeddings, foreground_threshold, smooth_log_spread
+from oce2stardist.pseudo_labels import (
+    ClusterSettings,
+    cluster_embeddings,
+    foreground_threshold,
+    smooth_log_spread,
+)
 from oce2stardist.runs.folder import package_versions
 from oce2stardist.training_labels.draw_cells import draw_cells
 from oce2stardist.training_labels.merge import keep_cells
@@ -76,7 +81,7 @@ class Row:
 def benchmark_embeddings(effort: Effort) -> list[Row]:
     """Time training, inference and clustering of embeddings."""
     from oce2stardist.embeddings.device import resolve_precision, torch_device
-    from oce2stardist.embeddings.predict import predict_offsets
+    from oce2stardist.embeddings.predict import PredictionSettings, predict_offsets
     from oce2stardist.embeddings.train import train_offsets
 
     config = Config()
@@ -88,10 +93,9 @@ def benchmark_embeddings(effort: Effort) -> list[Row]:
     image = normalise_percentiles(rescale(image, scale, order=1, channel_axis=-1))
 
     deadline = time.monotonic() + effort.seconds
-    training = settings.model_dump(exclude={"copies", "noise", "tile_size"})
     run = train_offsets(
         [image],
-        **training | {"steps": effort.embedding_steps},
+        settings.model_copy(update={"steps": effort.embedding_steps}),
         device=config.device,
         seed=config.seed,
         should_stop=lambda: time.monotonic() > deadline,
@@ -108,18 +112,9 @@ def benchmark_embeddings(effort: Effort) -> list[Row]:
         )
     ]
 
+    prediction = PredictionSettings.of(settings, copies=effort.copies, seed=config.seed)
     predicted, seconds, how = _median_time(
-        lambda: predict_offsets(
-            run.network,
-            image,
-            copies=effort.copies,
-            noise=settings.noise,
-            tile_size=settings.tile_size,
-            precision=settings.precision,
-            device=config.device,
-            seed=config.seed,
-        ),
-        effort,
+        lambda: predict_offsets(run.network, image, prediction, device=config.device), effort
     )
     megapixels = image.shape[0] * image.shape[1] / 1e6
     rows.append(
@@ -142,9 +137,9 @@ def benchmark_embeddings(effort: Effort) -> list[Row]:
                 cluster_embeddings,
                 predicted.offsets,
                 foreground,
-                bandwidth=bandwidth,
-                method=method,
-                seed=config.seed,
+                ClusterSettings(
+                    bandwidth, method, pseudo.bin_seeding, pseudo.fitted_share, config.seed
+                ),
             ),
             effort,
         )

@@ -143,9 +143,10 @@ def train_stock(
 def train_ours(arguments: argparse.Namespace, folder: Path, marks: list[float]) -> None:
     """Train as `oce2stardist finetune` does, without the checks on held-back cells."""
     from oce2stardist.config import Config
+    from oce2stardist.runs.schedule import cosine_rate
     from oce2stardist.stardist_model.network import create_model, prepare_tensorflow
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
-    from oce2stardist.stardist_model.train import cosine_rate, train_stardist
+    from oce2stardist.stardist_model.train import train_stardist
 
     images, labels = read_pairs(arguments.images, arguments.labels)
     config = Config().stardist

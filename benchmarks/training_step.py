@@ -127,6 +127,7 @@ def our_step(computation: Computation, workers: Workers) -> Step:
                 temperature=SETTINGS.temperature,
                 sigma=SETTINGS.sigma,
                 regularisation=SETTINGS.regularisation,
+                reduction=SETTINGS.reduction,
             )
             seconds_of_loss.append(CLOCK["now"]() - started)  # its gradient is part of it
             return loss * (len(crops) / len(images))

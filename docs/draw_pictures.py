@@ -24,7 +24,7 @@ from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.prepare import Prepared
 from oce2stardist.labels import resize_labels
 from oce2stardist.pseudo_labels.choose import recipe_of
-from oce2stardist.pseudo_labels.clustering import cluster_embeddings
+from oce2stardist.pseudo_labels.clustering import ClusterSettings, cluster_embeddings
 from oce2stardist.pseudo_labels.inputs import Scene, read_predicted
 from oce2stardist.pseudo_labels.segment import Recipe, cluster_cells, finish_cells
 from oce2stardist.reports.drawing.pictures import (
@@ -163,11 +163,12 @@ def draw_foreground(demo: Demo) -> Figure:
 def draw_clustering(demo: Demo) -> Figure:
     """Density of embeddings, clusters with their halo, objects at the end."""
     offsets = demo.scene.offsets
-    clusters = cluster_cells(offsets, demo.scene.foreground, demo.recipe)
+    clusters = cluster_cells(offsets, demo.scene.foreground, demo.recipe, seed=0)
     finished = finish_cells(clusters, offsets, demo.scene.image, demo.recipe)
-    raw = cluster_embeddings(
-        offsets, demo.scene.foreground, bandwidth=demo.recipe.bandwidth, method="density"
+    settings = ClusterSettings(
+        demo.recipe.bandwidth, "density", bin_seeding=True, fitted_share=0.1, seed=0
     )
+    raw = cluster_embeddings(offsets, demo.scene.foreground, settings)
     figure, (density, first, last) = new_figure(3)
     show(density, density_picture(demo), "Where foreground pixels point to (bright: many)")
     n_raw = len(np.unique(demo.cut(raw))) - 1

@@ -57,8 +57,6 @@ class EmbeddingConfig(Settings):
     """Rise and cosine fall, or division by ten at drop_at."""
     drop_at: tuple[float, ...] = (0.4, 0.6)
     """Shares of the training after which the schedule `steps` divides by ten."""
-    stop_when_flat: bool = False
-    """Once the loss stops falling, decay the learning rate at once and end early."""
     pairs: Literal["dense", "sampled"] = "dense"
     """Compare whole shifted images, or draw anchors and references as the paper does."""
     displacements_per_step: int = Field(16, ge=1, le=1000)

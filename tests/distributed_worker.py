@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scenes import discs_scene
 
+from oce2stardist.config import EmbeddingConfig
 from oce2stardist.embeddings.checkpoint import read_state, write_state
 from oce2stardist.embeddings.distributed import (
     barrier,
@@ -47,8 +48,9 @@ def main(folder: Path, settings: dict[str, object], stop_after: int | None) -> N
         saved = []
         run = train_offsets(
             [normalise_percentiles(image[..., None])],
-            **settings,
-            steps=STEPS,
+            EmbeddingConfig(**settings, steps=STEPS),
+            device="cpu",
+            seed=3,
             resume=state,
             save=lambda state: saved.append(write_state(state_file, state)),
             should_stop=should_stop,

@@ -22,6 +22,7 @@ from oce2stardist.pseudo_labels.clustering import lattice_spacing
 
 if TYPE_CHECKING:
     from oce2stardist.embeddings.network import OffsetNetwork
+    from oce2stardist.embeddings.predict import PredictionSettings
 
 _WIDEST_MARGIN = 1024
 
@@ -30,17 +31,6 @@ _SPARE = 1.1
 
 # Torch's own threads are what a worker has.
 _one_at_a_time = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Inference:
-    """How offsets are predicted, see `oce2stardist.embeddings.predict.predict_tiles`."""
-
-    copies: int
-    noise: float
-    tile_size: int
-    precision: Literal["auto", "fp32", "bf16"]
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +44,7 @@ class EmbeddingPlane(Plane):
     weights : Path
         Of the offset network.
     working : WorkingImage
-    inference : Inference
+    prediction : PredictionSettings
     spread : {"log", "linear"}
     smoothing : float
         Of the spread, pixels.
@@ -71,7 +61,7 @@ class EmbeddingPlane(Plane):
 
     weights: Path
     working: WorkingImage
-    inference: Inference
+    prediction: "PredictionSettings"
     spread: Literal["log", "linear"]
     smoothing: float
     threshold: float
@@ -84,7 +74,7 @@ class EmbeddingPlane(Plane):
     def identity(self) -> list[Any]:
         """The network and every number that enters."""
         numbers = (
-            *(self.working.factor, self.working.channels, self.working.levels, self.inference),
+            *(self.working.factor, self.working.channels, self.working.levels, self.prediction),
             *(self.spread, self.smoothing, self.threshold, self.recipe, self.whole, self.variants),
         )
         return [digest([self.weights]), *map(repr, numbers)]
@@ -181,7 +171,7 @@ class EmbeddingPlane(Plane):
                 self.working.linear(window),
                 self.recipe,
                 variants=self.variants,
-                seed=self.inference.seed,
+                seed=self.prediction.seed,
                 whole=self.whole,
             )
         corner = window[0].start, window[1].start
@@ -191,16 +181,11 @@ class EmbeddingPlane(Plane):
         """Predict the offsets (2, y, x) of a window, and what is foreground in it."""
         from oce2stardist.embeddings.predict import predict_offsets
 
-        rule = self.inference
         predicted = predict_offsets(
             _network(self.weights),
             self.working,
-            copies=rule.copies,
-            noise=rule.noise,
-            tile_size=rule.tile_size,
-            precision=rule.precision,
+            self.prediction,
             device=self.device,
-            seed=rule.seed,
             region=window,
         )
         # As what a run keeps of smaller images: half precision.

@@ -9,14 +9,18 @@ from distributed import Client
 
 from oce2stardist.blockwise.job import block_workers, label_in_blocks, plane_folder, store_of
 from oce2stardist.blockwise.masks import Masks
-from oce2stardist.blockwise.offsets import EmbeddingPlane, Inference
+from oce2stardist.blockwise.offsets import EmbeddingPlane
 from oce2stardist.config import Config
 from oce2stardist.images.crops import WholeImages
 from oce2stardist.images.lazy import LazyImage
 from oce2stardist.labels import Labels
 from oce2stardist.pseudo_labels import WholeImage, measure_whole
-from oce2stardist.pseudo_labels.label_images import number_of_copies
-from oce2stardist.runners.pseudo import Made, PseudoResult, make_pseudo_labels
+from oce2stardist.runners.pseudo import (
+    Made,
+    PseudoResult,
+    make_pseudo_labels,
+    number_of_copies,
+)
 from oce2stardist.runs.cluster import Where
 from oce2stardist.runs.folder import owned
 from oce2stardist.runs.log import logged
@@ -157,14 +161,11 @@ def label_whole_images(
 def _planes(
     made: Made, run: Path, output: Path, *, side: int, in_place: bool
 ) -> Iterator[EmbeddingPlane]:
+    from oce2stardist.embeddings.predict import PredictionSettings
+
     config, prepared = made.config, made.prepared
-    inference = Inference(
-        copies=number_of_copies(config.embedding.copies, prepared),
-        noise=config.embedding.noise,
-        tile_size=config.embedding.tile_size,
-        precision=config.embedding.precision,
-        seed=config.seed,
-    )
+    copies = number_of_copies(config.embedding.copies, prepared)
+    prediction = PredictionSettings.of(config.embedding, copies=copies, seed=config.seed)
     reach = max([config.pseudo.working_diameter / 2 / prepared.scales.median, *_reaches(made)])
     for name, working in prepared.whole.items():
         threshold, measured = _measured(made, name)
@@ -177,7 +178,7 @@ def _planes(
             arrays=(),
             weights=run / "oce" / "weights.safetensors",
             working=working,
-            inference=inference,
+            prediction=prediction,
             spread=config.pseudo.spread,
             smoothing=config.pseudo.smoothing,
             threshold=threshold,

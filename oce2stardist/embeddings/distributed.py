@@ -42,7 +42,7 @@ def is_main_process() -> bool:
 
 
 @contextmanager
-def init_from_env(device: str = "auto") -> Iterator[None]:
+def init_from_env(device: str) -> Iterator[None]:
     """Join the processes that torchrun started; in a single process do nothing.
 
     Parameters

@@ -44,8 +44,8 @@ def dense_pair_loss(
     *,
     temperature: float,
     sigma: Sigma,
-    regularisation: float = 0.0,
-    reduction: Reduction = "mean",
+    regularisation: float,
+    reduction: Reduction,
 ) -> Tensor:
     """Average the loss over all pixel pairs that lie one of the displacements apart.
 
@@ -145,9 +145,9 @@ def sampled_pair_loss(
     *,
     temperature: float,
     sigma: Sigma,
-    regularisation: float = 0.0,
-    reference_gradient: bool = True,
-    reduction: Reduction = "mean",
+    regularisation: float,
+    reference_gradient: bool,
+    reduction: Reduction,
 ) -> Tensor:
     """Average the loss over drawn anchor/reference pairs.
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oce2stardist.config import EmbeddingConfig
 from oce2stardist.embeddings.device import Precision, autocast, on_device, torch_device
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.noise import copies_per_cycle, noise_turns
@@ -59,16 +60,45 @@ class PredictedTile(NamedTuple):
     spread: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How offsets are predicted; whatever the device.
+
+    Attributes
+    ----------
+    copies : int, >= 1
+        Number of noisy copies; half have noise of value 0.5, half of value 1. One copy has
+        a spread of 0.
+    noise : float, in [0, 1)
+        Probability of a pixel to be replaced (all channels together).
+    tile_size : int, >= 16
+        Largest side of the tiles in pixels. Memory and speed depend on it, the result does
+        not: windows carry the full field of view, and noise belongs to the pixel. On
+        processors 256 to 384 is fastest (benchmarks/inference.py); larger leaves the cache.
+    precision : {"auto", "fp32", "bf16"}
+        ``auto`` takes bfloat16 where it is faster: on processors with AMX and on most GPUs.
+    seed : int, >= 0
+        Seeds the noise.
+    """
+
+    copies: int
+    noise: float
+    tile_size: int
+    precision: Precision
+    seed: int
+
+    @classmethod
+    def of(cls, settings: EmbeddingConfig, *, copies: int, seed: int) -> "PredictionSettings":
+        """Take what a config says; the number of copies may depend on the set of images."""
+        return cls(copies, settings.noise, settings.tile_size, settings.precision, seed)
+
+
 def predict_offsets(
     network: OffsetNetwork,
     image: ImageSource,
+    settings: PredictionSettings,
     *,
-    copies: int,
-    noise: float,
-    tile_size: int,
-    precision: Precision,
     device: str,
-    seed: int,
     region: Region | None = None,
 ) -> PredictedOffsets:
     """Predict offsets on noisy copies of one image (paper, section 3, foreground).
@@ -84,17 +114,7 @@ def predict_offsets(
     top, left, height, width = _corner_and_size(region or _whole(image))
     offsets = np.empty((2, height, width), np.float32)
     spread = np.empty((height, width), np.float32)
-    for tile in predict_tiles(
-        network,
-        image,
-        copies=copies,
-        noise=noise,
-        tile_size=tile_size,
-        precision=precision,
-        device=device,
-        seed=seed,
-        region=region,
-    ):
+    for tile in predict_tiles(network, image, settings, device=device, region=region):
         rows = slice(tile.rows.start - top, tile.rows.stop - top)
         columns = slice(tile.columns.start - left, tile.columns.stop - left)
         offsets[:, rows, columns] = tile.offsets
@@ -105,13 +125,9 @@ def predict_offsets(
 def predict_tiles(
     network: OffsetNetwork,
     image: ImageSource,
+    settings: PredictionSettings,
     *,
-    copies: int,
-    noise: float,
-    tile_size: int,
-    precision: Precision,
     device: str,
-    seed: int,
     region: Region | None = None,
 ) -> Iterator[PredictedTile]:
     """Predict offsets tile by tile, holding no more of the image than one tile needs.
@@ -121,21 +137,9 @@ def predict_tiles(
     network : OffsetNetwork
     image : float32 array of shape (Y, X, C), or what slices like one
         Normalised, at the network's scale. Read once, in overlapping windows.
-    copies : int, >= 1
-        Number of noisy copies; half have noise of value 0.5, half of value 1. One copy has
-        a spread of 0.
-    noise : float, in [0, 1)
-        Probability of a pixel to be replaced (all channels together).
-    tile_size : int, >= 16
-        Largest side of the tiles in pixels. Memory and speed depend on it, the result does
-        not: windows carry the full field of view, and noise belongs to the pixel. On
-        processors 256 to 384 is fastest (benchmarks/inference.py); larger leaves the cache.
-    precision : {"auto", "fp32", "bf16"}
-        ``auto`` takes bfloat16 where it is faster: on processors with AMX and on most GPUs.
+    settings : PredictionSettings
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    seed : int, >= 0
-        Seeds the noise.
     region : pair of slices, optional
         Rows and columns of the image to predict; they begin at even pixels, where pooling
         joins the same pairs as in the whole image. Default: all.
@@ -156,9 +160,9 @@ def predict_tiles(
     What lies beyond the image is its mirror image with noise of its own, so that a pixel at
     the border sees as much noise as any other.
     """
-    if tile_size < FIELD_OF_VIEW:
+    if settings.tile_size < FIELD_OF_VIEW:
         raise ValueError(
-            f"tile_size must be at least {FIELD_OF_VIEW} pixels. Got {tile_size} instead."
+            f"tile_size must be at least {FIELD_OF_VIEW} pixels. Got {settings.tile_size} instead."
         )
     region = region or _whole(image)
     if region[0].start % 2 or region[1].start % 2:
@@ -174,8 +178,8 @@ def predict_tiles(
         window = torch.from_numpy(_read_window(image, rows, columns)).to(where)
         passes = (
             predicted
-            for batch in _noisy_batches(window, rows, columns, copies, noise, seed)
-            for predicted in _run(network, batch, precision)
+            for batch in _noisy_batches(window, rows, columns, settings)
+            for predicted in _run(network, batch, settings.precision)
         )
         mean, spread = _mean_and_spread(passes)
         height, width = rows.stop - rows.start, columns.stop - columns.start
@@ -184,7 +188,7 @@ def predict_tiles(
         )
 
     with workers_for(where) as workers:
-        yield from workers.map(predict, _tiles(region, tile_size))
+        yield from workers.map(predict, _tiles(region, settings.tile_size))
 
 
 def _whole(image: ImageSource) -> Region:
@@ -233,9 +237,10 @@ def _read_window(image: ImageSource, rows: slice, columns: slice) -> NDArray[np.
 
 
 def _noisy_batches(
-    window: Tensor, rows: slice, columns: slice, copies: int, noise: float, seed: int
+    window: Tensor, rows: slice, columns: slice, settings: PredictionSettings
 ) -> Iterator[Tensor]:
     """Make noisy copies of a window (C, y, x), in batches (B, C, y, x)."""
+    copies, noise, seed = settings.copies, settings.noise, settings.seed
     at_once = _COPIES_AT_ONCE.get(window.device.type, _COPIES_AT_ONCE_ELSEWHERE)
     batch: list[Tensor] = []
     turns = torch.full(window.shape[1:], -1, dtype=torch.int32, device=window.device)

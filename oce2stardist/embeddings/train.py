@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from oce2stardist.config import EmbeddingConfig
 from oce2stardist.embeddings.device import (
     Computation,
     autocast,
@@ -30,13 +31,16 @@ from oce2stardist.embeddings.distributed import (
     share_of,
     sum_over_processes,
 )
-from oce2stardist.embeddings.loss import Reduction, Sigma, dense_pair_loss, sampled_pair_loss
-from oce2stardist.embeddings.network import FIELD_OF_VIEW, Initialisation, OffsetNetwork
+from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
+from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import ImageSource
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
-from oce2stardist.embeddings.schedule import Clock, learning_rate_at
 from oce2stardist.embeddings.workers import add_gradients, workers_for
 from oce2stardist.errors import InputError, check_finite
+from oce2stardist.runs.schedule import dropping_rate, one_cycle_rate
+
+Drawn = tuple[NDArray[np.int64], ...]
+"""Which pixels a step compares: displacements (K, 2), or anchors and references (P, 2) each."""
 
 _DRAWN_AHEAD = 2
 """Batches that wait, drawn, for the network."""
@@ -65,31 +69,8 @@ class OffsetTraining:
 
 def train_offsets(
     images: Sequence[ImageSource],
+    settings: EmbeddingConfig,
     *,
-    feature_maps: int,
-    growth: int,
-    initialisation: Initialisation = "wide",
-    crop_size: int,
-    batch_size: int,
-    steps: int | None,
-    epochs: int | None = None,
-    optimiser: Literal["adam", "adamw"],
-    learning_rate: float,
-    schedule: Literal["one_cycle", "steps"],
-    drop_at: Sequence[float],
-    stop_when_flat: bool = False,
-    pairs: Literal["dense", "sampled"],
-    displacements_per_step: int,
-    density: float,
-    kappa: float,
-    temperature: float,
-    sigma: Sigma,
-    reduction: Reduction = "mean",
-    reference_gradient: bool,
-    regularisation: float,
-    centring: float,
-    augment: bool,
-    precision: Literal["auto", "fp32", "bf16"],
     device: str,
     seed: int,
     resume: dict[str, Any] | None = None,
@@ -108,31 +89,12 @@ def train_offsets(
     images : sequence of float32 arrays of shape (Y, X, C), or of what slices like them
         Normalised, at the scale where a cell is larger than the field of view. Images
         smaller than a crop are padded by reflection; of others only crops are read.
-    feature_maps, growth, initialisation
-        See `OffsetNetwork`.
-    crop_size : int, even
-        Side of the training crops in pixels; the loss sees 16 pixels less.
-    batch_size, steps, epochs : int
-        Crops per step, over all processes, and length of the training, see `training_steps`.
-    optimiser, learning_rate, schedule, drop_at
-        ``one_cycle`` rises to learning_rate over a fifth of the steps and falls to zero
-        along a cosine; ``steps`` divides it by ten at each share of the steps in drop_at.
-    stop_when_flat : bool
-        End the schedule early once the loss stops falling, see `schedule.Clock`.
-    pairs : {"dense", "sampled"}
-        Compare every pixel with displacements_per_step shifted copies, or draw anchors
-        and references at the given density as the paper does.
-    kappa, temperature, sigma, reduction, reference_gradient, regularisation
-        See `oce2stardist.embeddings.loss`.
-    centring : float, >= 0
-        Weight that the mean offset length gains, linearly, over the second half of the
-        training. It pulls the offset of structureless background to the mean of the cells',
-        which the loss leaves open; otherwise the spread, and so the foreground, is biased
-        to one side of every cell. Full weight from the start keeps the network at zero.
-    augment : bool
-        Flip and turn the crops by quarters.
-    precision : {"auto", "fp32", "bf16"}
-        See `oce2stardist.embeddings.device.autocast`.
+    settings : EmbeddingConfig
+        Those of prediction are not looked at. An epoch is as in `training_steps`; crops lose
+        16 pixels before the loss. ``centring`` pulls the offset of structureless background to
+        the mean of the cells', which the loss leaves open; otherwise the spread, and so the
+        foreground, is biased to one side of every cell. Its weight rises linearly over the
+        second half of the training: full weight from the start keeps the network at zero.
     seed : int
         Every step draws from its own generator, seeded by (seed, step), so a resumed run
         sees what an uninterrupted one would have seen.
@@ -158,22 +120,22 @@ def train_offsets(
     where = torch_device(device)
     computation = choose_computation(
         where,
-        precision=precision,
-        crop_size=crop_size,
-        batch_size=_largest_share(batch_size),
-        maps=feature_maps,
+        precision=settings.precision,
+        crop_size=settings.crop_size,
+        batch_size=_largest_share(settings.batch_size),
+        maps=settings.feature_maps,
     )
     torch.manual_seed(seed)
     network = on_device(
         OffsetNetwork(
             channels=images[0].shape[-1],
-            feature_maps=feature_maps,
-            growth=growth,
-            initialisation=initialisation,
+            feature_maps=settings.feature_maps,
+            growth=settings.growth,
+            initialisation=settings.initialisation,
         ),
         where,
     )
-    optimise = _optimiser(optimiser, network, learning_rate)
+    optimise = _optimiser(settings, network)
     run = OffsetTraining(network, computation)
     done = 0
     if resume is not None:
@@ -189,42 +151,22 @@ def train_offsets(
             "step": done,
         }
 
-    padded = [_at_least(image, crop_size) for image in images]
+    padded = [_at_least(image, settings.crop_size) for image in images]
 
-    def draw(step: int) -> tuple[Tensor, tuple[NDArray[np.int64], ...]]:
+    def draw(step: int) -> tuple[Tensor, Drawn]:
         rng = np.random.default_rng([seed, step])
-        batch = _draw_batch(padded, crop_size, batch_size, augment=augment, rng=rng)
-        if pairs == "dense":
-            return batch, (draw_displacements(kappa, displacements_per_step, rng),)
-        side = crop_size - FIELD_OF_VIEW
-        return batch, draw_pairs((side, side), kappa=kappa, density=density, rng=rng)
-
-    def pair_loss(offsets: Tensor, drawn: tuple[NDArray[np.int64], ...], weight: float) -> Tensor:
-        common: dict[str, Any] = {
-            "temperature": temperature,
-            "sigma": sigma,
-            "regularisation": weight,
-            "reduction": reduction,
-        }
-        if pairs == "dense":
-            return dense_pair_loss(offsets, *drawn, **common)
-        return sampled_pair_loss(offsets, *drawn, reference_gradient=reference_gradient, **common)
+        batch = _draw_batch(padded, settings, rng)
+        return batch, _draw_pairs(settings, rng)
 
     model, processes = _parallel(network), rank_and_size()[1]
 
-    def part_of_loss(
-        crops: Tensor, *, drawn: tuple[NDArray[np.int64], ...], weight: float
-    ) -> Tensor:
+    def part_of_loss(crops: Tensor, *, drawn: Drawn, weight: float) -> Tensor:
         with autocast(where, computation.precision):
             offsets = model(crops.to(where, memory_format=torch.channels_last))
-        share = len(crops) / batch_size if reduction == "mean" else 1.0
-        return pair_loss(offsets, drawn, weight) * share  # offsets: (B, 2, crop-16, crop-16)
+        share = len(crops) / settings.batch_size if settings.reduction == "mean" else 1.0
+        return _pair_loss(offsets, drawn, settings, weight) * share
 
-    steps = training_steps(
-        images, steps=steps, epochs=epochs, crop_size=crop_size, batch_size=batch_size
-    )
-    clock = Clock(steps, stop_when_flat=stop_when_flat)
-    clock.replay([row["loss"] for row in run.history])
+    steps = training_steps(images, settings)
     started = saved = time.monotonic()
     seconds_before = run.history[-1]["seconds"] if run.history else 0.0
     network.train()
@@ -232,14 +174,15 @@ def train_offsets(
         closing(_ahead(draw, done)) as draws,
         workers_for(where, at_most=computation.passes if processes == 1 else 1) as workers,
     ):
-        while done < clock.steps and not agree_on_any(should_stop()):
+        while done < steps and not agree_on_any(should_stop()):
             batch, drawn = next(draws)
-            progress = clock.progress(done)
-            rate = learning_rate_at(progress, learning_rate, schedule=schedule, drop_at=drop_at)
+            progress = done / steps
+            rate = _learning_rate(settings, progress)
             for group in optimise.param_groups:
                 group["lr"] = rate
-            weight = regularisation + centring * max(0.0, 2.0 * progress - 1.0)
-            passes = batch[share_of(batch_size)].split(computation.crops_at_once)
+            centring = settings.centring * max(0.0, 2.0 * progress - 1.0)
+            weight = settings.regularisation + centring
+            passes = batch[share_of(settings.batch_size)].split(computation.crops_at_once)
 
             loss_of = partial(part_of_loss, drawn=drawn, weight=weight)
             optimise.zero_grad(set_to_none=True)
@@ -260,7 +203,6 @@ def train_offsets(
                     "seconds": seconds_before + now - started,
                 }
             )
-            clock.note([row["loss"] for row in run.history[-clock.memory :]], done)
             if on_step is not None:
                 on_step(done, run.history[-1]["loss"])
             if (
@@ -271,7 +213,7 @@ def train_offsets(
             ):
                 save(state())
                 saved = now
-    run.finished = done >= clock.steps
+    run.finished = done >= steps
     if save is not None and is_main_process() and _is_finite(network):
         save(state())
     network.eval()
@@ -297,25 +239,24 @@ def _exchanged_gradients(
     return total
 
 
-def training_steps(
-    images: Sequence[ImageSource],
-    *,
-    steps: int | None,
-    epochs: int | None,
-    crop_size: int,
-    batch_size: int,
-) -> int:
+def training_steps(images: Sequence[ImageSource], settings: EmbeddingConfig) -> int:
     """Number of steps of a training: steps, or where it is None, those of so many epochs.
 
     An epoch draws as many crops as cover the pixels of all images once, rounded up to whole
     batches. The crops lie at random, so some pixels are seen twice and some not at all.
     """
-    if steps is not None:
-        return steps
-    if epochs is None:
-        raise ValueError("steps or epochs must be given. Got neither.")
+    if settings.steps is not None:
+        return settings.steps
+    assert settings.epochs is not None, "the config demands one of them"
     pixels = sum(image.shape[0] * image.shape[1] for image in images)
-    return epochs * math.ceil(pixels / (crop_size**2 * batch_size))
+    return settings.epochs * math.ceil(pixels / (settings.crop_size**2 * settings.batch_size))
+
+
+def _learning_rate(settings: EmbeddingConfig, progress: float) -> float:
+    peak = settings.learning_rate
+    if settings.schedule == "steps":
+        return dropping_rate(progress, steps=1, peak=peak, drop_at=settings.drop_at)
+    return one_cycle_rate(progress, peak=peak)
 
 
 def _largest_share(batch_size: int) -> int:
@@ -332,10 +273,10 @@ def _parallel(network: OffsetNetwork) -> Any:
     return DistributedDataParallel(network) if rank_and_size()[1] > 1 else network
 
 
-def _optimiser(name: str, network: OffsetNetwork, rate: float) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+def _optimiser(settings: EmbeddingConfig, network: OffsetNetwork) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
     fused = next(network.parameters()).device.type in ("cpu", "cuda")
-    return kind(network.parameters(), lr=rate, fused=fused)
+    return kind(network.parameters(), lr=settings.learning_rate, fused=fused)
 
 
 def _ahead(draw: Callable[[int], Any], first: int) -> Generator[Any, None, None]:
@@ -361,22 +302,42 @@ def _at_least(image: ImageSource, size: int) -> ImageSource:
 
 
 def _draw_batch(
-    images: Sequence[ImageSource],
-    crop_size: int,
-    batch_size: int,
-    *,
-    augment: bool,
-    rng: np.random.Generator,
+    images: Sequence[ImageSource], settings: EmbeddingConfig, rng: np.random.Generator
 ) -> Tensor:
     """Draw crops, each pixel of the set equally likely; shape (B, C, crop, crop)."""
+    crop_size = settings.crop_size
     pixels = np.array([image.shape[0] * image.shape[1] for image in images], dtype=float)
     crops = []
-    for index in rng.choice(len(images), batch_size, p=pixels / pixels.sum()):
+    for index in rng.choice(len(images), settings.batch_size, p=pixels / pixels.sum()):
         image = images[index]
         top, left = (int(rng.integers(0, side - crop_size + 1)) for side in image.shape[:2])
         crop = np.asarray(image[top : top + crop_size, left : left + crop_size])
-        if augment:
+        if settings.augment:
             crop = np.rot90(crop, k=int(rng.integers(4)))
             crop = crop[::-1] if rng.integers(2) else crop
         crops.append(np.moveaxis(crop, -1, 0))
     return torch.from_numpy(np.ascontiguousarray(np.stack(crops), dtype=np.float32))
+
+
+def _draw_pairs(settings: EmbeddingConfig, rng: np.random.Generator) -> Drawn:
+    """Draw which pixels of all crops are compared."""
+    if settings.pairs == "dense":
+        return (draw_displacements(settings.kappa, settings.displacements_per_step, rng),)
+    side = settings.crop_size - FIELD_OF_VIEW
+    return draw_pairs((side, side), kappa=settings.kappa, density=settings.density, rng=rng)
+
+
+def _pair_loss(
+    offsets: Tensor, drawn: Drawn, settings: EmbeddingConfig, regularisation: float
+) -> Tensor:
+    """Compute the loss of offsets (B, 2, crop - 16, crop - 16) on the pairs drawn."""
+    common: dict[str, Any] = {
+        "temperature": settings.temperature,
+        "sigma": settings.sigma,
+        "regularisation": regularisation,
+        "reduction": settings.reduction,
+    }
+    if settings.pairs == "dense":
+        return dense_pair_loss(offsets, *drawn, **common)
+    gradient = settings.reference_gradient
+    return sampled_pair_loss(offsets, *drawn, reference_gradient=gradient, **common)

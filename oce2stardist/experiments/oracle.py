@@ -154,7 +154,7 @@ def _finish(
 
 
 def _cluster_all(predicted: Sequence[PredictedImage], recipe: Recipe) -> list[Labels]:
-    return [cluster_cells(one.offsets, one.foreground, recipe) for one in predicted]
+    return [cluster_cells(one.offsets, one.foreground, recipe, seed=0) for one in predicted]
 
 
 def _score_all(

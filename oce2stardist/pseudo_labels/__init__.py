@@ -4,7 +4,7 @@ The steps of Wolf et al., arXiv:2310.08501, section 3, on NumPy arrays. Delibera
 differences from the paper are said where they are made.
 """
 
-from oce2stardist.pseudo_labels.clustering import cluster_embeddings
+from oce2stardist.pseudo_labels.clustering import ClusterSettings, cluster_embeddings
 from oce2stardist.pseudo_labels.confidence import agreement, best_overlaps
 from oce2stardist.pseudo_labels.foreground import (
     Foreground,
@@ -14,7 +14,13 @@ from oce2stardist.pseudo_labels.foreground import (
     spread_map,
 )
 from oce2stardist.pseudo_labels.gathering import gathering, remove_ungathered
-from oce2stardist.pseudo_labels.halo import cell_signal, remove_halo, remove_small, split_parts
+from oce2stardist.pseudo_labels.halo import (
+    HaloSettings,
+    cell_signal,
+    remove_halo,
+    remove_small,
+    split_parts,
+)
 from oce2stardist.pseudo_labels.pieces import merge_pieces
 from oce2stardist.pseudo_labels.segment import (
     Recipe,
@@ -25,7 +31,9 @@ from oce2stardist.pseudo_labels.segment import (
 )
 
 __all__ = [
+    "ClusterSettings",
     "Foreground",
+    "HaloSettings",
     "Recipe",
     "WholeImage",
     "agreement",

@@ -1,6 +1,7 @@
 """Which pixels are the same cell: modes of the embeddings (arXiv:2310.08501, section 3)."""
 
 import warnings
+from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
@@ -29,44 +30,63 @@ modes at any distance, and so on the window that an image is read in (taste: on 
 sets labels stay the same, see benchmarks/RESULTS.md, "Precision")."""
 
 
-def cluster_embeddings(
-    offsets: NDArray[np.floating],
-    foreground: NDArray[np.bool_],
-    *,
-    bandwidth: float,
-    method: Literal["density", "mean_shift"],
-    seed: int = 0,
-    bin_seeding: bool = True,
-    fitted_share: float = 0.1,
-    kernel: Literal["flat", "epanechnikov"] = "flat",
-    centre: tuple[float, float] | None = None,
-) -> NDArray[np.int32]:
-    """Group foreground pixels that embed to the same place.
+@dataclass(frozen=True)
+class ClusterSettings:
+    """How embeddings are clustered.
 
-    Parameters
+    Attributes
     ----------
-    offsets : array of shape (2, Y, X)
-        Predicted offsets (y, x), pixels.
-    foreground : bool array of shape (Y, X)
     bandwidth : float, > 0
         Radius of the kernel, pixels; somewhat less than half a cell diameter is a good value.
     method : {"density", "mean_shift"}
-        ``mean_shift`` is scikit-learn's [1]_, the reference. ``density`` is mean shift with
-        the same flat kernel on the density of all embeddings, some hundred times faster;
-        embeddings more than two bandwidths from every mode belong to none.
-    seed : int
-        Seeds the choice of pixels that ``mean_shift`` is fitted to.
+        ``mean_shift`` is scikit-learn's, the reference. ``density`` is mean shift with the same
+        flat kernel on the density of all embeddings, some hundred times faster; embeddings more
+        than two bandwidths from every mode belong to none.
     bin_seeding : bool
         Let ``mean_shift`` start from one place per square of the bandwidth instead of from
         every fitted pixel. The paper's code does not.
     fitted_share : float in (0, 1]
         Share of the pixels that ``mean_shift`` is fitted to, a tenth in the paper's code;
         fewer than 100 pixels are never drawn. ``density`` uses all of them.
-    kernel : {"flat", "epanechnikov"}
-        What ``density`` climbs with. ``flat`` counts every embedding within the bandwidth, as
-        scikit-learn does. ``epanechnikov`` weighs them by 1 minus the squared share of its
-        radius, which is 1.22 bandwidths, for the same standard deviation: it follows large
-        cells less into their bulges.
+    seed : int
+        Seeds the choice of these pixels.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+    """
+
+    bandwidth: float
+    method: Literal["density", "mean_shift"]
+    bin_seeding: bool
+    fitted_share: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.bandwidth > 0:
+            raise ValueError(f"bandwidth must be above 0. Got {self.bandwidth} instead.")
+        if not 0 < self.fitted_share <= 1:
+            raise ValueError(
+                f"fitted_share must be above 0 and at most 1. Got {self.fitted_share} instead."
+            )
+
+
+def cluster_embeddings(
+    offsets: NDArray[np.floating],
+    foreground: NDArray[np.bool_],
+    settings: ClusterSettings,
+    *,
+    centre: tuple[float, float] | None = None,
+) -> NDArray[np.int32]:
+    """Group foreground pixels that embed to the same place, by mean shift [1]_.
+
+    Parameters
+    ----------
+    offsets : array of shape (2, Y, X)
+        Predicted offsets (y, x), pixels.
+    foreground : bool array of shape (Y, X)
+    settings : ClusterSettings
     centre : (y, x), optional
         Offset, pixels, to take off all offsets first; default: their median over the foreground.
         Parts of one image must share it.
@@ -76,11 +96,6 @@ def cluster_embeddings(
     int32 array of shape (Y, X)
         Labels 1..n on the foreground, 0 elsewhere, where an offset is not finite, and (``density``)
         on pixels that embed too far from every mode.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is out of range.
 
     Notes
     -----
@@ -93,10 +108,7 @@ def cluster_embeddings(
     ----------
     .. [1] Comaniciu and Meer, IEEE TPAMI 24(5), 2002, doi:10.1109/34.1000236.
     """
-    if not bandwidth > 0:
-        raise ValueError(f"bandwidth must be above 0. Got {bandwidth} instead.")
-    if not 0 < fitted_share <= 1:
-        raise ValueError(f"fitted_share must be above 0 and at most 1. Got {fitted_share} instead.")
+    bandwidth = settings.bandwidth
     labels = np.zeros(foreground.shape, np.int32)
     known = foreground & np.isfinite(offsets).all(axis=0)
     if not known.any():
@@ -104,13 +116,13 @@ def cluster_embeddings(
     embeddings = _centred_embeddings(
         offsets, known, bandwidth, centre or median_offset(offsets, known)
     )
-    if method == "density":
-        centres = _density_modes(embeddings, bandwidth, kernel)
+    if settings.method == "density":
+        centres = _density_modes(embeddings, bandwidth)
     else:
-        centres = _mean_shift_centres(embeddings, bandwidth, seed, bin_seeding, fitted_share)
+        centres = _mean_shift_centres(embeddings, settings)
     nearest = _nearest(centres, embeddings)
     labels[known] = nearest + 1
-    if method == "density":
+    if settings.method == "density":
         apart = np.hypot(*(embeddings - centres[nearest]).T) > _FARTHEST * bandwidth
         labels[known] = np.where(apart, 0, labels[known])
     return labels
@@ -143,17 +155,16 @@ def _centred_embeddings(
     return embeddings
 
 
-def _density_modes(embeddings: Points, bandwidth: float, kernel: str) -> Points:
+def _density_modes(embeddings: Points, bandwidth: float) -> Points:
     """Climb the density of the embeddings from everywhere; float array of shape (modes, 2)."""
     counts = _count_image(embeddings)
     if bandwidth >= np.hypot(*counts.shape):  # every pixel is within reach of every other
         return embeddings.mean(axis=0, keepdims=True)
-    radius = bandwidth * float(np.sqrt(1.5)) if kernel == "epanechnikov" else bandwidth
-    moments = _disc_moments(counts, radius, kernel)
-    spacing = lattice_spacing(radius)
-    modes, pixels = _climb(moments, _lattice(embeddings, spacing), still=_STILL * radius)
+    moments = _disc_moments(counts, bandwidth)
+    places = _lattice(embeddings, lattice_spacing(bandwidth))
+    modes, pixels = _climb(moments, places, still=_STILL * bandwidth)
     peopled = pixels >= min(_FEWEST_PIXELS, pixels.max())
-    return _distinct(modes[peopled], pixels[peopled], radius)
+    return _distinct(modes[peopled], pixels[peopled], bandwidth)
 
 
 def _count_image(embeddings: Points) -> NDArray[np.float32]:
@@ -175,9 +186,7 @@ def _count_image(embeddings: Points) -> NDArray[np.float32]:
     return counts.reshape(height, width)
 
 
-def _disc_moments(
-    counts: NDArray[np.float32], radius: float, kernel: str = "flat"
-) -> NDArray[np.float32]:
+def _disc_moments(counts: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
     """Count embeddings within `radius` of every place, and add up their ways from there.
 
     Returns
@@ -188,12 +197,9 @@ def _disc_moments(
     reach = int(np.ceil(radius))
     along = np.arange(-reach, reach + 1, dtype=np.float32)
     distance = np.hypot(along[:, None], along)
-    if kernel == "flat":
-        disc = np.clip(radius + 0.5 - distance, 0, 1)  # pixels that the rim cuts count in part
-    else:
-        disc = np.clip(1 - (distance / radius) ** 2, 0, None)
+    disc = np.clip(radius + 0.5 - distance, 0, 1)  # pixels that the rim cuts count in part
     # Convolution mirrors the kernel, hence the minus.
-    kernels = np.stack([disc, -along[:, None] * disc, -along * disc])
+    kernels = np.stack([disc, -along[:, None] * disc, -along * disc])  # (3, y, x)
     moments = np.empty((3, *counts.shape), np.float32)
     padded, tile = np.pad(counts, reach), max(_TILE, 4 * reach)
     for top, left in product(*(range(0, length, tile) for length in counts.shape)):
@@ -297,15 +303,15 @@ def _nearest(centres: Points, embeddings: Points) -> NDArray[np.int32]:
     return result
 
 
-def _mean_shift_centres(
-    embeddings: Points, bandwidth: float, seed: int, bin_seeding: bool, fitted_share: float
-) -> Points:
+def _mean_shift_centres(embeddings: Points, settings: ClusterSettings) -> Points:
     from sklearn.cluster import MeanShift  # slow to import, and only the reference needs it
 
-    rng = np.random.default_rng(seed)
-    drawn = rng.random(len(embeddings)) < fitted_share
+    rng = np.random.default_rng(settings.seed)
+    drawn = rng.random(len(embeddings)) < settings.fitted_share
     fitted = embeddings[drawn] if drawn.sum() >= 100 else embeddings
-    model = MeanShift(bandwidth=bandwidth, bin_seeding=bin_seeding, cluster_all=True)
+    model = MeanShift(
+        bandwidth=settings.bandwidth, bin_seeding=settings.bin_seeding, cluster_all=True
+    )
     with warnings.catch_warnings():
         # It then starts from the pixels themselves, which is as good.
         warnings.filterwarnings("ignore", "Binning data failed", UserWarning)

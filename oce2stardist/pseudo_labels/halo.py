@@ -19,16 +19,49 @@ _VISIBLE = 3.0
 """Standard deviations of the smoothed background by which the mean of a cell exceeds it."""
 
 
+@dataclass(frozen=True)
+class HaloSettings:
+    """How the rim of background is taken off; lengths in pixels.
+
+    Attributes
+    ----------
+    method : {"none", "shrink", "otsu", "contrast"}
+        ``shrink`` takes off all pixels within `shrink` px of another object or the
+        background (paper, section 4). ``otsu`` keeps, within each object, what is brighter
+        than Otsu's threshold of its pixels, filled (the "nucleus" mode of the paper's code).
+        ``contrast`` is ours, see `trim_by_contrast`.
+    shrink : float, >= 0
+        For ``shrink``, and for ``contrast`` where there is no signal.
+    level : float, in (0, 1)
+        Where between ground and cell the outline lies, for ``contrast``.
+    reach : float, >= 0
+        How far outside an object its outline may lie, for ``contrast``.
+    diameter : float, > 0
+        Of a median cell.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
+    """
+
+    method: HaloMethod
+    shrink: float
+    level: float
+    reach: float
+    diameter: float
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(HaloMethod):
+            names = ", ".join(get_args(HaloMethod))
+            raise ValueError(f"method must be one of {names}. Got {self.method!r} instead.")
+
+
 def remove_halo(
     labels: NDArray[np.integer],
     image: NDArray[np.floating],
-    signal: NDArray[np.floating] | None = None,
-    *,
-    method: HaloMethod,
-    shrink: float = 3.0,
-    level: float = 0.4,
-    reach: float = 4.0,
-    diameter: float = 28.0,
+    signal: NDArray[np.floating] | None,
+    settings: HaloSettings,
 ) -> NDArray[np.int32]:
     """Take off the rim of background that embeds into each cell.
 
@@ -40,37 +73,21 @@ def remove_halo(
     labels : integer array of shape (Y, X)
     image : float array of shape (Y, X, C)
         Normalised image at the same scale.
-    signal : array of shape (Y, X), optional
-        See `cell_signal`; for ``contrast``, which shrinks towards background
-        where there is none.
-    method : {"none", "shrink", "otsu", "contrast"}
-        ``shrink`` takes off all pixels within `shrink` px of another object or the
-        background (paper, section 4). ``otsu`` keeps, within each object, what is brighter
-        than Otsu's threshold of its pixels, filled (the "nucleus" mode of the paper's code).
-        ``contrast`` is ours, see `trim_by_contrast`.
-    shrink : float, >= 0
-        Pixels, for ``shrink``.
-    level, reach, diameter
-        See `trim_by_contrast`.
+    signal : array of shape (Y, X), or None
+        See `cell_signal`; ``contrast`` shrinks towards background where there is none.
+    settings : HaloSettings
 
     Returns
     -------
     int32 array of shape (Y, X)
         Parts that come apart get labels of their own.
-
-    Raises
-    ------
-    ValueError
-        If there is no such method.
     """
-    if method not in get_args(HaloMethod):
-        names = ", ".join(get_args(HaloMethod))
-        raise ValueError(f"method must be one of {names}. Got {method!r} instead.")
+    method, shrink = settings.method, settings.shrink
     cleaned = labels.astype(np.int32, copy=True)
     if method == "otsu":
         cleaned[~_brighter_parts(cleaned, image.mean(axis=-1))] = 0
     elif method == "contrast" and signal is not None:
-        cleaned = trim_by_contrast(cleaned, signal, level=level, reach=reach, diameter=diameter)
+        cleaned = trim_by_contrast(cleaned, signal, settings)
     elif method == "contrast" and not cleaned.all():
         # Only towards background: where cells touch, there is no halo.
         cleaned[ndi.distance_transform_edt(cleaned > 0) <= shrink] = 0
@@ -166,12 +183,7 @@ def far_from(labels: NDArray[np.integer], distance: float) -> NDArray[np.bool_]:
 
 
 def trim_by_contrast(
-    labels: NDArray[np.int32],
-    signal: NDArray[np.floating],
-    *,
-    level: float,
-    reach: float,
-    diameter: float,
+    labels: NDArray[np.int32], signal: NDArray[np.floating], settings: HaloSettings
 ) -> NDArray[np.int32]:
     """Draw each object's outline where the signal is between its cell and its surroundings.
 
@@ -186,12 +198,9 @@ def trim_by_contrast(
     labels : int32 array of shape (Y, X)
     signal : float array of shape (Y, X)
         See `cell_signal`.
-    level : float, in (0, 1)
-    reach : float, >= 0
-        Pixels.
-    diameter : float, > 0
-        Of a median cell, pixels: background counts as surroundings within half of it, and
-        from a seventh of it on, beyond which the halo does not reach.
+    settings : HaloSettings
+        Background counts as surroundings within half of the diameter, and from a seventh of it
+        on, beyond which the halo does not reach.
 
     Returns
     -------
@@ -201,9 +210,9 @@ def trim_by_contrast(
     if not labels.any():
         return labels
     distance, nearest = ndi.distance_transform_edt(labels == 0, return_indices=True)
-    background = distance > diameter / 7.0
+    background = distance > settings.diameter / 7.0
     thresholds = np.full(int(labels.max()) + 1, -np.inf)
-    margin = round(diameter / 2)
+    margin = round(settings.diameter / 2)
     for index, window in enumerate(ndi.find_objects(labels), start=1):
         if window is None:
             continue
@@ -216,9 +225,9 @@ def trim_by_contrast(
             pixels = signal[window][labels[window] == index]
             visible = pixels.mean() - low > _VISIBLE * noise
             thresholds[index] = (
-                low + level * (np.percentile(pixels, 75) - low) if visible else np.inf
+                low + settings.level * (np.percentile(pixels, 75) - low) if visible else np.inf
             )
-    owner = np.where(distance <= reach, labels[tuple(nearest)], 0)
+    owner = np.where(distance <= settings.reach, labels[tuple(nearest)], 0)
     owner[(labels == 0) & np.isneginf(thresholds[owner])] = 0  # nothing to grow by
     return _filled(np.where(signal > thresholds[owner], owner, 0).astype(np.int32))
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from skimage.measure import regionprops_table
 
 from oce2stardist.config import Config
-from oce2stardist.files.atomic import write_bytes, write_text
+from oce2stardist.files.atomic import write_text
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import Prepared
 from oce2stardist.labels import Labels, resize_labels
-from oce2stardist.objects.overlay import write_overlay
 from oce2stardist.pseudo_labels import Foreground, Recipe, segment_surely
 from oce2stardist.pseudo_labels.choose import (
     Choice,
@@ -29,21 +28,10 @@ from oce2stardist.pseudo_labels.inputs import Scene, Scenes
 from oce2stardist.pseudo_labels.parameters import describe_trust, list_parameters
 from oce2stardist.pseudo_labels.sizes import warn_of_giants
 from oce2stardist.pseudo_labels.trust import Trust, judge_trust
-from oce2stardist.reports.drawing.diameter_picture import diameter_picture
 from oce2stardist.runs.progress import Reporter
 
 _LARGEST_SET_LOOKED_AT = 8
 """Images that settings are chosen on without annotations."""
-
-
-def number_of_copies(given: int | None, prepared: Prepared) -> int:
-    """Take the number of noisy copies given, else what the size of the set allows."""
-    if given is not None:
-        return given
-    from oce2stardist.embeddings.noise import choose_copies
-
-    sizes = [image.shape for image in prepared.training_images]
-    return choose_copies(sum(height * width for height, width, _ in sizes) / 1e6)
 
 
 @dataclass(frozen=True)
@@ -51,7 +39,7 @@ class PseudoLabels:
     """Labels by image stem, what they were made from and with, and whether to trust them."""
 
     labels: dict[str, Labels]
-    scenes: "Scenes"
+    scenes: Scenes
     recipe: Recipe
     choices: list[Choice]
     parameters: dict[str, dict[str, Any]]
@@ -63,13 +51,15 @@ def label_images(
     config: Config,
     folder: Path,
     annotations: dict[str, Labels],
-    overlay: bool,
     reporter: Reporter,
+    *,
+    copies: int,
     taken: Sequence[Choice] = (),
 ) -> PseudoLabels:
     """Turn predicted offsets into label files and objects.csv.
 
-    `taken` says of settings in the config where they come from, for the record.
+    For the record, `copies` is how many noisy copies were predicted, and `taken` says of settings
+    in the config where they come from.
     """
     settings = config.pseudo
     scenes = Scenes(prepared, folder, config)
@@ -77,12 +67,11 @@ def label_images(
         reporter.say("Choosing settings.")
     recipe, choices = _choose_recipe(config, scenes, annotations)
     choices = [*taken, *choices]
-    labels, objects = _find_objects(prepared, config, folder, scenes, recipe, overlay, reporter)
+    labels, objects = _find_objects(prepared, config, folder, scenes, recipe, reporter)
     write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
     trust = _judge(scenes.foreground, objects, score_annotated(labels, annotations))
     giants = warn_of_giants(labels, diameter=prepared.scales.diameter)
     trust = replace(trust, complaints=(*trust.complaints, *giants))
-    copies = number_of_copies(config.embedding.copies, prepared)
     parameters = list_parameters(
         prepared, config, scenes.foreground, recipe, choices, copies=copies
     )
@@ -98,9 +87,8 @@ def _find_objects(
     prepared: Prepared,
     config: Config,
     folder: Path,
-    scenes: "Scenes",
+    scenes: Scenes,
     recipe: Recipe,
-    overlay: bool,
     reporter: Reporter,
 ) -> tuple[dict[str, Labels], pd.DataFrame]:
     """Segment every image, write its labels, and list all objects."""
@@ -108,14 +96,11 @@ def _find_objects(
     objects = []
     with reporter.task("Finding objects", len(prepared.seen)) as advance:
         for done, stem in enumerate(prepared.seen, start=1):
-            image = prepared.found.images[stem]
+            shape = prepared.found.images[stem].shape[:2]
             labels[stem], confidence = _segment_surely(
-                scenes[stem], recipe, config.pseudo.variants, image.shape[:2], seed=config.seed
+                scenes[stem], recipe, config.pseudo.variants, shape, seed=config.seed
             )
             write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels[stem])
-            if overlay:
-                path = folder / "pseudo" / "overlays" / f"{stem}.png"
-                write_overlay(path, image, labels[stem])
             objects.append(describe_objects(stem, labels[stem], confidence))
             advance(done, f"{labels[stem].max()} objects in {stem}")
     return labels, pd.concat(objects, ignore_index=True)
@@ -131,7 +116,7 @@ def _judge(foreground: Foreground, objects: pd.DataFrame, annotated_f1: float | 
     )
 
 
-def _explain_nothing(scenes: "Scenes", recipe: Recipe, prepared: Prepared) -> str:
+def _explain_nothing(scenes: Scenes, recipe: Recipe, prepared: Prepared) -> str:
     """Say why there may be no object, and what the user can do."""
     share = scenes.foreground_share
     happened = (
@@ -149,7 +134,7 @@ def _explain_nothing(scenes: "Scenes", recipe: Recipe, prepared: Prepared) -> st
 
 
 def _choose_recipe(
-    config: Config, scenes: "Scenes", annotations: dict[str, Labels]
+    config: Config, scenes: Scenes, annotations: dict[str, Labels]
 ) -> tuple[Recipe, list[Choice]]:
     """Take the config's recipe, and choose what it leaves at its default."""
     settings = config.pseudo
@@ -184,15 +169,10 @@ def _segment_surely(
     return table[resized], confidence[kept - 1]
 
 
-def write_parameters(folder: Path, result: PseudoLabels, prepared: Prepared) -> None:
-    """Write parameters.yaml, and the picture of the diameter where it was estimated."""
+def write_parameters(folder: Path, result: PseudoLabels) -> None:
+    """Write parameters.yaml."""
     text = yaml.safe_dump(result.parameters, sort_keys=False, allow_unicode=True)
     write_text(folder / "pseudo" / "parameters.yaml", text)
-    estimate = prepared.scales.estimate
-    if estimate is not None and estimate.diameter is not None:
-        names, images = zip(*prepared.found.images.items(), strict=True)
-        picture = diameter_picture(images, estimate, names=names)
-        write_bytes(folder / "pseudo" / "diameter.png", picture)
 
 
 def describe_objects(

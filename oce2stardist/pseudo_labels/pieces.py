@@ -21,6 +21,9 @@ With `min_unity`, the weights of a logistic regression (same cell or not) on tou
 of training images; see benchmarks/RESULTS.md, "Pieces of cells".
 """
 
+_MOST_DIAMETERS = 2.0
+"""Largest equivalent diameter of a union, in median diameters (taste)."""
+
 
 @dataclass
 class _Piece:
@@ -43,11 +46,10 @@ class _Seam:
 def merge_pieces(
     labels: NDArray[np.integer],
     offsets: NDArray[np.floating],
-    signal: NDArray[np.floating] | None = None,
+    signal: NDArray[np.floating] | None,
     *,
     diameter: float,
-    min_unity: float = 0.67,
-    max_diameters: float = 2.0,
+    min_unity: float,
 ) -> NDArray[np.int32]:
     """Join touching objects that look like pieces of one cell, the surest pair first.
 
@@ -62,7 +64,7 @@ def merge_pieces(
     labels : integer array of shape (Y, X)
     offsets : array of shape (2, Y, X)
         Predicted offsets (y, x), pixels.
-    signal : array of shape (Y, X), optional
+    signal : array of shape (Y, X), or None
         An image in which cells are bright and their surroundings 0, see `cell_signal`; where
         there is none, the dip between pieces is not looked at.
     diameter : float, > 0
@@ -72,8 +74,6 @@ def merge_pieces(
         for every diameter between the mean embeddings of the two pieces, and less 0.38 times
         the dip of the signal where they touch (0: as bright as the dimmer piece, 1: as dark as
         the ground). 1 or more joins nothing.
-    max_diameters : float
-        Largest equivalent diameter of a union, in median diameters.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def merge_pieces(
     for one, other in seams:
         neighbours[one].add(other)
         neighbours[other].add(one)
-    max_area = np.pi / 4 * (max_diameters * diameter) ** 2
+    max_area = np.pi / 4 * (_MOST_DIAMETERS * diameter) ** 2
     queue: list[tuple[float, int, int]] = []
 
     def consider(one: int, other: int) -> None:

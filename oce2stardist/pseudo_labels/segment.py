@@ -7,11 +7,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.pseudo_labels.clustering import cluster_embeddings, median_offset
+from oce2stardist.pseudo_labels.clustering import (
+    ClusterSettings,
+    cluster_embeddings,
+    median_offset,
+)
 from oce2stardist.pseudo_labels.confidence import agreement
 from oce2stardist.pseudo_labels.gathering import remove_ungathered
 from oce2stardist.pseudo_labels.halo import (
     HaloMethod,
+    HaloSettings,
     Signal,
     find_signal,
     remove_halo,
@@ -30,13 +35,13 @@ class Recipe:
     diameter : float
         Of a median cell.
     bandwidth, clustering, bin_seeding, fitted_share
-        See `cluster_embeddings`.
+        See `ClusterSettings`.
     min_cluster : float
         Smallest cluster, halo included, as share of the area of a median cell.
     max_ratio : float
         See `remove_ungathered`.
     halo, shrink, level, reach
-        See `remove_halo`; reach in diameters.
+        See `HaloSettings`; reach in diameters.
     min_unity : float
         See `merge_pieces`.
     min_size : float
@@ -83,7 +88,7 @@ def measure_whole(
     parts: Sequence[tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.floating]]],
     recipe: Recipe,
     *,
-    seed: int = 0,
+    seed: int,
 ) -> WholeImage:
     """Measure on some parts of an image what `segment` needs to know of the whole.
 
@@ -113,7 +118,7 @@ def segment(
     image: NDArray[np.floating],
     recipe: Recipe,
     *,
-    seed: int = 0,
+    seed: int,
     whole: WholeImage | None = None,
 ) -> NDArray[np.int32]:
     """Turn predicted offsets into labels.
@@ -146,20 +151,14 @@ def cluster_cells(
     foreground: NDArray[np.bool_],
     recipe: Recipe,
     *,
-    seed: int = 0,
+    seed: int,
     centre: tuple[float, float] | None = None,
 ) -> NDArray[np.int32]:
     """Cluster the embeddings and drop what can't be a cell: the first half of `segment`."""
-    clusters = cluster_embeddings(
-        offsets,
-        foreground,
-        bandwidth=recipe.bandwidth,
-        method=recipe.clustering,
-        seed=seed,
-        bin_seeding=recipe.bin_seeding,
-        fitted_share=recipe.fitted_share,
-        centre=centre,
+    settings = ClusterSettings(
+        recipe.bandwidth, recipe.clustering, recipe.bin_seeding, recipe.fitted_share, seed
     )
+    clusters = cluster_embeddings(offsets, foreground, settings, centre=centre)
     large = remove_small(split_parts(clusters), min_size=recipe.min_cluster * recipe.cell_area)
     gathered = remove_ungathered(large, offsets, max_ratio=recipe.max_ratio)
     return np.asarray(gathered, dtype=np.int32)
@@ -179,16 +178,9 @@ def finish_cells(
         else whole.signal
     )
     bright = None if signal is None else signal.of(image)
-    trimmed = remove_halo(
-        clusters,
-        image,
-        bright,
-        method=recipe.halo,
-        shrink=recipe.shrink,
-        level=recipe.level,
-        reach=recipe.reach * recipe.diameter,
-        diameter=recipe.diameter,
-    )
+    reach = recipe.reach * recipe.diameter
+    halo = HaloSettings(recipe.halo, recipe.shrink, recipe.level, reach, recipe.diameter)
+    trimmed = remove_halo(clusters, image, bright, halo)
     merged = merge_pieces(
         trimmed, offsets, bright, diameter=recipe.diameter, min_unity=recipe.min_unity
     )
@@ -202,7 +194,7 @@ def segment_surely(
     recipe: Recipe,
     *,
     variants: int,
-    seed: int = 0,
+    seed: int,
     whole: WholeImage | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Segment, and measure how far other bandwidths find the same objects.

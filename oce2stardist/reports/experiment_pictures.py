@@ -216,7 +216,8 @@ def _repeat_clustering(
     foreground = np.asarray(level < threshold)
     recipe = recipe_of(settings)
     bandwidth = chosen.get("bandwidth", {}).get("value", recipe.bandwidth)
-    return foreground, cluster_cells(offsets, foreground, replace(recipe, bandwidth=bandwidth))
+    recipe = replace(recipe, bandwidth=bandwidth)
+    return foreground, cluster_cells(offsets, foreground, recipe, seed=0)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

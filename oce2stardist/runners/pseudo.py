@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from oce2stardist.annotations.known import digest_annotations, read_known
 from oce2stardist.config import Config
+from oce2stardist.embeddings.noise import choose_copies
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes, write_text
 from oce2stardist.files.checkpoints import list_checkpoints
@@ -21,15 +22,16 @@ from oce2stardist.images.crops import WholeImages
 from oce2stardist.images.image_set import ImageSet, name_source, read_images
 from oce2stardist.images.prepare import Prepared, prepare_images
 from oce2stardist.labels import Labels
+from oce2stardist.objects.overlay import write_overlay
 from oce2stardist.pseudo_labels.inputs import predicted_file
 from oce2stardist.pseudo_labels.label_images import (
     PseudoLabels,
     label_images,
-    number_of_copies,
     write_parameters,
 )
 from oce2stardist.pseudo_labels.trust import Trust
 from oce2stardist.reports import write_choices
+from oce2stardist.reports.drawing.diameter_picture import diameter_picture
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 from oce2stardist.runs.determinism import describe_determinism, one_thread_for_sums
 from oce2stardist.runs.folder import (
@@ -220,15 +222,16 @@ def make_pseudo_labels(
                 config,
                 folder,
                 annotated or {},
-                overlay,
                 log,
-                source.explain(config) if source else (),
+                copies=number_of_copies(config.embedding.copies, prepared),
+                taken=source.explain(config) if source else (),
             )
         if source:
             result.parameters["trained_on"] = source.parameters["trained_on"] | {
                 "reason": f"images of {source.folder}; nothing was trained on these"
             }
-        write_parameters(folder, result, prepared)
+        write_parameters(folder, result)
+        _draw(folder / "pseudo", prepared, result.labels, overlay=overlay)
         write_choices(
             folder / "pseudo" / "choices.png",
             scenes=result.scenes,
@@ -248,6 +251,25 @@ def make_pseudo_labels(
         result.trust,
         Made(config, prepared, result),
     )
+
+
+def number_of_copies(given: int | None, prepared: Prepared) -> int:
+    """Take the number of noisy copies given, else what the size of the set allows."""
+    if given is not None:
+        return given
+    sizes = [image.shape for image in prepared.training_images]
+    return choose_copies(sum(height * width for height, width, _ in sizes) / 1e6)
+
+
+def _draw(folder: Path, prepared: Prepared, labels: Mapping[str, Labels], *, overlay: bool) -> None:
+    """Write the picture of the diameter where it was estimated and, if asked, outlines of cells."""
+    images = prepared.found.images
+    estimate = prepared.scales.estimate
+    if estimate is not None and estimate.diameter is not None:
+        picture = diameter_picture(list(images.values()), estimate, names=list(images))
+        write_bytes(folder / "diameter.png", picture)
+    for stem in labels if overlay else ():
+        write_overlay(folder / "overlays" / f"{stem}.png", images[stem], labels[stem])
 
 
 def _precision(config: Config) -> dict[str, str]:
@@ -398,13 +420,7 @@ def _train(
     from oce2stardist.embeddings.train import train_offsets, training_steps
 
     settings = config.embedding
-    steps = training_steps(
-        images,
-        steps=settings.steps,
-        epochs=settings.epochs,
-        crop_size=settings.crop_size,
-        batch_size=settings.batch_size,
-    )
+    steps = training_steps(images, settings)
     main = is_main_process()
     reporter = reporter if main else SilentReporter()
     state_file = stage.folder / "state.pt"
@@ -419,7 +435,7 @@ def _train(
     ):
         run = train_offsets(
             images,
-            **settings.model_dump(exclude={"copies", "noise", "tile_size"}),
+            settings,
             device=config.device,
             seed=config.seed,
             resume=state,
@@ -456,10 +472,10 @@ def _predict(
     reporter: Reporter,
 ) -> None:
     """Predict offsets and spread of every image into oce/predicted, skipping what is there."""
-    from oce2stardist.embeddings.predict import predict_offsets
+    from oce2stardist.embeddings.predict import PredictionSettings, predict_offsets
 
-    settings = config.embedding
-    copies = number_of_copies(settings.copies, prepared)
+    copies = number_of_copies(config.embedding.copies, prepared)
+    settings = PredictionSettings.of(config.embedding, copies=copies, seed=config.seed)
     working = prepared.seen
     with (
         stop_on_signal() as should_stop,
@@ -470,16 +486,7 @@ def _predict(
                 raise Interrupted("Stopped; the same command goes on with the next image.")
             path = predicted_file(folder, stem)
             if not path.exists():
-                predicted = predict_offsets(
-                    network,
-                    image,
-                    copies=copies,
-                    noise=settings.noise,
-                    tile_size=settings.tile_size,
-                    precision=settings.precision,
-                    device=config.device,
-                    seed=config.seed,
-                )
+                predicted = predict_offsets(network, image, settings, device=config.device)
                 # Half precision resolves 0.01 px at 20 px and halves the disk space.
                 arrays = {
                     "offsets": predicted.offsets.astype(np.float16),

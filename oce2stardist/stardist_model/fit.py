@@ -26,6 +26,7 @@ from oce2stardist.labels import Image, Labels
 from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter
+from oce2stardist.runs.schedule import cosine_rate, dropping_rate
 from oce2stardist.training_labels.make import TrainingLabels, object_weights
 
 if TYPE_CHECKING:
@@ -379,8 +380,6 @@ def _patch_source(
 
 
 def _learning_rate(settings: StarDistConfig, steps: int) -> Callable[[int], float]:
-    from oce2stardist.stardist_model.train import cosine_rate, dropping_rate
-
     if settings.schedule == "steps":
         return functools.partial(
             dropping_rate, steps=steps, peak=settings.learning_rate, drop_at=settings.drop_at

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ def train_stardist(
         See `SparseStarDist2D.loss`.
     steps : int
     rate_at : callable
-        Learning rate by step, from 0; see `cosine_rate` and `dropping_rate`.
+        Learning rate by step, from 0; see `oce2stardist.runs.schedule`.
     check_every : int
         Steps between two checks with `judge`; the last step is always checked.
     judge : callable, optional
@@ -209,16 +209,3 @@ class _Adam(keras.optimizers.Adam):  # type: ignore[misc]  # keras is not typed
 def _is_finite(network: keras.Model) -> bool:
     """Tell whether the weights are worth saving: the next loss would tell it too late."""
     return all(bool(np.isfinite(np.asarray(one)).all()) for one in network.trainable_variables)
-
-
-def cosine_rate(step: int, *, steps: int, peak: float, warm_up: float) -> float:
-    """Rise over a share `warm_up` of the steps, then fall to zero along a cosine."""
-    rising = max(1.0, warm_up * steps)
-    if step < rising:
-        return peak * (step + 1) / (rising + 1)
-    return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
-
-
-def dropping_rate(step: int, *, steps: int, peak: float, drop_at: Sequence[float]) -> float:
-    """Divide the peak by ten after each share of the steps in `drop_at`."""
-    return peak * 0.1 ** sum(step >= share * steps for share in drop_at)

@@ -24,26 +24,12 @@ WORKER = Path(__file__).parents[1] / "distributed_worker.py"
 
 SETTINGS = {
     "feature_maps": 6,
-    "growth": 1,
     "crop_size": 60,
     "batch_size": 3,  # not a multiple of the processes: shares of one and two crops
-    "optimiser": "adamw",
     "learning_rate": 4e-3,
-    "schedule": "one_cycle",
-    "drop_at": [],
-    "pairs": "dense",
     "displacements_per_step": 8,
-    "density": 0.1,
     "kappa": 8.0,
-    "temperature": 10.0,
-    "sigma": "paper",
-    "reference_gradient": True,
-    "regularisation": 1e-5,
-    "centring": 1e-3,
-    "augment": True,
     "precision": "fp32",
-    "device": "cpu",
-    "seed": 3,
 }
 
 

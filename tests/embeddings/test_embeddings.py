@@ -5,6 +5,7 @@ import pytest
 import torch
 from scenes import discs_scene
 
+from oce2stardist.config import EmbeddingConfig
 from oce2stardist.embeddings.checkpoint import read_state, read_weights, write_state, write_weights
 from oce2stardist.embeddings.cpu_network import phase_kernel
 from oce2stardist.embeddings.device import (
@@ -16,36 +17,26 @@ from oce2stardist.embeddings.device import (
 )
 from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
-from oce2stardist.embeddings.predict import predict_offsets
+from oce2stardist.embeddings.predict import PredictionSettings, predict_offsets
 from oce2stardist.embeddings.sampling import displacements_within, draw_displacements, draw_pairs
-from oce2stardist.embeddings.schedule import Clock, learning_rate_at
 from oce2stardist.embeddings.train import train_offsets, training_steps
 from oce2stardist.errors import InputError
 from oce2stardist.images.normalise import normalise_percentiles
 
-SETTINGS = {
-    "feature_maps": 6,
-    "growth": 1,
-    "crop_size": 60,
-    "batch_size": 2,
-    "optimiser": "adamw",
-    "learning_rate": 4e-3,
-    "schedule": "one_cycle",
-    "drop_at": (),
-    "pairs": "dense",
-    "displacements_per_step": 16,
-    "density": 0.1,
-    "kappa": 8.0,
-    "temperature": 10.0,
-    "sigma": "paper",
-    "reference_gradient": True,
-    "regularisation": 1e-5,
-    "centring": 1e-3,
-    "augment": True,
-    "precision": "fp32",
-    "device": "cpu",
-    "seed": 3,
-}
+SETTINGS = EmbeddingConfig(
+    feature_maps=6, crop_size=60, batch_size=2, steps=6, learning_rate=4e-3, kappa=8.0,
+    precision="fp32",
+)  # fmt: skip
+PLAIN_LOSS = {"regularisation": 0.0, "reduction": "mean"}
+
+
+def train(images, **changes):
+    """Train with SETTINGS, but for some of them; options of `train_offsets` pass through."""
+    options = {
+        name: changes.pop(name) for name in ("save", "resume", "should_stop") if name in changes
+    }
+    settings = EmbeddingConfig(**SETTINGS.model_dump() | changes)
+    return train_offsets(images, settings, device="cpu", seed=3, **options)
 
 
 def network(**changes):
@@ -82,6 +73,7 @@ def test_sampled_loss_is_equation_5(sigma, reduction):
         sigma=sigma,
         regularisation=0.01,
         reduction=reduction,
+        reference_gradient=True,
     )
     pairs = list(zip(anchors.tolist(), references.tolist(), strict=True))
     wanted = plain_loss(offsets, pairs, temperature=10.0, sigma=sigma, regularisation=0.01)
@@ -93,7 +85,8 @@ def test_dense_loss_is_equation_5_over_every_shifted_pair(sigma):
     rng = np.random.default_rng(1)
     offsets = rng.normal(0, 3, (1, 2, 9, 11))
     steps = np.array([[0, 2], [3, -1]])
-    loss = dense_pair_loss(torch.tensor(offsets), steps, temperature=5.0, sigma=sigma)
+    common = {"temperature": 5.0, "sigma": sigma, "regularisation": 0.0}
+    loss = dense_pair_loss(torch.tensor(offsets), steps, **common, reduction="mean")
     means = []
     for dy, dx in steps:
         pairs = [
@@ -104,9 +97,7 @@ def test_dense_loss_is_equation_5_over_every_shifted_pair(sigma):
         ]
         means.append(plain_loss(offsets, pairs, temperature=5.0, sigma=sigma, regularisation=0))
     assert float(loss) == pytest.approx(np.mean(means))
-    summed = dense_pair_loss(
-        torch.tensor(offsets), steps, temperature=5.0, sigma=sigma, reduction="sum"
-    )
+    summed = dense_pair_loss(torch.tensor(offsets), steps, **common, reduction="sum")
     assert float(summed) == pytest.approx(np.mean(means) * (9 * 9 + 6 * 10))
 
 
@@ -117,7 +108,7 @@ def test_dense_gradient_is_the_slope_of_the_loss(sigma):
     steps = np.array([[0, 2], [3, -1], [1, 1]])
     assert torch.autograd.gradcheck(
         lambda field: dense_pair_loss(
-            field, steps, temperature=5.0, sigma=sigma, regularisation=0.1
+            field, steps, temperature=5.0, sigma=sigma, regularisation=0.1, reduction="mean"
         ),
         offsets,
     )
@@ -128,9 +119,11 @@ def test_dense_gradient_is_that_of_the_same_pairs_sampled():
     offsets = torch.randn(1, 2, 12, 12, dtype=torch.float64, requires_grad=True)
     y, x = np.mgrid[:9, :10]
     anchors = np.stack([y.ravel(), x.ravel()], axis=1)
-    common = {"temperature": 10.0, "sigma": "paper", "regularisation": 0.1}
+    common = {"temperature": 10.0, "sigma": "paper", "regularisation": 0.1, "reduction": "mean"}
     dense = dense_pair_loss(offsets, np.array([[3, 2]]), **common)
-    sampled = sampled_pair_loss(offsets, anchors, anchors + np.array([3, 2]), **common)
+    sampled = sampled_pair_loss(
+        offsets, anchors, anchors + np.array([3, 2]), reference_gradient=True, **common
+    )
     gradients = [torch.autograd.grad(loss, offsets)[0] for loss in (dense, sampled)]
     torch.testing.assert_close(*gradients)
 
@@ -139,10 +132,10 @@ def test_dense_and_sampled_losses_estimate_the_same_number():
     rng = np.random.default_rng(2)
     smooth = np.cumsum(rng.normal(0, 0.5, (1, 2, 120, 120)), axis=-1)
     offsets = torch.tensor(smooth)
-    common = {"temperature": 10.0, "sigma": "paper"}
+    common = {"temperature": 10.0, "sigma": "paper"} | PLAIN_LOSS
     dense = dense_pair_loss(offsets, draw_displacements(6.0, 1000, rng), **common)
     pairs = draw_pairs((120, 120), kappa=6.0, density=0.5, rng=rng)
-    sampled = sampled_pair_loss(offsets, *pairs, **common)
+    sampled = sampled_pair_loss(offsets, *pairs, reference_gradient=True, **common)
     assert float(dense) == pytest.approx(float(sampled), abs=5e-3)
 
 
@@ -150,9 +143,9 @@ def test_loss_is_least_when_a_disc_embeds_to_its_centre():
     y, x = np.mgrid[:20, :20].astype(np.float32)
     to_centre = torch.tensor(np.stack([9.5 - y, 9.5 - x]))[None]
     steps = displacements_within(5.0)
+    common = {"temperature": 10.0, "sigma": "code"} | PLAIN_LOSS
     losses = [
-        float(dense_pair_loss(factor * to_centre, steps, temperature=10.0, sigma="code"))
-        for factor in (0.0, 0.5, 1.0)
+        float(dense_pair_loss(factor * to_centre, steps, **common)) for factor in (0.0, 0.5, 1.0)
     ]
     assert losses[0] > losses[1] > losses[2] == pytest.approx(0.0, abs=1e-6)
 
@@ -161,8 +154,9 @@ def test_reference_gradient_can_be_stopped():
     offsets = torch.randn(1, 2, 30, 30, requires_grad=True)
     anchors, references = np.array([[12, 12]]), np.array([[14, 15]])
     sampled_pair_loss(
-        offsets, anchors, references, temperature=10.0, sigma="code", reference_gradient=False
-    ).backward()
+        offsets, anchors, references, temperature=10.0, sigma="code", reference_gradient=False,
+        **PLAIN_LOSS,
+    ).backward()  # fmt: skip
     touched = torch.nonzero(offsets.grad.abs().sum(dim=(0, 1))).tolist()
     assert touched == [[12, 12]]
 
@@ -260,14 +254,12 @@ def test_output_is_16_pixels_smaller():
 def test_training_learns_the_centres_of_discs():
     image, labels = discs_scene(9, (130, 130), 12, seed=0)
     scene = normalise_percentiles(image[..., None])
-    run = train_offsets([scene], steps=250, **SETTINGS | {"batch_size": 4, "feature_maps": 12})
+    run = train([scene], steps=250, batch_size=4, feature_maps=12)
     losses = [row["loss"] for row in run.history]
     assert run.finished
     assert np.mean(losses[-20:]) < np.mean(losses[:20]) - 0.03
-    predicted = predict_offsets(
-        run.network, scene, copies=2, noise=0.01, tile_size=512, precision="fp32",
-        device="cpu", seed=0,
-    )  # fmt: skip
+    settings = PredictionSettings(copies=2, noise=0.01, tile_size=512, precision="fp32", seed=0)
+    predicted = predict_offsets(run.network, scene, settings, device="cpu")
     pixels = np.stack(np.nonzero(labels))
     embeddings = pixels + predicted.offsets[:, labels > 0]
     ids = labels[labels > 0]
@@ -279,18 +271,17 @@ def test_training_learns_the_centres_of_discs():
 def test_resumed_training_equals_uninterrupted_training(tmp_path):
     image, _ = discs_scene(4, (110, 110), 10, seed=1)
     scene = [normalise_percentiles(image[..., None])]
-    whole = train_offsets(scene, steps=8, **SETTINGS)
+    whole = train(scene, steps=8)
     stop = iter([False] * 3 + [True])
-    first = train_offsets(
+    first = train(
         scene,
         steps=8,
         save=lambda state: write_state(tmp_path / "state.pt", state),
         should_stop=lambda: next(stop),
-        **SETTINGS,
     )
     assert not first.finished
     assert len(first.history) == 3
-    second = train_offsets(scene, steps=8, resume=read_state(tmp_path / "state.pt"), **SETTINGS)
+    second = train(scene, steps=8, resume=read_state(tmp_path / "state.pt"))
     for one, other in zip(whole.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, other)
     assert [row["loss"] for row in whole.history] == [row["loss"] for row in second.history]
@@ -300,7 +291,7 @@ def test_small_images_and_several_channels_can_be_trained_on():
     rng = np.random.default_rng(0)
     images = [rng.random((30, 90, 3), dtype=np.float32), rng.random((25, 20, 3), dtype=np.float32)]
     changes = {"pairs": "sampled", "schedule": "steps", "drop_at": (0.5,), "optimiser": "adam"}
-    run = train_offsets(images, steps=2, **SETTINGS | changes)
+    run = train(images, steps=2, **changes)
     assert run.finished
     assert [row["learning_rate"] for row in run.history] == pytest.approx([4e-3, 4e-4])
 
@@ -320,7 +311,7 @@ def test_crops_at_once_do_not_change_the_training(monkeypatch, one_thread):
     losses = []
     for cache in (1.0, 1e12):
         monkeypatch.setattr("oce2stardist.embeddings.device._CACHE", cache)
-        run = train_offsets(scene, steps=6, **SETTINGS | {"batch_size": 3})
+        run = train(scene, steps=6, batch_size=3)
         losses.append([row["loss"] for row in run.history])
         assert run.computation.crops_at_once == (1 if cache == 1.0 else 3)
     np.testing.assert_allclose(*losses, rtol=1e-4)
@@ -332,7 +323,7 @@ def test_threads_do_not_change_the_training(one_thread):
     losses = []
     for threads in (1, 4):
         torch.set_num_threads(threads)
-        run = train_offsets(scene, steps=6, **SETTINGS | {"batch_size": 4})
+        run = train(scene, steps=6, batch_size=4)
         losses.append([row["loss"] for row in run.history])
         assert run.computation.passes == threads
     np.testing.assert_allclose(*losses, rtol=1e-4)
@@ -346,7 +337,7 @@ def test_sums_of_fixed_order_give_the_same_bits_with_any_number_of_threads(one_t
     for threads in (1, 4):
         torch.set_num_threads(threads)
         with fixed_sums(True):
-            run = train_offsets(scene, steps=3, **SETTINGS | {"batch_size": batch_size})
+            run = train(scene, steps=3, batch_size=batch_size)
         assert run.computation.passes == batch_size
         networks.append(run.network)
     assert not torch.are_deterministic_algorithms_enabled()
@@ -365,76 +356,17 @@ def test_the_paper_s_training_learns_on_both_of_its_losses():
             "sigma": sigma, "reduction": reduction, "reference_gradient": reference_gradient,
             "centring": 0.0, "augment": False, "feature_maps": 12,
         }  # fmt: skip
-        run = train_offsets(scene, steps=120, **SETTINGS | changes)
+        run = train(scene, steps=120, **changes)
         losses = [row["loss"] for row in run.history]
         assert np.mean(losses[-10:]) < 0.97 * np.mean(losses[:10])
 
 
 def test_an_epoch_covers_the_pixels_of_all_images_once():
     images = [np.zeros((100, 100, 1), np.float32), np.zeros((50, 200, 1), np.float32)]
-    common = {"crop_size": 50, "batch_size": 3}
+    common = {"crop_size": 50, "batch_size": 3, "epochs": 10}
     # 20,000 pixels are 8 crops of 50 x 50, which are 3 batches.
-    assert training_steps(images, steps=None, epochs=10, **common) == 30
-    assert training_steps(images, steps=7, epochs=10, **common) == 7
-    with pytest.raises(ValueError, match="Got neither"):
-        training_steps(images, steps=None, epochs=None, **common)
-
-
-def test_the_paper_s_rate_drops_after_epochs_20_and_30_of_50():
-    per_epoch = 7
-    clock = Clock(50 * per_epoch, stop_when_flat=False)
-    rates = [
-        learning_rate_at(clock.progress(step), 4e-5, schedule="steps", drop_at=(0.4, 0.6))
-        for step in range(50 * per_epoch)
-    ]
-    epochs = np.reshape(rates, (50, per_epoch))
-    np.testing.assert_allclose(epochs[:20], 4e-5)
-    np.testing.assert_allclose(epochs[20:30], 4e-6)
-    np.testing.assert_allclose(epochs[30:], 4e-7)
-
-
-def run_clock(losses, **settings):
-    """Let a clock see losses one by one; returns it and the rates of the steps it allowed."""
-    clock = Clock(len(losses), **settings)
-    rates = []
-    for step, _ in enumerate(losses):
-        if step >= clock.steps:
-            break
-        rates.append(learning_rate_at(clock.progress(step), 1.0, schedule="one_cycle", drop_at=()))
-        clock.note(losses[max(0, step + 1 - clock.memory) : step + 1], step + 1)
-    return clock, rates
-
-
-def falling(until, steps=600):
-    """Losses that fall along a line until a step and are flat from there, with noise."""
-    noise = np.random.default_rng(0).normal(0, 0.004, steps)
-    return (0.93 - 0.15 * np.minimum(np.arange(steps) / until, 1) + noise).tolist()
-
-
-def test_a_flat_loss_ends_the_training_early_with_its_decay():
-    clock, rates = run_clock(falling(until=150), stop_when_flat=True)
-    assert 180 <= clock.flat_at < 330
-    assert len(rates) == clock.steps == clock.flat_at + 150
-    assert rates[-1] < 0.001 * max(rates)
-    assert max(np.abs(np.diff(rates[120:]))) < 0.012  # no jump where the decay begins
-
-
-@pytest.mark.parametrize("until", [560, 1e9])
-def test_a_loss_that_still_falls_or_never_fell_is_not_flat(until):
-    assert run_clock(falling(until=until), stop_when_flat=True)[0].steps == 600
-
-
-def test_by_default_a_flat_loss_changes_nothing():
-    clock, rates = run_clock(falling(until=150), stop_when_flat=False)
-    assert clock.steps == len(rates) == 600
-
-
-def test_a_replayed_clock_shows_the_same_time():
-    losses = falling(until=150)
-    clock, _ = run_clock(losses, stop_when_flat=True)
-    again = Clock(600, stop_when_flat=True)
-    again.replay(losses[: clock.flat_at + 20])
-    assert (again.flat_at, again.steps) == (clock.flat_at, clock.steps)
+    assert training_steps(images, EmbeddingConfig(**common)) == 30
+    assert training_steps(images, EmbeddingConfig(steps=7, **common)) == 7
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8, 13])
@@ -493,9 +425,14 @@ def test_a_variable_says_what_auto_comes_to(monkeypatch):
 
 def test_spread_is_zero_without_noise_and_positive_with_it():
     image = np.random.default_rng(0).random((40, 40, 1), dtype=np.float32)
-    common = {"copies": 4, "tile_size": 64, "precision": "fp32", "device": "cpu", "seed": 0}
-    assert predict_offsets(network(), image, noise=0.0, **common).spread.max() < 1e-4
-    assert predict_offsets(network(), image, noise=0.2, **common).spread.mean() > 1e-3
+    still, noisy = (
+        predict_offsets(
+            network(), image, PredictionSettings(4, noise, 64, "fp32", seed=0), device="cpu"
+        ).spread
+        for noise in (0.0, 0.2)
+    )
+    assert still.max() < 1e-4
+    assert noisy.mean() > 1e-3
 
 
 def test_weights_come_back_from_disk(tmp_path):

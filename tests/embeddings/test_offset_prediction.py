@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,15 +10,28 @@ import torch
 
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.noise import choose_copies, copies_per_cycle, noise_turns
-from oce2stardist.embeddings.predict import NOISE_VALUES, predict_offsets, predict_tiles
+from oce2stardist.embeddings.predict import (
+    NOISE_VALUES,
+    PredictionSettings,
+    predict_offsets,
+    predict_tiles,
+)
 
-COMMON = {"noise": 0.05, "precision": "fp32", "device": "cpu", "seed": 5}
+COMMON = PredictionSettings(copies=2, noise=0.05, tile_size=64, precision="fp32", seed=5)
 MARGIN = FIELD_OF_VIEW // 2
 
 
 def network(channels=1):
     torch.manual_seed(0)
     return OffsetNetwork(channels=channels, feature_maps=4, growth=2).eval()
+
+
+def predict(net, image, **changes):
+    return predict_offsets(net, image, replace(COMMON, **changes), device="cpu")
+
+
+def tiles_of(net, image, **changes):
+    return predict_tiles(net, image, replace(COMMON, **changes), device="cpu")
 
 
 def random_image(*shape, seed=0):
@@ -50,9 +64,8 @@ def plain_copies(net, image, *, copies, noise, seed):
 @pytest.mark.parametrize("shape", [(131, 103), (64, 17), (65, 3)])
 def test_tiles_of_any_size_give_what_one_tile_gives(shape, channels, precision, apart):
     image = random_image(*shape, channels)
-    common = COMMON | {"precision": precision}
     whole, *tiled = (
-        predict_offsets(network(channels), image, copies=3, tile_size=size, **common)
+        predict(network(channels), image, copies=3, tile_size=size, precision=precision)
         for size in (512, 64, 99, 256)
     )
     assert whole.offsets.shape == (2, *shape)
@@ -67,9 +80,8 @@ def test_offsets_in_half_precision_are_not_rounded_to_its_steps():
     net, image = network(), random_image(40, 40, 1)
     with torch.no_grad():
         net.head[-1].bias += 100.0
-    common = COMMON | {"noise": 0.0}
     exact, half = (
-        predict_offsets(net, image, copies=1, tile_size=64, **common | {"precision": precision})
+        predict(net, image, copies=1, noise=0.0, precision=precision)
         for precision in ("fp32", "bf16")
     )
     np.testing.assert_allclose(half.offsets, exact.offsets, atol=0.1)
@@ -79,19 +91,18 @@ def test_offsets_in_half_precision_are_not_rounded_to_its_steps():
 def test_mean_and_spread_are_those_of_the_copies_computed_one_by_one(noise):
     # At a noise of 0.3 the copies run through several cycles of 3.
     image = random_image(61, 84, 2)
-    changes = COMMON | {"noise": noise}
     copies = plain_copies(network(2), image, copies=8, noise=noise, seed=5)
-    predicted = predict_offsets(network(2), image, copies=8, tile_size=32, **changes)
+    predicted = predict(network(2), image, copies=8, tile_size=32, noise=noise)
     np.testing.assert_allclose(predicted.offsets, copies.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(predicted.spread, np.std(copies, axis=0).sum(axis=0), atol=1e-5)
 
 
 def test_long_offsets_do_not_drown_a_small_spread():
     net, image = network(), random_image(40, 40, 1)
-    before = predict_offsets(net, image, copies=6, tile_size=64, **COMMON)
+    before = predict(net, image, copies=6)
     with torch.no_grad():
         net.head[-1].bias += 100.0
-    after = predict_offsets(net, image, copies=6, tile_size=64, **COMMON)
+    after = predict(net, image, copies=6)
     np.testing.assert_allclose(after.offsets, before.offsets + 100, rtol=1e-5)
     np.testing.assert_allclose(after.spread, before.spread, rtol=1e-3, atol=1e-4)
 
@@ -100,9 +111,7 @@ def test_tiles_cover_the_image_once_and_in_order():
     image = random_image(70, 45, 1)
     covered = np.zeros((70, 45), int)
     corners = []
-    for rows, columns, offsets, spread in predict_tiles(
-        network(), image, copies=2, tile_size=32, **COMMON
-    ):
+    for rows, columns, offsets, spread in tiles_of(network(), image, tile_size=32):
         covered[rows, columns] += 1
         corners.append((rows.start, columns.start))
         assert offsets.shape == (2, *spread.shape) == (2, *covered[rows, columns].shape)
@@ -121,12 +130,11 @@ def test_no_more_than_a_tile_with_its_margin_is_read():
 
     image = random_image(130, 75, 1)
     recorder = Recorder(image)
-    common = COMMON | {"copies": 2, "tile_size": 32}
-    from_recorder = predict_offsets(network(), recorder, **common)
+    from_recorder = predict(network(), recorder, tile_size=32)
     assert len(recorder.read) == 5 * 3  # 130 and 75 pixels in parts of up to 32
     assert np.max(recorder.read) <= 32 + FIELD_OF_VIEW
     np.testing.assert_array_equal(
-        from_recorder.offsets, predict_offsets(network(), image, **common).offsets
+        from_recorder.offsets, predict(network(), image, tile_size=32).offsets
     )
 
 
@@ -154,7 +162,7 @@ def flat_image(height, width):
 def test_memory_does_not_grow_with_the_image():
     def consume(height):
         image = flat_image(height, 128)
-        for _ in predict_tiles(network(), image, copies=2, tile_size=128, **COMMON):
+        for _ in tiles_of(network(), image, tile_size=128):
             pass
 
     # The image grows by 0.7 MB; torch leaves some garbage behind in every tile. The smaller one
@@ -163,11 +171,10 @@ def test_memory_does_not_grow_with_the_image():
 
 
 def test_results_are_all_that_is_held_of_a_whole_image():
-    def predict(height):
-        image = flat_image(height, 128)
-        return predict_offsets(network(), image, copies=2, tile_size=128, **COMMON)
+    def hold(height):
+        return predict(network(), flat_image(height, 128), tile_size=128)
 
-    grown = traced_peak(lambda: predict(2048)) - traced_peak(lambda: predict(768))
+    grown = traced_peak(lambda: hold(2048)) - traced_peak(lambda: hold(768))
     results = 3 * 4 * (2048 - 768) * 128  # two offsets and the spread, float32
     assert grown == pytest.approx(results, abs=200_000)
 
@@ -213,17 +220,17 @@ def test_a_cycle_lasts_while_pixels_can_be_replaced_once(noise, copies):
 
 def test_without_noise_there_is_no_spread():
     image = random_image(40, 40, 1)
-    predicted = predict_offsets(network(), image, copies=4, tile_size=64, **COMMON | {"noise": 0.0})
+    predicted = predict(network(), image, copies=4, noise=0.0)
     assert predicted.spread.max() == 0
 
 
 def test_tiles_smaller_than_the_field_of_view_are_refused():
     with pytest.raises(ValueError, match=r"at least 16 pixels\. Got 15"):
-        next(predict_tiles(network(), random_image(40, 40, 1), copies=2, tile_size=15, **COMMON))
+        next(tiles_of(network(), random_image(40, 40, 1), tile_size=15))
 
 
 def test_a_tile_size_just_too_small_leaves_no_narrow_strip():
-    tiles = predict_tiles(network(), random_image(66, 40, 1), copies=1, tile_size=64, **COMMON)
+    tiles = tiles_of(network(), random_image(66, 40, 1), copies=1)
     assert [tile.spread.shape for tile in tiles] == [(34, 40), (32, 40)]
 
 

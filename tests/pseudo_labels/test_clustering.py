@@ -1,6 +1,7 @@
 """Clustering of embeddings, against geometry, brute force and scikit-learn's mean shift."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 from oce2stardist.pseudo_labels import clustering
-from oce2stardist.pseudo_labels.clustering import cluster_embeddings
+from oce2stardist.pseudo_labels.clustering import ClusterSettings, cluster_embeddings
 
 SHAPE = (100, 130)
 CENTRES = [(30, 25), (30, 53), (58, 40), (70, 95), (20, 100)]
@@ -40,13 +41,13 @@ def same_objects(one, other):
     return bool(pairs.shape[1] == len(np.unique(one)) == len(np.unique(other)))
 
 
-def density(offsets, foreground, *, bandwidth=12.0, seed=0):
-    return cluster_embeddings(offsets, foreground, bandwidth=bandwidth, method="density", seed=seed)
+def cluster(offsets, foreground, **changes):
+    settings = ClusterSettings(12.0, "density", bin_seeding=True, fitted_share=0.1, seed=0)
+    return cluster_embeddings(offsets, foreground, replace(settings, **changes))
 
 
 METHODS = {
     "density": {"method": "density"},
-    "density, smoother": {"method": "density", "kernel": "epanechnikov"},
     "mean shift with bins": {"method": "mean_shift"},
     "mean shift as in the paper's code": {"method": "mean_shift", "bin_seeding": False},
     "mean shift on all": {"method": "mean_shift", "fitted_share": 1.0},
@@ -58,7 +59,7 @@ def test_what_embeds_two_bandwidths_from_every_mode_belongs_to_no_cell():
     offsets = offsets_into(labels)
     stray = disc(SHAPE, CENTRES[3], 1)  # too few for a mode of their own
     offsets[:, stray] += np.array([[0], [-26]])  # 26 px and more from every centre
-    found = density(offsets, labels > 0, bandwidth=12.0)
+    found = cluster(offsets, labels > 0, bandwidth=12.0)
     assert (found[stray] == 0).all()
     assert (found[(labels > 0) & ~stray] > 0).all()
 
@@ -70,8 +71,8 @@ def test_a_window_gives_the_labels_of_the_whole_though_its_rim_has_modes_of_its_
     stray = disc(SHAPE, CENTRES[0], 1)
     offsets[:, stray] += np.array([[28], [-24]])
     window = np.s_[:50, :70]  # cuts disc 3, so that its mode lies elsewhere
-    whole = density(offsets, labels > 0, bandwidth=8.0)
-    part = density(offsets[:, :50, :70], labels[window] > 0, bandwidth=8.0)
+    whole = cluster(offsets, labels > 0, bandwidth=8.0)
+    part = cluster(offsets[:, :50, :70], labels[window] > 0, bandwidth=8.0)
     ours = np.isin(labels[window], (1, 2))
     assert same_objects(np.where(ours, whole[window], 0), np.where(ours, part, 0))
     assert (part[stray[window]] == 0).all()
@@ -80,9 +81,7 @@ def test_a_window_gives_the_labels_of_the_whole_though_its_rim_has_modes_of_its_
 @pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
 def test_every_method_finds_discs_that_gather(options):
     labels = five_discs()
-    found = cluster_embeddings(
-        offsets_into(labels, pull=0.8, noise=1.0), labels > 0, bandwidth=12.0, **options
-    )
+    found = cluster(offsets_into(labels, pull=0.8, noise=1.0), labels > 0, **options)
     assert found.dtype == np.int32
     assert adjusted_rand_score(labels[labels > 0], found[labels > 0]) > 0.98
     assert (found[labels == 0] == 0).all()
@@ -92,10 +91,8 @@ def test_every_method_finds_discs_that_gather(options):
 def test_density_agrees_with_mean_shift_fitted_to_all_pixels(pull, noise):
     labels = five_discs()
     offsets = offsets_into(labels, pull=pull, noise=noise)
-    reference = cluster_embeddings(
-        offsets, labels > 0, bandwidth=12.0, method="mean_shift", fitted_share=1.0
-    )
-    found = density(offsets, labels > 0)
+    reference = cluster(offsets, labels > 0, method="mean_shift", fitted_share=1.0)
+    found = cluster(offsets, labels > 0)
     assert adjusted_rand_score(found[labels > 0], reference[labels > 0]) > 0.98
 
 
@@ -106,14 +103,14 @@ def test_places_closer_than_the_bandwidth_are_one_object(distance, objects):
     rows, columns = np.indices(SHAPE)
     targets = np.where(columns < 40, 60, 60 + distance)
     offsets = np.stack([45 - rows, targets - columns])
-    assert density(offsets, foreground).max() == objects
+    assert cluster(offsets, foreground).max() == objects
 
 
 def test_density_has_no_random_choice():
     labels = five_discs()
     offsets = offsets_into(labels, pull=0.5, noise=4.0)
     np.testing.assert_array_equal(
-        density(offsets, labels > 0, seed=0), density(offsets, labels > 0, seed=1)
+        cluster(offsets, labels > 0, seed=0), cluster(offsets, labels > 0, seed=1)
     )
 
 
@@ -121,23 +118,23 @@ def test_a_mirrored_image_gives_mirrored_objects():
     labels = five_discs()
     offsets = offsets_into(labels, pull=0.7, noise=2.0)
     mirrored = offsets[:, ::-1] * np.array([-1, 1])[:, None, None]
-    found = density(mirrored, labels[::-1] > 0)[::-1]
-    plain = density(offsets, labels > 0)
+    found = cluster(mirrored, labels[::-1] > 0)[::-1]
+    plain = cluster(offsets, labels > 0)
     assert adjusted_rand_score(plain.ravel(), found.ravel()) > 0.99
 
 
 def test_a_turned_image_gives_turned_objects():
     labels = five_discs()
     offsets = offsets_into(labels, pull=0.7, noise=2.0)
-    found = density(offsets[::-1].transpose(0, 2, 1), labels.T > 0).T
-    assert adjusted_rand_score(density(offsets, labels > 0).ravel(), found.ravel()) > 0.99
+    found = cluster(offsets[::-1].transpose(0, 2, 1), labels.T > 0).T
+    assert adjusted_rand_score(cluster(offsets, labels > 0).ravel(), found.ravel()) > 0.99
 
 
 def test_a_constant_added_to_all_offsets_changes_nothing():
     labels = five_discs()
     offsets = offsets_into(labels, noise=1.0)
     shifted = offsets + np.array([7.0, -35.0], np.float32)[:, None, None]
-    assert same_objects(density(offsets, labels > 0), density(shifted, labels > 0))
+    assert same_objects(cluster(offsets, labels > 0), cluster(shifted, labels > 0))
 
 
 @pytest.mark.parametrize("method", ["density", "mean_shift"])
@@ -146,14 +143,14 @@ def test_pixels_without_a_finite_offset_belong_to_no_object(method, wild):
     labels = five_discs()
     offsets = offsets_into(labels)
     offsets[0, 30, 20:24] = wild
-    found = cluster_embeddings(offsets, labels > 0, bandwidth=12.0, method=method)
+    found = cluster(offsets, labels > 0, method=method)
     assert (found[30, 20:24] == 0).all()
     rest = (labels > 0) & np.isfinite(offsets).all(axis=0)
     assert adjusted_rand_score(labels[rest], found[rest]) == pytest.approx(1.0)
 
 
 def test_no_finite_offset_at_all_gives_no_object():
-    assert not density(np.full((2, *SHAPE), np.nan), np.ones(SHAPE, bool)).any()
+    assert not cluster(np.full((2, *SHAPE), np.nan), np.ones(SHAPE, bool)).any()
 
 
 def test_wild_offsets_ask_for_no_more_memory_and_make_no_cell():
@@ -161,7 +158,7 @@ def test_wild_offsets_ask_for_no_more_memory_and_make_no_cell():
     offsets = offsets_into(labels)
     offsets[:, 30, 20:24] = [[1e9, -1e30, 500.0, -77.0]] * 2
     tracemalloc.start()
-    found = density(offsets, labels > 0)
+    found = cluster(offsets, labels > 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.max() == 5
@@ -174,14 +171,14 @@ def test_wild_offsets_ask_for_no_more_memory_and_make_no_cell():
 def test_one_pixel_is_one_object(method):
     foreground = np.zeros(SHAPE, bool)
     foreground[3, 4] = True
-    found = cluster_embeddings(np.zeros((2, *SHAPE)), foreground, bandwidth=12.0, method=method)
+    found = cluster(np.zeros((2, *SHAPE)), foreground, method=method)
     np.testing.assert_array_equal(found, foreground)
 
 
 @pytest.mark.parametrize("bandwidth", [100.0, 160.0, 1e9])
 def test_a_bandwidth_beyond_the_image_makes_one_object(bandwidth):
     labels = five_discs()
-    found = density(offsets_into(labels), labels > 0, bandwidth=bandwidth)
+    found = cluster(offsets_into(labels), labels > 0, bandwidth=bandwidth)
     np.testing.assert_array_equal(found, labels > 0)
 
 
@@ -189,7 +186,7 @@ def test_a_small_bandwidth_keeps_small_gathered_cells_apart():
     rows, columns = np.indices((40, 40))
     foreground = np.ones((40, 40), bool)
     offsets = np.stack([rows // 5 * 5 + 2 - rows, columns // 5 * 5 + 2 - columns])
-    assert density(offsets, foreground, bandwidth=2.0).max() == 64
+    assert cluster(offsets, foreground, bandwidth=2.0).max() == 64
 
 
 def test_each_pixel_goes_to_the_nearest_centre():
@@ -226,16 +223,10 @@ def test_computing_the_density_in_tiles_changes_nothing(monkeypatch):
 @pytest.mark.parametrize("bandwidth", [0.0, -3.0, float("nan")])
 def test_a_bandwidth_that_is_not_positive_is_refused(bandwidth):
     with pytest.raises(ValueError, match=f"bandwidth must be above 0. Got {bandwidth} instead"):
-        density(np.zeros((2, *SHAPE)), np.ones(SHAPE, bool), bandwidth=bandwidth)
+        cluster(np.zeros((2, *SHAPE)), np.ones(SHAPE, bool), bandwidth=bandwidth)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_a_share_of_pixels_outside_its_range_is_refused(share):
     with pytest.raises(ValueError, match=f"at most 1. Got {share} instead"):
-        cluster_embeddings(
-            np.zeros((2, *SHAPE)),
-            np.ones(SHAPE, bool),
-            bandwidth=12.0,
-            method="mean_shift",
-            fitted_share=share,
-        )
+        cluster(np.zeros((2, *SHAPE)), np.ones(SHAPE, bool), fitted_share=share)

@@ -6,7 +6,7 @@ from scenes import disc
 from scipy import ndimage as ndi
 
 from oce2stardist.pseudo_labels import cell_signal, remove_halo
-from oce2stardist.pseudo_labels.halo import far_from, trim_by_contrast
+from oce2stardist.pseudo_labels.halo import HaloSettings, far_from, trim_by_contrast
 
 SHAPE = (100, 140)
 DIAMETER = 24.0
@@ -28,12 +28,13 @@ def scene(brightness=(1.0, 1.0, 1.0, 1.0), *, ground=0.0, noise=0.02, seed=0):
     return (image + np.random.default_rng(seed).normal(0, noise, SHAPE))[..., None]
 
 
+def settings(method="contrast", *, level=0.5, reach=3.0):
+    return HaloSettings(method, 3.0, level, reach, DIAMETER)
+
+
 def by_contrast(labels, image):
     signal = cell_signal(labels, image, diameter=DIAMETER)
-    return remove_halo(
-        labels, image, signal, method="contrast", level=0.5, reach=0.14 * DIAMETER,
-        diameter=DIAMETER,
-    )  # fmt: skip
+    return remove_halo(labels, image, signal, settings(reach=0.14 * DIAMETER))
 
 
 def distance_between_outlines(labels, radius, centres=CENTRES):
@@ -68,7 +69,7 @@ def test_cells_without_background_around_them_are_kept_whole():
     rng = np.random.default_rng(0)
     labels = np.kron(np.arange(1, 36).reshape(5, 7), np.ones((20, 20), int)).astype(np.int32)
     signal = rng.uniform(0, 1, SHAPE)
-    kept = trim_by_contrast(labels, signal, level=0.5, reach=3.0, diameter=DIAMETER)
+    kept = trim_by_contrast(labels, signal, settings())
     np.testing.assert_array_equal(kept, labels)
 
 
@@ -76,12 +77,10 @@ def test_holes_are_filled_but_not_with_a_cell_that_lies_in_them():
     ring = disc(SHAPE, (50, 60), 20) & ~disc(SHAPE, (50, 60), 5)
     labels = ring.astype(np.int32)
     signal = ring.astype(float)
-    full = trim_by_contrast(labels, signal, level=0.5, reach=0.0, diameter=DIAMETER)
+    full = trim_by_contrast(labels, signal, settings(reach=0.0))
     np.testing.assert_array_equal(full > 0, disc(SHAPE, (50, 60), 20))
     labels[disc(SHAPE, (50, 60), 5)] = 2
-    full = trim_by_contrast(
-        labels, (labels > 0).astype(float), level=0.5, reach=0.0, diameter=DIAMETER
-    )
+    full = trim_by_contrast(labels, (labels > 0).astype(float), settings(reach=0.0))
     np.testing.assert_array_equal(full, labels)
 
 
@@ -90,7 +89,7 @@ def test_outlines_grow_no_further_than_the_reach():
     image = np.zeros(SHAPE)
     image[39:62, 59:82] = 1.0
     labels = disc(SHAPE, (50, 70), 4).astype(np.int32)
-    grown = trim_by_contrast(labels, image, level=0.5, reach=4.0, diameter=DIAMETER)
+    grown = trim_by_contrast(labels, image, settings(reach=4.0))
     np.testing.assert_array_equal(grown > 0, ndi.distance_transform_edt(labels == 0) <= 4.0)
 
 
@@ -109,10 +108,7 @@ def test_gains_and_offsets_of_channels_change_the_unit_of_the_signal_alone(gains
     other = cell_signal(labels, image * np.array(gains) + (4.0, -9.0, 0.5), diameter=DIAMETER)
     np.testing.assert_allclose(other / other.std(), plain / plain.std(), atol=1e-6)
     np.testing.assert_array_equal(
-        *(
-            trim_by_contrast(labels, one, level=0.4, reach=3.0, diameter=DIAMETER)
-            for one in (plain, other)
-        )
+        *(trim_by_contrast(labels, one, settings(level=0.4)) for one in (plain, other))
     )
 
 
@@ -134,7 +130,7 @@ def test_there_is_no_signal_where_no_channel_tells_cells_or_one_side_is_missing(
 def test_without_a_signal_cells_shrink_towards_background_and_not_from_each_other():
     labels = np.zeros(SHAPE, np.int32)
     labels[20:60, 20:60], labels[20:60, 60:100] = 1, 2
-    trimmed = remove_halo(labels, np.zeros((*SHAPE, 1)), method="contrast", shrink=3.0)
+    trimmed = remove_halo(labels, np.zeros((*SHAPE, 1)), None, settings())
     expected = np.zeros(SHAPE, np.int32)
     expected[23:57, 23:60], expected[23:57, 60:97] = 1, 2
     np.testing.assert_array_equal(trimmed, expected)
@@ -143,7 +139,7 @@ def test_without_a_signal_cells_shrink_towards_background_and_not_from_each_othe
 def test_without_background_nothing_shrinks():
     labels = np.ones(SHAPE, np.int32)
     labels[:, 70:] = 2
-    trimmed = remove_halo(labels, np.zeros((*SHAPE, 1)), method="contrast", shrink=3.0)
+    trimmed = remove_halo(labels, np.zeros((*SHAPE, 1)), None, settings())
     np.testing.assert_array_equal(trimmed, labels)
 
 
@@ -157,11 +153,12 @@ def test_far_from_is_a_distance_to_the_nearest_object():
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match=r"none, shrink, otsu, contrast\. Got 'intensity'"):
-        remove_halo(discs(9), np.zeros((*SHAPE, 1)), method="intensity")
+        settings("intensity")
 
 
 @pytest.mark.parametrize("method", ["none", "shrink", "otsu", "contrast"])
 def test_every_method_takes_an_image_without_objects(method):
-    found = remove_halo(np.zeros(SHAPE, np.int32), np.zeros((*SHAPE, 1)), method=method)
+    nothing = np.zeros(SHAPE, np.int32)
+    found = remove_halo(nothing, np.zeros((*SHAPE, 1)), None, settings(method))
     assert found.dtype == np.int32
     assert not found.any()

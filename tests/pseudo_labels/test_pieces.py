@@ -10,6 +10,10 @@ SHAPE = (60, 90)
 DIAMETER = 24.0
 
 
+def joined(labels, offsets, signal=None, *, diameter=DIAMETER, min_unity=0.67):
+    return merge_pieces(labels, offsets, signal, diameter=diameter, min_unity=min_unity)
+
+
 def ellipse(centre=(30, 45), semi_axes=(10, 20)):
     y, x = np.ogrid[: SHAPE[0], : SHAPE[1]]
     return ((y - centre[0]) / semi_axes[0]) ** 2 + ((x - centre[1]) / semi_axes[1]) ** 2 <= 1
@@ -50,20 +54,20 @@ def seam_signal(labels, brightness):
 def test_the_halves_of_a_convex_cell_come_together(cell):
     halves = cut(cell, 45)
     assert halves.max() == 2
-    merged = merge_pieces(halves, to_one_place(halves), diameter=DIAMETER)
+    merged = joined(halves, to_one_place(halves))
     np.testing.assert_array_equal(merged, cell.astype(np.int32))
 
 
 def test_three_pieces_of_one_cell_become_one_with_the_smallest_label():
     pieces = cut(ellipse(), 38, 52)
     named = np.array([0, 70, 5, 900], np.int32)[pieces]
-    merged = merge_pieces(named, to_one_place(pieces), diameter=DIAMETER)
+    merged = joined(named, to_one_place(pieces))
     assert np.unique(merged).tolist() == [0, 5]
 
 
 def test_two_touching_discs_stay_apart():
     labels = two_touching_discs()
-    merged = merge_pieces(labels, to_own_centres(labels), diameter=DIAMETER)
+    merged = joined(labels, to_own_centres(labels))
     np.testing.assert_array_equal(merged, labels)
 
 
@@ -71,8 +75,8 @@ def test_pieces_that_embed_a_cell_apart_are_two_cells():
     # Two rectangles side by side, together as convex as can be.
     labels = np.zeros(SHAPE, np.int32)
     labels[20:40, 20:40], labels[20:40, 40:60] = 1, 2
-    together = merge_pieces(labels, to_one_place(labels), diameter=20.0)
-    apart = merge_pieces(labels, to_own_centres(labels), diameter=20.0)
+    together = joined(labels, to_one_place(labels), diameter=20.0)
+    apart = joined(labels, to_own_centres(labels), diameter=20.0)
     assert np.unique(together).tolist() == [0, 1]
     np.testing.assert_array_equal(apart, labels)
 
@@ -81,7 +85,7 @@ def test_a_dark_seam_keeps_pieces_apart_that_a_bright_one_joins():
     halves = cut(ellipse(), 45)
     offsets = to_one_place(halves)
     found = [
-        merge_pieces(halves, offsets, seam_signal(halves, brightness), diameter=DIAMETER).max()
+        joined(halves, offsets, seam_signal(halves, brightness)).max()
         for brightness in (0.0, 1.0, 5.0)
     ]
     assert found == [2, 1, 1]
@@ -92,18 +96,17 @@ def test_the_gain_of_the_signal_does_not_matter():
     offsets = to_own_centres(halves) * 0.5
     for brightness in np.linspace(0, 1, 6):
         signal = seam_signal(halves, brightness)
-        one, other = (
-            merge_pieces(halves, offsets, gain * signal, diameter=DIAMETER) for gain in (1, 0.003)
-        )
+        one, other = (joined(halves, offsets, gain * signal) for gain in (1, 0.003))
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("max_diameters", [1.0, 1.5, 2.0])
-def test_no_union_grows_beyond_the_largest_diameter(max_diameters):
+def test_no_union_grows_beyond_the_largest_diameter(monkeypatch, max_diameters):
+    monkeypatch.setattr("oce2stardist.pseudo_labels.pieces._MOST_DIAMETERS", max_diameters)
     # A bar in twelve slices that all embed to one place: shape alone sets no limit.
     labels = np.zeros(SHAPE, np.int32)
     labels[25:37, 10:82] = np.repeat(np.arange(1, 13), 6)
-    merged = merge_pieces(labels, to_one_place(labels), diameter=14.0, max_diameters=max_diameters)
+    merged = joined(labels, to_one_place(labels), diameter=14.0)
     areas = np.bincount(merged.ravel())[1:]
     largest = np.pi / 4 * (14.0 * max_diameters) ** 2
     assert areas.max() <= largest
@@ -114,13 +117,13 @@ def test_no_union_grows_beyond_the_largest_diameter(max_diameters):
 
 def test_unity_of_one_changes_nothing():
     halves = cut(ellipse(), 45)
-    merged = merge_pieces(halves, to_one_place(halves), diameter=DIAMETER, min_unity=1.0)
+    merged = joined(halves, to_one_place(halves), min_unity=1.0)
     np.testing.assert_array_equal(merged, halves)
 
 
 @pytest.mark.parametrize("labels", [np.zeros(SHAPE, np.int32), disc(SHAPE, (30, 30), 9) * 4])
 def test_without_neighbours_nothing_is_joined(labels):
-    merged = merge_pieces(labels.astype(np.int32), to_one_place(labels), diameter=DIAMETER)
+    merged = joined(labels.astype(np.int32), to_one_place(labels))
     np.testing.assert_array_equal(merged, labels)
     assert merged.dtype == np.int32
 
@@ -145,17 +148,17 @@ def partition(labels):
 
 def test_names_of_the_pieces_do_not_matter():
     labels, offsets, signal = mosaic()
-    expected = partition(merge_pieces(labels, offsets, signal, diameter=16.0))
+    expected = partition(joined(labels, offsets, signal, diameter=16.0))
     assert 1 < len(expected) < labels.max()  # some are joined, and not all
     names = np.random.default_rng(1).permutation(100)[: labels.max()] + 1
     renamed = np.concatenate([[0], names])[labels].astype(np.int32)
-    assert partition(merge_pieces(renamed, offsets, signal, diameter=16.0)) == expected
+    assert partition(joined(renamed, offsets, signal, diameter=16.0)) == expected
 
 
 def test_a_quarter_turn_does_not_matter():
     labels, offsets, signal = mosaic()
-    merged = merge_pieces(labels, offsets, signal, diameter=16.0)
+    merged = joined(labels, offsets, signal, diameter=16.0)
     turned = np.rot90(offsets, axes=(1, 2))
     turned = np.stack([-turned[1], turned[0]])  # what pointed right points up, y less than 0
-    again = merge_pieces(np.rot90(labels), turned, np.rot90(signal), diameter=16.0)
+    again = joined(np.rot90(labels), turned, np.rot90(signal), diameter=16.0)
     np.testing.assert_array_equal(np.rot90(again, -1), merged)

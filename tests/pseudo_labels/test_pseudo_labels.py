@@ -37,12 +37,12 @@ def labelled(folder, *, annotated=False, spread=None, **settings):
         save_file(arrays, folder / "oce" / "predicted" / "a.safetensors")
     listener = Listener()
     known = labels if annotated else {}
-    return label_images(prepared, config, folder, known, False, listener), listener, prepared
+    return label_images(prepared, config, folder, known, listener, copies=12), listener
 
 
 def test_scores_of_the_values_tried_are_recorded_as_data(tmp_path):
-    result, _, prepared = labelled(tmp_path, annotated=True)
-    write_parameters(tmp_path, result, prepared)
+    result, _ = labelled(tmp_path, annotated=True)
+    write_parameters(tmp_path, result)
     recorded = yaml.safe_load((tmp_path / "pseudo" / "parameters.yaml").read_text())
     assert recorded == result.parameters
     assert [choice.setting for choice in result.choices] == ["bandwidth", "level", "min_size"]
@@ -57,13 +57,13 @@ def test_scores_of_the_values_tried_are_recorded_as_data(tmp_path):
 
 
 def test_without_annotations_the_bandwidths_compared_are_recorded(tmp_path):
-    result, _, _ = labelled(tmp_path)
+    result, _ = labelled(tmp_path)
     assert list(result.parameters["bandwidth"]["tried"]) == [9.24, 10.64, 12.04]
     assert "tried" not in result.parameters["level"]
 
 
 def test_what_the_labels_were_made_with_is_what_is_recorded(tmp_path):
-    result, _, _ = labelled(tmp_path, bandwidth=12.0, level=0.3)
+    result, _ = labelled(tmp_path, bandwidth=12.0, level=0.3)
     assert (result.recipe.bandwidth, result.recipe.level) == (12.0, 0.3)
     for name in ("bandwidth", "level"):
         assert result.parameters[name]["value"] == getattr(result.recipe, name)
@@ -130,7 +130,7 @@ def test_sizes_tried_are_recorded_in_square_pixels():
     ],
 )
 def test_a_run_that_finds_nothing_says_why_and_what_to_do(tmp_path, spread, settings, happened):
-    result, listener, _ = labelled(tmp_path, spread=spread, **settings)
+    result, listener = labelled(tmp_path, spread=spread, **settings)
     assert not any(labels.any() for labels in result.labels.values())
     message = listener.said[-1]
     assert message.startswith("No object was found in any image. ")

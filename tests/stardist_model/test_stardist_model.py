@@ -15,6 +15,7 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 from oce2stardist.errors import InputError
 from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.runs.schedule import cosine_rate, dropping_rate
 from oce2stardist.stardist_model.checkpoint import (
     read_state,
     write_state,
@@ -30,7 +31,7 @@ from oce2stardist.stardist_model.network import (
 )
 from oce2stardist.stardist_model.patches import BatchStream, PatchSource, augment, targets
 from oce2stardist.stardist_model.predict import predict_labels, predict_patches
-from oce2stardist.stardist_model.train import cosine_rate, dropping_rate, train_stardist
+from oce2stardist.stardist_model.train import train_stardist
 
 N_RAYS = 8
 
