@@ -24,7 +24,8 @@ from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size
 from oce2stardist.labels import UNLABELLED, Image, Labels
 from oce2stardist.pseudo_labels.files import Confidences, read_pseudo_labels
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
-from oce2stardist.reports import choose_evenly
+from oce2stardist.reports import choose_evenly, write_finetune_report
+from oce2stardist.reports.selection import AT_MOST
 from oce2stardist.runs.determinism import describe_determinism, one_thread_for_sums
 from oce2stardist.runs.folder import Stage, Times, check_apart, owned, write_run_file
 from oce2stardist.runs.log import logged
@@ -39,7 +40,11 @@ from oce2stardist.stardist_model.fit import (
 from oce2stardist.stardist_model.parameters import describe_model
 from oce2stardist.training_labels.alpha import choose_alpha
 from oce2stardist.training_labels.draw_cells import split_folds
-from oce2stardist.training_labels.files import read_cells, write_training_labels
+from oce2stardist.training_labels.files import (
+    read_cells,
+    read_held_back,
+    write_training_labels,
+)
 from oce2stardist.training_labels.make import TrainingLabels, choose_cells, make_training_labels
 
 _FEW_HELD_BACK = 10
@@ -103,11 +108,12 @@ class PseudoGt:
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """Where the model is, what was chosen and why, and the course of the training."""
+    """Where the model is, what was chosen and why, the course of the training, and the page."""
 
     model: Path
     parameters: dict[str, dict[str, Any]]
     history: pd.DataFrame
+    report: Path
 
 
 def finetune_stardist(
@@ -197,6 +203,7 @@ def finetune_stardist(
         for warning in warn_of_scales(known.labels, pseudo_gt.labels):
             log.warn(f"{warning[0].upper()}{warning[1:]}.")
         drawn = draw.draw(known.labels, seed=config.seed)
+        normalised = {stem: normalise_percentiles(image) for stem, image in found.images.items()}
         check_apart(folder, _RESULTS, found.files + known.files + _init_files(init))
         with owned(folder):
             stage = Stage(
@@ -217,7 +224,12 @@ def finetune_stardist(
             log.open(folder)
             if stage.finished:
                 log.say(f"The model in {folder} is finished.")
-                return _read_result(folder)
+                return FinetuneResult(
+                    folder,
+                    read_yaml(folder / "parameters.yaml"),
+                    pd.read_csv(folder / "history.csv"),
+                    _write_report(folder, found, normalised),
+                )
             recorded = {"images_from": name_source(images), "pixel_size_um": _pixel_size(found)}
             write_run_file(
                 folder,
@@ -227,7 +239,7 @@ def finetune_stardist(
                 precision={"training": choose_precision(config)},
             )
             job = _Job(
-                {stem: normalise_percentiles(image) for stem, image in found.images.items()},
+                normalised,
                 known.labels,
                 drawn,
                 complete=draw.is_sample and zero_is_background(zero, sampled=True),
@@ -241,7 +253,8 @@ def finetune_stardist(
             parameters, history = _run(job, pseudo_gt)
             write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
             stage.finish()
-            return FinetuneResult(folder, parameters, history)
+            report = _write_report(folder, found, normalised)
+            return FinetuneResult(folder, parameters, history, report)
 
 
 def _pixel_size(found: ImageSet) -> list[float] | None:
@@ -523,43 +536,23 @@ def _pseudo_files(pseudo: str | Path | None, pseudo_gt: PseudoGt) -> list[Path]:
     return [*files, *(path for path in [folder / "objects.csv"] if path.exists())]
 
 
-def preview_predictions(
-    model: str | Path, found: ImageSet, *, at_most: int = 6
-) -> dict[str, Labels]:
-    """Predict a few of the training images, those with annotated cells first.
+def _write_report(folder: Path, found: ImageSet, normalised: Mapping[str, Image]) -> Path:
+    """Write the report of a finished model."""
+    predictions = _preview_predictions(folder, normalised)
+    return write_finetune_report(folder, found, predictions, held_back=read_held_back(folder))
 
-    Parameters
-    ----------
-    model : path
-        A finished model folder.
-    found : ImageSet
-    at_most : int
-        Number of images, chosen evenly over their sorted names.
 
-    Returns
-    -------
-    dict of image stem to int32 array of shape (Y, X)
-    """
+def _preview_predictions(model: Path, images: Mapping[str, Image]) -> dict[str, Labels]:
+    """Predict a few of the normalised images for the report, those with annotated cells first."""
     from oce2stardist.stardist_model.network import open_model
     from oce2stardist.stardist_model.predict import predict_labels
 
-    cells = pd.read_csv(
-        Path(model) / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
-    )
-    annotated = [stem for stem in found.images if stem in set(cells["image"])]
-    others = [stem for stem in found.images if stem not in annotated]
-    stems = choose_evenly(annotated, at_most)
-    stems += choose_evenly(others, at_most - len(stems))
-    network = open_model(Path(model))
-    return {
-        stem: predict_labels(network, normalise_percentiles(found.images[stem])) for stem in stems
-    }
+    cells = set(read_cells(model / "training" / "cells.csv"))
+    stems = choose_evenly([stem for stem in images if stem in cells])
+    stems += choose_evenly([stem for stem in images if stem not in cells], AT_MOST - len(stems))
+    network = open_model(model)
+    return {stem: predict_labels(network, images[stem]) for stem in stems}
 
 
 def _init_files(init: str | Path | None) -> list[Path]:
     return sorted(Path(init).glob("*.[hj]*")) if init is not None else []
-
-
-def _read_result(folder: Path) -> FinetuneResult:
-    parameters = yaml.safe_load((folder / "parameters.yaml").read_text(encoding="utf-8"))
-    return FinetuneResult(folder, parameters, pd.read_csv(folder / "history.csv"))
