@@ -104,7 +104,8 @@ def finetune(
           --fraction 0.01 -o model
     """
     from oce2stardist.reports.wording import say_setting
-    from oce2stardist.runners.finetune import CellDraw, finetune_stardist
+    from oce2stardist.runners.finetune import finetune_stardist
+    from oce2stardist.training_labels.draw_cells import CellDraw
 
     from .reporting import open_reporter
 

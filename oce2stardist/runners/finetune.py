@@ -22,7 +22,7 @@ from oce2stardist.images.image_set import ImageSet, name_source, read_images
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size
 from oce2stardist.labels import UNLABELLED, Image, Labels
-from oce2stardist.pseudo_labels.files import Confidences, read_pseudo_labels
+from oce2stardist.pseudo_labels.files import read_pseudo_labels
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.reports import choose_evenly, write_finetune_report
 from oce2stardist.reports.selection import AT_MOST
@@ -39,13 +39,13 @@ from oce2stardist.stardist_model.fit import (
 )
 from oce2stardist.stardist_model.parameters import describe_model
 from oce2stardist.training_labels.alpha import choose_alpha
-from oce2stardist.training_labels.draw_cells import split_folds
+from oce2stardist.training_labels.draw_cells import CellDraw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import (
     read_cells,
     read_held_back,
     write_training_labels,
 )
-from oce2stardist.training_labels.make import TrainingLabels, choose_cells, make_training_labels
+from oce2stardist.training_labels.make import PseudoLabels, TrainingLabels, make_training_labels
 
 _FEW_HELD_BACK = 10
 """Below this many held-back cells a score says too little: cross-validation looks at all."""
@@ -59,51 +59,6 @@ _RESULTS = (
 """What a new start with other settings removes."""
 
 _MODEL_FILES = ("config.json", "weights_best.h5", "weights_last.h5", "history.csv")
-
-
-@dataclass(frozen=True)
-class CellDraw:
-    """Which of the annotated cells to use; by default all.
-
-    Attributes
-    ----------
-    fraction : float in (0, 1], optional
-    count : int, optional
-        Number of cells. At most one of these three is given.
-    listed_in : path, optional
-        A cells.csv that an earlier run wrote: the same cells again.
-    per_image : bool
-        Draw the share or number from every image instead of from the whole set.
-    """
-
-    fraction: float | None = None
-    count: int | None = None
-    listed_in: str | Path | None = None
-    per_image: bool = False
-
-    @property
-    def is_sample(self) -> bool:
-        """Whether cells are left out, to simulate few annotations on complete ones."""
-        return any(one is not None for one in (self.fraction, self.count, self.listed_in))
-
-    def draw(self, annotations: Mapping[str, Labels], *, seed: int) -> dict[str, list[int]]:
-        """Draw the ids of the cells, by image stem."""
-        listed = read_cells(self.listed_in) if self.listed_in is not None else None
-        return choose_cells(
-            annotations, self.fraction, self.count, listed, per_image=self.per_image, seed=seed
-        )
-
-
-@dataclass(frozen=True)
-class PseudoGt:
-    """Pseudo ground truth by image stem, how sure each object is, and whether to trust it.
-
-    ``trusted`` is what stage one said about its labels, None if nothing.
-    """
-
-    labels: dict[str, Labels]
-    confidence: Confidences
-    trusted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +147,7 @@ def finetune_stardist(
                 f"alpha {settings.alpha:g} needs pseudo labels. Got no --pseudo; "
                 "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
             )
-        pseudo_gt = _read_pseudo_gt(pseudo, found) if pseudo is not None else PseudoGt({}, {})
+        pseudo_gt = _read_pseudo_gt(pseudo, found) if pseudo is not None else PseudoLabels({}, {})
         inputs = {
             "images": len(found.images),
             "sha256": found.digest(),
@@ -287,20 +242,17 @@ class _Job:
         return sum(map(len, self.drawn.values()))
 
     def merge(
-        self, pseudo_gt: PseudoGt, *, held_back: Mapping[str, Sequence[int]] | None = None
+        self, pseudo_gt: PseudoLabels, *, held_back: Mapping[str, Sequence[int]]
     ) -> TrainingLabels:
-        """Merge annotations with pseudo labels; by default a share of the cells is held back."""
+        """Merge annotations with pseudo labels; holds some of the cells back."""
         return make_training_labels(
             self.annotations,
-            pseudo_gt.labels,
-            drawn=self.drawn,
+            pseudo_gt,
+            self.drawn,
+            held_back=held_back,
             complete=self.complete,
-            held_back=self.settings.held_back,
-            held_back_cells=held_back,
             background_distance=self.config.merge.background_distance,
             overlap=self.config.merge.overlap,
-            confidence=pseudo_gt.confidence,
-            seed=self.config.seed,
         )
 
     def train(
@@ -343,10 +295,12 @@ class _Outcome:
         return mean_f1(self.verdict.counts)
 
 
-def _run(job: _Job, pseudo_gt: PseudoGt) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
+def _run(job: _Job, pseudo_gt: PseudoLabels) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
     """Choose alpha, train, judge, train again as often as asked; returns what was chosen."""
     n_folds = _number_of_folds(job.settings, job.n_cells)
-    labels = job.merge(pseudo_gt, held_back={} if n_folds else None)
+    share = 0.0 if n_folds else job.settings.held_back
+    held_back = draw_held_back(job.drawn, share=share, seed=job.config.seed)
+    labels = job.merge(pseudo_gt, held_back=held_back)
     if not (job.folder / "training" / "cells.csv").exists():
         write_training_labels(job.folder / "training", labels)
     _say_what_there_is(job, labels, n_folds)
@@ -412,7 +366,7 @@ def _everything_known(labels: TrainingLabels) -> dict[str, Labels]:
     return known
 
 
-def _cross_validate(job: _Job, pseudo_gt: PseudoGt, n_folds: int, alpha: float) -> Verdict:
+def _cross_validate(job: _Job, pseudo_gt: PseudoLabels, n_folds: int, alpha: float) -> Verdict:
     """Train without each fold of the cells in turn, and judge on it.
 
     As long as the real training: probabilities rise with training, and thresholds with them.
@@ -499,7 +453,7 @@ def _train_rounds(
     return best, tried
 
 
-def _predict_all(job: _Job, outcome: _Outcome) -> PseudoGt:
+def _predict_all(job: _Job, outcome: _Outcome) -> PseudoLabels:
     from oce2stardist.stardist_model.predict import predict_objects
 
     labels, confidence = {}, {}
@@ -508,7 +462,7 @@ def _predict_all(job: _Job, outcome: _Outcome) -> PseudoGt:
             labels[stem], probabilities = predict_objects(outcome.trained.model, image)
             confidence[stem] = {i: float(p) for i, p in enumerate(probabilities, start=1)}
             advance(done, stem)
-    return PseudoGt(labels, confidence)
+    return PseudoLabels(labels, confidence)
 
 
 def _install(outcome: _Outcome, folder: Path) -> None:
@@ -521,14 +475,14 @@ def _install(outcome: _Outcome, folder: Path) -> None:
     write_thresholds(folder, prob=outcome.verdict.prob_thresh, nms=outcome.verdict.nms_thresh)
 
 
-def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoGt:
+def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoLabels:
     labels, confidence = read_pseudo_labels(run, found)
     parameters = Path(run) / "pseudo" / "parameters.yaml"
     said = read_yaml(parameters) if parameters.exists() else {}
-    return PseudoGt(labels, confidence, said.get("trust", {}).get("value"))
+    return PseudoLabels(labels, confidence, said.get("trust", {}).get("value"))
 
 
-def _pseudo_files(pseudo: str | Path | None, pseudo_gt: PseudoGt) -> list[Path]:
+def _pseudo_files(pseudo: str | Path | None, pseudo_gt: PseudoLabels) -> list[Path]:
     if pseudo is None:
         return []
     folder = Path(pseudo) / "pseudo"

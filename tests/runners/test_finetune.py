@@ -18,7 +18,8 @@ from oce2stardist.errors import InputError
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.runners import finetune
-from oce2stardist.runners.finetune import CellDraw, finetune_stardist
+from oce2stardist.runners.finetune import finetune_stardist
+from oce2stardist.training_labels.draw_cells import CellDraw
 
 SMALL = Config().replace(
     **{
