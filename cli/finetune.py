@@ -103,11 +103,9 @@ def finetune(
       oce2stardist finetune images/ --pseudo run --annotations masks/ \\
           --fraction 0.01 -o model
     """
-    from oce2stardist.images.image_set import read_images
-    from oce2stardist.reports import write_finetune_report
     from oce2stardist.reports.wording import say_setting
-    from oce2stardist.runners.finetune import CellDraw, finetune_stardist, preview_predictions
-    from oce2stardist.training_labels.files import read_held_back
+    from oce2stardist.runners.finetune import finetune_stardist
+    from oce2stardist.training_labels.draw_cells import CellDraw
 
     from .reporting import open_reporter
 
@@ -138,18 +136,11 @@ def finetune(
         command="oce2stardist finetune",
         reporter=open_reporter(quiet=quiet),
     )
-    found = read_images(images, axes=axes)
-    report = write_finetune_report(
-        result.model,
-        found,
-        preview_predictions(result.model, found),
-        held_back=read_held_back(result.model),
-    )
     score = result.parameters["f1"]
     shown = score["reason"]
     if score["value"] is not None:
         shown = f"{say_setting('F1', score)}: {shown}"
     tell(
-        {"model": output, "f1": score, "parameters": result.parameters, "report": report},
-        [f"Model: {output} ({shown})", f"Look at {report}"],
+        {"model": output, "f1": score, "parameters": result.parameters, "report": result.report},
+        [f"Model: {output} ({shown})", f"Look at {result.report}"],
     )

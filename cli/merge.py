@@ -43,20 +43,15 @@ def merge(
       oce2stardist merge run --annotations cells.json --zero background
     """
     from oce2stardist.runners.merge import merge_run
+    from oce2stardist.training_labels.draw_cells import CellDraw
 
     set_up_logging(verbose=verbose, quiet=quiet)
-    config = build_config(config_file, seed=seed)
     merged = merge_run(
         run,
         annotations,
-        fraction=fraction,
-        count=cells,
-        per_image=per_image,
-        use_cells=use_cells,
+        cells=CellDraw(fraction=fraction, count=cells, listed_in=use_cells, per_image=per_image),
         zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
-        background_distance=config.merge.background_distance,
-        overlap=config.merge.overlap,
-        seed=config.seed,
+        config=build_config(config_file, seed=seed),
     )
     sources = merged.objects["source"].value_counts()
     n_annotated, n_pseudo = int(sources.get("manual", 0)), int(sources.get("pseudo", 0))

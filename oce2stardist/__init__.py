@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from oce2stardist.images.image_set import ImageSet, read_images
     from oce2stardist.runners.demo import run_demo
     from oce2stardist.runners.evaluate import evaluate_folders
-    from oce2stardist.runners.finetune import CellDraw, finetune_stardist
+    from oce2stardist.runners.finetune import finetune_stardist
     from oce2stardist.runners.merge import merge_run
     from oce2stardist.runners.predict import predict_images
     from oce2stardist.runners.pseudo import make_pseudo_labels
     from oce2stardist.suggestion.run import suggest_regions
+    from oce2stardist.training_labels.draw_cells import CellDraw
     from oce2stardist.training_labels.merge import merge_annotations
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CellDraw": "runners.finetune",
+    "CellDraw": "training_labels.draw_cells",
     "Config": "config",
     "ImageSet": "images.image_set",
     "compare_results": "experiments.compare",

@@ -13,8 +13,9 @@ from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import prepare_images
 from oce2stardist.pseudo_labels.label_images import describe_objects
 from oce2stardist.runs.folder import write_run_file
+from oce2stardist.training_labels.draw_cells import CellDraw, draw_held_back
 from oce2stardist.training_labels.files import write_training_labels
-from oce2stardist.training_labels.make import make_training_labels
+from oce2stardist.training_labels.make import PseudoLabels, make_training_labels
 
 
 def history(steps=50, **columns):
@@ -81,12 +82,15 @@ def gathering_run(folder, config, *, shape=(200, 260), diameter=28.0):
 
 def finetuned(folder, annotations, pseudo, alpha=0.5):
     """Write what `finetune_stardist` writes; returns the training labels."""
+    cells = CellDraw().draw(annotations, seed=0)
     labels = make_training_labels(
         annotations,
-        pseudo,
-        held_back=0.5,
+        PseudoLabels(pseudo, {}),
+        cells,
+        held_back=draw_held_back(cells, share=0.5, seed=0),
+        complete=False,
         background_distance=10,
-        seed=0,
+        overlap=0.0,
     )
     write_run_file(folder, command="oce2stardist finetune x", config=Config(), inputs={})
     write_training_labels(folder / "training", labels)

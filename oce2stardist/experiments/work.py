@@ -26,9 +26,10 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.images.scale import to_working_scale
 from oce2stardist.labels import Image, Labels, resize_labels
-from oce2stardist.runners.finetune import CellDraw, finetune_stardist
+from oce2stardist.runners.finetune import finetune_stardist
 from oce2stardist.runners.predict import predict_images
 from oce2stardist.runners.pseudo import make_pseudo_labels
+from oce2stardist.training_labels.draw_cells import CellDraw
 
 Settings = Mapping[str, Any]
 Needs = Mapping[str, Path]

@@ -22,9 +22,10 @@ from oce2stardist.images.image_set import ImageSet, name_source, read_images
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size
 from oce2stardist.labels import UNLABELLED, Image, Labels
-from oce2stardist.pseudo_labels.files import Confidences, read_pseudo_labels
+from oce2stardist.pseudo_labels.files import read_pseudo_labels
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
-from oce2stardist.reports import choose_evenly
+from oce2stardist.reports import choose_evenly, write_finetune_report
+from oce2stardist.reports.selection import AT_MOST
 from oce2stardist.runs.determinism import describe_determinism, one_thread_for_sums
 from oce2stardist.runs.folder import Stage, Times, check_apart, owned, write_run_file
 from oce2stardist.runs.log import logged
@@ -38,9 +39,13 @@ from oce2stardist.stardist_model.fit import (
 )
 from oce2stardist.stardist_model.parameters import describe_model
 from oce2stardist.training_labels.alpha import choose_alpha
-from oce2stardist.training_labels.draw_cells import split_folds
-from oce2stardist.training_labels.files import read_cells, write_training_labels
-from oce2stardist.training_labels.make import TrainingLabels, choose_cells, make_training_labels
+from oce2stardist.training_labels.draw_cells import CellDraw, draw_held_back, split_folds
+from oce2stardist.training_labels.files import (
+    read_cells,
+    read_held_back,
+    write_training_labels,
+)
+from oce2stardist.training_labels.make import PseudoLabels, TrainingLabels, make_training_labels
 
 _FEW_HELD_BACK = 10
 """Below this many held-back cells a score says too little: cross-validation looks at all."""
@@ -57,57 +62,13 @@ _MODEL_FILES = ("config.json", "weights_best.h5", "weights_last.h5", "history.cs
 
 
 @dataclass(frozen=True)
-class CellDraw:
-    """Which of the annotated cells to use; by default all.
-
-    Attributes
-    ----------
-    fraction : float in (0, 1], optional
-    count : int, optional
-        Number of cells. At most one of these three is given.
-    listed_in : path, optional
-        A cells.csv that an earlier run wrote: the same cells again.
-    per_image : bool
-        Draw the share or number from every image instead of from the whole set.
-    """
-
-    fraction: float | None = None
-    count: int | None = None
-    listed_in: str | Path | None = None
-    per_image: bool = False
-
-    @property
-    def is_sample(self) -> bool:
-        """Whether cells are left out, to simulate few annotations on complete ones."""
-        return any(one is not None for one in (self.fraction, self.count, self.listed_in))
-
-    def draw(self, annotations: Mapping[str, Labels], *, seed: int) -> dict[str, list[int]]:
-        """Draw the ids of the cells, by image stem."""
-        listed = read_cells(self.listed_in) if self.listed_in is not None else None
-        return choose_cells(
-            annotations, self.fraction, self.count, listed, per_image=self.per_image, seed=seed
-        )
-
-
-@dataclass(frozen=True)
-class PseudoGt:
-    """Pseudo ground truth by image stem, how sure each object is, and whether to trust it.
-
-    ``trusted`` is what stage one said about its labels, None if nothing.
-    """
-
-    labels: dict[str, Labels]
-    confidence: Confidences
-    trusted: bool | None = None
-
-
-@dataclass(frozen=True)
 class FinetuneResult:
-    """Where the model is, what was chosen and why, and the course of the training."""
+    """Where the model is, what was chosen and why, the course of the training, and the page."""
 
     model: Path
     parameters: dict[str, dict[str, Any]]
     history: pd.DataFrame
+    report: Path
 
 
 def finetune_stardist(
@@ -186,7 +147,7 @@ def finetune_stardist(
                 f"alpha {settings.alpha:g} needs pseudo labels. Got no --pseudo; "
                 "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
             )
-        pseudo_gt = _read_pseudo_gt(pseudo, found) if pseudo is not None else PseudoGt({}, {})
+        pseudo_gt = _read_pseudo_gt(pseudo, found) if pseudo is not None else PseudoLabels({}, {})
         inputs = {
             "images": len(found.images),
             "sha256": found.digest(),
@@ -197,6 +158,7 @@ def finetune_stardist(
         for warning in warn_of_scales(known.labels, pseudo_gt.labels):
             log.warn(f"{warning[0].upper()}{warning[1:]}.")
         drawn = draw.draw(known.labels, seed=config.seed)
+        normalised = {stem: normalise_percentiles(image) for stem, image in found.images.items()}
         check_apart(folder, _RESULTS, found.files + known.files + _init_files(init))
         with owned(folder):
             stage = Stage(
@@ -217,7 +179,12 @@ def finetune_stardist(
             log.open(folder)
             if stage.finished:
                 log.say(f"The model in {folder} is finished.")
-                return _read_result(folder)
+                return FinetuneResult(
+                    folder,
+                    read_yaml(folder / "parameters.yaml"),
+                    pd.read_csv(folder / "history.csv"),
+                    _write_report(folder, found, normalised),
+                )
             recorded = {"images_from": name_source(images), "pixel_size_um": _pixel_size(found)}
             write_run_file(
                 folder,
@@ -227,7 +194,7 @@ def finetune_stardist(
                 precision={"training": choose_precision(config)},
             )
             job = _Job(
-                {stem: normalise_percentiles(image) for stem, image in found.images.items()},
+                normalised,
                 known.labels,
                 drawn,
                 complete=draw.is_sample and zero_is_background(zero, sampled=True),
@@ -241,7 +208,8 @@ def finetune_stardist(
             parameters, history = _run(job, pseudo_gt)
             write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
             stage.finish()
-            return FinetuneResult(folder, parameters, history)
+            report = _write_report(folder, found, normalised)
+            return FinetuneResult(folder, parameters, history, report)
 
 
 def _pixel_size(found: ImageSet) -> list[float] | None:
@@ -274,20 +242,17 @@ class _Job:
         return sum(map(len, self.drawn.values()))
 
     def merge(
-        self, pseudo_gt: PseudoGt, *, held_back: Mapping[str, Sequence[int]] | None = None
+        self, pseudo_gt: PseudoLabels, *, held_back: Mapping[str, Sequence[int]]
     ) -> TrainingLabels:
-        """Merge annotations with pseudo labels; by default a share of the cells is held back."""
+        """Merge annotations with pseudo labels; holds some of the cells back."""
         return make_training_labels(
             self.annotations,
-            pseudo_gt.labels,
-            drawn=self.drawn,
+            pseudo_gt,
+            self.drawn,
+            held_back=held_back,
             complete=self.complete,
-            held_back=self.settings.held_back,
-            held_back_cells=held_back,
             background_distance=self.config.merge.background_distance,
             overlap=self.config.merge.overlap,
-            confidence=pseudo_gt.confidence,
-            seed=self.config.seed,
         )
 
     def train(
@@ -330,10 +295,12 @@ class _Outcome:
         return mean_f1(self.verdict.counts)
 
 
-def _run(job: _Job, pseudo_gt: PseudoGt) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
+def _run(job: _Job, pseudo_gt: PseudoLabels) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
     """Choose alpha, train, judge, train again as often as asked; returns what was chosen."""
     n_folds = _number_of_folds(job.settings, job.n_cells)
-    labels = job.merge(pseudo_gt, held_back={} if n_folds else None)
+    share = 0.0 if n_folds else job.settings.held_back
+    held_back = draw_held_back(job.drawn, share=share, seed=job.config.seed)
+    labels = job.merge(pseudo_gt, held_back=held_back)
     if not (job.folder / "training" / "cells.csv").exists():
         write_training_labels(job.folder / "training", labels)
     _say_what_there_is(job, labels, n_folds)
@@ -399,7 +366,7 @@ def _everything_known(labels: TrainingLabels) -> dict[str, Labels]:
     return known
 
 
-def _cross_validate(job: _Job, pseudo_gt: PseudoGt, n_folds: int, alpha: float) -> Verdict:
+def _cross_validate(job: _Job, pseudo_gt: PseudoLabels, n_folds: int, alpha: float) -> Verdict:
     """Train without each fold of the cells in turn, and judge on it.
 
     As long as the real training: probabilities rise with training, and thresholds with them.
@@ -486,7 +453,7 @@ def _train_rounds(
     return best, tried
 
 
-def _predict_all(job: _Job, outcome: _Outcome) -> PseudoGt:
+def _predict_all(job: _Job, outcome: _Outcome) -> PseudoLabels:
     from oce2stardist.stardist_model.predict import predict_objects
 
     labels, confidence = {}, {}
@@ -495,7 +462,7 @@ def _predict_all(job: _Job, outcome: _Outcome) -> PseudoGt:
             labels[stem], probabilities = predict_objects(outcome.trained.model, image)
             confidence[stem] = {i: float(p) for i, p in enumerate(probabilities, start=1)}
             advance(done, stem)
-    return PseudoGt(labels, confidence)
+    return PseudoLabels(labels, confidence)
 
 
 def _install(outcome: _Outcome, folder: Path) -> None:
@@ -508,14 +475,14 @@ def _install(outcome: _Outcome, folder: Path) -> None:
     write_thresholds(folder, prob=outcome.verdict.prob_thresh, nms=outcome.verdict.nms_thresh)
 
 
-def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoGt:
+def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoLabels:
     labels, confidence = read_pseudo_labels(run, found)
     parameters = Path(run) / "pseudo" / "parameters.yaml"
     said = read_yaml(parameters) if parameters.exists() else {}
-    return PseudoGt(labels, confidence, said.get("trust", {}).get("value"))
+    return PseudoLabels(labels, confidence, said.get("trust", {}).get("value"))
 
 
-def _pseudo_files(pseudo: str | Path | None, pseudo_gt: PseudoGt) -> list[Path]:
+def _pseudo_files(pseudo: str | Path | None, pseudo_gt: PseudoLabels) -> list[Path]:
     if pseudo is None:
         return []
     folder = Path(pseudo) / "pseudo"
@@ -523,43 +490,23 @@ def _pseudo_files(pseudo: str | Path | None, pseudo_gt: PseudoGt) -> list[Path]:
     return [*files, *(path for path in [folder / "objects.csv"] if path.exists())]
 
 
-def preview_predictions(
-    model: str | Path, found: ImageSet, *, at_most: int = 6
-) -> dict[str, Labels]:
-    """Predict a few of the training images, those with annotated cells first.
+def _write_report(folder: Path, found: ImageSet, normalised: Mapping[str, Image]) -> Path:
+    """Write the report of a finished model."""
+    predictions = _preview_predictions(folder, normalised)
+    return write_finetune_report(folder, found, predictions, held_back=read_held_back(folder))
 
-    Parameters
-    ----------
-    model : path
-        A finished model folder.
-    found : ImageSet
-    at_most : int
-        Number of images, chosen evenly over their sorted names.
 
-    Returns
-    -------
-    dict of image stem to int32 array of shape (Y, X)
-    """
+def _preview_predictions(model: Path, images: Mapping[str, Image]) -> dict[str, Labels]:
+    """Predict a few of the normalised images for the report, those with annotated cells first."""
     from oce2stardist.stardist_model.network import open_model
     from oce2stardist.stardist_model.predict import predict_labels
 
-    cells = pd.read_csv(
-        Path(model) / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
-    )
-    annotated = [stem for stem in found.images if stem in set(cells["image"])]
-    others = [stem for stem in found.images if stem not in annotated]
-    stems = choose_evenly(annotated, at_most)
-    stems += choose_evenly(others, at_most - len(stems))
-    network = open_model(Path(model))
-    return {
-        stem: predict_labels(network, normalise_percentiles(found.images[stem])) for stem in stems
-    }
+    cells = set(read_cells(model / "training" / "cells.csv"))
+    stems = choose_evenly([stem for stem in images if stem in cells])
+    stems += choose_evenly([stem for stem in images if stem not in cells], AT_MOST - len(stems))
+    network = open_model(model)
+    return {stem: predict_labels(network, images[stem]) for stem in stems}
 
 
 def _init_files(init: str | Path | None) -> list[Path]:
     return sorted(Path(init).glob("*.[hj]*")) if init is not None else []
-
-
-def _read_result(folder: Path) -> FinetuneResult:
-    parameters = yaml.safe_load((folder / "parameters.yaml").read_text(encoding="utf-8"))
-    return FinetuneResult(folder, parameters, pd.read_csv(folder / "history.csv"))

@@ -3,13 +3,16 @@
 import logging
 from pathlib import Path
 
+from oce2stardist.annotations import read_annotations
 from oce2stardist.annotations.known import Zero, zero_is_background
+from oce2stardist.config import Config
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.pseudo_labels.files import pseudo_folder, read_confidences
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.runs.folder import check_apart, owned
-from oce2stardist.training_labels.files import read_cells, write_training_labels
-from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
+from oce2stardist.training_labels.draw_cells import CellDraw
+from oce2stardist.training_labels.files import write_training_labels
+from oce2stardist.training_labels.make import PseudoLabels, TrainingLabels, make_training_labels
 
 _log = logging.getLogger(__name__)
 
@@ -18,14 +21,9 @@ def merge_run(
     run: str | Path,
     annotations: str | Path,
     *,
-    fraction: float | None = None,
-    count: int | None = None,
-    per_image: bool = False,
-    use_cells: str | Path | None = None,
+    cells: CellDraw | None = None,
     zero: Zero = "auto",
-    background_distance: float = 30.0,
-    overlap: float = 0.0,
-    seed: int = 0,
+    config: Config | None = None,
 ) -> TrainingLabels:
     """Merge annotations into the pseudo labels of a run folder; writes RUN/training.
 
@@ -35,24 +33,22 @@ def merge_run(
         A folder that `oce2stardist pseudo` wrote.
     annotations : path
         What `oce2stardist.annotations` reads, matched by stem to the images of the run.
-    fraction, count, per_image, background_distance, overlap, seed
-        See `make_training_labels`.
-    use_cells : path, optional
-        Use the annotated cells that this file lists; see `read_cells`.
+    cells : CellDraw, optional
+        Use only some of the annotated cells.
     zero : {"auto", "unlabelled", "background"}
         What 0 means in the annotations; see `zero_is_background`.
+    config : Config, optional
+        Default: the `fast` preset. Its ``merge`` and ``seed`` count.
 
     Raises
     ------
     InputError
         If either side is missing or they do not fit.
     """
-    from oce2stardist.annotations import read_annotations
-
     paths = {path.stem: path for path in sorted(pseudo_folder(run, finished=False).glob("*.tif"))}
     pseudo_gt = {stem: read_labels(path) for stem, path in paths.items()}
-    sampled = not (fraction is None and count is None and use_cells is None)
-    is_background = zero_is_background(zero, sampled=sampled)
+    config, draw = config or Config(), cells or CellDraw()
+    is_background = zero_is_background(zero, sampled=draw.is_sample)
     annotated = read_annotations(
         paths,
         {stem: (labels.shape[0], labels.shape[1]) for stem, labels in pseudo_gt.items()},
@@ -66,16 +62,12 @@ def merge_run(
         _log.warning("%s", warning)
     merged = make_training_labels(
         annotated.labels,
-        pseudo_gt,
-        fraction=fraction,
-        count=count,
-        per_image=per_image,
-        drawn=read_cells(use_cells) if use_cells is not None else None,
-        complete=is_background and sampled,
-        background_distance=background_distance,
-        overlap=overlap,
-        confidence=read_confidences(run, pseudo_gt),
-        seed=seed,
+        PseudoLabels(pseudo_gt, read_confidences(run, pseudo_gt)),
+        draw.draw(annotated.labels, seed=config.seed),
+        held_back={},
+        complete=is_background and draw.is_sample,
+        background_distance=config.merge.background_distance,
+        overlap=config.merge.overlap,
     )
     with owned(Path(run)):
         write_training_labels(Path(run) / "training", merged)

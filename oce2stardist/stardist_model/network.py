@@ -24,6 +24,7 @@ with quiet_native_code():
 
 from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.files.atomic import write_text
+from oce2stardist.stardist_model.loss import weighted_loss
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
 
 _LARGEST_CONFIG = 1_000_000  # bytes
@@ -145,63 +146,15 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
         n_sparse: int,
         alpha: float,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Compute ``(1 - alpha) * L_sparse + alpha * L_pseudo``.
-
-        Parameters
-        ----------
-        predicted : (prob, dist) of shapes (B, Y, X, 1) and (B, Y, X, n_rays)
-        target : (prob, dist, weight) of shapes (B, Y, X, 1), (B, Y, X, n_rays), (B, Y, X, 1)
-            As `oce2stardist.stardist_model.patches.targets` makes them; weight is 0 where
-            nothing is known.
-        n_sparse : int
-            The first n_sparse patches are the sparse half, the rest the pseudo half.
-        alpha : float, in [0, 1]
-            Weight of the pseudo half. A half without patches contributes nothing.
-
-        Returns
-        -------
-        total, sparse, pseudo : Tensors of shape ()
-        """
-        halves = []
-        for half in (slice(None, n_sparse), slice(n_sparse, None)):
-            parts = [tensor[half] for tensor in (*predicted, *target)]
-            halves.append(self._half_loss(*parts))
-        sparse, pseudo = halves
-        return (1.0 - alpha) * sparse + alpha * pseudo, sparse, pseudo
-
-    def _half_loss(
-        self,
-        prob: tf.Tensor,
-        dist: tf.Tensor,
-        prob_true: tf.Tensor,
-        dist_true: tf.Tensor,
-        weight: tf.Tensor,
-    ) -> tf.Tensor:
-        """Compute StarDist's loss over the known pixels of one half.
-
-        On patches that are known everywhere, all weights 1, this is stock StarDist's loss:
-        mean binary cross-entropy of the object probability, plus the mean absolute error of
-        the distances weighted by the true probability, plus a pull of background distances
-        to zero. Every mean here is over known pixels, weighted, and 0, not NaN, where there
-        is none.
-        """
-        if prob.shape[0] == 0:
-            return tf.zeros(())
-        # Half precision (precision: mixed) is for the network; sums over many pixels need more.
-        prob, dist = tf.cast(prob, tf.float32), tf.cast(dist, tf.float32)
-        total = tf.reduce_sum(weight)
-        entropy = keras.ops.binary_crossentropy(prob_true, prob)  # clips prob as Keras does
-        prob_loss = tf.math.divide_no_nan(tf.reduce_sum(weight * entropy), total)
-
-        inside = weight * prob_true
-        error = tf.reduce_mean(tf.abs(dist_true - dist), axis=-1, keepdims=True)
-        dist_loss = tf.math.divide_no_nan(tf.reduce_sum(inside * error), tf.reduce_sum(inside))
-        length = tf.reduce_mean(tf.abs(dist), axis=-1, keepdims=True)
-        pull = tf.reduce_sum((weight - inside) * length)
-        dist_loss += self.config.train_background_reg * tf.math.divide_no_nan(pull, total)
-
-        weights = self.config.train_loss_weights
-        return weights[0] * prob_loss + weights[1] * dist_loss
+        """Compute the loss of a batch with this model's settings; see `weighted_loss`."""
+        return weighted_loss(
+            predicted,
+            target,
+            n_sparse=n_sparse,
+            alpha=alpha,
+            loss_weights=self.config.train_loss_weights,
+            background_reg=self.config.train_background_reg,
+        )
 
 
 def create_model(

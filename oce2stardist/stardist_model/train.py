@@ -76,7 +76,7 @@ def train_stardist(
     model : SparseStarDist2D
     batches : BatchStream
     n_sparse, alpha
-        See `SparseStarDist2D.loss`.
+        See `oce2stardist.stardist_model.loss.weighted_loss`.
     steps : int
     rate_at : callable
         Learning rate by step, from 0; see `oce2stardist.runs.schedule`.

@@ -6,6 +6,8 @@ of the images.
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
 from oce2stardist.labels import object_sizes
+from oce2stardist.training_labels.files import read_cells
 
 Draw = dict[str, list[int]]
 Cell = TypeVar("Cell")
@@ -20,6 +23,64 @@ Cell = TypeVar("Cell")
 # Streams of random numbers beside that of the draw: which cells are drawn must not decide
 # which of them are held back.
 _HELD_BACK, _FOLDS = 1, 3
+
+
+@dataclass(frozen=True)
+class CellDraw:
+    """Which of the annotated cells to use; by default all.
+
+    Attributes
+    ----------
+    fraction : float in (0, 1], optional
+    count : int, optional
+        Number of cells. At most one of these three is given.
+    listed_in : path, optional
+        A cells.csv that an earlier run wrote: the same cells again.
+    per_image : bool
+        Draw the share or number from every image instead of from the whole set.
+    """
+
+    fraction: float | None = None
+    count: int | None = None
+    listed_in: str | Path | None = None
+    per_image: bool = False
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether cells are left out, to simulate few annotations on complete ones."""
+        return any(one is not None for one in (self.fraction, self.count, self.listed_in))
+
+    def draw(self, annotations: Mapping[str, NDArray[np.integer]], *, seed: int) -> Draw:
+        """Draw the ids of the cells, by image stem.
+
+        Raises
+        ------
+        InputError
+            If cells are both listed and drawn, a draw per image has no size, or as `draw_cells`
+            and `check_cells` do.
+        """
+        if self.listed_in is not None:
+            if self.fraction is not None or self.count is not None or self.per_image:
+                raise InputError(
+                    "cells must be either named or drawn. Got a list of cells and "
+                    f"fraction={self.fraction}, count={self.count}, "
+                    f"per_image={self.per_image}; leave one out."
+                )
+            return check_cells(annotations, read_cells(self.listed_in))
+        if not self.is_sample:
+            if self.per_image:
+                raise InputError(
+                    "a draw per image must know how many cells. Got neither fraction nor count; "
+                    "give one of them."
+                )
+            return draw_cells(annotations, fraction=1.0, seed=seed)
+        return draw_cells(
+            annotations,
+            fraction=self.fraction,
+            count=self.count,
+            per_image=self.per_image,
+            seed=seed,
+        )
 
 
 def draw_cells(

@@ -1,6 +1,7 @@
 """The training labels of a run folder: written, and read again."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,12 @@ from oce2stardist.files.atomic import write_text
 from oce2stardist.files.tables import read_table
 from oce2stardist.images.label_files import MAX_LABEL, read_labels, write_labels
 from oce2stardist.labels import Labels
-from oce2stardist.training_labels.make import TrainingLabels
+
+if TYPE_CHECKING:
+    from oce2stardist.training_labels.make import TrainingLabels
 
 
-def write_training_labels(folder: Path, labels: TrainingLabels) -> None:
+def write_training_labels(folder: Path, labels: "TrainingLabels") -> None:
     """Write sparse/, pseudo/ and held_back/*.tif, objects.csv and, last, cells.csv.
 
     Label images of an earlier merge into the same folder are removed.
@@ -43,7 +46,7 @@ def read_cells(path: str | Path) -> dict[str, list[int]]:
     -------
     dict of image stem to list of int
         Ascending ids of the images named. Whether they are annotated is for
-        `make_training_labels` to check.
+        `check_cells` to say.
 
     Raises
     ------

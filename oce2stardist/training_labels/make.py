@@ -10,7 +10,7 @@ from scipy import ndimage as ndi
 
 from oce2stardist.errors import InputError
 from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels
-from oce2stardist.training_labels.draw_cells import check_cells, draw_cells, draw_held_back
+from oce2stardist.training_labels.draw_cells import check_cells
 from oce2stardist.training_labels.merge import (
     MergedLabels,
     infer_background,
@@ -19,6 +19,19 @@ from oce2stardist.training_labels.merge import (
 )
 
 _OBJECT_COLUMNS = ("image", "id", "source", "pseudo_id", "area", "y", "x", "confidence", "role")
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Pseudo labels by image stem, how sure each object is, and whether to trust them.
+
+    ``confidence`` is 1.0 where not given; ``trusted`` is what the run said about its labels,
+    None if nothing.
+    """
+
+    labels: Mapping[str, Labels]
+    confidence: Mapping[str, Mapping[int, float]]
+    trusted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -60,51 +73,34 @@ def object_weights(labels: TrainingLabels, stem: str) -> dict[int, float]:
 
 def make_training_labels(
     annotations: Mapping[str, Labels],
-    pseudo_gt: Mapping[str, Labels],
+    pseudo: PseudoLabels,
+    cells: Mapping[str, Sequence[int]],
     *,
-    fraction: float | None = None,
-    count: int | None = None,
-    per_image: bool = False,
-    drawn: Mapping[str, Sequence[int]] | None = None,
-    complete: bool = False,
-    held_back: float = 0.0,
-    held_back_cells: Mapping[str, Sequence[int]] | None = None,
-    background_distance: float = 30.0,
-    overlap: float = 0.0,
-    confidence: Mapping[str, Mapping[int, float]] | None = None,
-    seed: int,
+    held_back: Mapping[str, Sequence[int]],
+    complete: bool,
+    background_distance: float,
+    overlap: float,
 ) -> TrainingLabels:
-    """Choose annotated cells, hold some back, and merge the others with the pseudo labels.
+    """Hold some of the annotated cells back, and merge the others with the pseudo labels.
 
     Parameters
     ----------
     annotations : mapping of image stem to label image
         Cells > 0, known background 0, unknown -1.
-    pseudo_gt : mapping of image stem to label image
-        May be empty.
-    fraction : float in (0, 1], optional
-        Share of the annotated cells to use.
-    count : int, >= 1, optional
-        Number of annotated cells to use. Without this, `fraction` and `drawn`: all.
-    per_image : bool
-        `fraction` or `count` hold for every image instead of for the set.
-    drawn : mapping of image stem to ids, optional
-        Use exactly these annotated cells, as `read_cells` reads them.
+    pseudo : PseudoLabels
+        May be of no image.
+    cells : mapping of image stem to ids
+        The annotated cells to use, as `CellDraw` draws them.
+    held_back : mapping of image stem to ids
+        Those of them that judge instead of train, such as a fold of `split_folds`.
     complete : bool
         The annotations are the complete truth of their images, and few are simulated:
         of the background, only what is near the cells used is known then. Otherwise all
         background in the annotations is known, and that which `infer_background` adds.
-    held_back : float, in [0, 1)
-        Share of the cells kept from training; at least one if there are two cells.
-    held_back_cells : mapping of image stem to ids, optional
-        Hold back exactly these, such as a fold of `split_folds`, whatever `held_back`.
     background_distance : float
         Pixels.
     overlap : float, in [0, 1)
         See `merge_annotations`.
-    confidence : mapping of image stem to a mapping of id to confidence, optional
-        Of the pseudo objects; 1.0 where not given.
-    seed : int
 
     Returns
     -------
@@ -113,66 +109,52 @@ def make_training_labels(
     Raises
     ------
     InputError
-        If a number is out of range, more than one of `fraction`, `count` and `drawn` is
-        given, or a named cell is not annotated.
+        If a number is out of range, or a named cell is not annotated.
 
     Notes
     -----
     Every known background pixel belongs to the annotated cell nearest to it, and is
     held back with it, so that the surroundings of held-back cells don't leak either.
     """
-    used = choose_cells(annotations, fraction, count, drawn, per_image=per_image, seed=seed)
-    if held_back_cells is None:
-        judges = draw_held_back(used, share=held_back, seed=seed)
-    else:
-        judges = _check_held_back(used, held_back_cells)
+    used = check_cells(annotations, cells)
+    judges = _check_held_back(used, held_back)
     known = {
         stem: _find_known(
             labels,
             used[stem],
-            pseudo_gt.get(stem),
+            pseudo.labels.get(stem),
             complete=complete,
             background_distance=background_distance,
         )
         for stem, labels in annotations.items()
     }
-    return _merge_images(
-        known, judges, used, pseudo_gt, overlap=overlap, confidence=confidence or {}
+    sparse, merged_pseudo, judged, objects = {}, {}, {}, []
+    for stem in sorted({*known, *pseudo.labels}):
+        given = pseudo.labels.get(stem)
+        nothing = np.full_like(known[stem] if given is None else given, UNLABELLED)
+        train, judge = _split(known.get(stem, nothing), judges.get(stem, []))
+        merged = merge_annotations(
+            given,
+            train,
+            background_distance=0.0,  # what follows from the cells is in `known` already
+            overlap=overlap,
+            confidence=pseudo.confidence.get(stem),
+            reserved_ids=judges.get(stem, []),
+        )
+        if (train != UNLABELLED).any():
+            sparse[stem] = train
+        if given is not None:
+            merged_pseudo[stem] = merged.pseudo
+        if judges.get(stem):
+            judged[stem] = judge
+        objects.append(_list_objects(stem, merged, judge))
+    return TrainingLabels(
+        sparse,
+        merged_pseudo,
+        judged,
+        _list_cells(used, judges),
+        pd.concat(objects, ignore_index=True),
     )
-
-
-def choose_cells(
-    annotations: Mapping[str, Labels],
-    fraction: float | None,
-    count: int | None,
-    drawn: Mapping[str, Sequence[int]] | None,
-    *,
-    per_image: bool,
-    seed: int,
-) -> dict[str, list[int]]:
-    """Take the cells that were named, or draw them, or take all; see `make_training_labels`.
-
-    Raises
-    ------
-    InputError
-        If cells are both named and drawn, a draw per image has no size, or as `draw_cells`
-        and `check_cells` do.
-    """
-    if drawn is not None:
-        if fraction is not None or count is not None or per_image:
-            raise InputError(
-                "cells must be either named or drawn. Got a list of cells and "
-                f"fraction={fraction}, count={count}, per_image={per_image}; leave one out."
-            )
-        return check_cells(annotations, drawn)
-    if fraction is None and count is None:
-        if per_image:
-            raise InputError(
-                "a draw per image must know how many cells. Got neither fraction nor count; "
-                "give one of them."
-            )
-        fraction = 1.0
-    return draw_cells(annotations, fraction=fraction, count=count, per_image=per_image, seed=seed)
 
 
 def _check_held_back(
@@ -203,41 +185,6 @@ def _find_known(
     is_other = (annotations > BACKGROUND) & ~np.isin(annotations, ids)
     used = np.where(is_other, np.int32(UNLABELLED), annotations)
     return infer_background(used, pseudo_gt, background_distance=background_distance)
-
-
-def _merge_images(
-    known: Mapping[str, Labels],
-    judges: Mapping[str, list[int]],
-    used: Mapping[str, list[int]],
-    pseudo_gt: Mapping[str, Labels],
-    *,
-    overlap: float,
-    confidence: Mapping[str, Mapping[int, float]],
-) -> TrainingLabels:
-    """Divide each image between training and judging, and merge what trains."""
-    sparse, pseudo, judged, objects = {}, {}, {}, []
-    for stem in sorted({*known, *pseudo_gt}):
-        given = pseudo_gt.get(stem)
-        nothing = np.full_like(known[stem] if given is None else given, UNLABELLED)
-        train, judge = _split(known.get(stem, nothing), judges.get(stem, []))
-        merged = merge_annotations(
-            given,
-            train,
-            background_distance=0.0,  # what follows from the cells is in `known` already
-            overlap=overlap,
-            confidence=confidence.get(stem),
-            reserved_ids=judges.get(stem, []),
-        )
-        if (train != UNLABELLED).any():
-            sparse[stem] = train
-        if given is not None:
-            pseudo[stem] = merged.pseudo
-        if judges.get(stem):
-            judged[stem] = judge
-        objects.append(_list_objects(stem, merged, judge))
-    return TrainingLabels(
-        sparse, pseudo, judged, _list_cells(used, judges), pd.concat(objects, ignore_index=True)
-    )
 
 
 def _split(known: Labels, held_back: list[int]) -> tuple[Labels, Labels]:

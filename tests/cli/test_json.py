@@ -19,7 +19,6 @@ from oce2stardist.images import sources
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.runners import demo, finetune, predict, pseudo
 from oce2stardist.suggestion import run as suggest
-from oce2stardist.training_labels import files
 
 SCORES = Scores(0.5, float("nan"), 0.5, 0.5, 1, 1, 1, 2, 2, 0.5)
 
@@ -100,15 +99,12 @@ def test_pseudo(monkeypatch, tmp_path):
 
 def test_finetune(monkeypatch, tmp_path):
     score = {"value": None, "reason": "no cell is left to judge by"}
-    result = finetune.FinetuneResult(tmp_path, {"f1": score}, pd.DataFrame())
+    result = finetune.FinetuneResult(tmp_path, {"f1": score}, pd.DataFrame(), tmp_path / "x.html")
     monkeypatch.setattr(finetune, "finetune_stardist", lambda *_, **__: result)
-    monkeypatch.setattr(finetune, "preview_predictions", lambda *_: {})
-    monkeypatch.setattr(image_sets, "read_images", lambda *_, **__: None)
-    monkeypatch.setattr(reports, "write_finetune_report", lambda *_, **__: tmp_path / "x.html")
-    monkeypatch.setattr(files, "read_held_back", lambda *_: {})
     content = run_json("finetune", "images", "--annotations", "masks", "-o", "model")
     assert content["model"] == "model"
     assert content["f1"] == score
+    assert content["report"] == str(tmp_path / "x.html")
 
 
 def test_merge(tmp_path):

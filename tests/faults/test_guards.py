@@ -170,7 +170,7 @@ def test_a_command_without_memory_ends_in_one_line(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise MemoryError("Unable to allocate 8.00 GiB")
 
-    monkeypatch.setattr("oce2stardist.training_labels.make.make_training_labels", refuse)
+    monkeypatch.setattr("oce2stardist.runners.merge.make_training_labels", refuse)
     result = run(["merge", lab / "run", "--annotations", lab / "masks"])
     assert result.exit_code == 2
     assert result.output.startswith("Error: there must be memory for images and network.")

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import yaml
 from scenes import discs_scene
 
@@ -17,7 +18,8 @@ from oce2stardist.errors import InputError
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.runners import finetune
-from oce2stardist.runners.finetune import CellDraw, finetune_stardist
+from oce2stardist.runners.finetune import finetune_stardist
+from oce2stardist.training_labels.draw_cells import CellDraw
 
 SMALL = Config().replace(
     **{
@@ -269,6 +271,38 @@ def test_annotations_must_fit_the_images(tmp_path):
         finetune_stardist(images, tmp_path / "m", annotations={"fields": truth["field0"]})
     with pytest.raises(InputError, match=r"integers of shape \(96, 96\). Got int32 of shape"):
         finetune_stardist(images, tmp_path / "m", annotations={"field0": truth["field0"][:50]})
+
+
+def test_every_image_is_read_and_normalised_once_and_the_report_is_written(tmp_path, monkeypatch):
+    images, truth = scenes(3)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, image in images.images.items():
+        tifffile.imwrite(folder / f"{name}.tif", image[..., 0])
+    read, normalised = [], []
+
+    class Noted(tifffile.TiffFile):
+        @property
+        def series(self):  # what whoever wants the pixels asks for, after the size of a pixel
+            if str(folder) in self.filehandle.path:
+                read.append(self.filehandle.name)
+            return super().series
+
+    def normalise(image, *, original=finetune.normalise_percentiles):
+        normalised.append(image)
+        return original(image)
+
+    monkeypatch.setattr(tifffile, "TiffFile", Noted)
+    monkeypatch.setattr(finetune, "normalise_percentiles", normalise)
+    for _ in ("new", "finished"):
+        read.clear()
+        normalised.clear()
+        result = finetune_stardist(folder, tmp_path / "model", annotations=truth, config=SMALL)
+        assert sorted(read) == ["field0.tif", "field1.tif", "field2.tif"]
+        assert len(normalised) == 3
+        assert result.report == tmp_path / "model" / "report" / "index.html"
+        assert "Prediction: " in result.report.read_text(encoding="utf-8")
+        result.report.unlink()
 
 
 KILLED = """

@@ -10,18 +10,19 @@ from oce2stardist.cli.main import main
 from scenes import disc
 
 from oce2stardist.annotations.known import zero_is_background
+from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.pseudo_labels.files import read_pseudo_labels
 from oce2stardist.runners.merge import merge_run
-from oce2stardist.training_labels.draw_cells import split_folds
+from oce2stardist.training_labels.draw_cells import CellDraw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import read_cells, write_training_labels
-from oce2stardist.training_labels.make import make_training_labels, object_weights
+from oce2stardist.training_labels.make import PseudoLabels, make_training_labels, object_weights
 
 SHAPE = (100, 160)
 CENTRES = [(20, 20), (20, 60), (20, 100), (70, 30), (70, 80), (70, 130)]
-SETTINGS = {"background_distance": 15.0, "seed": 0}
+NEAR = Config(merge={"background_distance": 15.0})
 
 
 def cells(ids=range(1, 7), radius=8, *, elsewhere=0):
@@ -33,6 +34,22 @@ def cells(ids=range(1, 7), radius=8, *, elsewhere=0):
 
 def annotated(ids, radius=8):
     return cells(ids, radius, elsewhere=-1)
+
+
+def make(annotations, pseudo, *, share=0.0, held_back=None, confidence=None, seed=0, **given):
+    """Training labels of all cells, or of those drawn; few are simulated where it says complete."""
+    settings = {"background_distance": 15.0, "overlap": 0.0, "complete": False}
+    draw = {key: given.pop(key) for key in ("fraction", "count", "per_image") if key in given}
+    cells = given.pop("cells", None) or CellDraw(**draw).draw(annotations, seed=seed)
+    if held_back is None:
+        held_back = draw_held_back(cells, share=share, seed=seed)
+    return make_training_labels(
+        annotations,
+        PseudoLabels(pseudo, confidence or {}),
+        cells,
+        held_back=held_back,
+        **settings | given,
+    )
 
 
 def used(labels):
@@ -58,7 +75,7 @@ def test_zero_is_background_if_said_or_if_few_annotations_are_simulated(zero, sa
 
 
 def test_background_is_inferred_where_neither_annotations_nor_pseudo_labels_have_a_cell():
-    merged = make_training_labels({"a": annotated([2])}, {"a": cells()}, **SETTINGS)
+    merged = make({"a": annotated([2])}, {"a": cells()})
     sparse = merged.sparse["a"]
     assert (sparse[cells([2]) > 0] == 2).all()
     assert sparse[20, 60 + 12] == 0  # near, and no cell of either kind
@@ -67,7 +84,7 @@ def test_background_is_inferred_where_neither_annotations_nor_pseudo_labels_have
 
 
 def test_background_that_was_annotated_is_taken_as_it_is():
-    merged = make_training_labels({"a": cells([2])}, {"a": cells()}, **SETTINGS)
+    merged = make({"a": cells([2])}, {"a": cells()})
     np.testing.assert_array_equal(merged.sparse["a"], cells([2]))
     assert (merged.objects["source"] == "manual").all()
 
@@ -75,7 +92,7 @@ def test_background_that_was_annotated_is_taken_as_it_is():
 def test_a_draw_from_annotations_that_are_not_complete_keeps_their_background():
     annotations = cells([1, 4])
     annotations[:, 80:] = -1
-    merged = make_training_labels({"a": annotated([2]), "b": annotations}, {}, count=1, **SETTINGS)
+    merged = make({"a": annotated([2]), "b": annotations}, {}, count=1)
     ((stem, label),) = used(merged)
     expected = np.where(np.isin(annotations, [1, 4]), -1, annotations)
     if stem == "b":
@@ -88,9 +105,7 @@ def test_a_draw_from_annotations_that_are_not_complete_keeps_their_background():
 
 
 def test_a_fraction_of_complete_annotations_knows_only_background_near_the_drawn_cells():
-    merged = make_training_labels(
-        {"a": cells(), "b": cells()}, {}, fraction=0.25, complete=True, **SETTINGS
-    )
+    merged = make({"a": cells(), "b": cells()}, {}, fraction=0.25, complete=True)
     assert len(merged.cells) == 3
     for stem, group in merged.cells.groupby("image"):
         kept = cells(group["label"])
@@ -104,8 +119,8 @@ def test_a_fraction_of_complete_annotations_knows_only_background_near_the_drawn
 def test_a_share_of_overlap_reaches_the_merge():
     annotations = {"a": annotated([2])}
     shifted = {"a": np.roll(cells([2]), 12, axis=1)}
-    strict = make_training_labels(annotations, shifted, **SETTINGS)
-    lenient = make_training_labels(annotations, shifted, overlap=0.5, **SETTINGS)
+    strict = make(annotations, shifted)
+    lenient = make(annotations, shifted, overlap=0.5)
     assert strict.objects["source"].tolist() == ["manual"]
     assert lenient.objects["source"].tolist() == ["manual", "pseudo"]
 
@@ -117,9 +132,7 @@ def test_an_image_annotated_with_background_only_trains_on_it():
     background = np.full(SHAPE, -1, np.int32)
     background[:50] = 0
     for share in (0.0, 0.5):
-        merged = make_training_labels(
-            {"a": background, "b": annotated([1, 2])}, {"a": cells()}, held_back=share, **SETTINGS
-        )
+        merged = make({"a": background, "b": annotated([1, 2])}, {"a": cells()}, share=share)
         np.testing.assert_array_equal(merged.sparse["a"], background)
         np.testing.assert_array_equal(merged.pseudo["a"] > 0, cells([4, 5, 6]) > 0)
         assert "a" not in merged.held_back
@@ -128,14 +141,14 @@ def test_an_image_annotated_with_background_only_trains_on_it():
 def test_an_image_without_any_background_is_divided_by_cells():
     full = np.ones(SHAPE, np.int32)
     full[:, 80:] = 2
-    merged = make_training_labels({"a": full}, {"a": cells()}, held_back=0.5, **SETTINGS)
+    merged = make({"a": full}, {"a": cells()}, share=0.5)
     ((_, held),) = used_as(merged, "held_back")
     np.testing.assert_array_equal(merged.held_back["a"], np.where(full == held, held, -1))
     np.testing.assert_array_equal(merged.sparse["a"], np.where(full == held, -1, full))
 
 
 def test_without_pseudo_labels_only_sparse_labels_are_made():
-    merged = make_training_labels({"a": annotated([1, 2])}, {}, held_back=0.5, **SETTINGS)
+    merged = make({"a": annotated([1, 2])}, {}, share=0.5)
     assert merged.pseudo == {}
     assert set(merged.sparse) == set(merged.held_back) == {"a"}
     assert set(merged.objects["source"]) == {"manual"}
@@ -143,7 +156,7 @@ def test_without_pseudo_labels_only_sparse_labels_are_made():
 
 
 def test_images_without_annotations_are_in_the_pseudo_half_only():
-    merged = make_training_labels({"a": annotated([1])}, {"a": cells(), "b": cells()}, **SETTINGS)
+    merged = make({"a": annotated([1])}, {"a": cells(), "b": cells()})
     assert set(merged.sparse) == {"a"}
     assert set(merged.pseudo) == {"a", "b"}
     np.testing.assert_array_equal(merged.pseudo["b"] > 0, cells() > 0)
@@ -151,7 +164,7 @@ def test_images_without_annotations_are_in_the_pseudo_half_only():
 
 def test_annotations_without_a_cell_are_refused():
     with pytest.raises(InputError, match="Got none in 1 images"):
-        make_training_labels({"a": cells([])}, {"a": cells()}, **SETTINGS)
+        make({"a": cells([])}, {"a": cells()})
 
 
 # Which cells are used
@@ -159,11 +172,7 @@ def test_annotations_without_a_cell_are_refused():
 
 def test_rising_fractions_are_nested():
     drawn = [
-        used(
-            make_training_labels(
-                {"a": cells(), "b": cells()}, {}, fraction=share, complete=True, **SETTINGS
-            )
-        )
+        used(make({"a": cells(), "b": cells()}, {}, fraction=share, complete=True))
         for share in (0.1, 0.3, 0.6, 1.0)
     ]
     assert drawn[0] < drawn[1] < drawn[2] < drawn[3]
@@ -172,40 +181,49 @@ def test_rising_fractions_are_nested():
 
 def test_cells_can_be_drawn_by_number_and_from_every_image():
     both = {"a": annotated([1, 2, 3]), "b": annotated([4, 5, 6])}
-    assert len(make_training_labels(both, {}, count=4, **SETTINGS).cells) == 4
-    each = make_training_labels(both, {}, count=2, per_image=True, **SETTINGS).cells
+    assert len(make(both, {}, count=4).cells) == 4
+    each = make(both, {}, count=2, per_image=True).cells
     assert each["image"].value_counts().to_dict() == {"a": 2, "b": 2}
 
 
 def test_a_draw_that_was_saved_is_repeated_exactly_at_another_seed(tmp_path):
     both = {"001": cells(), "NA": cells()}
-    settings = {"complete": True, "background_distance": 15.0}
-    first = make_training_labels(both, {}, fraction=0.4, seed=3, held_back=0.5, **settings)
+    first = make(both, {}, fraction=0.4, seed=3, share=0.5, complete=True)
     write_training_labels(tmp_path, first)
-    drawn = read_cells(tmp_path / "cells.csv")
-    again = make_training_labels(both, {}, drawn=drawn, seed=8, **settings)
+    drawn = CellDraw(listed_in=tmp_path / "cells.csv").draw(both, seed=8)
+    again = make(both, {}, cells=drawn, complete=True)
     assert used(again) == used(first)
     assert len(again.cells) == 5
-    elsewhere = make_training_labels(both, {}, fraction=0.4, seed=8, **settings)
+    elsewhere = make(both, {}, fraction=0.4, seed=8, complete=True)
     assert used(elsewhere) != used(first)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        ({"listed_in": "cells.csv", "fraction": 0.5}, "Got a list of cells and fraction=0.5"),
+        ({"listed_in": "cells.csv", "count": 2}, "count=2"),
+        ({"listed_in": "cells.csv", "per_image": True}, "per_image=True"),
+        ({"per_image": True}, "Got neither fraction nor count"),
+    ],
+)
+def test_draws_that_contradict_are_refused(draw, message):
+    with pytest.raises(InputError, match=message):
+        CellDraw(**draw).draw({"a": annotated([1, 2])}, seed=0)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"drawn": {"a": [1]}, "fraction": 0.5}, "Got a list of cells and fraction=0.5"),
-        ({"drawn": {"a": [1]}, "count": 2}, "count=2"),
-        ({"drawn": {"a": [1]}, "per_image": True}, "per_image=True"),
-        ({"per_image": True}, "Got neither fraction nor count"),
-        ({"drawn": {"a": [4]}}, "Got 4 in 'a', which has no such label"),
-        ({"drawn": {"z": [1]}}, "Got cells of 'z'"),
-        ({"held_back_cells": {"a": [4]}}, "among those used. Got 4 in 'a'"),
-        ({"held_back_cells": {"z": [1]}}, "among those used. Got 1 in 'z'"),
+        ({"cells": {"a": [4]}}, "Got 4 in 'a', which has no such label"),
+        ({"cells": {"z": [1]}}, "Got cells of 'z'"),
+        ({"held_back": {"a": [4]}}, "among those used. Got 4 in 'a'"),
+        ({"held_back": {"z": [1]}}, "among those used. Got 1 in 'z'"),
     ],
 )
-def test_choices_of_cells_that_contradict_are_refused(arguments, message):
+def test_cells_that_are_not_there_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        make_training_labels({"a": annotated([1, 2])}, {}, **arguments, **SETTINGS)
+        make({"a": annotated([1, 2])}, {}, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -255,10 +273,8 @@ def used_as(labels, role):
 @pytest.mark.parametrize("how", ["share", "fold"])
 def test_held_back_cells_and_their_surroundings_are_unknown_in_training(how):
     fold = split_folds({"a": list(range(1, 7))}, 3, seed=0)[1]
-    chosen = {"held_back": 0.34} if how == "share" else {"held_back_cells": fold}
-    merged = make_training_labels(
-        {"a": cells()}, {"a": cells()}, fraction=1.0, complete=True, **chosen, **SETTINGS
-    )
+    chosen = {"share": 0.34} if how == "share" else {"held_back": fold}
+    merged = make({"a": cells()}, {"a": cells()}, fraction=1.0, complete=True, **chosen)
     held = merged.cells.query("role == 'held_back'")["label"].tolist()
     assert len(held) == 2
     if how == "fold":
@@ -277,9 +293,7 @@ def test_held_back_cells_and_their_surroundings_are_unknown_in_training(how):
 
 
 def test_every_known_background_pixel_follows_its_nearest_cell():
-    merged = make_training_labels(
-        {"a": cells()}, {}, held_back_cells={"a": [2, 4]}, background_distance=0, seed=0
-    )
+    merged = make({"a": cells()}, {}, held_back={"a": [2, 4]}, background_distance=0)
     y, x = np.indices(SHAPE)
     distances = np.stack(
         [np.hypot(y - cy, x - cx) for cy, cx in CENTRES]  # discs of one radius
@@ -298,9 +312,7 @@ def test_folds_in_turn_judge_every_cell_once_and_train_on_the_others():
     drawn = {"a": list(range(1, 7)), "b": [1, 5]}
     judged = []
     for fold in split_folds(drawn, 3, seed=0):
-        merged = make_training_labels(
-            annotations, {"a": cells()}, held_back_cells=fold, held_back=0.9, **SETTINGS
-        )
+        merged = make(annotations, {"a": cells()}, held_back=fold)
         judged += sorted(used_as(merged, "held_back"))
         assert used_as(merged, "training") | used_as(merged, "held_back") == used(merged)
         assert set(merged.held_back) == set(fold)
@@ -310,15 +322,13 @@ def test_folds_in_turn_judge_every_cell_once_and_train_on_the_others():
 
 
 def test_a_single_cell_is_not_held_back():
-    merged = make_training_labels({"a": annotated([1])}, {}, held_back=0.5, **SETTINGS)
+    merged = make({"a": annotated([1])}, {}, share=0.5)
     assert merged.cells["role"].tolist() == ["training"]
     assert merged.held_back == {}
 
 
 def test_all_cells_may_be_held_back_by_name():
-    merged = make_training_labels(
-        {"a": annotated([1])}, {"a": cells()}, held_back_cells={"a": [1]}, **SETTINGS
-    )
+    merged = make({"a": annotated([1])}, {"a": cells()}, held_back={"a": [1]})
     assert merged.sparse == {}
     assert (merged.held_back["a"] == 1).sum() == (cells([1]) == 1).sum()
 
@@ -327,12 +337,11 @@ def test_all_cells_may_be_held_back_by_name():
 
 
 def test_every_object_has_a_row_with_where_it_came_from():
-    merged = make_training_labels(
+    merged = make(
         {"a": annotated([1, 2, 3], radius=7), "b": annotated([1])},
         {"a": 10 * cells(), "c": cells([6])},
-        held_back_cells={"a": [2]},
+        held_back={"a": [2]},
         confidence={"a": {20: 0.2, 40: 0.4, 50: 0.5}, "c": {}},
-        **SETTINGS,
     )
     columns = ["image", "id", "source", "pseudo_id", "confidence", "role"]
     assert merged.objects[columns].to_numpy().tolist() == [
@@ -357,20 +366,17 @@ def test_every_object_has_a_row_with_where_it_came_from():
 
 
 def test_ids_are_used_once_in_an_image_even_by_held_back_cells():
-    merged = make_training_labels(
-        {"a": annotated([1, 4])}, {"a": cells()}, held_back_cells={"a": [4]}, **SETTINGS
-    )
+    merged = make({"a": annotated([1, 4])}, {"a": cells()}, held_back={"a": [4]})
     assert not merged.objects.duplicated(["image", "id"]).any()
     assert merged.objects.query("source == 'pseudo'")["id"].min() > 4
 
 
 def test_weights_of_objects_are_looked_up_by_id():
-    merged = make_training_labels(
+    merged = make(
         {"a": annotated([1, 2], radius=7)},
         {"a": cells(), "b": cells([3])},
-        held_back_cells={"a": [2]},
+        held_back={"a": [2]},
         confidence={"a": {2: 0.25, 3: 0.5, 4: 0.75}, "b": {3: 0.125}},
-        **SETTINGS,
     )
     weights = object_weights(merged, "a")
     places = {1: 1.0, 2: 0.25, 3: 0.5, 4: 0.75, 5: 1.0, 6: 1.0}
@@ -444,9 +450,9 @@ def test_reading_pseudo_labels_needs_finished_ones_of_these_images(tmp_path):
 
 def test_writing_again_leaves_no_label_of_an_earlier_merge(tmp_path):
     both = {"a": annotated([1, 2]), "b": annotated([3, 4])}
-    first = make_training_labels(both, {}, held_back=0.5, **SETTINGS)
+    first = make(both, {}, share=0.5)
     write_training_labels(tmp_path, first)
-    second = make_training_labels({"b": both["b"]}, {}, **SETTINGS)
+    second = make({"b": both["b"]}, {})
     (tmp_path / "sparse" / "notes.txt").write_text("mine")
     write_training_labels(tmp_path, second)
     written = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
@@ -456,7 +462,7 @@ def test_writing_again_leaves_no_label_of_an_earlier_merge(tmp_path):
 def test_merging_a_run_writes_labels_provenance_and_drawn_cells(tmp_path):
     run = run_folder(tmp_path / "run", {"a": cells(), "b": cells()})
     write_labels(tmp_path / "annotations" / "a_masks.tif", cells([3], radius=9))
-    merge_run(run, tmp_path / "annotations", background_distance=15.0)
+    merge_run(run, tmp_path / "annotations", config=NEAR)
     training = run / "training"
     sparse = read_labels(training / "sparse" / "a.tif")
     assert sparse.max() == 3
@@ -475,14 +481,22 @@ def test_merging_a_run_repeats_the_draw_of_another(tmp_path):
     run = run_folder(tmp_path / "run", {"a": cells(), "b": cells()})
     for stem in ("a", "b"):
         write_labels(tmp_path / "annotations" / f"{stem}.tif", cells())
-    first = merge_run(run, tmp_path / "annotations", count=3, seed=1, background_distance=15.0)
+    first = merge_run(
+        run,
+        tmp_path / "annotations",
+        cells=CellDraw(count=3),
+        config=NEAR.replace(seed=1),
+    )
     assert len(first.cells) == 3
     # Few annotations are simulated: only background near the drawn cells is known.
     assert all((labels == -1).mean() > 0.5 for labels in first.sparse.values())
     saved = tmp_path / "saved.csv"
     saved.write_bytes((run / "training" / "cells.csv").read_bytes())
     again = merge_run(
-        run, tmp_path / "annotations", use_cells=saved, seed=2, background_distance=15.0
+        run,
+        tmp_path / "annotations",
+        cells=CellDraw(listed_in=saved),
+        config=NEAR.replace(seed=2),
     )
     for stem, labels in first.sparse.items():
         np.testing.assert_array_equal(again.sparse[stem], labels)
