@@ -136,8 +136,8 @@ def run_experiment(
         )
         outcomes = _run(planned, folder / "cells", where, log)
         study = study_of(config)
-        results, summary = write_tables(folder, study, shown, outcomes)
-        answers = answer(study, summary, results)
+        summary = write_tables(folder, study, shown, outcomes)[1]
+        answers = answer(study, summary)
         report = write_experiment_report(
             folder,
             title=_TITLES[study],
