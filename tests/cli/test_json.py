@@ -189,13 +189,13 @@ def test_a_comparison(monkeypatch):
     from oce2stardist.experiments import compare
 
     empty = pd.DataFrame({"side": []})
-    rows = pd.DataFrame({"f1_a": [0.5], "f1_low": [np.nan], "in_words": ["B is better"]})
+    rows = pd.DataFrame({"f1_a": [0.5], "f1_low": [np.nan]})
     found = SimpleNamespace(
         rows=rows, only_a=empty, only_b=empty, unscored=empty, as_text=lambda: "B is better"
     )
     monkeypatch.setattr(compare, "compare_results", lambda *_: found)
     assert run_json("experiment", "compare", "A", "B") == {
-        "rows": [{"f1_a": 0.5, "f1_low": None, "in_words": "B is better"}],
+        "rows": [{"f1_a": 0.5, "f1_low": None}],
         "only_a": [],
         "only_b": [],
         "unscored": [],
