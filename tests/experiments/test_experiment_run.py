@@ -1,6 +1,5 @@
 """Experiments from the command line: planned, run, killed and resumed, on drawn scenes."""
 
-import json
 import subprocess
 import sys
 import time
