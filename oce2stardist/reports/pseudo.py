@@ -18,12 +18,12 @@ from oce2stardist.reports.drawing.pictures import (
     RGB,
     UNSURE,
     confidence_bar,
-    confidence_plot,
     picture_of_confidence,
     picture_of_image,
     picture_of_labels,
     spread_limits,
 )
+from oce2stardist.reports.drawing.plots import confidence_plot
 from oce2stardist.reports.embedding_panels import (
     ABOUT_EMBEDDINGS,
     embedding_legends,
