@@ -1,4 +1,4 @@
-"""The page of a run of stage one: which objects were found, and how sure they are."""
+"""Write the page of a run of stage one: which objects were found, and how sure they are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

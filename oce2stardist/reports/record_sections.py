@@ -1,4 +1,4 @@
-"""Sections that end every page: training, settings with their reasons, time taken."""
+"""Make the sections that end every page: training, settings with their reasons, time taken."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a StarDist model was trained on and judged by, in pictures."""
+"""Draw what a StarDist model was trained on and judged by."""
 
 from pathlib import Path
 

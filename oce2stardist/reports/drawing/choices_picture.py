@@ -1,4 +1,4 @@
-"""A contact sheet of what each setting does: outlines under its value, and under others."""
+"""Draw a contact sheet of settings: outlines under the value chosen, and under others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A figure that shows at a glance whether the estimated cell diameter is right."""
+"""Draw a figure that shows at a glance whether the estimated cell diameter is right."""
 
 from collections.abc import Sequence
 
