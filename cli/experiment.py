@@ -32,7 +32,7 @@ def _study(command: Command) -> Command:
     """Add what every study takes."""
     for option in (
         prints_json(
-            planned="with --dry-run a list of cell, seconds, is_finished; else null",
+            planned="with --dry-run a list of cell, is_finished; else null",
             summary="rows of summary.csv",
             answers="what they say, in sentences",
             unfinished="status and reason by cell",
@@ -41,7 +41,7 @@ def _study(command: Command) -> Command:
         talkative,
         clustered("Grid cells that run at a time on this machine."),
         deterministic_option,
-        click.option("--dry-run", is_flag=True, help="List what would run and how long it takes."),
+        click.option("--dry-run", is_flag=True, help="List what would run."),
         click.option("--seed", type=int, help="The first seed.  [default: from the config]"),
         click.option(
             "--data",
@@ -172,7 +172,7 @@ def _run(
         wanted = wanted.replace(**{"settings.deterministic": True})
     where = Where(workers, threads, scheduler, slurm)
     if dry_run:
-        _print_plan(plan_experiment(wanted, output, where=where), where.local_workers)
+        _print_plan(plan_experiment(wanted, output))
         return
     result = run_experiment(
         wanted,
@@ -214,22 +214,11 @@ def _read_config(
     return wanted if seed is None else wanted.replace(seed=seed)
 
 
-def _print_plan(planned: list[Any], workers: int) -> None:
-    from oce2stardist.experiments.cost import say_seconds
-
-    lines = []
-    for one in planned:
-        state = "finished" if one.is_finished else f"about {say_seconds(one.seconds)}"
-        lines.append(f"{one.cell.name:<60} {state}")
-    left = [one.seconds for one in planned if not one.is_finished]
-    lines.append(
-        f"{len(left)} of {len(planned)} grid cells would run, "
-        f"{say_seconds(sum(left) / workers)} with {workers} at a time (by rule of thumb)."
-    )
-    cells = [
-        {"cell": one.cell.name, "seconds": one.seconds, "is_finished": one.is_finished}
-        for one in planned
-    ]
+def _print_plan(planned: list[Any]) -> None:
+    cells = [{"cell": one.cell.name, "is_finished": one.is_finished} for one in planned]
+    lines = [f"{one['cell']:<60} {'finished' * one['is_finished']}".rstrip() for one in cells]
+    left = sum(not one.is_finished for one in planned)
+    lines.append(f"{left} of {len(planned)} grid cells would run.")
     nothing = dict.fromkeys(("summary", "answers", "unfinished", "report"))
     tell({"planned": cells, **nothing}, lines)
 

@@ -29,7 +29,6 @@ from oce2stardist.pseudo_labels.inputs import Scene, read_predicted
 from oce2stardist.pseudo_labels.segment import Recipe, cluster_cells, finish_cells
 from oce2stardist.reports.drawing.pictures import (
     colour_wheel,
-    loss_plot,
     picture_of_errors,
     picture_of_image,
     picture_of_labels,
@@ -38,6 +37,7 @@ from oce2stardist.reports.drawing.pictures import (
     picture_of_training_labels,
     spread_limits,
 )
+from oce2stardist.reports.drawing.plots import loss_plot
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 
 FOLDER = Path(__file__).parent / "pictures"

@@ -1,4 +1,4 @@
-"""Cells without learning: the segmentation every learned one has to beat."""
+"""Segment cells without learning, which every learned method has to beat."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What an experiment runs on and over: one frozen model per study, each with a YAML file."""
+"""Read what an experiment runs on and over: one frozen model per study, with a YAML file."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The data sets of an experiment: opened, thinned out, and hashed for the keys of its cells."""
+"""Open the data sets of an experiment, thin them out, and hash them for the keys of its cells."""
 
 import hashlib
 from collections.abc import Mapping

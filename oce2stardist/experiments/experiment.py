@@ -1,6 +1,6 @@
-"""One experiment: its grid cells are planned and run, its tables and report written."""
+"""Plan and run the grid cells of an experiment, and write its tables and report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +11,13 @@ from distributed import Client
 from oce2stardist.experiments.answers import answer
 from oce2stardist.experiments.cells import GridCell, Outcome, in_order, read_outcome
 from oce2stardist.experiments.config import ExperimentConfig, study_of
-from oce2stardist.experiments.cost import (
-    expected_seconds,
-    measure_extent,
-    say_seconds,
-    seconds_left,
-)
 from oce2stardist.experiments.data import open_data
 from oce2stardist.experiments.grid import run_cells
 from oce2stardist.experiments.results import write_tables
 from oce2stardist.experiments.studies import HashedData, hash_all, plan
 from oce2stardist.files.atomic import write_text
 from oce2stardist.reports.experiment import write_experiment_report
+from oce2stardist.reports.wording import say_duration
 from oce2stardist.runs.cluster import Where, connected
 from oce2stardist.runs.folder import write_run_file
 from oce2stardist.runs.interruption import stop_on_signal
@@ -49,10 +44,9 @@ _LEADS = {
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A grid cell, how long it may take, and whether it is finished."""
+    """A grid cell, and whether it is finished."""
 
     cell: GridCell
-    seconds: float
     is_finished: bool
 
 
@@ -67,26 +61,23 @@ class ExperimentResult:
     report: Path
 
 
-def plan_experiment(
-    config: ExperimentConfig, output: str | Path, *, where: Where | None = None
-) -> list[PlannedCell]:
-    """List what would run, in order, and how long it may take; writes nothing.
+def plan_experiment(config: ExperimentConfig, output: str | Path) -> list[PlannedCell]:
+    """List what would run, in order; writes nothing.
 
     Parameters
     ----------
     config : ExperimentConfig
     output : path
         The experiment's folder; what is finished there is said so.
-    where : Where, optional
 
     Raises
     ------
     InputError
         If a data set is missing or not as its kind should be.
     """
-    folder, where = Path(output), where or Where()
+    folder = Path(output)
     data, _ = hash_all(config, folder / _HASHES)
-    return _planned(in_order(plan(config, data)), config, folder, where)
+    return _planned(plan(config, data), folder / "cells")
 
 
 def run_experiment(
@@ -125,7 +116,7 @@ def run_experiment(
     with logged(reporter, command) as log:
         data, hashes = hash_all(config, folder / _HASHES)
         shown = plan(config, data)
-        planned = _planned(in_order(shown), config, folder, where)
+        planned = _planned(shown, folder / "cells")
         write_text(folder / _HASHES, yaml.safe_dump(hashes, sort_keys=True))
         log.open(folder)
         write_run_file(
@@ -136,8 +127,8 @@ def run_experiment(
         )
         outcomes = _run(planned, folder / "cells", where, log)
         study = study_of(config)
-        results, summary = write_tables(folder, study, shown, outcomes)
-        answers = answer(study, summary, results)
+        summary = write_tables(folder, study, shown, outcomes)[1]
+        answers = answer(study, summary)
         report = write_experiment_report(
             folder,
             title=_TITLES[study],
@@ -155,66 +146,37 @@ def run_experiment(
 def _run(
     planned: Sequence[PlannedCell], folder: Path, where: Where, reporter: Reporter
 ) -> dict[str, Outcome]:
-    expected = {one.cell.key: one.seconds for one in planned}
-    finished = {one.cell.key for one in planned if one.is_finished}
-    progress = _Progress(expected, finished, reporter)
+    """Run the cells, and say what ended and how many are left."""
+    total, n_done = len(planned), sum(one.is_finished for one in planned)
+
+    def tell(cell: GridCell, outcome: Outcome) -> None:
+        nonlocal n_done
+        n_done += 1
+        how = f"{outcome.status} in {say_duration(outcome.seconds)}"
+        if outcome.status != "finished":
+            reporter.warn(f"{cell.name} is {outcome.status}: {outcome.reason}")
+            how = outcome.status
+        reporter.say(f"{n_done} of {total}: {cell.name} {how}.")
+
     with connected(where) as client, stop_on_signal() as should_stop:
-        progress.begin(_n_workers(client))
+        again = f", {n_done} are finished and used again" if n_done else ""
+        reporter.say(f"{total} grid cells{again}; {_n_workers(client)} at a time.")
         return run_cells(
             [one.cell for one in planned],
             folder,
             client,
             threads=where.cell_threads,
-            on_end=lambda cell, outcome: progress.tell(cell, outcome, _n_workers(client)),
+            on_end=tell,
             should_stop=should_stop,
         )
-
-
-class _Progress:
-    """Says what ended, how much is left and how long it may take."""
-
-    def __init__(
-        self, expected: Mapping[str, float], finished: set[str], reporter: Reporter
-    ) -> None:
-        self._expected = {key: s for key, s in expected.items() if key not in finished}
-        self._total, self._finished = len(expected), len(finished)
-        self._taken: dict[str, float] = {}
-        self._reporter = reporter
-
-    def begin(self, workers: int) -> None:
-        again = f", {self._finished} are finished and used again" if self._finished else ""
-        self._reporter.say(
-            f"{self._total} grid cells{again}; {workers} at a time; {self._left(workers)}."
-        )
-
-    def tell(self, cell: GridCell, outcome: Outcome, workers: int) -> None:
-        self._taken[cell.key] = outcome.seconds
-        if outcome.status == "finished":
-            how = f"finished in {say_seconds(outcome.seconds)}"
-        else:
-            self._reporter.warn(f"{cell.name} is {outcome.status}: {outcome.reason}")
-            how = outcome.status
-        n_done = self._finished + len(self._taken)
-        self._reporter.say(f"{n_done} of {self._total}: {cell.name} {how}; {self._left(workers)}.")
-
-    def _left(self, workers: int) -> str:
-        seconds = seconds_left(self._expected, self._taken, workers=workers)
-        return f"about {say_seconds(seconds)} left" if seconds else "nothing left"
 
 
 def _n_workers(client: Client) -> int:
     return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
 
-def _planned(
-    cells: Sequence[GridCell], config: ExperimentConfig, folder: Path, where: Where
-) -> list[PlannedCell]:
-    extents = {one.title: measure_extent(one) for one in config.data}
-    expected = expected_seconds(cells, folder / "cells", extents, threads=where.cell_threads)
-    return [
-        PlannedCell(cell, expected[cell.key], _is_finished(folder / "cells", cell))
-        for cell in cells
-    ]
+def _planned(shown: Sequence[GridCell], folder: Path) -> list[PlannedCell]:
+    return [PlannedCell(cell, _is_finished(folder, cell)) for cell in in_order(shown)]
 
 
 def _lead(config: ExperimentConfig, data: Sequence[HashedData]) -> str:

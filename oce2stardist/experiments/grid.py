@@ -1,4 +1,4 @@
-"""Runs grid cells on a dask cluster: each once, in order of need, going on after a kill."""
+"""Run grid cells on a dask cluster: each once, in order of need, going on after a kill."""
 
 import os
 import secrets

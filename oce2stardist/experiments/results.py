@@ -1,4 +1,4 @@
-"""The tables of an experiment, put together from the scores of its grid cells."""
+"""Put the tables of an experiment together from the scores of its grid cells."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Predicted labels of a test set in, one table of scores out."""
+"""Score the predicted labels of a test set."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Weights of published models: taken from a cache, or downloaded whole or not at all."""
+"""Fetch weights of published models from a cache, or download them whole or not at all."""
 
 import hashlib
 import time

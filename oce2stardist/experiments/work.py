@@ -1,4 +1,4 @@
-"""What each kind of grid cell does: reads a data set and other cells' folders, writes its own.
+"""Do the work of each kind of grid cell: read a data set and other cells' folders, write its own.
 
 Every function takes the cell's settings, the folders of the cells it needs by role, and its
 folder. What scores leaves ``labels/<stem>.tif`` and ``scores.csv``.
@@ -7,8 +7,6 @@ folder. What scores leaves ``labels/<stem>.tif`` and ``scores.csv``.
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from oce2stardist.config import Config
 from oce2stardist.datasets import LabelledImage
@@ -22,6 +20,7 @@ from oce2stardist.experiments.methods import (
 )
 from oce2stardist.experiments.scoring import score_labels
 from oce2stardist.files.atomic import write_text
+from oce2stardist.files.records import read_yaml
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.images.scale import to_working_scale
@@ -206,9 +205,8 @@ def _score(labels: Mapping[str, Labels], data: DataConfig, folder: Path) -> None
 
 def _chosen(run: Path, name: str) -> float:
     """Read what a run of pseudo labels chose."""
-    text = (run / "pseudo" / "parameters.yaml").read_text(encoding="utf-8")
-    return float(yaml.safe_load(text)[name]["value"])
+    return float(read_yaml(run / "pseudo" / "parameters.yaml")[name]["value"])
 
 
 def _config_of(run: Path) -> Config:
-    return Config(**yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))["config"])
+    return Config(**read_yaml(run / "run.yaml")["config"])

@@ -1,4 +1,4 @@
-"""Finished runs in, pages for people out: what a run saw, learned, found and took."""
+"""Write pages for people about finished runs: what a run saw, learned, found and took."""
 
 from oce2stardist.reports.choices import write_choices
 from oce2stardist.reports.demo import write_demo_report

@@ -1,4 +1,4 @@
-"""What other settings would have found, on a few cells of the fullest image of a run."""
+"""Show what other settings would have found, on a few cells of the fullest image of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The page of the demo: every stage on one image, from nuclei to scores."""
+"""Write the page of the demo: every stage on one image, from nuclei to scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the embeddings learned, in pictures: arrows, and their spread under noise."""
+"""Draw what the embeddings learned: arrows, and their spread under noise."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""The page of an experiment: answers in words, tables, figures, pictures, and what failed."""
+"""Write the page of an experiment: answers, tables, figures, pictures, and what failed."""
 
 import shutil
 from collections import Counter
@@ -154,10 +154,10 @@ def _tables(content: _Experiment) -> list[Section]:
     if content.studies == {"unsupervised"}:
         pivoted = pivot_table(content.summary)
         return [
-            Section("Scores: F1 / SEG", _ABOUT_TABLE, table=pivoted, sortable=True),
-            Section("Every method and its runs", table=rows, sortable=True, level=3),
+            Section("Scores: F1 / SEG", _ABOUT_TABLE, table=pivoted),
+            Section("Every method and its runs", table=rows, level=3),
         ]
-    return [Section("Scores", _ABOUT_TABLE, table=rows, sortable=True)]
+    return [Section("Scores", _ABOUT_TABLE, table=rows)]
 
 
 def _score_figures(content: _Experiment) -> list[Section]:
@@ -268,17 +268,17 @@ def _outcomes_section(content: _Experiment, unfinished: Sequence[CellOutcome]) -
     of = plural(len(content.outcomes), "run")
     text = f"{finished} of {of} of the grid finished."
     table = outcomes_table(unfinished) if unfinished else None
-    return Section("Runs that failed or are missing", text, table=table, sortable=bool(table))
+    return Section("Runs that failed or are missing", text, table=table)
 
 
 def _files_section(content: _Experiment) -> Section:
     """Link to the tables and to every figure in every format."""
     rows: list[list[Cell]] = [["file", "formats"]]
     for name in _TABLES:
-        rows.append([name, Rich([Part("csv", href=link_to(name))], name)])
+        rows.append([name, Rich([Part("csv", href=link_to(name))])])
     figures = content.folder / "report" / "figures"
     for name in sorted({path.stem for path in figures.glob("*.svg")}):
         parts = [Part(kind, href=link_to(f"report/figures/{name}.{kind}")) for kind in FORMATS]
         spaced = [piece for part in parts for piece in (part, Part(" "))][:-1]
-        rows.append([name, Rich(spaced, name)])
+        rows.append([name, Rich(spaced)])
     return Section("Files", table=rows)

@@ -1,17 +1,15 @@
-"""What the page of an experiment reads of its folder: tables, cells, and what cells left."""
+"""Read the folder of an experiment for its page: tables, cells, and what cells left."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-import yaml
 
-from oce2stardist.errors import InputError
 from oce2stardist.pseudo_labels.inputs import predicted_file
+from oce2stardist.reports.run_files import read_if_there, refuse_unfinished
 
 _TEXT = ("study", "data_set", "method", "image", "group", "run")
 _NOT_A_NUMBER = ["", "nan", "NaN"]
@@ -29,18 +27,8 @@ class CellOutcome:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of an experiment; an image may be named "NA" or "007".
-
-    Raises
-    ------
-    InputError
-        If it is not there.
-    """
-    if not path.exists():
-        raise InputError(
-            f"a report needs the tables of an experiment. Got no {path}; run the same command "
-            "again to its end."
-        )
+    """Read a table of an experiment; an image may be named "NA" or "007"."""
+    refuse_unfinished(path)
     header = pd.read_csv(path, nrows=0).columns
     numbers = {name: _NOT_A_NUMBER for name in header if name not in (*_TEXT, "oracle")}
     types = {name: str for name in header if name in _TEXT}
@@ -50,24 +38,17 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_outcomes(folder: Path, runs: Iterable[str]) -> list[CellOutcome]:
-    """List cells and all that they need, by name, with how they ended.
+    """List cells that the tables name and all that they need, by name, with how they ended.
 
     A folder may hold the cells of other experiments, too.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the experiment.
-    runs : iterable of str
-        Cells that the tables name, relative to `folder`.
     """
     cells = {cell for run in runs for cell in _with_needs(folder / run)}
     return [_read_outcome(folder, cell) for cell in sorted(cells)]
 
 
 def _read_outcome(folder: Path, cell: Path) -> CellOutcome:
-    about = _read_yaml(cell / "cell.yaml")
-    outcome = _read_yaml(cell / "outcome.yaml")
+    about = read_if_there(cell / "cell.yaml")
+    outcome = read_if_there(cell / "outcome.yaml")
     return CellOutcome(
         run=cell.relative_to(folder).as_posix(),
         name=str(about.get("name", cell.name)),
@@ -80,17 +61,7 @@ def _read_outcome(folder: Path, cell: Path) -> CellOutcome:
 
 
 def find_predicted_run(folder: Path, runs: Sequence[str], stem: str) -> Path | None:
-    """Find a run of stage one that kept its embeddings of an image.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the experiment.
-    runs : sequence of str
-        Cells to look at, relative to `folder`, each followed by all that it needs.
-    stem : str
-        Of the image.
-    """
+    """Find a run of stage one, among cells and all that they need, that kept an embedding."""
     for run in runs:
         for cell in _with_needs(folder / run):
             if predicted_file(cell / "run", stem).exists():
@@ -104,7 +75,7 @@ def _with_needs(cell: Path) -> Iterator[Path]:
     while waiting:
         here = waiting.popleft()
         yield here
-        needs = _read_yaml(here / "cell.yaml").get("needs") or {}
+        needs = read_if_there(here / "cell.yaml").get("needs") or {}
         for needed in (here.parent / str(name) for name in needs.values()):
             if needed not in seen:
                 seen.add(needed)
@@ -114,7 +85,3 @@ def _with_needs(cell: Path) -> Iterator[Path]:
 def link_to(relative: str) -> str:
     """Write the link from the page, which lies in a folder of its own, to a file or folder."""
     return f"../{quote(relative)}"
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""Pictures of an experiment's page: which images are shown, and what is read for them."""
+"""Choose the images that the page of an experiment shows, and read what is drawn of them."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -23,6 +22,7 @@ from oce2stardist.pseudo_labels.segment import cluster_cells
 from oce2stardist.reports.drawing.picture_figures import ScoredImage, strip_figure
 from oce2stardist.reports.drawing.series import ALL, name_series
 from oce2stardist.reports.experiment_files import find_predicted_run
+from oce2stardist.reports.run_files import read_if_there
 
 _PERCENTILES = (0, 25, 50, 75, 100)
 _KEYS = ("data_set", "method", "fraction", "alpha", "scale")
@@ -74,22 +74,14 @@ def best_run(
 def percentile_rows(
     folder: Path, shown: ShownRun, images: LabelledImages, *, also: Sequence[str] = ()
 ) -> list[ScoredImage]:
-    """Read the images at the percentiles of F1; fewer where there are fewer images.
+    """Read the test images at the percentiles of F1; fewer where there are fewer images.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the experiment.
-    shown : ShownRun
-    images : LabelledImages
-        The test images of its data set.
-    also : sequence of str
-        Runs, relative to `folder`, that may have kept embeddings.
+    `also` names runs, relative to `folder`, that may have kept embeddings.
     """
     scores = _readable(folder, shown, images)
     places = _places(len(scores), _PERCENTILES)
     titles = {
-        scores["image"].iloc[place]: f"{_ordinal(percentile)} percentile: "
+        scores["image"].iloc[place]: f"{percentile}th percentile: "
         for percentile, place in places.items()
     }
     return _read_rows(folder, shown, images, titles, [shown.run, *also])
@@ -156,10 +148,6 @@ def _places(count: int, percentiles: Sequence[int]) -> dict[int, int]:
     return places
 
 
-def _ordinal(number: int) -> str:
-    return f"{number}th"
-
-
 def _read_rows(
     folder: Path,
     shown: ShownRun,
@@ -204,8 +192,8 @@ def _repeat_clustering(
 
     None where every image had a threshold of its own: it is not kept.
     """
-    chosen = _read_yaml(run / "pseudo" / "parameters.yaml")
-    settings = Config(**_read_yaml(run / "run.yaml").get("config", {})).pseudo
+    chosen = read_if_there(run / "pseudo" / "parameters.yaml")
+    settings = Config(**read_if_there(run / "run.yaml").get("config", {})).pseudo
     threshold = chosen.get("threshold", {}).get("value")
     if not isinstance(threshold, float | int):
         return None, None
@@ -218,7 +206,3 @@ def _repeat_clustering(
     bandwidth = chosen.get("bandwidth", {}).get("value", recipe.bandwidth)
     recipe = replace(recipe, bandwidth=bandwidth)
     return foreground, cluster_cells(offsets, foreground, recipe, seed=0)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""Tables of an experiment's page: best values bold, the oracle never, every row with its runs."""
+"""Make the tables of an experiment: best values bold, the oracle never, with links to runs."""
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -41,7 +41,17 @@ def summary_table(summary: pd.DataFrame, results: pd.DataFrame) -> Table:
     rows: list[dict[str, Cell]] = [
         _describe(row, runs.get(_key(row), []), best) for row in summary.to_dict("records")
     ]
-    names = [name for name in (rows[0] if rows else {}) if _says_something(name, rows)]
+    silent = {
+        "group": summary["group"].eq(ALL).all(),
+        "scale": summary["scale"].fillna(1).eq(1).all(),
+        "F1": summary["f1_mean"].isna().all(),
+        "SEG": summary["seg_mean"].isna().all(),
+    }
+    names = [
+        name
+        for name in (rows[0] if rows else {})
+        if not silent.get(name, all(row[name] is None for row in rows))
+    ]
     return [list(names), *([row[name] for name in names] for row in rows)]
 
 
@@ -75,7 +85,7 @@ def outcomes_table(outcomes: Iterable[CellOutcome]) -> Table:
     """List cells that did not finish, with their reasons and a link to their folders."""
     rows: Table = [["run", "kind", "status", "reason"]]
     for one in outcomes:
-        link = Rich([Part(one.name, href=link_to(one.run))], one.name)
+        link = Rich([Part(one.name, href=link_to(one.run))])
         rows.append([link, one.kind, one.status, one.reason])
     return rows
 
@@ -98,18 +108,6 @@ def _describe(
         "± SEG": _number(row["seg_sd"], digits=3),
         "runs": _link_runs(runs),
     }
-
-
-def _says_something(name: str, rows: Sequence[Mapping[str, Cell]]) -> bool:
-    """Tell whether a column is worth its place."""
-    orders = {
-        cell.order if isinstance(cell, Rich) else cell for cell in (row[name] for row in rows)
-    }
-    if name == "group":
-        return orders != {_say_group(ALL)}
-    if name == "scale":
-        return bool(orders - {None, 1.0})
-    return orders != {None}
 
 
 def _say_method(row: Row) -> str:
@@ -141,11 +139,11 @@ def _number(value: Any, digits: int | None = None) -> Cell:
     """Write a number without zeros at its end, or with a number of digits."""
     if is_missing(value):
         return None
-    return Rich([Part(f"{value:g}" if digits is None else f"{value:.{digits}f}")], float(value))
+    return Rich([Part(f"{value:g}" if digits is None else f"{value:.{digits}f}")], is_number=True)
 
 
 def _share(value: Any) -> Cell:
-    return None if is_missing(value) else Rich([Part(say_fraction(value))], float(value))
+    return None if is_missing(value) else Rich([Part(say_fraction(value))], is_number=True)
 
 
 def _find_best(summary: pd.DataFrame) -> dict[tuple[Any, ...], float]:
@@ -170,17 +168,16 @@ def _part(row: Row, measure: str, best: Mapping[tuple[Any, ...], float]) -> Part
 
 
 def _score(row: Row, measure: str, best: Mapping[tuple[Any, ...], float]) -> Cell:
-    value = row[f"{measure}_mean"]
-    return Rich([_part(row, measure, best)], None if is_missing(value) else float(value))
+    return Rich([_part(row, measure, best)], is_number=True)
 
 
 def _both_scores(row: Row | None, best: Mapping[tuple[Any, ...], float]) -> Cell:
     if row is None:
         return None
     if is_missing(row["f1_mean"]):
-        return Rich([Part("missing")], None)
+        return Rich([Part("missing")], is_number=True)
     parts = [_part(row, "f1", best), Part(" / "), _part(row, "seg", best)]
-    return Rich(parts, float(row["f1_mean"]))
+    return Rich(parts, is_number=True)
 
 
 def _runs_by_row(results: pd.DataFrame) -> dict[tuple[Any, ...], list[tuple[Any, str]]]:
@@ -203,9 +200,9 @@ def _link_runs(runs: Sequence[tuple[Any, str]]) -> Cell:
     if not runs:
         return None
     if len(runs) == 1:
-        return Rich([Part("run", href=link_to(runs[0][1]))], runs[0][1])
+        return Rich([Part("run", href=link_to(runs[0][1]))])
     parts = [Part("seeds")]
     for seed, run in runs:
         name = "–" if is_missing(seed) else f"{seed:g}"
         parts += [Part("\N{NO-BREAK SPACE}"), Part(name, href=link_to(run))]
-    return Rich(parts, runs[0][1])
+    return Rich(parts)

@@ -1,4 +1,4 @@
-"""The page of a StarDist model: what it learned from, and what it finds."""
+"""Write the page of a StarDist model: what it learned from, and what it finds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

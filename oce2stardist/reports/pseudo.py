@@ -1,4 +1,4 @@
-"""The page of a run of stage one: which objects were found, and how sure they are."""
+"""Write the page of a run of stage one: which objects were found, and how sure they are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from oce2stardist.reports.drawing.pictures import (
     RGB,
     UNSURE,
     confidence_bar,
-    confidence_plot,
     picture_of_confidence,
     picture_of_image,
     picture_of_labels,
     spread_limits,
 )
+from oce2stardist.reports.drawing.plots import confidence_plot
 from oce2stardist.reports.embedding_panels import (
     ABOUT_EMBEDDINGS,
     embedding_legends,

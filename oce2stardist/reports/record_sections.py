@@ -1,4 +1,4 @@
-"""Sections that end every page: training, settings with their reasons, time taken."""
+"""Make the sections that end every page: training, settings with their reasons, time taken."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from oce2stardist.reports.drawing.page import Cell, Section
-from oce2stardist.reports.drawing.pictures import loss_plot
+from oce2stardist.reports.drawing.plots import loss_plot
 from oce2stardist.reports.run_files import read_record
 from oce2stardist.reports.wording import capital, say_duration, say_setting
 

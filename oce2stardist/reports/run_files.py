@@ -1,29 +1,32 @@
-"""What a page reads of a run folder; an unfinished run or foreign images are refused."""
+"""Read what a page shows of a run folder; refuse an unfinished run or foreign images."""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from oce2stardist.errors import InputError
+from oce2stardist.files.records import read_yaml
 from oce2stardist.images.image_set import ImageSet
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a YAML file that every finished run holds.
+    """Read a YAML file that every finished run holds."""
+    refuse_unfinished(path)
+    return read_yaml(path)
 
-    Raises
-    ------
-    InputError
-        If it is not there.
-    """
+
+def refuse_unfinished(path: Path) -> None:
+    """Refuse a run or an experiment that lacks a file which is there once it is finished."""
     if not path.exists():
         raise InputError(
             f"a report needs a finished run. Got no {path}; run the same command again to its end."
         )
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content
+
+
+def read_if_there(path: Path) -> dict[str, Any]:
+    """Read a YAML file of a run that may not have come so far."""
+    return read_yaml(path) if path.exists() else {}
 
 
 def read_pseudo_objects(run: Path) -> pd.DataFrame:

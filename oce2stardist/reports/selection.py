@@ -1,4 +1,4 @@
-"""Which images of a large set a page shows."""
+"""Choose the images of a large set that a page shows."""
 
 from collections.abc import Iterable, Sequence
 

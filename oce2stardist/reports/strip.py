@@ -1,4 +1,4 @@
-"""The row of pictures that sums the demo up."""
+"""Write the row of pictures that sums the demo up."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from skimage.transform import resize
 
@@ -16,7 +18,6 @@ from oce2stardist.reports.drawing.pictures import (
     picture_of_image,
     picture_of_labels,
     picture_of_training_labels,
-    strip,
 )
 
 
@@ -66,7 +67,37 @@ def write_strip(
         ),
         ("6  Truth there", picture_of_labels(test, truth[lower])),
     ]
-    write_bytes(path, bytes(imagecodecs.png_encode(strip(panels, height=190), level=7)))
+    write_bytes(path, bytes(imagecodecs.png_encode(_join(panels, height=190), level=7)))
+
+
+def _join(panels: Sequence[tuple[str, RGB]], height: int) -> RGB:
+    """Join captioned pictures to one row on white; captions stand above and add to the height."""
+    gap, dpi = 8, 100
+    resized = []
+    for _, picture in panels:
+        shape = (height, round(height * picture.shape[1] / picture.shape[0]))
+        smooth = resize(picture.astype(np.float32), shape, order=1, anti_aliasing=True)
+        resized.append(np.rint(smooth).astype(np.uint8))
+    lines = max(caption.count("\n") + 1 for caption, _ in panels)
+    total_height = height + 19 * lines + 10
+    total_width = sum(picture.shape[1] + gap for picture in resized) + gap
+    figure = Figure(figsize=(total_width / dpi, total_height / dpi), dpi=dpi, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    left = gap
+    for (caption, _), picture in zip(panels, resized, strict=True):
+        figure.figimage(picture, left, gap // 2, origin="upper")
+        figure.text(
+            left / total_width,
+            (height + gap) / total_height,
+            caption,
+            color="#1c1e21",
+            fontsize=9.5,
+            linespacing=1.3,
+            verticalalignment="bottom",
+        )
+        left += picture.shape[1] + gap
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def _fullest_square(weight: NDArray[Any], side: int) -> tuple[slice, slice]:

@@ -1,4 +1,4 @@
-"""What a StarDist model was trained on and judged by, in pictures."""
+"""Draw what a StarDist model was trained on and judged by."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from oce2stardist.labels import UNLABELLED, Image, Labels, object_sizes
 from oce2stardist.reports.drawing.page import Panel
 from oce2stardist.reports.drawing.pictures import (
     RGB,
-    loss_plot,
     picture_of_errors,
     picture_of_training_labels,
 )
+from oce2stardist.reports.drawing.plots import loss_plot
 from oce2stardist.reports.run_files import read_record
 from oce2stardist.reports.wording import plural
 

@@ -1,4 +1,4 @@
-"""Numbers, durations and settings in the words of a page."""
+"""Write numbers, durations and settings in the words of a page."""
 
 from collections.abc import Mapping
 from typing import Any

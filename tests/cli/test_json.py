@@ -165,13 +165,11 @@ def test_an_experiment_to_come_and_one_that_has_run(monkeypatch, tmp_path):
     from oce2stardist.experiments import experiment
 
     cell = SimpleNamespace(name="bbbc039-embeddings")
-    planned = [experiment.PlannedCell(cell, 12.5, False)]
+    planned = [experiment.PlannedCell(cell, is_finished=False)]
     monkeypatch.setattr(experiment, "plan_experiment", lambda *_, **__: planned)
     command = ("experiment", "scales", "scales-quick", "--data", tmp_path, "-o", tmp_path)
     content = run_json(*command, "--dry-run")
-    assert content["planned"] == [
-        {"cell": "bbbc039-embeddings", "seconds": 12.5, "is_finished": False}
-    ]
+    assert content["planned"] == [{"cell": "bbbc039-embeddings", "is_finished": False}]
     summary = pd.DataFrame({"study": ["scales"], "scale": [1.0], "f1": [np.nan]})
     result = experiment.ExperimentResult(tmp_path, summary, ["It matters."], {}, tmp_path / "x")
     monkeypatch.setattr(experiment, "run_experiment", lambda *_, **__: result)
@@ -185,13 +183,13 @@ def test_a_comparison(monkeypatch):
     from oce2stardist.experiments import compare
 
     empty = pd.DataFrame({"side": []})
-    rows = pd.DataFrame({"f1_a": [0.5], "f1_low": [np.nan], "in_words": ["B is better"]})
+    rows = pd.DataFrame({"f1_a": [0.5], "f1_low": [np.nan]})
     found = SimpleNamespace(
         rows=rows, only_a=empty, only_b=empty, unscored=empty, as_text=lambda: "B is better"
     )
     monkeypatch.setattr(compare, "compare_results", lambda *_: found)
     assert run_json("experiment", "compare", "A", "B") == {
-        "rows": [{"f1_a": 0.5, "f1_low": None, "in_words": "B is better"}],
+        "rows": [{"f1_a": 0.5, "f1_low": None}],
         "only_a": [],
         "only_b": [],
         "unscored": [],

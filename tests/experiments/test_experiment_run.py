@@ -1,6 +1,5 @@
 """Experiments from the command line: planned, run, killed and resumed, on drawn scenes."""
 
-import json
 import subprocess
 import sys
 import time
@@ -176,20 +175,6 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(lab):
     assert "discs-finetune-0.25-alpha0.5-seed0" in result.output
     assert "6 of 6 grid cells would run" in result.output
     assert not folder.exists()
-
-
-def test_a_longer_training_is_expected_to_take_longer(lab):
-    def seconds(steps):
-        config = yaml.safe_load((lab / "fractions.yaml").read_text())
-        config["settings"]["stardist"]["steps"] = steps
-        (lab / "longer.yaml").write_text(json.dumps(config))
-        from oce2stardist.experiments.config import FractionsConfig
-        from oce2stardist.experiments.experiment import plan_experiment
-
-        planned = plan_experiment(FractionsConfig.from_yaml(lab / "longer.yaml"), lab / "dry")
-        return sum(one.seconds for one in planned)
-
-    assert seconds(4000) > 2 * seconds(400)
 
 
 @pytest.mark.parametrize(

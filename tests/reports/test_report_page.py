@@ -11,7 +11,7 @@ from colours import SKY
 from pages import SCRIPT, Page, assert_self_contained
 from run_folders import history
 
-from oce2stardist.reports.drawing import pictures
+from oce2stardist.reports.drawing import plots
 from oce2stardist.reports.drawing.page import Notice, Section, write_page
 
 
@@ -38,7 +38,7 @@ def test_everything_a_page_is_given_is_escaped(tmp_path):
 
 
 def b_plot():
-    return pictures.loss_plot(history(3), {"loss": "total"})
+    return plots.loss_plot(history(3), {"loss": "total"})
 
 
 @pytest.mark.parametrize("is_grey", [True, False])

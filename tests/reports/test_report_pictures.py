@@ -9,7 +9,8 @@ from scenes import disc, discs_scene
 from scipy import ndimage as ndi
 
 from oce2stardist.objects.overlay import draw_image, draw_overlay
-from oce2stardist.reports.drawing import pictures
+from oce2stardist.reports import strip
+from oce2stardist.reports.drawing import pictures, plots
 
 
 def flat_image(shape=(48, 80), channels=1):
@@ -114,7 +115,7 @@ def test_confidence_colours_outlines_and_hatches_what_is_unsure():
 
 
 def test_confidence_is_plotted_where_it_lies():
-    png = imagecodecs.png_decode(pictures.confidence_plot(np.array([0.99] * 30 + [0.01] * 10)))
+    png = imagecodecs.png_decode(plots.confidence_plot(np.array([0.99] * 30 + [0.01] * 10)))
     assert png[0, 0, 3] == 0
     solid = png[..., 3] == 255
     blue, red = (
@@ -123,7 +124,7 @@ def test_confidence_is_plotted_where_it_lies():
     )
     assert np.argwhere(blue)[:, 1].min() > np.argwhere(red)[:, 1].max()
     assert blue.any(axis=1).sum() == pytest.approx(3 * red.any(axis=1).sum(), rel=0.15)
-    assert pictures.confidence_plot(np.zeros(0))
+    assert plots.confidence_plot(np.zeros(0))
 
 
 @pytest.mark.parametrize("at_most", [40, 700])
@@ -227,8 +228,8 @@ def test_errors_are_judged_before_large_images_are_shrunk():
 
 
 def test_loss_plot_is_a_transparent_png_with_a_second_axis_for_scores():
-    plain = pictures.loss_plot(history(), {"loss": "total"})
-    scored = pictures.loss_plot(
+    plain = plots.loss_plot(history(), {"loss": "total"})
+    scored = plots.loss_plot(
         history(score=[np.nan, 0.5] * 25, score_error=0.1, other=0.3),
         {"loss": "total", "other": "half"},
     )
@@ -239,18 +240,18 @@ def test_loss_plot_is_a_transparent_png_with_a_second_axis_for_scores():
         assert image[0, 0, 3] == 0
         heights.append(image.shape[0])
     assert heights[1] > heights[0]
-    assert plain == pictures.loss_plot(history(score=np.nan, score_error=np.nan), {"loss": "total"})
+    assert plain == plots.loss_plot(history(score=np.nan, score_error=np.nan), {"loss": "total"})
 
 
 @pytest.mark.parametrize("steps", [1, 2, 30])
 def test_loss_can_be_plotted_after_few_steps(steps):
-    assert pictures.loss_plot(history(steps), {"loss": "total"})
+    assert plots.loss_plot(history(steps), {"loss": "total"})
 
 
 def test_strip_joins_captioned_pictures_of_one_height():
     red = np.broadcast_to(np.array([255, 0, 0], np.uint8), (30, 60, 3))
     blue = np.broadcast_to(np.array([0, 0, 255], np.uint8), (90, 90, 3))
-    row = pictures.strip([("one", red), ("two\nlines", blue)], height=45)
+    row = strip._join([("one", red), ("two\nlines", blue)], height=45)
     assert row.dtype == np.uint8
     assert row.shape[1] == 90 + 45 + 3 * 8
     assert pixels_of(row, (255, 0, 0)).sum() == 45 * 90

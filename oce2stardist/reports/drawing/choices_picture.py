@@ -1,6 +1,5 @@
-"""A contact sheet of what each setting does: outlines under its value, and under others."""
+"""Draw a contact sheet of settings: outlines under the value chosen, and under others."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from oce2stardist.reports.drawing.figure_files import small_png
 from oce2stardist.reports.drawing.pictures import picture_of_labels
+from oce2stardist.reports.drawing.series import plain
 
 _PANEL = 1.9  # inches; at _DPI this shows a window of a few cells without loss
 _DPI = 110
@@ -96,10 +97,7 @@ def choices_picture(rows: Sequence[ChoiceRow]) -> bytes:
     for row, height in zip(rows, heights, strict=True):
         _draw_row(figure, row, top)
         top -= height
-    buffer = io.BytesIO()
-    # Without the program's version, the same numbers give the same bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return small_png(figure)
 
 
 def _check(rows: Sequence[ChoiceRow]) -> None:
@@ -127,7 +125,7 @@ def _draw_row(figure: Figure, row: ChoiceRow, top: float) -> None:
     figure.text(
         _GAP / width,
         (top - _GAP / 2) / height,
-        _plain(row.setting),
+        plain(row.setting),
         fontsize=10,
         weight="bold",
         verticalalignment="top",
@@ -145,7 +143,7 @@ def _draw_panel(axes: Axes, image: NDArray[Any], panel: ChoicePanel) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(
-        _plain(panel.caption),
+        plain(panel.caption),
         loc="left",
         fontsize=8.5,
         linespacing=1.15,
@@ -154,8 +152,3 @@ def _draw_panel(axes: Axes, image: NDArray[Any], panel: ChoicePanel) -> None:
     )
     for spine in axes.spines.values():
         spine.set(visible=panel.chosen, color=_FRAME, linewidth=3.5)
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading a dollar sign as mathematics."""
-    return text.replace("$", r"\$")

@@ -1,6 +1,5 @@
-"""A figure that shows at a glance whether the estimated cell diameter is right."""
+"""Draw a figure that shows at a glance whether the estimated cell diameter is right."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from oce2stardist.images.diameter import Cells, DiameterEstimate
+from oce2stardist.reports.drawing.figure_files import small_png
 from oce2stardist.reports.drawing.pictures import picture_of_image
 
 _WINDOWS = 3
@@ -57,10 +57,7 @@ def diameter_picture(
         own = estimate.per_image[index]
         axes.set_title(name if np.isnan(own) else f"{name}: its median {own:.1f} px", fontsize=9)
     _draw_histogram(panels[-1], estimate)
-    buffer = io.BytesIO()
-    # Without the program's version, the same numbers give the same bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return small_png(figure)
 
 
 def _check_lengths(

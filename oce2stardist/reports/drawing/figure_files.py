@@ -1,4 +1,4 @@
-"""Figures to files: the same numbers give the same bytes, in every format."""
+"""Write figures to files: the same numbers give the same bytes, in every format."""
 
 import io
 from pathlib import Path
@@ -47,6 +47,14 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     for path, kind in zip(paths, FORMATS, strict=True):
         write_bytes(path, encode_figure(figure, kind))
     return paths
+
+
+def small_png(figure: Figure, *, transparent: bool = False) -> bytes:
+    """Draw a figure as a PNG of its own resolution; without the program's version in it."""
+    buffer = io.BytesIO()
+    metadata = _METADATA["png"]
+    figure.savefig(buffer, format="png", transparent=transparent, metadata=metadata)
+    return buffer.getvalue()
 
 
 def encode_figure(figure: Figure, kind: str, *, transparent: bool = False) -> bytes:

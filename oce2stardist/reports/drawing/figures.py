@@ -1,8 +1,4 @@
-"""Summaries in, figures of scores out: over annotated cells, over scale and over thresholds.
-
-Every function takes a table as an experiment writes it (summary.csv or curves.csv) and
-returns a matplotlib `Figure`; see `oce2stardist.reports.drawing.figure_files` for files.
-"""
+"""Plot the scores of an experiment over annotated cells, over scale and over thresholds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

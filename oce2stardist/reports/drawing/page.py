@@ -1,10 +1,6 @@
-"""One HTML file that needs no other: text, tables and pictures; nothing is fetched.
-
-Pages hold no script, but for the one that sorts tables where a section asks for it.
-"""
+"""Write one HTML file that needs no other: text, tables and pictures; it runs no script."""
 
 import base64
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +17,6 @@ from jinja2 import Environment, StrictUndefined
 
 from oce2stardist.files.atomic import write_text
 from oce2stardist.reports.drawing.pictures import RGB
-from oce2stardist.reports.drawing.sorting import SCRIPT, script_source
 
 
 @dataclass(frozen=True)
@@ -51,17 +46,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Rich:
-    """A cell of several parts, one after the other.
-
-    Attributes
-    ----------
-    parts : sequence of Part
-    order : str, number or None
-        What the cell is sorted by; None stands last.
-    """
+    """A cell of several parts, one after the other, which stands for a number or not."""
 
     parts: Sequence[Part]
-    order: str | int | float | None
+    is_number: bool = False
 
 
 Cell = str | int | float | None | Rich
@@ -99,8 +87,6 @@ class Section:
     table : sequence of rows, optional
         The first row names the columns. Columns of numbers are aligned right; floats get
         three decimals, and None and NaN a dash.
-    sortable : bool
-        Whether a click on a column's name sorts the table.
     panels : sequence of (caption, picture)
         Pictures and opaque sheets can be enlarged on the page; plots can't. Plots and sheets
         take a row of their own.
@@ -116,7 +102,6 @@ class Section:
     panels: Sequence[Panel] = ()
     legends: Sequence[tuple[str, RGB]] = ()
     level: int = 2
-    sortable: bool = False
 
 
 def write_page(
@@ -153,11 +138,8 @@ def write_page(
     source = (
         files("oce2stardist.reports.drawing").joinpath("page.html.j2").read_text(encoding="utf-8")
     )
-    has_script = any(section.sortable and section.table for section in sections)
     html = environment.from_string(source).render(
         title=title,
-        script=SCRIPT if has_script else "",
-        script_source=script_source() if has_script else "",
         lead=lead,
         notice=notice,
         sections=[_describe(section) for section in sections],
@@ -179,12 +161,8 @@ def _describe(section: Section) -> dict[str, Any]:
         "level": section.level,
         "paragraphs": [part for part in section.text.split("\n\n") if part.strip()],
         "header": header,
-        "sortable": section.sortable,
-        "rows": [[_show(cell) for cell in row] for row in rows],
-        "numeric": [
-            all(isinstance(_order(row[column]), Number | None) for row in rows)
-            for column in range(len(header))
-        ],
+        "rows": [[_parts(cell) for cell in row] for row in rows],
+        "numeric": [all(_is_number(row[column]) for row in rows) for column in range(len(header))],
         "columns": max(2, len(pictures) if len(pictures) <= (3 if is_flat else 4) else 2),
         "panels": [
             {"caption": caption, "is_wide": isinstance(picture, bytes), **_embed(picture)}
@@ -196,17 +174,13 @@ def _describe(section: Section) -> dict[str, Any]:
     }
 
 
-def _show(cell: Cell) -> dict[str, Any]:
-    """Turn a cell into its parts and what it is sorted by."""
-    parts = cell.parts if isinstance(cell, Rich) else [Part(_say(cell))]
-    order = _order(cell)
-    return {"parts": parts, "order": "" if order is None else str(order)}
+def _parts(cell: Cell) -> Sequence[Part]:
+    return cell.parts if isinstance(cell, Rich) else [Part(_say(cell))]
 
 
-def _order(cell: Cell) -> str | int | float | None:
-    """Find what a cell is sorted by; a missing number is None."""
-    order = cell.order if isinstance(cell, Rich) else cell
-    return None if isinstance(order, float) and math.isnan(order) else order
+def _is_number(cell: Cell) -> bool:
+    """Tell whether a cell fits into a column of numbers; a missing one does."""
+    return cell.is_number if isinstance(cell, Rich) else isinstance(cell, Number | None)
 
 
 def _say(cell: str | int | float | None) -> str:

@@ -1,7 +1,4 @@
-"""Images, embeddings and labels in, figures of pictures out: a row for each image.
-
-What is drawn is read elsewhere; see `oce2stardist.reports.drawing.figure_files` for files.
-"""
+"""Draw figures of images, embeddings and labels: a row for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,24 +1,18 @@
-"""Arrays in, pictures out: uint8 RGB of shape (Y, X, 3), none larger than a page needs.
+"""Draw arrays as pictures: uint8 RGB of shape (Y, X, 3), none larger than a page needs.
 
 Colours that carry meaning are those of Okabe and Ito, which people with any kind of
 colour vision tell apart, and never carry it alone: fill or hatching goes with them.
 """
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
-from skimage.transform import resize
 
 from oce2stardist.evaluation.scores import overlap_matrix
 from oce2stardist.images.normalise import normalise_percentiles
@@ -35,7 +29,7 @@ _ORANGE, _SKY, _BLUE = (230, 159, 0), (86, 180, 233), (0, 114, 178)
 _VERMILLION, _YELLOW, _WHITE = (213, 94, 0), (240, 228, 66), (255, 255, 255)
 
 # Bright throughout, unlike cividis, whose lower end can't be seen on dark images.
-_CONFIDENCE = LinearSegmentedColormap.from_list(
+CONFIDENCE = LinearSegmentedColormap.from_list(
     "confidence", np.array([_VERMILLION, _YELLOW, _SKY]) / 255
 )
 
@@ -96,7 +90,7 @@ def picture_of_confidence(
         Objects below `UNSURE` are hatched, too.
     """
     small = np.maximum(shrink_labels(labels), BACKGROUND)
-    colours = 255 * _CONFIDENCE(np.clip(confidence, 0, 1))[:, :3]  # (labels, 3)
+    colours = 255 * CONFIDENCE(np.clip(confidence, 0, 1))[:, :3]  # (labels, 3)
     thickness = _thickness(small.shape)
     canvas = picture_of_image(image).astype(np.float32)
     unsure = (small > BACKGROUND) & (confidence[small] < UNSURE)
@@ -243,133 +237,8 @@ def colour_bar(width: int = 160, height: int = 24) -> RGB:
 
 def confidence_bar(width: int = 160, height: int = 24) -> RGB:
     """Draw the colours of `picture_of_confidence`, 0 left and 1 right."""
-    coloured: RGB = _CONFIDENCE(np.linspace(0, 1, width), bytes=True)[:, :3]
+    coloured: RGB = CONFIDENCE(np.linspace(0, 1, width), bytes=True)[:, :3]
     return np.tile(coloured, (height, 1, 1))
-
-
-def confidence_plot(confidences: NDArray[np.floating]) -> bytes:
-    """Plot how many objects have which confidence, in the colours of `picture_of_confidence`.
-
-    Parameters
-    ----------
-    confidences : array of shape (objects,)
-        In [0, 1].
-
-    Returns
-    -------
-    bytes
-        A transparent PNG with dark writing.
-    """
-    figure = Figure(figsize=(4.4, 1.7), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    counts, edges = np.histogram(confidences, bins=20, range=(0, 1))
-    middles = (edges[1:] + edges[:-1]) / 2
-    axes.bar(middles, counts, 0.045, color=_CONFIDENCE(middles), edgecolor="#333", linewidth=0.5)
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("confidence (0 to 1)")
-    axes.set_ylabel("objects")
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    return _to_png(figure)
-
-
-def loss_plot(
-    history: pd.DataFrame, columns: Mapping[str, str], *, score_name: str = "score\n(0 to 1)"
-) -> bytes:
-    """Plot losses over training steps and, where there are any, the scores at checks.
-
-    Parameters
-    ----------
-    history : DataFrame
-        One row per ``step``; ``score`` and ``score_error`` are optional and NaN between checks.
-    columns : mapping of column to its name in the legend
-        Every step is drawn thin, its running mean over 1/25 of the steps bold.
-    score_name : str
-        Label of the score's axis.
-
-    Returns
-    -------
-    bytes
-        A transparent PNG with dark writing.
-    """
-    has_scores = "score" in history
-    scores = history[["step", "score", "score_error"]].dropna() if has_scores else pd.DataFrame()
-    figure = Figure(figsize=(7.2, 4.8 if len(scores) else 3.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    ratios = [2, 1] if len(scores) else [1]
-    axes = figure.subplots(len(ratios), sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
-    window = max(1, len(history) // 25)
-    values = history[list(columns)].to_numpy(float)
-    for column, colour in zip(columns, ("#000000", "#0072B2", "#D55E00", "#009E73"), strict=False):
-        smooth = history[column].rolling(window, center=True, min_periods=1).mean()
-        axes[0].plot(history["step"], history[column], color=colour, alpha=0.25, linewidth=0.6)
-        axes[0].plot(history["step"], smooth, color=colour, linewidth=1.8, label=columns[column])
-    # On a linear scale the first steps would press the rest of such a curve flat.
-    if 0 < values.min() < values.max() / 10:
-        axes[0].set_yscale("log")
-        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes[0].yaxis.set_major_formatter("{x:g}")
-        axes[0].yaxis.set_minor_formatter(NullFormatter())
-    axes[0].set_ylabel("loss (no unit)")
-    if len(columns) > 1:
-        axes[0].legend(frameon=False)
-    if len(scores):
-        axes[1].errorbar(
-            scores["step"], scores["score"], scores["score_error"],
-            color="#0072B2", marker="o", linewidth=1, capsize=3,
-        )  # fmt: skip
-        axes[1].set_ylabel(score_name)
-        axes[1].set_ylim(-0.05, 1.05)
-    axes[-1].set_xlabel("training step")
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(alpha=0.2)
-    figure.align_ylabels()
-    return _to_png(figure)
-
-
-def strip(panels: Sequence[tuple[str, RGB]], height: int) -> RGB:
-    """Join captioned pictures to one row on white.
-
-    Parameters
-    ----------
-    panels : sequence of (caption, picture)
-        Pictures are resized to one height. A caption of several lines is fine.
-    height : int
-        Of the pictures, pixels.
-
-    Returns
-    -------
-    uint8 array of shape (Y, X, 3)
-        Taller than `height` by the captions, which stand above the pictures.
-    """
-    gap, dpi = 8, 100
-    resized = []
-    for _, picture in panels:
-        shape = (height, round(height * picture.shape[1] / picture.shape[0]))
-        smooth = resize(picture.astype(np.float32), shape, order=1, anti_aliasing=True)
-        resized.append(np.rint(smooth).astype(np.uint8))
-    lines = max(caption.count("\n") + 1 for caption, _ in panels)
-    total_height = height + 19 * lines + 10
-    total_width = sum(picture.shape[1] + gap for picture in resized) + gap
-    figure = Figure(figsize=(total_width / dpi, total_height / dpi), dpi=dpi, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    left = gap
-    for (caption, _), picture in zip(panels, resized, strict=True):
-        figure.figimage(picture, left, gap // 2, origin="upper")
-        figure.text(
-            left / total_width,
-            (height + gap) / total_height,
-            caption,
-            color="#1c1e21",
-            fontsize=9.5,
-            linespacing=1.3,
-            verticalalignment="bottom",
-        )
-        left += picture.shape[1] + gap
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def _block_starts(shape: tuple[int, ...], at_most: int) -> list[NDArray[np.int64]]:
@@ -451,10 +320,3 @@ def _sort_objects(
         remove_objects(truth, found),
         remove_objects(predicted, ids[is_matched | ignored]),
     )
-
-
-def _to_png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    # Without the program's version, the same numbers give the same bytes.
-    figure.savefig(buffer, format="png", transparent=True, metadata={"Software": None})
-    return buffer.getvalue()

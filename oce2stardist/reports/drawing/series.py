@@ -1,4 +1,4 @@
-"""How a method is named, and how its line looks: never by colour alone."""
+"""Name a method and style its line: never by colour alone."""
 
 import math
 from collections.abc import Mapping
