@@ -12,7 +12,7 @@ help:
 	@echo "make test   the tests, within 15 minutes"
 	@echo "make test-long  the few that would take them past 15 minutes"
 	@echo "make faults bad input, hostile files, kills, full disks ...; writes docs/faults.md"
-	@echo "make lint   ruff and mypy"
+	@echo "make lint   ruff, mypy, and who may import whom"
 	@echo "make bench  speed of every stage"
 	@echo "make docs   the documentation as a folder of pages, site/"
 	@echo "make venv   only set up .venv"
@@ -48,6 +48,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: venv
 	$(BIN)/python benchmarks/pipeline.py
@@ -58,5 +59,5 @@ docs: venv
 	@echo "Look at site/index.html"
 
 clean:
-	rm -rf .venv site build dist *.egg-info demo-run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site build dist *.egg-info demo-run .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -path ./.git -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -34,10 +34,11 @@ from click.testing import CliRunner
 from documents import DOCS, PAGES, ROOT, Session, commands_of, find_blocks, messages_of, quotes
 from experiment_folders import RESULTS
 
+from oce2stardist import doctor
 from oce2stardist.config import Config
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.objects import pack_rois, to_features, to_roi, trace_objects
-from oce2stardist.runners import doctor, finetune, pseudo
+from oce2stardist.runners import finetune, pseudo
 
 FEW_STEPS = {
     "embedding.steps": 40,
