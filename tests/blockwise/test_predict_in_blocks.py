@@ -13,8 +13,8 @@ import tifffile
 from distributed import Client, LocalCluster
 from scenes import discs_scene
 from sklearn.metrics import adjusted_rand_score
+from small_models import small_model, train
 from stardist.matching import matching
-from stardist_model.test_stardist_model import small_model, train
 
 from oce2stardist.errors import InputError
 from oce2stardist.images.blocks import BlockGrid, widen
