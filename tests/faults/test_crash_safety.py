@@ -289,7 +289,7 @@ def test_a_model_s_weights_are_those_that_keras_would_write(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from oce2stardist.runners.run_folder import owned
+from oce2stardist.runs.folder import owned
 with owned(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
