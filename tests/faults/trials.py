@@ -510,14 +510,23 @@ def own_disk(bench: Bench, command: Command, size: int) -> Iterator[tuple[Path, 
     """Mount a disk of a size; yields it and the output of a trial on it."""
     bench.trials += 1
     disk = bench.folder / "disks" / f"{command.name}-{bench.trials}"
+    with mounted(disk, size=max(size, _PAGE)):
+        try:
+            yield disk, bench.start_at(command, disk / "trial")
+        finally:
+            bench.wait_for_the_left()
+
+
+@contextmanager
+def mounted(disk: Path, *, size: int) -> Iterator[None]:
+    """Mount a disk of so many bytes."""
     disk.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={max(size, _PAGE)}", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         raise NoDisk("a tmpfs can't be mounted here; that takes root")
     try:
-        yield disk, bench.start_at(command, disk / "trial")
+        yield
     finally:
-        bench.wait_for_the_left()
         subprocess.run(["umount", str(disk)], check=True)
 
 
