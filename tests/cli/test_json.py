@@ -54,12 +54,8 @@ def test_predict(monkeypatch):
     monkeypatch.setattr(
         predict, "predict_images", lambda *_, **__: {"a": labels(3), "b": labels(0)}
     )
-    assert run_json("predict", "images", "--model", "m", "-o", "out") == {
-        "output": "out",
-        "n_images": 2,
-        "n_cells": 3,
-        "cells": {"a": 3, "b": 0},
-    }
+    content = {"output": "out", "n_images": 2, "n_cells": 3, "cells": {"a": 3, "b": 0}}
+    assert run_json("predict", "images", "--model", "m", "-o", "out") == content
 
 
 @pytest.mark.usefixtures("one_image")
@@ -117,12 +113,8 @@ def test_merge(tmp_path):
     (run / "pseudo" / "stage.yaml").write_text("{finished: true, settings: {}}")
     write_labels(tmp_path / "masks" / "a.tif", two_annotated(cells["a"]))
     content = run_json("merge", run, "--annotations", tmp_path / "masks")
-    assert content == {
-        "training": str(run / "training"),
-        "n_annotated": 2,
-        "n_pseudo": 4,
-        "n_images": 1,
-    }
+    training = str(run / "training")
+    assert content == {"training": training, "n_annotated": 2, "n_pseudo": 4, "n_images": 1}
 
 
 def test_suggest(monkeypatch):
@@ -194,9 +186,6 @@ def test_a_comparison(monkeypatch):
         rows=rows, only_a=empty, only_b=empty, unscored=empty, as_text=lambda: "B is better"
     )
     monkeypatch.setattr(compare, "compare_results", lambda *_: found)
-    assert run_json("experiment", "compare", "A", "B") == {
-        "rows": [{"f1_a": 0.5, "f1_low": None, "in_words": "B is better"}],
-        "only_a": [],
-        "only_b": [],
-        "unscored": [],
-    }
+    told = [{"f1_a": 0.5, "f1_low": None, "in_words": "B is better"}]
+    empty = {"only_a": [], "only_b": [], "unscored": []}
+    assert run_json("experiment", "compare", "A", "B") == {"rows": told, **empty}
