@@ -186,11 +186,7 @@ def _labels(
     settings = Config().pseudo
     cell_area = np.pi / 4 * settings.working_diameter**2
     labels = cluster_embeddings(
-        offsets,
-        foreground,
-        bandwidth=settings.kernel_radius,
-        method=settings.clustering,
-        seed=0,
+        offsets, foreground, bandwidth=settings.kernel_radius, method=settings.clustering, seed=0
     )
     labels = remove_small(split_parts(labels), min_size=settings.min_cluster * cell_area)
     gathered = remove_ungathered(labels, offsets, max_ratio=settings.max_ratio)

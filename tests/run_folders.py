@@ -82,11 +82,7 @@ def gathering_run(folder, config, *, shape=(200, 260), diameter=28.0):
 def finetuned(folder, annotations, pseudo, alpha=0.5):
     """Write what `finetune_stardist` writes; returns the training labels."""
     labels = make_training_labels(
-        annotations,
-        pseudo,
-        held_back=0.5,
-        background_distance=10,
-        seed=0,
+        annotations, pseudo, held_back=0.5, background_distance=10, seed=0
     )
     write_run_file(folder, command="oce2stardist finetune x", config=Config(), inputs={})
     write_training_labels(folder / "training", labels)

@@ -212,10 +212,7 @@ def test_ctrl_c_in_either_training_loses_nothing(lab):
             "pseudo {0}/images -o {0}/new --trained {0}/masks",
             "masks must be a finished run of oce2stardist pseudo",
         ),
-        (
-            "pseudo {0}/images -o {0}/new --diameter {0}/sizes.csv",
-            "Got none for field 1.",
-        ),
+        ("pseudo {0}/images -o {0}/new --diameter {0}/sizes.csv", "Got none for field 1."),
     ],
 )
 def test_what_the_other_commands_were_not_given_is_one_line(lab, command, said):
