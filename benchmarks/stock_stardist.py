@@ -27,11 +27,7 @@ from typing import Any
 import numpy as np
 
 PER_EPOCH = 100
-RUNS = {
-    "stock": "stock, its patches",
-    "tuned": "stock, our patches",
-    "ours": "ours",
-}
+RUNS = {"stock": "stock, its patches", "tuned": "stock, our patches", "ours": "ours"}
 
 
 def main() -> None:
@@ -155,10 +151,7 @@ def train_ours(arguments: argparse.Namespace, folder: Path, marks: list[float]) 
     keys |= {"learning_rate", "distance_weight"}
     model = create_model(folder / "model", channels=1, seed=0, **config.model_dump(include=keys))
     source = PatchSource(
-        images[5:],
-        labels[5:],
-        patch_size=config.patch_size,
-        around_objects=config.around_objects,
+        images[5:], labels[5:], patch_size=config.patch_size, around_objects=config.around_objects
     )
     batches = BatchStream(
         source,

@@ -144,10 +144,7 @@ def main() -> None:
     around = around[around["is_open"]]
     around["score"] = np.random.default_rng(arguments.seed).random(len(around))
     anywhere = random_windows(images, window, arguments.random, arguments.seed)
-    for name, candidates in (
-        ("random, around objects", around),
-        ("random, anywhere", anywhere),
-    ):
+    for name, candidates in (("random, around objects", around), ("random, anywhere", anywhere)):
         chosen[name] = choose_windows(candidates, count=arguments.random, n_images=n_images)
 
     everything = pool_scores([score_image(images.model[stem], images.truth[stem]) for stem in

@@ -65,10 +65,7 @@ def plain_step(draw: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Step:
         started = CLOCK["now"]()
         anchors, references = draw()
         offsets = network.forward_plain(images)
-        loss_seconds = _backward(
-            offsets,
-            lambda leaf: plain_loss(leaf, anchors, references),
-        )
+        loss_seconds = _backward(offsets, lambda leaf: plain_loss(leaf, anchors, references))
         optimiser.step()
         optimiser.zero_grad()
         return CLOCK["now"]() - started, loss_seconds

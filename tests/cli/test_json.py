@@ -53,12 +53,8 @@ def test_predict(monkeypatch):
     monkeypatch.setattr(
         predict, "predict_images", lambda *_, **__: {"a": labels(3), "b": labels(0)}
     )
-    assert run_json("predict", "images", "--model", "m", "-o", "out") == {
-        "output": "out",
-        "n_images": 2,
-        "n_cells": 3,
-        "cells": {"a": 3, "b": 0},
-    }
+    content = {"output": "out", "n_images": 2, "n_cells": 3, "cells": {"a": 3, "b": 0}}
+    assert run_json("predict", "images", "--model", "m", "-o", "out") == content
 
 
 @pytest.mark.usefixtures("one_image")
@@ -113,12 +109,8 @@ def test_merge(tmp_path):
     (run / "pseudo" / "stage.yaml").write_text("{finished: true, settings: {}}")
     write_labels(tmp_path / "masks" / "a.tif", two_annotated(cells["a"]))
     content = run_json("merge", run, "--annotations", tmp_path / "masks")
-    assert content == {
-        "training": str(run / "training"),
-        "n_annotated": 2,
-        "n_pseudo": 4,
-        "n_images": 1,
-    }
+    training = str(run / "training")
+    assert content == {"training": training, "n_annotated": 2, "n_pseudo": 4, "n_images": 1}
 
 
 def test_suggest(monkeypatch):

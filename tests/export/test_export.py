@@ -16,17 +16,16 @@ import yaml
 from click.testing import CliRunner
 from oce2stardist.cli.main import main
 from scenes import discs_scene
+from small_models import N_RAYS, write_model
 from stardist.models import StarDist2D
 
 from oce2stardist import export_model
 from oce2stardist.errors import InputError
 from oce2stardist.export import Facts, describe_package, write_readme
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
-from oce2stardist.stardist_model.network import create_model, open_model
+from oce2stardist.stardist_model.network import open_model
 from oce2stardist.stardist_model.predict import predict_labels
 
-N_RAYS = 8
 FACTS = Facts("nuclei", 2, N_RAYS, (2, 2), 16, 0.45, 0.3, pixel_size=(0.5, 0.25))
 FILES = ("README.md", "test_input.npy", "test_output.npy", "weights.onnx")
 
@@ -34,14 +33,7 @@ FILES = ("README.md", "test_input.npy", "test_output.npy", "weights.onnx")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model folder with weights as initialised: what it finds is nonsense, but not constant."""
-    path = tmp_path_factory.mktemp("models") / "nuclei"
-    model = create_model(
-        path, channels=1, n_rays=N_RAYS, grid=2, width=4, features=8, batch_norm=True,
-        patch_size=64, batch_size=4, learning_rate=1e-3, seed=0,
-    )  # fmt: skip
-    write_weights(path / "weights_best.h5", model)
-    write_thresholds(path, prob=0.5, nms=0.3)
-    return path
+    return write_model(tmp_path_factory.mktemp("models") / "nuclei", prob=0.5, nms=0.3)
 
 
 def scene(shape=(96, 112)):

@@ -3,6 +3,7 @@
 `docs/bad-input.md` is written from this table by `python tests/faults/corpus.py`.
 """
 
+import functools
 import io
 import json
 import struct
@@ -16,11 +17,11 @@ from typing import Literal
 import imagecodecs
 import numpy as np
 import tifffile
-import yaml
 from labs import SHAPE, scene
 
-Outcome = Literal["refused", "warned", "accepted"]
-Prepare = Callable[[Path], list[object]]
+Prepare = Callable[[Path], list[str]]
+Change = bytes | np.ndarray | str | Path | int | None
+"""Content of a file; or a path in the lab to link to, permissions, None to take it away."""
 
 
 @dataclass(frozen=True)
@@ -29,118 +30,91 @@ class BadInput:
 
     Attributes
     ----------
+    outcome : {"refused", "warned", "accepted"}
+        refused: one line, exit code 2, and nothing written. Else the result is whole.
     title : str
         What is wrong.
     prepare : function of the lab's folder
         Makes it there; returns the command.
-    outcome : {"refused", "warned", "accepted"}
-        refused: one line, exit code 2, and nothing written. Else the result is whole.
     says : str
         What the message or warning holds; for what is accepted, what is done with it.
-    needs : {"", "pseudo", "model"}
-        What is slow about it: it trains, or it needs a StarDist model.
     """
 
+    outcome: Literal["refused", "warned", "accepted"]
     title: str
     prepare: Prepare
-    outcome: Outcome
     says: str
-    needs: Literal["", "pseudo", "model"] = ""
 
 
-# Commands
+refused, warned, accepted = (
+    functools.partial(BadInput, outcome) for outcome in ("refused", "warned", "accepted")
+)
 
 
-def pseudo(lab: Path, *more: object) -> list[object]:
-    tiny = lab / "tiny.yaml"
-    return ["pseudo", lab / "images", "-o", lab / "out", "--config", tiny, "--diameter", 18, *more]
+# What spoils the lab, and the command that meets it there
 
 
-def merge(lab: Path, *more: object) -> list[object]:
-    return ["merge", lab / "run", "--annotations", lab / "masks", *more]
+PSEUDO = "pseudo {0}/images -o {0}/out --config {0}/tiny.yaml --diameter 18"
+MERGE = "merge {0}/run --annotations {0}/masks"
+EVALUATE = "evaluate {0}/run/pseudo/labels {0}/masks"
+PREDICT = "predict {0}/images --model {0}/model -o {0}/out"
 
 
-def evaluate(lab: Path) -> list[object]:
-    return ["evaluate", lab / "run" / "pseudo" / "labels", lab / "masks"]
+def having(changes: dict[str, Change], command: str = PSEUDO) -> Prepare:
+    """Change files of the lab, and give a command there."""
 
-
-def predict(lab: Path) -> list[object]:
-    return ["predict", lab / "images", "--model", lab / "model", "-o", lab / "out"]
-
-
-# Makers: each returns a function that spoils the lab and names the command
-
-
-def image_file(name: str, content: bytes | np.ndarray, **options: object) -> Prepare:
-    """Add an image of this content."""
-
-    def prepare(lab: Path) -> list[object]:
-        write(lab / "images" / name, content, **options)
-        return pseudo(lab)
+    def prepare(lab: Path) -> list[str]:
+        for name, content in changes.items():
+            change(lab / name, lab / content if isinstance(content, Path) else content)
+        return [word.format(lab) for word in command.split()]
 
     return prepare
 
 
-def only_image(name: str, content: bytes | np.ndarray, **options: object) -> Prepare:
-    """Have this image and no other."""
-
-    def prepare(lab: Path) -> list[object]:
-        for path in (lab / "images").iterdir():
+def change(path: Path, content: Change) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match content:
+        case None:
             path.unlink()
-        write(lab / "images" / name, content, **options)
-        return pseudo(lab)
+        case int():
+            path.exists() or path.mkdir()
+            path.chmod(content)
+        case Path():
+            path.symlink_to(content)
+        case np.ndarray():
+            path.write_bytes((png_bytes if path.suffix == ".png" else tiff_bytes)(content))
+        case _:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    return prepare
+
+def image_file(name: str, content: Change) -> Prepare:
+    return having({f"images/{name}": content})
 
 
-def mask_file(name: str, content: bytes | np.ndarray | str, **options: object) -> Prepare:
+def only_image(name: str, content: Change) -> Prepare:
+    return having({"images/a.tif": None, "images/b.tif": None, f"images/{name}": content})
+
+
+def mask_file(name: str, content: Change) -> Prepare:
     """Annotate image a, or that of the name, by this file instead of a mask."""
-
-    def prepare(lab: Path) -> list[object]:
-        (lab / "masks" / "a.tif").unlink()
-        write(lab / "masks" / name, content, **options)
-        return merge(lab)
-
-    return prepare
+    return having({"masks/a.tif": None} | {f"masks/{name}": content}, MERGE)
 
 
 def config(text: str | bytes) -> Prepare:
-    """Pass this config."""
-
-    def prepare(lab: Path) -> list[object]:
-        write(lab / "bad.yaml", text)
-        return ["pseudo", lab / "images", "-o", lab / "out", "--config", lab / "bad.yaml"]
-
-    return prepare
+    return having({"bad.yaml": text}, "pseudo {0}/images -o {0}/out --config {0}/bad.yaml")
 
 
-def model_file(name: str, content: bytes | str | None) -> Prepare:
-    """Replace a file of the model, or take it away."""
-
-    def prepare(lab: Path) -> list[object]:
-        (lab / "model" / name).unlink()
-        if content is not None:
-            write(lab / "model" / name, content)
-        return predict(lab)
-
-    return prepare
-
-
-def write(path: Path, content: bytes | np.ndarray | str, **options: object) -> None:
-    if isinstance(content, np.ndarray):
-        if path.suffix == ".png":
-            content = bytes(imagecodecs.png_encode(content))
-        else:
-            tifffile.imwrite(path, content, **options)
-            return
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+def model_file(name: str, content: Change) -> Prepare:
+    return having({f"model/{name}": content}, PREDICT)
 
 
 # Contents
 
 
 IMAGE, LABELS = scene()
-INT_LABELS = LABELS.astype(np.int32)
+INT_LABELS, GREY = LABELS.astype(np.int32), (IMAGE // 8).astype(np.uint8)
+RGBA, STACK = np.dstack([GREY, GREY, GREY, np.full_like(GREY, 255)]), np.stack([IMAGE] * 5)
+RGB = RGBA[..., :3]
 
 
 def tiff_bytes(array: np.ndarray, **options: object) -> bytes:
@@ -194,11 +168,6 @@ def mixed_pages() -> bytes:
         tiff.write(IMAGE)
         tiff.write(IMAGE[:30, :30])
     return target.getvalue()
-
-
-def rgba() -> np.ndarray:
-    grey = (IMAGE // 8).astype(np.uint8)
-    return np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
 
 
 def geojson(*rings: list[list[float]]) -> str:
@@ -255,373 +224,230 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
 DEEP = "[" * 50_000
-
-
-# Spoilers that need more than one file
-
-
-def two_stems(lab: Path) -> list[object]:
-    write(lab / "images" / "a.png", (IMAGE // 8).astype(np.uint8))
-    return pseudo(lab)
-
-
-def link_to_itself(lab: Path) -> list[object]:
-    (lab / "images" / "loop.tif").symlink_to(lab / "images" / "loop.tif")
-    return pseudo(lab)
-
-
-def folder_link_loop(lab: Path) -> list[object]:
-    (lab / "images" / "again").symlink_to(lab / "images", target_is_directory=True)
-    return pseudo(lab)
-
-
-def linked_folder(lab: Path) -> list[object]:
-    (lab / "loop").symlink_to(lab / "loop", target_is_directory=True)
-    return ["pseudo", lab / "loop", "-o", lab / "out"]
-
-
-def unreadable_image(lab: Path) -> list[object]:
-    (lab / "images" / "a.tif").chmod(0)
-    return pseudo(lab)
-
-
-def unreadable_folder(lab: Path) -> list[object]:
-    (lab / "images").chmod(0)
-    return pseudo(lab)
-
-
-def unwritable_output(lab: Path) -> list[object]:
-    (lab / "locked").mkdir()
-    (lab / "locked").chmod(0o500)
-    return ["pseudo", lab / "images", "-o", lab / "locked" / "out", "--config", lab / "tiny.yaml"]
-
-
-def output_is_a_file(lab: Path) -> list[object]:
-    (lab / "out").write_text("mine")
-    return pseudo(lab)
-
-
-def empty_folder(lab: Path) -> list[object]:
-    (lab / "nothing").mkdir()
-    return ["pseudo", lab / "nothing", "-o", lab / "out"]
-
-
-def mask_without_image(lab: Path) -> list[object]:
-    write(lab / "masks" / "stranger.tif", LABELS)
-    return merge(lab)
-
-
-def image_without_mask(lab: Path) -> list[object]:
-    (lab / "masks" / "b.tif").unlink()
-    return merge(lab)
-
-
-def truth_without_prediction(lab: Path) -> list[object]:
-    write(lab / "masks" / "c.tif", LABELS)
-    return evaluate(lab)
-
-
-def no_mask_matches(lab: Path) -> list[object]:
-    for path in (lab / "masks").iterdir():
-        path.rename(path.with_name(f"other {path.name}"))
-    return merge(lab)
-
-
-def two_annotations(lab: Path) -> list[object]:
-    write(lab / "masks" / "a.geojson", geojson(square(5, 25)))
-    return merge(lab)
-
-
-def config_as_folder(lab: Path) -> list[object]:
-    return ["pseudo", lab / "images", "-o", lab / "out", "--config", lab / "masks"]
-
-
-def no_model_at_all(lab: Path) -> list[object]:
-    return ["predict", lab / "images", "--model", lab / "masks", "-o", lab / "out"]
-
-
-def run_of_something_else(lab: Path) -> list[object]:
-    write(lab / "run" / "pseudo" / "stage.yaml", "- a list\n")
-    return merge(lab)
-
-
-def interrupted_run(lab: Path) -> list[object]:
-    write(lab / "run" / "pseudo" / "stage.yaml", "{finished: false, settings: {}}")
-    return merge(lab)
-
-
-def broken_stage(lab: Path) -> list[object]:
-    (lab / "out" / "oce").mkdir(parents=True)
-    write(lab / "out" / "oce" / "stage.yaml", "finished: [")
-    return pseudo(lab)
-
-
-def foreign_results(lab: Path) -> list[object]:
-    (lab / "out" / "pseudo" / "labels").mkdir(parents=True)
-    write(lab / "out" / "pseudo" / "labels" / "mine.tif", LABELS)
-    return pseudo(lab)
-
-
-def output_on_images(lab: Path) -> list[object]:
-    return ["predict", lab / "images", "--model", lab / "model", "-o", lab / "images"]
-
-
-def annotations_in_output(lab: Path) -> list[object]:
-    (lab / "run" / "training").mkdir()
-    (lab / "masks").rename(lab / "run" / "training" / "sparse")
-    return ["merge", lab / "run", "--annotations", lab / "run" / "training" / "sparse"]
-
-
-def thresholds_missing(lab: Path) -> list[object]:
-    (lab / "model" / "thresholds.json").unlink()
-    return predict(lab)
-
-
-def other_pixel_size(lab: Path) -> list[object]:
-    write(lab / "model" / "run.yaml", yaml.safe_dump({"inputs": {"pixel_size_um": [0.5, 0.5]}}))
-    for name in ("a.tif", "b.tif"):
-        write(lab / "images" / name, IMAGE, imagej=True, resolution=(1, 1), metadata={"unit": "um"})
-    return predict(lab)
-
-
-def annotations_at_another_scale(lab: Path) -> list[object]:
-    for stem in "ab":
-        labels = np.zeros(SHAPE, np.uint16)
-        labels[5:9, 5:9] = 1
-        write(lab / "masks" / f"{stem}.tif", labels)
-    return merge(lab)
-
-
 ZERO, STRIP = np.zeros(SHAPE, np.uint8), np.zeros((1, 200), np.uint8)
 BOW_TIE = [[5.0, 5.0], [25.0, 25.0], [25.0, 5.0], [5.0, 25.0], [5.0, 5.0]]
+TINY_CELL = np.pad(np.ones((4, 4), np.uint16), ((5, SHAPE[0] - 9), (5, SHAPE[1] - 9)))
+MICRON = tiff_bytes(IMAGE, imagej=True, resolution=(1, 1), metadata={"unit": "um"})
 UNREADABLE = "can't be read as an image"
 NOT_ROI = "can't be read as an ImageJ selection"
 
 CORPUS = {
     "Image files": [
-        BadInput("TIFF, truncated", image_file("c.tif", tiff_bytes(IMAGE)[:2000]), "refused",
-                 UNREADABLE),
-        BadInput("TIFF, compressed, truncated",
-                 image_file("c.tif", tiff_bytes(IMAGE, compression="zlib")[:-300]), "refused",
-                 UNREADABLE),
-        BadInput("TIFF of zero bytes", image_file("c.tif", b""), "refused", UNREADABLE),
-        BadInput("PNG, truncated",
-                 image_file("c.png", png_bytes((IMAGE // 8).astype(np.uint8))[:400]), "refused",
-                 UNREADABLE),
-        BadInput("PNG of zero bytes", image_file("c.png", b""), "refused", UNREADABLE),
-        BadInput("PNG called .tif", image_file("c.tif", png_bytes(ZERO)), "refused", UNREADABLE),
-        BadInput("TIFF called .png", image_file("c.png", tiff_bytes(IMAGE)), "refused",
-                 UNREADABLE),
-        BadInput("Text called .tif", image_file("c.tif", b"hello\n" * 50), "refused", UNREADABLE),
-        BadInput("TIFF header announcing 10¹² pixels", image_file("c.tif", giant_tiff()),
-                 "refused", "must hold 1 to 2147483648 values"),
-        BadInput("TIFF header announcing a billion pixels in a kilobyte",
-                 image_file("c.tif", giant_tiff(30_000)), "refused",
-                 "it announces 900000000 bytes of pixels"),
-        BadInput("PNG header announcing 10¹² pixels",
-                 image_file("c.png", png_file(10**6, 10**6, 0, b"")), "refused",
-                 "must hold 1 to 2147483648 values"),
-        BadInput("NaN", image_file("c.tif", spoiled(np.nan)), "refused",
-                 "must hold finite numbers. Got NaN or infinity in 1 of 5120 values"),
-        BadInput("Infinity", image_file("c.tif", spoiled(np.inf)), "refused",
-                 "must hold finite numbers. Got NaN or infinity in 1 of 5120 values"),
-        BadInput("Complex numbers", image_file("c.tif", IMAGE.astype(np.complex64)), "refused",
-                 "must hold integers or floats. Got complex64"),
-        BadInput("Smaller than the field of view", image_file("c.tif", IMAGE[:12, :12]),
-                 "refused", "at least 18 pixels a side"),
-        BadInput("Strip of 1×N pixels", image_file("c.tif", STRIP), "refused",
-                 "at least 18 pixels a side"),
-        BadInput("Several pages of different size", image_file("c.tif", mixed_pages()),
-                 "refused", "must hold one image. Got 2"),
-        BadInput("Unknown axes: three dimensions without names",
-                 image_file("c.tif", np.stack([IMAGE] * 5), metadata=None), "refused",
-                 "must be 2-D with channels"),
-        BadInput("Stack of planes",
-                 image_file("c.tif", np.stack([IMAGE] * 5), imagej=True, metadata={"axes": "ZYX"}),
-                 "refused", "split a stack into one file per plane"),
-        BadInput("Different channel counts in one folder",
-                 image_file("c.tif", rgba()[..., :3], photometric="rgb"), "refused",
-                 "must all have the same number of channels"),
+        refused("TIFF, truncated", image_file("c.tif", tiff_bytes(IMAGE)[:2000]), UNREADABLE),
+        refused("TIFF, compressed, truncated",
+                image_file("c.tif", tiff_bytes(IMAGE, compression="zlib")[:-300]), UNREADABLE),
+        refused("TIFF of zero bytes", image_file("c.tif", b""), UNREADABLE),
+        refused("PNG, truncated", image_file("c.png", png_bytes(GREY)[:400]), UNREADABLE),
+        refused("PNG of zero bytes", image_file("c.png", b""), UNREADABLE),
+        refused("PNG called .tif", image_file("c.tif", png_bytes(ZERO)), UNREADABLE),
+        refused("TIFF called .png", image_file("c.png", tiff_bytes(IMAGE)), UNREADABLE),
+        refused("Text called .tif", image_file("c.tif", b"hello\n" * 50), UNREADABLE),
+        refused("TIFF header announcing 10¹² pixels", image_file("c.tif", giant_tiff()),
+                "must hold 1 to 2147483648 values"),
+        refused("TIFF header announcing a billion pixels in a kilobyte",
+                image_file("c.tif", giant_tiff(30_000)), "it announces 900000000 bytes of pixels"),
+        refused("PNG header announcing 10¹² pixels",
+                image_file("c.png", png_file(10**6, 10**6, 0, b"")),
+                "must hold 1 to 2147483648 values"),
+        refused("NaN", image_file("c.tif", spoiled(np.nan)),
+                "must hold finite numbers. Got NaN or infinity in 1 of 5120 values"),
+        refused("Infinity", image_file("c.tif", spoiled(np.inf)),
+                "must hold finite numbers. Got NaN or infinity in 1 of 5120 values"),
+        refused("Complex numbers", image_file("c.tif", IMAGE.astype(np.complex64)),
+                "must hold integers or floats. Got complex64"),
+        refused("Smaller than the field of view", image_file("c.tif", IMAGE[:12, :12]),
+                "at least 18 pixels a side"),
+        refused("Strip of 1×N pixels", image_file("c.tif", STRIP), "at least 18 pixels a side"),
+        refused("Several pages of different size", image_file("c.tif", mixed_pages()),
+                "must hold one image. Got 2"),
+        refused("Unknown axes: three dimensions without names",
+                image_file("c.tif", tiff_bytes(STACK, metadata=None)), "must be 2-D with channels"),
+        refused("Stack of planes",
+                image_file("c.tif", tiff_bytes(STACK, imagej=True, metadata={"axes": "ZYX"})),
+                "split a stack into one file per plane"),
+        refused("Different channel counts in one folder",
+                image_file("c.tif", tiff_bytes(RGB, photometric="rgb")),
+                "must all have the same number of channels"),
     ],
     "Unusual images": [
-        BadInput("Constant image", only_image("c.tif", np.full(SHAPE, 7, np.uint8)), "warned",
-                 "can't be trusted: no object was found", "pseudo"),
-        BadInput("All-zero image", only_image("c.tif", ZERO), "warned",
-                 "can't be trusted: no object was found", "pseudo"),
-        BadInput("Signed 16-bit image", image_file("c.tif", IMAGE.astype(np.int16) - 500),
-                 "accepted", "read as it is, negative values too", "pseudo"),
-        BadInput("Alpha channel in a PNG", only_image("c.png", rgba()), "warned",
-                 "dropped the alpha channel", "pseudo"),
-        BadInput("Palette PNG", only_image("c.png", palette_png()), "accepted",
-                 "the palette is applied: RGB", "pseudo"),
-        BadInput("Folder with one image", only_image("c.tif", IMAGE), "accepted",
-                 "worked on like any other", "pseudo"),
-        BadInput("Folder that links to itself within the images", folder_link_loop, "accepted",
-                 "folders within the folder are not looked into", "pseudo"),
+        warned("Constant image", only_image("c.tif", np.full(SHAPE, 7, np.uint8)),
+               "can't be trusted: no object was found"),
+        warned("All-zero image", only_image("c.tif", ZERO),
+               "can't be trusted: no object was found"),
+        accepted("Signed 16-bit image", image_file("c.tif", IMAGE.astype(np.int16) - 500),
+                 "read as it is, negative values too"),
+        warned("Alpha channel in a PNG", only_image("c.png", RGBA), "dropped the alpha channel"),
+        accepted("Palette PNG", only_image("c.png", palette_png()), "the palette is applied: RGB"),
+        accepted("Folder with one image", only_image("c.tif", IMAGE), "worked on like any other"),
+        accepted("Folder that links to itself within the images",
+                 having({"images/again": Path("images")}),
+                 "folders within the folder are not looked into"),
     ],
     "Names and folders": [
-        BadInput("Duplicate stems", two_stems, "refused", "must have different names"),
-        BadInput("Names with spaces", image_file("c d  e.tif", IMAGE), "accepted",
-                 "results have the same name", "pseudo"),
-        BadInput("Names with newlines", image_file("c\nd.tif", IMAGE), "accepted",
-                 "results have the same name", "pseudo"),
-        BadInput("Names in Unicode", image_file("Zählung-細胞-🔬.tif", IMAGE), "accepted",
-                 "results have the same name", "pseudo"),
-        BadInput("Names that tables take for missing: NA, nan", image_file("NA.tif", IMAGE),
-                 "accepted", "results have the same name", "pseudo"),
-        BadInput("Names with HTML", image_file("<script>alert(1)<script>.tif", IMAGE),
-                 "accepted", "shown in the report as text", "pseudo"),
-        BadInput("Names of 255 bytes", image_file(f"{'n' * 251}.tif", IMAGE), "refused",
-                 "must have at most 240 bytes without suffix. Got 251"),
-        BadInput("Names that are not UTF-8", image_file("c\udcff.tif", IMAGE), "refused",
-                 "must be valid UTF-8"),
-        BadInput("Names with terminal codes", image_file("\x1b[31mred.tif", b""), "refused",
-                 "\\x1b[31mred.tif can't be read as an image"),
-        BadInput("Link to itself as image", link_to_itself, "refused",
-                 "must lead to a file. Got a link that leads nowhere"),
-        BadInput("Link to itself as folder", linked_folder, "refused", "must exist"),
-        BadInput("Unreadable file", unreadable_image, "refused", "Permission denied"),
-        BadInput("Unreadable folder", unreadable_folder, "refused", "Permission denied"),
-        BadInput("Output where nothing may be written", unwritable_output, "refused",
-                 "can't be read or written: Permission denied"),
-        BadInput("Output that is a file", output_is_a_file, "refused",
-                 "can't be read or written"),
-        BadInput("Empty folder", empty_folder, "refused", "must hold images"),
+        refused("Duplicate stems", image_file("a.png", GREY), "must have different names"),
+        accepted("Names with spaces", image_file("c d  e.tif", IMAGE),
+                 "results have the same name"),
+        accepted("Names with newlines", image_file("c\nd.tif", IMAGE),
+                 "results have the same name"),
+        accepted("Names in Unicode", image_file("Zählung-細胞-🔬.tif", IMAGE),
+                 "results have the same name"),
+        accepted("Names that tables take for missing: NA, nan", image_file("NA.tif", IMAGE),
+                 "results have the same name"),
+        accepted("Names with HTML", image_file("<script>alert(1)<script>.tif", IMAGE),
+                 "shown in the report as text"),
+        refused("Names of 255 bytes", image_file(f"{'n' * 251}.tif", IMAGE),
+                "must have at most 240 bytes without suffix. Got 251"),
+        refused("Names that are not UTF-8", image_file("c\udcff.tif", IMAGE),
+                "must be valid UTF-8"),
+        refused("Names with terminal codes", image_file("\x1b[31mred.tif", b""),
+                "\\x1b[31mred.tif can't be read as an image"),
+        refused("Link to itself as image", having({"images/loop.tif": Path("images/loop.tif")}),
+                "must lead to a file. Got a link that leads nowhere"),
+        refused("Link to itself as folder",
+                having({"loop": Path("loop")}, "pseudo {0}/loop -o {0}/out"), "must exist"),
+        refused("Unreadable file", having({"images/a.tif": 0}), "Permission denied"),
+        refused("Unreadable folder", having({"images": 0}), "Permission denied"),
+        refused("Output where nothing may be written",
+                having({"locked": 0o500}, PSEUDO.replace("/out", "/locked/out")),
+                "can't be read or written: Permission denied"),
+        refused("Output that is a file", having({"out": "mine"}), "can't be read or written"),
+        refused("Empty folder", having({"nothing": 0o700}, "pseudo {0}/nothing -o {0}/out"),
+                "must hold images"),
     ],
     "Label images": [
-        BadInput("Float labels", mask_file("a.tif", LABELS.astype(np.float32)), "refused",
-                 "must be integer. Got float32"),
-        BadInput("Negative labels", mask_file("a.tif", INT_LABELS - 5), "refused",
-                 "must lie from -1 to 2147483647. Got -5"),
-        BadInput("Ids above 2³¹", mask_file("a.tif", LABELS.astype(np.uint32) + 2**31), "refused",
-                 "must lie from -1 to 2147483647"),
-        BadInput("Colours in place of ids",
-                 mask_file("a.tif", rgba()[..., :3], photometric="rgb"), "refused",
-                 "must hold one channel of labels"),
-        BadInput("Mask of another size", mask_file("a.tif", LABELS[:30]), "refused",
-                 "must have the shape of their image"),
-        BadInput("Mask without cells", mask_file("a.tif", ZERO), "accepted",
-                 "nothing is known of that image"),
-        BadInput("Single-pixel objects",
-                 mask_file("a.tif", np.eye(*SHAPE, dtype=np.uint16) * 7), "accepted",
+        refused("Float labels", mask_file("a.tif", LABELS.astype(np.float32)),
+                "must be integer. Got float32"),
+        refused("Negative labels", mask_file("a.tif", INT_LABELS - 5),
+                "must lie from -1 to 2147483647. Got -5"),
+        refused("Ids above 2³¹", mask_file("a.tif", LABELS.astype(np.uint32) + 2**31),
+                "must lie from -1 to 2147483647"),
+        refused("Colours in place of ids", mask_file("a.tif", tiff_bytes(RGB, photometric="rgb")),
+                "must hold one channel of labels"),
+        refused("Mask of another size", mask_file("a.tif", LABELS[:30]),
+                "must have the shape of their image"),
+        accepted("Mask without cells", mask_file("a.tif", ZERO), "nothing is known of that image"),
+        accepted("Single-pixel objects", mask_file("a.tif", np.eye(*SHAPE, dtype=np.uint16) * 7),
                  "kept as they are"),
-        BadInput("Signed 16-bit labels", mask_file("a.tif", LABELS.astype(np.int16)), "accepted",
+        accepted("Signed 16-bit labels", mask_file("a.tif", LABELS.astype(np.int16)),
                  "read as they are"),
-        BadInput("Mask without image", mask_without_image, "warned", "match no image"),
-        BadInput("Image without mask", image_without_mask, "accepted",
+        warned("Mask without image", having({"masks/stranger.tif": LABELS}, MERGE),
+               "match no image"),
+        accepted("Image without mask", having({"masks/b.tif": None}, MERGE),
                  "not every image needs annotations"),
-        BadInput("No mask that matches an image", no_mask_matches, "refused",
-                 "must be named after the images"),
-        BadInput("Truth without prediction", truth_without_prediction, "refused",
-                 "must have a prediction"),
-        BadInput("Two annotations of one image", two_annotations, "refused",
-                 "must have its annotations in one file"),
-        BadInput("Annotations at another scale than the pseudo labels",
-                 annotations_at_another_scale, "warned",
-                 "one of them is not at the scale of the cells"),
-        BadInput("Annotations where the result is written", annotations_in_output, "refused",
-                 "inputs must lie outside of what a run writes"),
+        refused("No mask that matches an image",
+                having({"masks/a.tif": None, "masks/b.tif": None, "masks/x.tif": LABELS}, MERGE),
+                "must be named after the images"),
+        refused("Truth without prediction", having({"masks/c.tif": LABELS}, EVALUATE),
+                "must have a prediction"),
+        refused("Two annotations of one image",
+                having({"masks/a.geojson": geojson(square(5, 25))}, MERGE),
+                "must have its annotations in one file"),
+        warned("Annotations at another scale than the pseudo labels",
+               having({"masks/a.tif": TINY_CELL, "masks/b.tif": TINY_CELL}, MERGE),
+               "one of them is not at the scale of the cells"),
+        refused("Annotations where the result is written",
+                having({"run/training/a.tif": LABELS}, MERGE.replace("masks", "run/training")),
+                "inputs must lie outside of what a run writes"),
     ],
     "Outlines": [
-        BadInput("ROI zip with names that lead out of its folder",
-                 mask_file("a.zip", roi_zip("../../evil.roi", "/tmp/evil2.roi")), "accepted",
+        accepted("ROI zip with names that lead out of its folder",
+                 mask_file("a.zip", roi_zip("../../evil.roi", "/tmp/evil2.roi")),
                  "read in memory; nothing is unpacked"),
-        BadInput("ROI zip, a bomb of 264 MB", mask_file("a.zip", zip_bomb()), "refused",
-                 "and 268435456 bytes of them"),
-        BadInput("ROI zip that lies about its sizes", mask_file("a.zip", lying_zip_bomb()),
-                 "refused", NOT_ROI),
-        BadInput("ROI zip without selections", mask_file("a.zip", roi_zip("notes.txt")),
-                 "refused", "must hold ImageJ selections"),
-        BadInput("ROI zip, truncated", mask_file("a.zip", roi_zip("1.roi", "2.roi")[:200]),
-                 "refused", "can't be read as a zip of ImageJ selections"),
-        BadInput("ROI of zero bytes", mask_file("a.roi", b""), "refused", NOT_ROI),
-        BadInput("ROI, truncated", mask_file("a.roi", roi_bytes()[:70]), "refused", NOT_ROI),
-        BadInput("GeoJSON, self-crossing polygon", mask_file("a.geojson", geojson(BOW_TIE)),
-                 "accepted", "filled by the even-odd rule, as ImageJ does"),
-        BadInput("GeoJSON, polygon with a hole",
-                 mask_file("a.geojson", geojson(square(5, 35), square(10, 20))), "accepted",
+        refused("ROI zip, a bomb of 264 MB", mask_file("a.zip", zip_bomb()),
+                "and 268435456 bytes of them"),
+        refused("ROI zip that lies about its sizes", mask_file("a.zip", lying_zip_bomb()), NOT_ROI),
+        refused("ROI zip without selections", mask_file("a.zip", roi_zip("notes.txt")),
+                "must hold ImageJ selections"),
+        refused("ROI zip, truncated", mask_file("a.zip", roi_zip("1.roi", "2.roi")[:200]),
+                "can't be read as a zip of ImageJ selections"),
+        refused("ROI of zero bytes", mask_file("a.roi", b""), NOT_ROI),
+        refused("ROI, truncated", mask_file("a.roi", roi_bytes()[:70]), NOT_ROI),
+        accepted("GeoJSON, self-crossing polygon", mask_file("a.geojson", geojson(BOW_TIE)),
+                 "filled by the even-odd rule, as ImageJ does"),
+        accepted("GeoJSON, polygon with a hole",
+                 mask_file("a.geojson", geojson(square(5, 35), square(10, 20))),
                  "the hole does not belong to the cell"),
-        BadInput("GeoJSON, coordinates outside",
-                 mask_file("a.geojson", geojson(square(5, 500))), "refused",
-                 "must lie inside its image"),
-        BadInput("GeoJSON, coordinates that are not finite",
-                 mask_file("a.geojson", geojson(square(5, float("inf")))), "refused",
-                 "must have finite coordinates"),
-        BadInput("GeoJSON, a ring of two points",
-                 mask_file("a.geojson", geojson([[1.0, 1.0], [2.0, 2.0]])), "refused",
-                 "can't be read as GeoJSON"),
-        BadInput("JSON, cut off", mask_file("a.geojson", geojson(BOW_TIE)[:40]), "refused",
-                 "can't be read as JSON"),
-        BadInput("JSON, nested 50,000 deep", mask_file("a.geojson", DEEP), "refused",
-                 "can't be read as JSON"),
-        BadInput("COCO, another image size", mask_file("c.json", coco([], height=9)), "refused",
-                 "must have the size of the image"),
-        BadInput("COCO, run lengths that do not fill the image",
-                 mask_file("c.json", coco({"size": list(SHAPE), "counts": [1, 10**12]})),
-                 "refused", "can't be read as a COCO annotation"),
-        BadInput("COCO, broken compressed run lengths",
-                 mask_file("c.json", coco({"size": list(SHAPE), "counts": "~~~"})), "refused",
-                 "can't be read as a COCO annotation"),
+        refused("GeoJSON, coordinates outside", mask_file("a.geojson", geojson(square(5, 500))),
+                "must lie inside its image"),
+        refused("GeoJSON, coordinates that are not finite",
+                mask_file("a.geojson", geojson(square(5, float("inf")))),
+                "must have finite coordinates"),
+        refused("GeoJSON, a ring of two points",
+                mask_file("a.geojson", geojson([[1.0, 1.0], [2.0, 2.0]])),
+                "can't be read as GeoJSON"),
+        refused("JSON, cut off", mask_file("a.geojson", geojson(BOW_TIE)[:40]),
+                "can't be read as JSON"),
+        refused("JSON, nested 50,000 deep", mask_file("a.geojson", DEEP), "can't be read as JSON"),
+        refused("COCO, another image size", mask_file("c.json", coco([], height=9)),
+                "must have the size of the image"),
+        refused("COCO, run lengths that do not fill the image",
+                mask_file("c.json", coco({"size": list(SHAPE), "counts": [1, 10**12]})),
+                "can't be read as a COCO annotation"),
+        refused("COCO, broken compressed run lengths",
+                mask_file("c.json", coco({"size": list(SHAPE), "counts": "~~~"})),
+                "can't be read as a COCO annotation"),
     ],
     "Configs": [
-        BadInput("YAML with tabs", config("stardist:\n\talpha: 0.5\n"), "refused",
-                 "the config is not YAML"),
-        BadInput("Bomb of anchors", config(ALIASES), "refused",
-                 "must hold at most 10000 values"),
-        BadInput("Anchor that holds itself", config("seed: &a [*a]\n"), "refused",
-                 "must hold at most 10000 values"),
-        BadInput("Nested 50,000 deep", config(DEEP), "refused", "nested at most 20 deep"),
-        BadInput("Unknown key", config("stardist: {alfa: 0.5}"), "refused",
-                 "stardist.alfa must be a known setting"),
-        BadInput("Wrong type", config("seed: red"), "refused", "Got 'red' instead"),
-        BadInput("Value out of range", config("stardist: {batch_size: 0}"), "refused",
-                 "stardist.batch_size must be"),
-        BadInput("NaN", config("pseudo: {working_diameter: .nan}"), "refused",
-                 "pseudo.working_diameter must be a finite number"),
-        BadInput("Number of 5,000 digits", config("seed: " + "9" * 5000), "refused",
-                 "the config is not YAML"),
-        BadInput("A list", config("- seed\n"), "refused", "must be a mapping of keys. Got list"),
-        BadInput("Python object", config("seed: !!python/object/apply:os.getpid []"), "refused",
-                 "the config is not YAML"),
-        BadInput("Not text", config(b"\xff\xfe\x00\x01"), "refused", "the config can't be read"),
-        BadInput("Two megabytes", config("# " + "x" * 2_000_000), "refused",
-                 "must be smaller than 1000000 bytes"),
-        BadInput("A folder", config_as_folder, "refused", "the config can't be read"),
+        refused("YAML with tabs", config("stardist:\n\talpha: 0.5\n"), "the config is not YAML"),
+        refused("Bomb of anchors", config(ALIASES), "must hold at most 10000 values"),
+        refused("Anchor that holds itself", config("seed: &a [*a]\n"),
+                "must hold at most 10000 values"),
+        refused("Nested 50,000 deep", config(DEEP), "nested at most 20 deep"),
+        refused("Unknown key", config("stardist: {alfa: 0.5}"),
+                "stardist.alfa must be a known setting"),
+        refused("Wrong type", config("seed: red"), "Got 'red' instead"),
+        refused("Value out of range", config("stardist: {batch_size: 0}"),
+                "stardist.batch_size must be"),
+        refused("NaN", config("pseudo: {working_diameter: .nan}"),
+                "pseudo.working_diameter must be a finite number"),
+        refused("Number of 5,000 digits", config("seed: " + "9" * 5000), "the config is not YAML"),
+        refused("A list", config("- seed\n"), "must be a mapping of keys. Got list"),
+        refused("Python object", config("seed: !!python/object/apply:os.getpid []"),
+                "the config is not YAML"),
+        refused("Not text", config(b"\xff\xfe\x00\x01"), "the config can't be read"),
+        refused("Two megabytes", config("# " + "x" * 2_000_000),
+                "must be smaller than 1000000 bytes"),
+        refused("A folder", having({}, "pseudo {0}/images -o {0}/out --config {0}/masks"),
+                "the config can't be read"),
     ],
     "Runs": [
-        BadInput("Run of something else", run_of_something_else, "refused",
-                 "must be as a run wrote it"),
-        BadInput("Run that was interrupted", interrupted_run, "refused", "must be a finished run"),
-        BadInput("Run with a broken stage.yaml", broken_stage, "refused",
-                 "must be as a run wrote it"),
-        BadInput("Output that holds files of something else", foreign_results, "refused",
-                 "must be empty or hold a run. Got labels of something else"),
+        refused("Run of something else", having({"run/pseudo/stage.yaml": "- a list"}, MERGE),
+                "must be as a run wrote it"),
+        refused("Run that was interrupted",
+                having({"run/pseudo/stage.yaml": "{finished: false, settings: {}}"}, MERGE),
+                "must be a finished run"),
+        refused("Run with a broken stage.yaml", having({"out/oce/stage.yaml": "finished: ["}),
+                "must be as a run wrote it"),
+        refused("Output that holds files of something else",
+                having({"out/pseudo/labels/mine.tif": LABELS}),
+                "must be empty or hold a run. Got labels of something else"),
     ],
     "Models": [
-        BadInput("Folder without a model", no_model_at_all, "refused",
-                 "must be a StarDist model folder", "model"),
-        BadInput("No config.json", model_file("config.json", None), "refused",
-                 "It lacks config.json", "model"),
-        BadInput("No weights", model_file("weights_best.h5", None), "refused",
-                 "It lacks weights", "model"),
-        BadInput("Truncated weights", model_file("weights_best.h5", b"\x89HDF\r\n\x1a\n" * 9),
-                 "refused", "must be a StarDist model folder", "model"),
-        BadInput("config.json, cut off", model_file("config.json", '{"n_rays": 32, '), "refused",
-                 "must be the config of a StarDist2D model", "model"),
-        BadInput("config.json of another tool",
-                 model_file("config.json", '{"axes": "YXC", "unet_n_depth": 2}'), "refused",
-                 "must be the config of a StarDist2D model", "model"),
-        BadInput("config.json that asks for 10⁹ rays",
-                 model_file("config.json", '{"n_dim": 2, "n_rays": 1000000000}'), "refused",
-                 "n_rays must be at most 1024", "model"),
-        BadInput("Thresholds never set", thresholds_missing, "warned",
-                 "thresholds of", "model"),
-        BadInput("Thresholds that are no numbers", model_file("thresholds.json", "[]"), "refused",
-                 "must be a StarDist model folder", "model"),
-        BadInput("Images of another pixel size", other_pixel_size, "warned",
-                 "have pixels of another size", "model"),
-        BadInput("Output on the images", output_on_images, "refused",
-                 "labels must not replace a file of something else", "model"),
+        refused("Folder without a model",
+                having({}, "predict {0}/images --model {0}/masks -o {0}/out"),
+                "must be a StarDist model folder"),
+        refused("No config.json", model_file("config.json", None), "It lacks config.json"),
+        refused("No weights", model_file("weights_best.h5", None), "It lacks weights"),
+        refused("Truncated weights", model_file("weights_best.h5", b"\x89HDF\r\n\x1a\n" * 9),
+                "must be a StarDist model folder"),
+        refused("config.json, cut off", model_file("config.json", '{"n_rays": 32, '),
+                "must be the config of a StarDist2D model"),
+        refused("config.json of another tool",
+                model_file("config.json", '{"axes": "YXC", "unet_n_depth": 2}'),
+                "must be the config of a StarDist2D model"),
+        refused("config.json that asks for 10⁹ rays",
+                model_file("config.json", '{"n_dim": 2, "n_rays": 1000000000}'),
+                "n_rays must be at most 1024"),
+        warned("Thresholds never set", model_file("thresholds.json", None), "thresholds of"),
+        refused("Thresholds that are no numbers", model_file("thresholds.json", "[]"),
+                "must be a StarDist model folder"),
+        warned("Images of another pixel size",
+               having({f"images/{stem}.tif": MICRON for stem in "ab"}
+                      | {"model/run.yaml": "inputs: {pixel_size_um: [0.5, 0.5]}"}, PREDICT),
+               "have pixels of another size"),
+        refused("Output on the images",
+                having({}, "predict {0}/images --model {0}/model -o {0}/images"),
+                "labels must not replace a file of something else"),
     ],
 }  # fmt: skip
 

@@ -5,8 +5,7 @@
     python tests/faults/fuzz.py --minutes 10 [--only roi] [--seed 1]
 
 Whatever comes of an input, it must be a result or an `InputError`. What raises anything else is
-written to fuzz-findings/ and becomes a test in test_fuzz.py. guided_fuzz.py gives the same readers
-to atheris.
+written to fuzz-findings/ and becomes a test in test_fuzz.py.
 
 So far: 33 minutes here and 161,000 inputs, 17 minutes under atheris and 203,000. Found and mended,
 each with a test in test_fuzz.py: a COCO category that is no number, a PNG with a wrong checksum

@@ -1,13 +1,11 @@
 """Every fault on every command, many times; writes docs/faults.md. `make faults` runs it.
 
-    python tests/faults/matrix.py [--kills 52] [--seed 0] [--keep FILE] [--only pseudo]
+    python tests/faults/matrix.py [--kills 52] [--seed 0] [--only pseudo]
 
-It takes about half an hour on two cores. With --keep, what was tried is kept in a file, and the
-same command goes on from there. The tests in test_faults.py try a few of these each time.
+It takes about half an hour on two cores. The tests in test_faults.py try a few of these each time.
 """
 
 import argparse
-import json
 import platform
 import sys
 import tempfile
@@ -36,8 +34,6 @@ _KILL_SHARES = {
 _OTHERS = {"merge": 3, "predict": 3, "pseudo": 2, "finetune": 1, "experiment": 1}
 """Times that each other fault is tried on a command, where it does not say otherwise."""
 
-_PACKAGES = ("torch", "tensorflow", "numpy", "distributed")
-
 
 @dataclass
 class Row:
@@ -50,48 +46,6 @@ class Row:
     lost: list[str] = field(default_factory=list)
 
 
-class Kept:
-    """Rows that are finished, in a file of one line each."""
-
-    def __init__(self, path: Path | None, plan: str) -> None:
-        self._path, self._plan = path, plan
-        self.rows: dict[tuple[str, str], Row] = {}
-        for line in path.read_text().splitlines() if path is not None and path.exists() else []:
-            content = json.loads(line)
-            if content.pop("plan") == plan:
-                row = Row(**content | {"ends": Counter(content["ends"])})
-                self.rows[row.fault, row.command] = row
-
-    def add(self, row: Row) -> None:
-        """Keep another one."""
-        self.rows[row.fault, row.command] = row
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"plan": self._plan, **vars(row)}) + "\n")
-
-
-def run_matrix(
-    folder: Path, kept: Kept, *, kills: int, seed: int, only: str | None, faults: str
-) -> None:
-    """Try everything that is not kept; a failing trial is a loss and does not end the rest."""
-    left = [
-        (fault, command)
-        for fault in FAULTS
-        for command in fault.commands
-        if faults in fault.name and only in (None, command)
-        if (fault.name, command) not in kept.rows
-    ]
-    if not left:
-        return
-    zygote = Zygote()
-    try:
-        bench = Bench(folder, zygote)
-        for fault, command in left:
-            kept.add(_try(bench, fault, command, kills, seed))
-    finally:
-        zygote.close()
-
-
 def how_often(fault: Fault, command: str, kills: int) -> int:
     """Count the trials of a fault on a command, where there shall be so many kills in all."""
     if fault.attempt is None:
@@ -99,19 +53,18 @@ def how_often(fault: Fault, command: str, kills: int) -> int:
     return fault.times.get(command, _OTHERS.get(command, 1))
 
 
-def _try(bench: Bench, fault: Fault, command: str, kills: int, seed: int) -> Row:
+def try_fault(bench: Bench, fault: Fault, command: str, kills: int, seed: int) -> Row:
     row = Row(fault.name, command)
     rng = np.random.default_rng([seed, *f"{fault.name} {command}".encode()])
     count = how_often(fault, command, kills)
-    plans: list[Any]
-    if fault.attempt is None:
-        plans = draw_kills(count, rng)
-    else:
-        plans = list((np.arange(count) + rng.random(count)) / count)
-    for plan in plans:
+    attempt: Any = fault.attempt or try_kill
+    for plan in (
+        draw_kills(count, rng)
+        if fault.attempt is None
+        else (np.arange(count) + rng.random(count)) / count
+    ):
         started = time.monotonic()
         try:
-            attempt = fault.attempt or try_kill
             found = attempt(bench, command, plan)
         except NoDisk as error:
             print(f"{fault.name}, {command}: not tried: {error}", flush=True)
@@ -132,7 +85,8 @@ def as_page(rows: list[Row], *, kills: int, seed: int) -> str:
     lost = sum(len(row.lost) for row in rows)
     tried = sum(row.tried for row in rows)
     n_kills = sum(row.tried for row in rows if row.fault == FAULTS[0].name)
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    packages = ("torch", "tensorflow", "numpy", "distributed")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     lines = [
         "# Faults",
         "",
@@ -169,24 +123,20 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="one command; writes no page")
-    parser.add_argument("--fault", default="", help="faults with this in their name; no page")
-    parser.add_argument("--keep", type=Path, help="file of what was tried")
     given = parser.parse_args()
-    kept = Kept(given.keep, f"{given.kills} kills, seed {given.seed}")
+    zygote = Zygote()
     with tempfile.TemporaryDirectory(prefix="oce2stardist-faults-") as folder:
-        run_matrix(
-            Path(folder),
-            kept,
-            kills=given.kills,
-            seed=given.seed,
-            only=given.only,
-            faults=given.fault,
-        )
-    wanted = [(fault.name, command) for fault in FAULTS for command in fault.commands]
-    rows = [kept.rows.get(one) or Row(*one) for one in wanted]
+        bench = Bench(Path(folder), zygote)
+        rows = [
+            try_fault(bench, fault, command, given.kills, given.seed)
+            for fault in FAULTS
+            for command in fault.commands
+            if given.only in (None, command)
+        ]
+    zygote.close()
     page = as_page(rows, kills=given.kills, seed=given.seed)
     print(page)
-    if given.only is None and not given.fault:
+    if given.only is None:
         PAGE.write_text(page, encoding="utf-8")
     if any(row.lost for row in rows):
         sys.exit(1)

@@ -1,7 +1,6 @@
 """Files are complete or absent, checkpoints come in pairs, a folder has one owner."""
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -14,16 +13,15 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from corpus import INT_LABELS, geojson, roi_zip, square
+from corpus import INT_LABELS, geojson, roi_zip, square, tiff_bytes
 from labs import make_lab, make_model, ordinary_user, run
 from safetensors.numpy import load_file, save
-from trials import h5_arrays
+from trials import NoDisk, digests, h5_arrays, mounted
 
 import oce2stardist
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import _machine, _remove_leftovers, write_text
 from oce2stardist.files.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
-from oce2stardist.images.label_files import write_labels
 from oce2stardist.runs.folder import Stage, check_apart, owned
 from oce2stardist.runs.interruption import stop_on_signal
 
@@ -118,6 +116,7 @@ def write(path, step):
 
 def test_the_checkpoint_before_is_kept_beside_the_new_one(tmp_path):
     path = tmp_path / "state.safetensors"
+    assert read_checkpoint(path, read=read) is None
     for step in (1, 2, 3):
         write(path, step)
     assert [read(one) for one in list_checkpoints(path)] == [3, 2]
@@ -168,10 +167,6 @@ def test_two_broken_checkpoints_are_one_line(tmp_path):
         InputError, match=r"Got state.safetensors and state-before.safetensors, which can't be read"
     ):
         read_checkpoint(path, read=read)
-
-
-def test_no_checkpoint_is_none(tmp_path):
-    assert read_checkpoint(tmp_path / "state.safetensors", read=read) is None
 
 
 def test_the_state_of_an_embedding_training_gives_way_to_the_one_before(tmp_path):
@@ -247,23 +242,14 @@ def test_weights_on_a_full_disk_are_an_error_and_no_crash(tmp_path):
     from oce2stardist.stardist_model.checkpoint import write_weights
     from oce2stardist.stardist_model.network import open_model
 
-    model = open_model(make_model(tmp_path / "model"))
-    with small_disk(tmp_path / "disk", size=8192) as disk:
-        with pytest.raises(OSError, match="No space left on device"):
-            write_weights(disk / "weights.h5", model)
-        assert list(disk.iterdir()) == []
-
-
-@contextlib.contextmanager
-def small_disk(folder, *, size):
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a tmpfs can't be mounted here; that takes root")
+    model, disk = open_model(make_model(tmp_path / "model")), tmp_path / "disk"
     try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        with mounted(disk, size=8192):
+            with pytest.raises(OSError, match="No space left on device"):
+                write_weights(disk / "weights.h5", model)
+            assert list(disk.iterdir()) == []
+    except NoDisk as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.slow
@@ -289,7 +275,7 @@ def test_a_model_s_weights_are_those_that_keras_would_write(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from oce2stardist.runners.run_folder import owned
+from oce2stardist.runs.folder import owned
 with owned(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -331,33 +317,21 @@ def test_a_folder_is_free_again_after_an_error(tmp_path):
 # Inputs are left alone
 
 
-def annotate(lab, kind):
-    """Annotations of one kind in a folder of their own."""
-    folder = lab / kind
-    folder.mkdir()
-    if kind == "labels":
-        write_labels(folder / "a.tif", INT_LABELS)
-    elif kind == "rois":
-        (folder / "a.zip").write_bytes(roi_zip("1.roi"))
-    else:
-        (folder / "a.geojson").write_text(geojson(square(5, 25)))
-    return folder
-
-
-def digests(folder):
-    return {
-        path.name: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
-        for path in folder.iterdir()
-    }
-
-
-@pytest.mark.parametrize("kind", ["labels", "rois", "geojson"])
-def test_annotations_that_cannot_be_written_are_read_and_not_changed(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tif", tiff_bytes(INT_LABELS)),
+        ("a.zip", roi_zip("1.roi")),
+        ("a.geojson", geojson(square(5, 25)).encode()),
+    ],
+)
+def test_annotations_that_cannot_be_written_are_read_and_not_changed(tmp_path, name, content):
     lab = make_lab(tmp_path)
-    folder = annotate(lab, kind)
+    folder = lab / "annotations"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
     before = digests(folder)
-    for path in folder.iterdir():
-        path.chmod(0o444)
+    (folder / name).chmod(0o444)
     folder.chmod(0o555)
     try:
         with ordinary_user():
@@ -368,18 +342,13 @@ def test_annotations_that_cannot_be_written_are_read_and_not_changed(tmp_path, k
         folder.chmod(0o755)
 
 
-def test_inputs_below_what_a_run_replaces_are_refused(tmp_path):
-    inside = tmp_path / "run" / "training" / "sparse" / "a.tif"
-    with pytest.raises(InputError, match=r"must lie outside of what a run writes. Got .*a\.tif"):
-        check_apart(tmp_path / "run", ["training"], [inside])
-    check_apart(tmp_path / "run", ["training"], [tmp_path / "run" / "trainings" / "a.tif"])
-
-
-def test_a_link_does_not_hide_where_an_input_lies(tmp_path):
+@pytest.mark.parametrize("folder", ["run/training/sparse", "a link there"])
+def test_inputs_below_what_a_run_replaces_are_refused(tmp_path, folder):
     (tmp_path / "run" / "training").mkdir(parents=True)
-    (tmp_path / "elsewhere").symlink_to(tmp_path / "run" / "training")
-    with pytest.raises(InputError, match="must lie outside"):
-        check_apart(tmp_path / "run", ["training"], [tmp_path / "elsewhere" / "a.tif"])
+    (tmp_path / "a link there").symlink_to(tmp_path / "run" / "training")
+    with pytest.raises(InputError, match=r"must lie outside of what a run writes. Got .*a\.tif"):
+        check_apart(tmp_path / "run", ["training"], [tmp_path / folder / "a.tif"])
+    check_apart(tmp_path / "run", ["training"], [tmp_path / "run" / "trainings" / "a.tif"])
 
 
 def test_a_new_run_removes_nothing_that_no_run_wrote(tmp_path):

@@ -24,9 +24,11 @@ def discs(radius, shape=(100, 100)):
     return {"a": disc(shape, (50, 50), radius).astype(np.int32)}
 
 
-@pytest.mark.parametrize("radius", [15, 19])
-def test_annotations_and_pseudo_labels_of_alike_size_are_fine(radius):
-    assert warn_of_scales(discs(radius), discs(10)) == []
+def test_annotations_and_pseudo_labels_of_alike_size_or_without_cells_are_fine():
+    nothing = {"a": np.full((9, 9), -1, np.int32)}
+    for one, other in ((15, 10), (19, 10)):
+        assert warn_of_scales(discs(one), discs(other)) == []
+    assert warn_of_scales(nothing, discs(10)) == warn_of_scales(discs(10), nothing) == []
 
 
 @pytest.mark.parametrize(("drawn", "found"), [(22, 10), (10, 22)])
@@ -35,11 +37,6 @@ def test_a_factor_above_two_between_their_diameters_is_said(drawn, found):
     told = [float(one) for one in re.findall(r"([\d.]+) px", warning)]
     assert told == pytest.approx([2 * drawn, 2 * found], rel=0.01)
     assert "--diameter" in warning
-
-
-def test_no_cell_on_one_side_says_nothing_of_the_scale():
-    nothing = {"a": np.full((9, 9), -1, np.int32)}
-    assert warn_of_scales(nothing, discs(10)) == warn_of_scales(discs(10), nothing) == []
 
 
 def test_an_object_over_most_of_an_image_is_a_giant():
@@ -164,12 +161,12 @@ def test_torch_says_so_in_a_way_we_know():
     assert is_out_of_memory(raised.value)
 
 
+def refuse(*_, **__):
+    raise MemoryError("Unable to allocate 8.00 GiB")
+
+
 def test_a_command_without_memory_ends_in_one_line(tmp_path, monkeypatch):
     lab = make_lab(tmp_path)
-
-    def refuse(*_, **__):
-        raise MemoryError("Unable to allocate 8.00 GiB")
-
     monkeypatch.setattr("oce2stardist.runners.merge.make_training_labels", refuse)
     result = run(["merge", lab / "run", "--annotations", lab / "masks"])
     assert result.exit_code == 2
@@ -179,10 +176,6 @@ def test_a_command_without_memory_ends_in_one_line(tmp_path, monkeypatch):
 
 def test_an_image_that_does_not_fit_into_memory_is_not_called_broken(tmp_path, monkeypatch):
     lab = make_lab(tmp_path)
-
-    def refuse(*_, **__):
-        raise MemoryError("Unable to allocate 8.00 GiB")
-
     monkeypatch.setattr("oce2stardist.images.read._read_tiff", refuse)
     with pytest.raises(InputError, match=r"a\.tif can't be read: there is no memory left for it"):
         read_image(lab / "images" / "a.tif")
@@ -195,28 +188,29 @@ def test_a_loss_that_is_no_number_ends_the_training_with_advice(loss):
     check_finite(0.5, 7, stage="stardist")
 
 
-def test_an_embedding_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
-    lab = make_lab(tmp_path)
-    tiny = (lab / "tiny.yaml").read_text().replace("embedding:", "embedding:\n  centring: 1.0e+300")
-    (lab / "tiny.yaml").write_text(tiny.replace("steps: 1\n", "steps: 4\n", 1))
-    result = run(["pseudo", lab / "images", "-o", lab / "out", "--config", lab / "tiny.yaml",
-                  "--diameter", 18])  # fmt: skip
+def check_overflow(lab, section, setting, command, weights):
+    """The loss of a training with an absurd weight of one part ends the run in one line."""
+    tiny = (lab / "tiny.yaml").read_text().replace("steps: 1\n", "steps: 4\n", 1)
+    (lab / "tiny.yaml").write_text(tiny.replace(f"{section}:", f"{section}:\n  {setting}"))
+    result = run([word.format(lab) for word in command.split()])
     assert result.exit_code == 2, result.output
     last = result.output.strip().splitlines()[-1]
-    assert "the loss must stay a finite number" in last and "embedding.learning_rate" in last
-    assert not (lab / "out" / "oce" / "weights.safetensors").exists()
+    assert "the loss must stay a finite number" in last and f"{section}.learning_rate" in last
+    assert not (lab / "out" / weights).exists()
+
+
+def test_an_embedding_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
+    command = "pseudo {0}/images -o {0}/out --config {0}/tiny.yaml --diameter 18"
+    check_overflow(
+        make_lab(tmp_path), "embedding", "centring: 1.0e+300", command, "oce/weights.safetensors"
+    )
 
 
 @pytest.mark.slow
 def test_a_stardist_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
-    lab = make_lab(tmp_path)
-    tiny = (lab / "tiny.yaml").read_text()
-    (lab / "tiny.yaml").write_text(
-        tiny.replace("stardist:", "stardist:\n  distance_weight: 1.0e+38")
+    command = (
+        "finetune {0}/images --pseudo {0}/run --annotations {0}/masks -o {0}/out "
+        "--config {0}/tiny.yaml"
     )
-    result = run(["finetune", lab / "images", "--pseudo", lab / "run", "--annotations",
-                  lab / "masks", "-o", lab / "model", "--config", lab / "tiny.yaml"])  # fmt: skip
-    assert result.exit_code == 2, result.output
-    last = result.output.strip().splitlines()[-1]
-    assert "the loss must stay a finite number" in last and "stardist.learning_rate" in last
-    assert not (lab / "model" / "weights_best.h5").exists()
+    lab = make_lab(tmp_path)
+    check_overflow(lab, "stardist", "distance_weight: 1.0e+38", command, "weights_best.h5")

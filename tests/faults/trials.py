@@ -33,8 +33,6 @@ from zygote import Zygote
 
 from oce2stardist.images.label_files import read_labels
 
-Arguments = Callable[[Path, Path], list[object]]
-
 _ENDED_BY_USER = 130
 _REFUSED = 2
 _TIMES = {"log.txt", "times.yaml", "hashes.yaml", "outcome.yaml"}
@@ -57,9 +55,8 @@ class Command:
 
     Attributes
     ----------
-    name : str
-    arguments : callable
-        Given the laboratory and the output folder.
+    words : str
+        The command line; {lab} is the laboratory, {out} the output folder.
     compared : tuple of str
         Globs of files in the output that must equal those of an undisturbed run, byte for byte.
     same_files : bool
@@ -70,57 +67,38 @@ class Command:
     """
 
     name: str
-    arguments: Arguments
+    words: str
     compared: tuple[str, ...]
     same_files: bool = True
     begun: str = ""
     worker: str = ""
+
+    def arguments(self, lab: Path, out: Path) -> list[object]:
+        """Fill in the folders."""
+        return [word.format(lab=lab, out=out) for word in self.words.split()]
 
     def output(self, folder: Path) -> Path:
         """Where it writes, in a folder of the trial."""
         return folder / ("run" if self.name == "merge" else "out")
 
 
-def _pseudo(lab: Path, out: Path) -> list[object]:
-    return ["pseudo", lab / "images", "-o", out, "--config", lab / "matrix.yaml",
-            "--diameter", 18, "--overlay"]  # fmt: skip
-
-
-def _merge(lab: Path, out: Path) -> list[object]:
-    return ["merge", out, "--annotations", lab / "masks"]
-
-
-def _finetune(lab: Path, out: Path) -> list[object]:
-    return ["finetune", lab / "images", "--pseudo", lab / "run", "--annotations", lab / "masks",
-            "-o", out, "--config", lab / "matrix.yaml", "--alpha", 0.5]  # fmt: skip
-
-
-def _predict(lab: Path, out: Path) -> list[object]:
-    return ["predict", lab / "images", "--model", lab / "model", "-o", out,
-            "--write", "labels,rois,geojson,csv,overlay"]  # fmt: skip
-
-
-def _predict_in_blocks(lab: Path, out: Path) -> list[object]:
-    return ["predict", lab / "large.tif", "--model", lab / "model", "-o", out,
-            "--blocks-above", 0.001, "--block", 64, "--workers", 2]  # fmt: skip
-
-
-def _experiment(lab: Path, out: Path) -> list[object]:
-    return ["experiment", "unsupervised", lab / "study.yaml", "-o", out, "--workers", 2]
-
-
 COMMANDS = {
     one.name: one
     for one in (
-        Command("pseudo", _pseudo, ("pseudo/**/*", "oce/predicted/*", "oce/weights.safetensors",
-                                    "run.yaml")),
-        Command("merge", _merge, ("training/**/*",)),
-        Command("finetune", _finetune, ("*.h5", "*.json", "training/**/*", "parameters.yaml",
-                                        "run.yaml")),
-        Command("predict", _predict, ("*",)),
-        Command("experiment", _experiment, ("*.csv", "cells/*/labels/*.tif", "cells/*/scores.csv"),
+        Command("pseudo", "pseudo {lab}/images -o {out} --config {lab}/matrix.yaml --diameter 18 "
+                "--overlay",
+                ("pseudo/**/*", "oce/predicted/*", "oce/weights.safetensors", "run.yaml")),
+        Command("merge", "merge {out} --annotations {lab}/masks", ("training/**/*",)),
+        Command("finetune", "finetune {lab}/images --pseudo {lab}/run --annotations {lab}/masks "
+                "-o {out} --config {lab}/matrix.yaml --alpha 0.5",
+                ("*.h5", "*.json", "training/**/*", "parameters.yaml", "run.yaml")),
+        Command("predict", "predict {lab}/images --model {lab}/model -o {out} "
+                "--write labels,rois,geojson,csv,overlay", ("*",)),
+        Command("experiment", "experiment unsupervised {lab}/study.yaml -o {out} --workers 2",
+                ("*.csv", "cells/*/labels/*.tif", "cells/*/scores.csv"),
                 same_files=False, begun="cells/*/lock", worker="cell_process"),
-        Command("predict in blocks", _predict_in_blocks, ("*.tif",), begun=".*/found/*",
+        Command("predict in blocks", "predict {lab}/large.tif --model {lab}/model -o {out} "
+                "--blocks-above 0.001 --block 64 --workers 2", ("*.tif",), begun=".*/found/*",
                 worker=_WORKER),
     )
 }  # fmt: skip
@@ -213,6 +191,14 @@ class Bench:
         _, alive = psutil.wait_procs(self.zygote.left_behind(), timeout=seconds)
         assert not alive, [one.cmdline() for one in alive]
 
+    @contextmanager
+    def inputs_kept(self) -> Iterator[None]:
+        """See that the block, and processes that it leaves behind, change no input."""
+        before = digests(self.lab)
+        yield
+        self.wait_for_the_left()
+        assert digests(self.lab) == before, "an input was changed"
+
     def check_goes_on(self, command: Command, out: Path) -> str:
         """Give the same command again; its result is that of an undisturbed run, or a line.
 
@@ -293,8 +279,8 @@ def h5_arrays(path: Path) -> dict[str, bytes]:
     return arrays
 
 
-def check_whole(out: Path) -> int:
-    """Every file under a name of its own is complete; returns how many there are."""
+def check_whole(out: Path) -> None:
+    """Every file under a name of its own is complete."""
     paths = [out / name for name in names(out) if not is_temporary(name)] if out.exists() else []
     for path in paths:
         if path.name == "log.txt":
@@ -303,7 +289,6 @@ def check_whole(out: Path) -> int:
             _read_whole(path)
         except Exception as error:
             raise AssertionError(f"{path} is not whole: {error}") from error
-    return len(paths)
 
 
 def _read_whole(path: Path) -> None:
@@ -398,21 +383,20 @@ def try_kill(bench: Bench, name: str, kill: Kill) -> dict[str, Any]:
         ``how`` it ended, at which event, and what came of giving it again.
     """
     whole = bench.undisturbed(name)
-    before = digests(bench.lab)
-    for sooner in (1.0, 0.7, 0.4, 0.1):
-        out = bench.new_output(whole.command)
-        done = bench.give(whole.command, out, replace(kill, share=sooner * kill.share).fault(whole))
-        bench.wait_for_the_left()
-        if done["code"] != 0:  # else it was done already: processor time is not always the same
-            break
-        check_same(whole, out)
+    with bench.inputs_kept():
+        for sooner in (1.0, 0.7, 0.4, 0.1):
+            out = bench.new_output(whole.command)
+            earlier = replace(kill, share=sooner * kill.share)
+            done = bench.give(whole.command, out, earlier.fault(whole))
+            bench.wait_for_the_left()
+            if done["code"] != 0:  # else it was done already: processor time is not always the same
+                break
+            check_same(whole, out)
     how = {-kill.signum: "killed", _ENDED_BY_USER: "stopped"}.get(done["code"])
     assert how is not None, (done["code"], done["text"])
-    n_files = check_whole(out)
-    assert digests(bench.lab) == before, "an input was changed"
-    end = bench.check_goes_on(whole.command, out)
-    assert digests(bench.lab) == before, "an input was changed"
-    return {"how": how, "at": done["at"], "files": n_files, "end": end}
+    check_whole(out)
+    with bench.inputs_kept():
+        return {"how": how, "at": done["at"], "end": bench.check_goes_on(whole.command, out)}
 
 
 # --- other faults
@@ -476,9 +460,9 @@ def try_little_memory(bench: Bench, name: str, share: float) -> dict[str, Any]:
     """Let a command have little more memory than it began with, then as much as it wants."""
     whole = bench.undisturbed(name)
     out = bench.new_output(whole.command)
-    before = digests(bench.lab)
     extra = int(_LEAST_MEMORY * (_MOST_MEMORY / _LEAST_MEMORY) ** share)
-    done = bench.give(whole.command, out, {"memory": extra})
+    with bench.inputs_kept():
+        done = bench.give(whole.command, out, {"memory": extra})
     how = {0: "finished", _REFUSED: "refused"}.get(done["code"])
     if how == "refused":
         check_one_line(done["text"])
@@ -488,9 +472,7 @@ def try_little_memory(bench: Bench, name: str, share: float) -> dict[str, Any]:
         ended |= done["code"] == 1 and done["text"].strip().startswith("libgomp: ")
         assert ended, (done["code"], done["text"])
         how = "ended by a library"
-    bench.wait_for_the_left()
     check_whole(out)
-    assert digests(bench.lab) == before
     return {"how": how, "end": bench.check_goes_on(whole.command, out)}
 
 
@@ -528,14 +510,23 @@ def own_disk(bench: Bench, command: Command, size: int) -> Iterator[tuple[Path, 
     """Mount a disk of a size; yields it and the output of a trial on it."""
     bench.trials += 1
     disk = bench.folder / "disks" / f"{command.name}-{bench.trials}"
+    with mounted(disk, size=max(size, _PAGE)):
+        try:
+            yield disk, bench.start_at(command, disk / "trial")
+        finally:
+            bench.wait_for_the_left()
+
+
+@contextmanager
+def mounted(disk: Path, *, size: int) -> Iterator[None]:
+    """Mount a disk of so many bytes."""
     disk.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={max(size, _PAGE)}", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         raise NoDisk("a tmpfs can't be mounted here; that takes root")
     try:
-        yield disk, bench.start_at(command, disk / "trial")
+        yield
     finally:
-        bench.wait_for_the_left()
         subprocess.run(["umount", str(disk)], check=True)
 
 
@@ -556,7 +547,6 @@ def try_dead_worker(bench: Bench, name: str, share: float) -> dict[str, Any]:
     """Kill a process that works for a command once it has begun to; give it again if it failed."""
     whole = bench.undisturbed(name)
     out = bench.new_output(whole.command)
-    before = digests(bench.lab)
     killed: list[str] = []
     over = threading.Event()
 
@@ -569,16 +559,15 @@ def try_dead_worker(bench: Bench, name: str, share: float) -> dict[str, Any]:
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    done = bench.give(whole.command, out)
-    over.set()
-    killer.join()
+    with bench.inputs_kept():
+        done = bench.give(whole.command, out)
+        over.set()
+        killer.join()
     assert killed, "no worker was there to kill"
     assert done["code"] in (0, 1, _REFUSED), (done["code"], done["text"])
     if done["code"] == 0:
         check_same(whole, out)
-    bench.wait_for_the_left()
     check_whole(out)
-    assert digests(bench.lab) == before
     how = {0: "went on", 1: "one cell failed", 2: "refused"}[done["code"]]
     return {"how": how, "end": bench.check_goes_on(whole.command, out)}
 
@@ -644,7 +633,7 @@ FAULTS = (
         "a file is gone once another one was opened; then it is back.",
         _ALL,
         try_vanishing,
-        {"pseudo": 1, "merge": 1, "finetune": 1, "predict": 1, "experiment": 1},
+        dict.fromkeys(_ALL, 1),
     ),
     Fault(
         "out of memory",

@@ -18,6 +18,7 @@ folder. Those below `watched` are counted. A fault is one of
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -26,7 +27,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,29 +60,19 @@ class Zygote:
         *,
         watched: Path,
         fault: dict[str, Any] | None = None,
-        threads: int = 2,
-        fast_saves: bool = True,
+        **options: Any,
     ) -> dict[str, Any]:
         """Run a command; what it prints goes to the file `output`.
 
-        Parameters
-        ----------
-        arguments : list
-            Of the command line.
-        output, watched, fault
-            As in the request.
-        threads : int
-            Of torch and TensorFlow.
-        fast_saves : bool
-            Let trainings save their state after every step, not every 20 seconds.
+        Options are the number of `threads` of torch and TensorFlow, default 2, and whether
+        trainings save their state after every step (`fast_saves`, default) or every 20 seconds.
         """
         request = {
             "arguments": [str(one) for one in arguments],
             "output": str(output),
             "watched": str(watched.resolve()),
             "fault": fault or {},
-            "threads": threads,
-            "fast_saves": fast_saves,
+            **{"threads": 2, "fast_saves": True} | options,
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -128,34 +118,23 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not come between the answers
     _import_all()
-    _tell(answers, {"ready": True, "threads": len(os.listdir("/proc/self/task"))})
+    print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
-        _tell(answers, _run(json.loads(line)))
+        print(json.dumps(_run(json.loads(line))), file=answers, flush=True)
 
 
 def _import_all() -> None:
-    import importlib
+    """Import what is slow, and the rooms and commands that import it."""
+    import pkgutil
+    from importlib import import_module
 
-    for name in (
-        "matplotlib.pyplot", "torch", "tensorflow", "distributed", "zarr",
-        "oce2stardist.cli.pseudo", "oce2stardist.cli.finetune", "oce2stardist.cli.predict",
-        "oce2stardist.cli.merge", "oce2stardist.cli.experiment", "oce2stardist.cli.reporting",
-        "oce2stardist.runners.pseudo", "oce2stardist.runners.finetune",
-        "oce2stardist.runners.predict", "oce2stardist.images.sources",
-        "oce2stardist.reports", "oce2stardist.annotations",
-        "oce2stardist.embeddings.train", "oce2stardist.embeddings.predict",
-        "oce2stardist.embeddings.checkpoint", "oce2stardist.embeddings.distributed",
-        "oce2stardist.stardist_model.network", "oce2stardist.stardist_model.train",
-        "oce2stardist.stardist_model.predict", "oce2stardist.stardist_model.checkpoint",
-        "oce2stardist.stardist_model.patches", "oce2stardist.stardist_model.tensorboard",
-        "oce2stardist.experiments.experiment",
-    ):  # fmt: skip
-        importlib.import_module(name)
-
-
-def _tell(answers: Any, content: dict[str, Any]) -> None:
-    answers.write(json.dumps(content) + "\n")
-    answers.flush()
+    for name in ("matplotlib.pyplot", "torch", "tensorflow", "distributed", "zarr"):
+        import_module(name)
+    for room in ("cli", "runners", "embeddings", "stardist_model", "reports", "experiments"):
+        package = import_module(f"oce2stardist.{room}")
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith("__main__"):
+                import_module(found.name)
 
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:
@@ -198,9 +177,7 @@ def _be_the_command(request: dict[str, Any], told: int) -> None:
         out = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1), os.dup2(out, 2)
         sys.stdin = open(os.devnull)  # noqa: SIM115 (this process ends soon)
-        _set_threads(request["threads"])
-        if request["fast_saves"]:
-            _save_after_every_step()
+        _set_up(request["threads"], fast_saves=request["fast_saves"])
         _arrange(request["fault"], Path(request["watched"]), told)
         from oce2stardist.cli.main import main
 
@@ -219,20 +196,17 @@ def _be_the_command(request: dict[str, Any], told: int) -> None:
         os._exit(code)
 
 
-def _set_threads(count: int) -> None:
+def _set_up(threads: int, *, fast_saves: bool) -> None:
     import torch
 
-    torch.set_num_threads(count)
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(count)
-    os.environ["OMP_NUM_THREADS"] = str(count)
-
-
-def _save_after_every_step() -> None:
     from oce2stardist.embeddings.train import train_offsets
     from oce2stardist.stardist_model.train import train_stardist
 
-    for function in (train_offsets, train_stardist):
-        function.__kwdefaults__["save_every"] = 0.0
+    torch.set_num_threads(threads)
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
+    if fast_saves:
+        for function in (train_offsets, train_stardist):
+            function.__kwdefaults__["save_every"] = 0.0
 
 
 def _arrange(fault: dict[str, Any], watched: Path, told: int) -> None:
@@ -288,13 +262,7 @@ def _bend_clock(shift: float) -> None:
     """Let the wall clock jump: by `shift` at first, and back and forth at every look."""
     clock, clock_ns = time.time, time.time_ns
 
-    def jumps() -> Iterator[float]:
-        while True:
-            yield shift
-            yield shift - _WEEK
-            yield shift + _WEEK
-
-    jump = jumps()
+    jump = itertools.cycle((shift, shift - _WEEK, shift + _WEEK))
     time.time = lambda: clock() + next(jump)
     time.time_ns = lambda: clock_ns() + int(1e9 * next(jump))
 

@@ -30,16 +30,11 @@ def annotated(found):
     return [found.annotations == label for label in ids]
 
 
-def test_untouched_pseudo_labels_are_no_annotations():
-    found = find_corrections(pseudo_labels(), pseudo_labels())
+@pytest.mark.parametrize("label", [4, 99])
+def test_pseudo_labels_that_are_untouched_or_only_recoloured_are_no_annotations(label):
+    found = find_corrections(np.where(LEFT, label, pseudo_labels()), pseudo_labels())
     assert found.n_cells == 0 and found.n_erased == 0
     assert (found.annotations == -1).all()
-
-
-def test_a_cell_that_was_only_recoloured_is_no_annotation():
-    labels = pseudo_labels()
-    labels[labels == 4] = 99
-    assert find_corrections(labels, pseudo_labels()).n_cells == 0
 
 
 def test_every_cell_of_a_layer_drawn_from_scratch_is_an_annotation():
@@ -48,16 +43,10 @@ def test_every_cell_of_a_layer_drawn_from_scratch_is_an_annotation():
     assert (found.annotations[~LEFT & ~RIGHT] == -1).all()
 
 
-def test_a_new_cell_is_an_annotation_and_its_neighbours_stay_pseudo():
+@pytest.mark.parametrize("label", [20, 4])
+def test_a_new_cell_is_an_annotation_alone_also_with_the_label_of_another(label):
     new = disc(SHAPE, (12, 48), 8)
-    labels = np.where(new, 20, pseudo_labels())
-    (cell,) = annotated(find_corrections(labels, pseudo_labels()))
-    np.testing.assert_array_equal(cell, new)
-
-
-def test_a_new_cell_painted_with_the_label_of_another_counts_alone():
-    new = disc(SHAPE, (12, 48), 8)
-    labels = np.where(new, 4, pseudo_labels())
+    labels = np.where(new, label, pseudo_labels())
     (cell,) = annotated(find_corrections(labels, pseudo_labels()))
     np.testing.assert_array_equal(cell, new)
 
@@ -101,18 +90,13 @@ def test_what_is_left_under_a_cell_drawn_over_an_object_is_unknown():
     assert (found.annotations[LEFT & ~smaller] == -1).all()
 
 
-def test_two_objects_joined_are_one_annotation():
-    pseudo = two_touching_discs()
-    labels = np.where(pseudo == 2, 1, pseudo)
-    (cell,) = annotated(find_corrections(labels, pseudo))
-    np.testing.assert_array_equal(cell, pseudo > 0)
-
-
-def test_of_an_object_that_was_split_the_repainted_half_is_an_annotation():
-    pseudo = np.where(two_touching_discs() > 0, 1, 0)
-    found = find_corrections(two_touching_discs(), pseudo)
-    (cell,) = annotated(found)
-    np.testing.assert_array_equal(cell, two_touching_discs() == 2)
+def test_objects_joined_are_one_annotation_and_of_one_split_it_is_the_repainted_half():
+    two = two_touching_discs()
+    one = np.minimum(two, 1)
+    (joined,) = annotated(find_corrections(one, two))
+    np.testing.assert_array_equal(joined, two > 0)
+    (half,) = annotated(find_corrections(two, one))
+    np.testing.assert_array_equal(half, two == 2)
 
 
 @pytest.mark.parametrize(("side", "n_cells"), [(SMALLEST - 1, 0), (SMALLEST, 1)])
@@ -128,11 +112,8 @@ def test_a_confirmed_cell_is_an_annotation_though_nothing_changed():
     np.testing.assert_array_equal(cell, RIGHT)
 
 
-def test_an_image_covered_by_one_cell_is_one_annotation():
+def test_an_image_covered_by_one_cell_and_the_largest_unsigned_labels_are_counted():
     assert find_corrections(np.ones((20, 20), np.int32)).n_cells == 1
-
-
-def test_the_largest_labels_and_unsigned_ones_are_told_apart():
     labels = np.where(LEFT, 2**31 - 1, np.where(RIGHT, 2**31 - 2, 0)).astype(np.uint32)
     assert find_corrections(labels).n_cells == 2
 

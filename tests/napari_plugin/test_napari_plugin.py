@@ -10,7 +10,6 @@ import tifffile
 import yaml
 from napari_import import ViewerModel, notification_manager, npe2
 from run_folders import finetuned, image_set, pseudo_run, two_annotated
-from scenes import discs_scene
 
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.napari_plugin.corrections import find_corrections
@@ -78,12 +77,14 @@ def test_images_of_other_programs_are_left_to_their_readers(manifest):
     assert matches == ["run.yaml", "/x/run.yaml"]
 
 
+def command_of(manifest, contribution):
+    (found,) = (c for c in manifest.contributions.commands if c.id == contribution.command)
+    return npe2.manifest.utils.import_python_name(found.python_name)
+
+
 def test_the_dock_widget_is_made_with_the_viewer(manifest, qtbot):
     (contribution,) = manifest.contributions.widgets
-    make = npe2.manifest.utils.import_python_name(
-        next(c for c in manifest.contributions.commands if c.id == contribution.command).python_name
-    )
-    widget = make(napari_viewer=ViewerModel())
+    widget = command_of(manifest, contribution)(napari_viewer=ViewerModel())
     qtbot.addWidget(widget)
     assert widget.pseudo.button.text() == "Make pseudo labels"
 
@@ -93,8 +94,7 @@ def test_the_dock_widget_is_made_with_the_viewer(manifest, qtbot):
 
 def test_the_sample_is_the_nuclei_that_stardist_ships(manifest):
     (sample,) = manifest.contributions.sample_data
-    name = next(c for c in manifest.contributions.commands if c.id == sample.command).python_name
-    ((data, options, kind),) = npe2.manifest.utils.import_python_name(name)()
+    ((data, options, kind),) = command_of(manifest, sample)()
     assert kind == "image" and options["name"] == "nuclei" and data.shape == (512, 512)
     from stardist.data import test_image_nuclei_2d
 
@@ -117,17 +117,13 @@ def test_a_pseudo_run_opens_as_images_with_labels_to_correct(images, tmp_path):
     assert find_corrections(layers["b cells"].data, notes["baseline"]).n_cells == 0
 
 
-def test_the_run_yaml_of_a_run_opens_it_too(images, tmp_path):
-    run = pseudo_run(tmp_path / "run", images[1])
-    note_images(run, tmp_path / "images")
-    assert len(opened(run / "run.yaml")) == 4
-
-
 @pytest.mark.parametrize("source", ["images", "images/*.tif"])
 def test_images_are_found_beside_a_run_that_was_moved_with_them(images, tmp_path, source):
     run = pseudo_run(tmp_path / "runs" / "run", images[1])
     note_images(run, source)
-    assert [layer.name for layer in opened(run)] == ["a", "b", "a cells", "b cells"]
+    for dropped in (run, run / "run.yaml"):
+        names = [layer.name for layer in opened(dropped)]
+        assert names == ["a", "b", "a cells", "b cells"]
 
 
 def test_labels_open_alone_where_the_images_are_gone(images, tmp_path):
@@ -202,19 +198,14 @@ def test_files_of_images_that_are_no_longer_used_are_removed(tmp_path):
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["b.tif"]
 
 
-def test_images_are_written_alike_each_time_so_that_a_run_goes_on(tmp_path):
-    image, _ = discs_scene(3, (60, 90), 7, seed=0)
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64", "float32", "float64"])
+def test_pixels_of_every_type_come_through_alike_each_time_so_that_a_run_goes_on(tmp_path, dtype):
+    plane = np.arange(600).reshape(20, 30).astype(dtype)
     contents = set()
     for _ in range(2):
-        WorkFolder(tmp_path).write_images({"a": image})
+        WorkFolder(tmp_path).write_images({"a": plane})
         contents.add((tmp_path / "images" / "a.tif").read_bytes())
     assert len(contents) == 1
-
-
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64", "float32", "float64"])
-def test_pixels_of_every_type_come_through(tmp_path, dtype):
-    plane = np.arange(600).reshape(20, 30).astype(dtype)
-    WorkFolder(tmp_path).write_images({"a": plane})
     written = tifffile.imread(tmp_path / "images" / "a.tif")
     np.testing.assert_array_equal(written.astype(float), plane.astype(float))
 

@@ -61,9 +61,13 @@ def commands(widget, monkeypatch):
     return given
 
 
+def click(qtbot, button):
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
 def click_and_wait(qtbot, widget, button):
     with qtbot.waitSignal(widget.job.ended, timeout=LONG) as ended:
-        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+        click(qtbot, button)
     return ended.args[0]
 
 
@@ -116,7 +120,7 @@ def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, 
             assert stop.isEnabled() and not widget.finetune.button.isEnabled()
             assert "of 15" in said(widget) and "left" in said(widget)
             at_stop.append(progress.done)
-            qtbot.mouseClick(stop, Qt.MouseButton.LeftButton)
+            click(qtbot, stop)
 
     widget.job.progressed.connect(stop_in_the_middle)
     outcome = click_and_wait(qtbot, widget, widget.pseudo.button)
@@ -130,27 +134,18 @@ def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, 
     assert f"Going on after step {n_done} of 15." in widget.panel.log.toPlainText()
 
 
-def test_closing_stops_the_command(qtbot, viewer, widget):
-    open_scene(viewer)
-    qtbot.mouseClick(widget.pseudo.button, Qt.MouseButton.LeftButton)
-    process = widget.job._process
-    assert process.waitForStarted()
-    started = time.monotonic()
-    widget.job.close()
-    assert process.state() == process.ProcessState.NotRunning
-    assert time.monotonic() - started < 15
-
-
 def test_a_closed_widget_stops_its_command_and_hears_no_more_of_napari(qtbot, viewer, tmp_path):
     widget = StepsWidget(viewer)
     widget.images.set_folder(tmp_path / "work")
     image, truth = open_scene(viewer)
     cells = add_pseudo(widget, image, truth)
-    qtbot.mouseClick(widget.pseudo.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.pseudo.button)
     job, process = widget.job, widget.job._process
     assert process.waitForStarted()
+    started = time.monotonic()
     with qtbot.waitSignal(widget.destroyed):
         widget.deleteLater()
+    assert time.monotonic() - started < 15
     assert process.state() == process.ProcessState.NotRunning and not job.is_running
     cells.paint((5, 5), 99)
     image.name = "renamed"
@@ -160,12 +155,16 @@ def test_a_closed_widget_stops_its_command_and_hears_no_more_of_napari(qtbot, vi
 # --- what is asked of the commands
 
 
-def test_defaults_are_those_of_the_command_line(viewer, widget, commands, qtbot):
+def give_both_trainings(viewer, widget, qtbot):
     image, truth = open_scene(viewer)
-    qtbot.mouseClick(widget.pseudo.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.pseudo.button)
     widget.job.ended.emit(Outcome(stopped=True, message="Stopped."))
     add_pseudo(widget, image, np.zeros_like(truth)).data = truth
-    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.finetune.button)
+
+
+def test_defaults_are_those_of_the_command_line(viewer, widget, commands, qtbot):
+    give_both_trainings(viewer, widget, qtbot)
     pseudo, finetune = commands
     assert pseudo[pseudo.index("--steps") + 1] == str(Config().embedding.steps)
     assert finetune[finetune.index("--steps") + 1] == str(Config().stardist.steps)
@@ -174,13 +173,9 @@ def test_defaults_are_those_of_the_command_line(viewer, widget, commands, qtbot)
 
 
 def test_fields_become_options(viewer, widget, commands, qtbot):
-    image, truth = open_scene(viewer)
     widget.pseudo.diameter.setValue(24.5)
-    qtbot.mouseClick(widget.pseudo.button, Qt.MouseButton.LeftButton)
-    widget.job.ended.emit(Outcome(stopped=True, message="Stopped."))
-    add_pseudo(widget, image, np.zeros_like(truth)).data = truth
     widget.finetune.alpha.setValue(0)
-    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    give_both_trainings(viewer, widget, qtbot)
     pseudo, finetune = commands
     assert pseudo[pseudo.index("--diameter") + 1] == "24.5"
     assert finetune[finetune.index("--alpha") + 1] == "0.0"
@@ -192,7 +187,7 @@ def test_only_changed_cells_are_written_as_annotations(viewer, widget, commands,
     cells.data[truth == 3] = 0
     new = disc(truth.shape, (8, 8), 6) & (truth == 0)
     cells.data[new] = cells.selected_label
-    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.finetune.button)
     written = read_labels(tmp_path / "work" / "annotations" / "cells.tif")
     np.testing.assert_array_equal(written > 0, new)
     np.testing.assert_array_equal(written == 0, truth == 3)
@@ -209,18 +204,18 @@ def test_an_image_without_corrections_has_no_file_of_annotations(
         cells = add_pseudo(widget, image, truth)
     cells.data[truth == 1] = 0
     cells.data[2:8, 2:8] = cells.selected_label
-    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.finetune.button)
     written = [path.name for path in (tmp_path / "work" / "annotations").iterdir()]
     assert written == ["b.tif"] and len(commands) == 1
 
 
 def test_cells_drawn_without_pseudo_labels_train_alone(viewer, widget, commands, qtbot):
     _, truth = open_scene(viewer)
-    qtbot.mouseClick(widget.cells.draw_button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.cells.draw_button)
     cells = viewer.layers["cells cells"]
     assert viewer.layers.selection.active is cells and cells.mode == "paint"
     cells.data = truth
-    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.finetune.button)
     assert "--pseudo" not in commands[0]
 
 
@@ -233,7 +228,7 @@ def test_a_layer_drawn_elsewhere_is_used_when_chosen_in_the_table(
     assert isinstance(box, QComboBox) and box.currentText() == "(none yet)"
     box.setCurrentText("mine")
     box.activated.emit(box.currentIndex())
-    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.finetune.button)
     written = read_labels(tmp_path / "work" / "annotations" / "cells.tif")
     np.testing.assert_array_equal(written > 0, truth > 0)
     assert len(commands) == 1
@@ -253,7 +248,7 @@ def test_a_run_that_was_dropped_into_napari_is_corrected_and_trained_on(
     cells = widget.table.cells_of(viewer.layers["field"])
     assert cells is viewer.layers["field cells"]
     cells.data = np.where(ndi.binary_dilation(truth == 2), 2, truth)
-    qtbot.mouseClick(widget.finetune.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.finetune.button)
     (command,) = commands
     assert command[command.index("--pseudo") + 1] == str(run)
     written = read_labels(tmp_path / "work" / "annotations" / "field.tif")
@@ -286,7 +281,7 @@ def test_a_picked_cell_counts_when_it_is_called_right(viewer, widget, qtbot):
     cells = add_pseudo(widget, image, truth)
     viewer.layers.selection.active = cells
     cells.selected_label = 4
-    qtbot.mouseClick(widget.cells.confirm_button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.cells.confirm_button)
     assert widget.cells.count.text() == "1 annotated cell"
     (found,) = widget._find_corrections({"cells": image}).values()
     np.testing.assert_array_equal(found.annotations > 0, truth == 4)
@@ -294,7 +289,7 @@ def test_a_picked_cell_counts_when_it_is_called_right(viewer, widget, qtbot):
 
 def test_an_image_keeps_its_file_name_when_its_layer_is_renamed(viewer, widget, commands, qtbot):
     image, _ = open_scene(viewer, name="field 1 [raw]")
-    qtbot.mouseClick(widget.pseudo.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.pseudo.button)
     image.name = "other"
     widget._checked_images()
     assert image.metadata[KEY]["stem"] == "field_1_raw"
@@ -305,7 +300,7 @@ def test_an_unchecked_image_is_left_alone(viewer, widget, commands, qtbot, tmp_p
     open_scene(viewer, name="a")
     open_scene(viewer, name="b")
     widget.table.item(0, 0).setCheckState(Qt.CheckState.Unchecked)
-    qtbot.mouseClick(widget.pseudo.button, Qt.MouseButton.LeftButton)
+    click(qtbot, widget.pseudo.button)
     assert [path.name for path in (tmp_path / "work" / "images").iterdir()] == ["b.tif"]
 
 
@@ -314,7 +309,7 @@ def test_an_unchecked_image_is_left_alone(viewer, widget, commands, qtbot, tmp_p
 
 def refused(qtbot, widget, button):
     """What the widget says; nothing may have been started."""
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    click(qtbot, button)
     assert not widget.job.is_running
     assert "\n" not in said(widget) and button.isEnabled()
     return said(widget)
@@ -367,9 +362,10 @@ def test_labels_of_another_size_are_refused(qtbot, viewer, widget):
     )
 
 
-def test_prediction_without_a_model_is_refused(qtbot, viewer, widget):
+def test_a_step_without_what_it_needs_is_refused(qtbot, viewer, widget):
     open_scene(viewer)
     assert "There must be a model. Got none" in refused(qtbot, widget, widget.predict.button)
+    assert "A cell must be picked. Got none" in refused(qtbot, widget, widget.cells.confirm_button)
 
 
 def test_a_working_folder_with_other_files_is_refused_and_left_alone(
@@ -381,11 +377,6 @@ def test_a_working_folder_with_other_files_is_refused_and_left_alone(
     widget.images.set_folder(tmp_path / "mine")
     assert "which holds something else" in refused(qtbot, widget, widget.pseudo.button)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
-
-
-def test_confirming_without_a_picked_cell_is_refused(qtbot, viewer, widget):
-    open_scene(viewer)
-    assert "A cell must be picked. Got none" in refused(qtbot, widget, widget.cells.confirm_button)
 
 
 def test_what_a_command_refuses_is_said_in_the_widget(qtbot, viewer, widget, tmp_path):

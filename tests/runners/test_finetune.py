@@ -1,60 +1,37 @@
 """From annotations and pseudo labels to a StarDist folder: what is chosen, judged and kept."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 import yaml
-from scenes import discs_scene
+from listener import Listener
+from small_models import FINETUNING, fields
 
-from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.runners import finetune
 from oce2stardist.runners.finetune import finetune_stardist
 from oce2stardist.training_labels.draw_cells import CellDraw
 
-SMALL = Config().replace(
-    **{
-        "stardist.width": 4,
-        "stardist.features": 8,
-        "stardist.n_rays": 8,
-        "stardist.patch_size": 64,
-        "stardist.batch_size": 2,
-        "stardist.steps": 4,
-        "stardist.checks": 1,
-        "stardist.folds": 0,
-    }
-)
+
+def tune(output, annotations, *, settings=None, n_images=2, **options):
+    """Fine-tune on the drawn fields; `settings` are those of the section stardist that differ."""
+    changes = {f"stardist.{name}": value for name, value in (settings or {}).items()}
+    config = FINETUNING.replace(**changes)
+    images, _ = fields(n_images)
+    return finetune_stardist(images, output, annotations=annotations, config=config, **options)
 
 
-class Listener:
-    def __init__(self):
-        self.said = []
-
-    def say(self, message):
-        self.said.append(message)
-
-    def warn(self, message):
-        self.said.append(message)
-
-    def task(self, name, total):
-        from contextlib import nullcontext
-
-        return nullcontext(lambda done, note: None)
-
-
-def scenes(n_images=2, n_cells=6):
-    drawn = {f"field{i}": discs_scene(n_cells, (96, 96), 9, seed=i) for i in range(n_images)}
-    images = ImageSet.from_arrays({name: image for name, (image, _) in drawn.items()})
-    return images, {name: labels.astype(np.int32) for name, (_, labels) in drawn.items()}
+@pytest.fixture
+def truth():
+    return fields()[1]
 
 
 def only(truth, *ids):
@@ -77,15 +54,13 @@ def roles(model):
     return pd.read_csv(model / "training" / "cells.csv")["role"].value_counts().to_dict()
 
 
-def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path):
-    images, truth = scenes()
+def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path, truth):
     listener = Listener()
-    result = finetune_stardist(
-        images,
+    result = tune(
         tmp_path / "model",
-        annotations={name: only(one, 1, 2, 3) for name, one in truth.items()},
+        {name: only(one, 1, 2, 3) for name, one in truth.items()},
         pseudo=pseudo_run(tmp_path / "run", truth),
-        config=SMALL.replace(**{"stardist.folds": "auto"}),
+        settings={"folds": "auto"},
         reporter=listener,
     )
     assert roles(result.model) == {"training": 6}
@@ -101,14 +76,8 @@ def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path):
         assert len(pd.read_csv(result.model / "folds" / str(number) / "history.csv")) == 4
 
 
-def test_with_enough_cells_some_are_held_back(tmp_path):
-    images, truth = scenes()
-    result = finetune_stardist(
-        images,
-        tmp_path / "model",
-        annotations=truth,
-        config=SMALL.replace(**{"stardist.held_back": 0.5}),
-    )
+def test_with_enough_cells_some_are_held_back(tmp_path, truth):
+    result = tune(tmp_path / "model", truth, settings={"held_back": 0.5})
     assert roles(result.model) == {"training": 6, "held_back": 6}
     assert result.parameters["alpha"] == {"value": 0.0, "reason": "there are no pseudo labels"}
     assert result.parameters["held_back_score"]["reason"].endswith("6 held-back annotated cells")
@@ -120,16 +89,10 @@ def test_with_enough_cells_some_are_held_back(tmp_path):
 
 @pytest.mark.parametrize("with_pseudo", [False, True])
 def test_a_single_annotated_cell_trains_and_the_run_says_that_nothing_was_judged(
-    tmp_path, with_pseudo
+    tmp_path, truth, with_pseudo
 ):
-    images, truth = scenes()
-    result = finetune_stardist(
-        images,
-        tmp_path / "model",
-        annotations={"field0": only(truth["field0"], 5)},
-        pseudo=pseudo_run(tmp_path / "run", truth) if with_pseudo else None,
-        config=SMALL,
-    )
+    pseudo = pseudo_run(tmp_path / "run", truth) if with_pseudo else None
+    result = tune(tmp_path / "model", {"field0": only(truth["field0"], 5)}, pseudo=pseudo)
     assert np.isfinite(result.history["loss"]).all()
     assert result.parameters["f1"]["value"] is None
     assert result.parameters["f1"]["reason"] == "no annotated cell could be held back to judge"
@@ -138,51 +101,34 @@ def test_a_single_annotated_cell_trains_and_the_run_says_that_nothing_was_judged
 
 
 def test_images_without_background_or_without_cells_train(tmp_path):
-    images, truth = scenes(3)
+    _, truth = fields(3)
     full = np.ones((96, 96), np.int32)
     full[:48] = 2
-    result = finetune_stardist(
-        images,
-        tmp_path / "model",
-        annotations={
-            "field0": full,  # no background
-            "field1": np.zeros((96, 96), np.int32),  # nothing but background
-            "field2": only(truth["field2"], 1, 2),
-        },
-        pseudo=pseudo_run(tmp_path / "run", truth),
-        config=SMALL.replace(**{"stardist.steps": 12}),
+    annotations = {
+        "field0": full,  # no background
+        "field1": np.zeros((96, 96), np.int32),  # nothing but background
+        "field2": only(truth["field2"], 1, 2),
+    }
+    pseudo = pseudo_run(tmp_path / "run", truth)
+    result = tune(
+        tmp_path / "model", annotations, pseudo=pseudo, n_images=3, settings={"steps": 12}
     )
     history = result.history[["loss", "loss_sparse", "loss_pseudo"]]
     assert np.isfinite(history).all(axis=None)
 
 
-def test_useless_pseudo_labels_are_left_out_and_the_run_says_why(tmp_path):
-    images, truth = scenes()
+def test_useless_pseudo_labels_are_left_out_and_the_run_says_why(tmp_path, truth):
     wrong = {name: np.roll(one, 20, axis=0) for name, one in truth.items()}
-    result = finetune_stardist(
-        images,
-        tmp_path / "model",
-        annotations=truth,
-        pseudo=pseudo_run(tmp_path / "run", wrong),
-        config=SMALL,
-    )
+    result = tune(tmp_path / "model", truth, pseudo=pseudo_run(tmp_path / "run", wrong))
     assert result.parameters["alpha"]["value"] == 0
     assert "as good as useless" in result.parameters["alpha"]["reason"]
     assert (result.history["loss_pseudo"] == 0).all()
 
 
-def test_the_cells_of_a_run_can_be_used_again(tmp_path):
-    images, truth = scenes()
-    first = finetune_stardist(
-        images, tmp_path / "a", annotations=truth, cells=CellDraw(count=5), config=SMALL
-    )
-    again = finetune_stardist(
-        images,
-        tmp_path / "b",
-        annotations=truth,
-        cells=CellDraw(listed_in=first.model / "training" / "cells.csv"),
-        config=SMALL,
-    )
+def test_the_cells_of_a_run_can_be_used_again(tmp_path, truth):
+    first = tune(tmp_path / "a", truth, cells=CellDraw(count=5))
+    listed = CellDraw(listed_in=first.model / "training" / "cells.csv")
+    again = tune(tmp_path / "b", truth, cells=listed)
     assert sum(roles(first.model).values()) == 5
     for name in ("cells.csv", "objects.csv"):
         text = [(one.model / "training" / name).read_text() for one in (first, again)]
@@ -190,16 +136,10 @@ def test_the_cells_of_a_run_can_be_used_again(tmp_path):
     np.testing.assert_allclose(first.history["loss"], again.history["loss"], rtol=1e-4)
 
 
-def test_a_round_that_scores_lower_is_dropped(tmp_path, monkeypatch):
-    images, truth = scenes()
+def test_a_round_that_scores_lower_is_dropped(tmp_path, truth, monkeypatch):
     scores = {"1": 0.6, "2": 0.7, "3": 0.5}
     monkeypatch.setattr(finetune._Outcome, "score", property(lambda one: scores[one.folder.name]))
-    result = finetune_stardist(
-        images,
-        tmp_path / "model",
-        annotations=truth,
-        config=SMALL.replace(**{"stardist.rounds": 4, "stardist.alpha": 0.0}),
-    )
+    result = tune(tmp_path / "model", truth, settings={"rounds": 4, "alpha": 0.0})
     rounds = result.parameters["rounds"]
     assert rounds["value"] == 2
     assert [one["kept"] for one in rounds["tried"]] == [True, False]
@@ -207,17 +147,10 @@ def test_a_round_that_scores_lower_is_dropped(tmp_path, monkeypatch):
     assert kept == (result.model / "rounds" / "2" / "weights_best.h5").read_bytes()
 
 
-def test_a_model_can_be_started_from_another(tmp_path):
-    images, truth = scenes()
-    settings = {"annotations": truth, "config": SMALL}
-    first = finetune_stardist(images, tmp_path / "a", **settings).model
+def test_a_model_can_be_started_from_another(tmp_path, truth):
+    first = tune(tmp_path / "a", truth).model
     before = {path.name: path.read_bytes() for path in first.glob("*.*")}
-    second = finetune_stardist(
-        images,
-        tmp_path / "b",
-        init=first,
-        **settings | {"config": SMALL.replace(**{"stardist.learning_rate": 1e-12})},
-    )
+    second = tune(tmp_path / "b", truth, init=first, settings={"learning_rate": 1e-12})
     from oce2stardist.stardist_model.network import open_model
 
     layers = [
@@ -228,15 +161,9 @@ def test_a_model_can_be_started_from_another(tmp_path):
     assert {path.name: path.read_bytes() for path in first.glob("*.*")} == before
 
 
-def test_a_number_as_alpha_needs_pseudo_labels(tmp_path):
-    images, truth = scenes()
+def test_a_number_as_alpha_needs_pseudo_labels(tmp_path, truth):
     with pytest.raises(InputError, match=r"alpha 0.3 needs pseudo labels. Got no --pseudo"):
-        finetune_stardist(
-            images,
-            tmp_path / "model",
-            annotations=truth,
-            config=SMALL.replace(**{"stardist.alpha": 0.3}),
-        )
+        tune(tmp_path / "model", truth, settings={"alpha": 0.3})
     assert not (tmp_path / "model").exists()
 
 
@@ -248,29 +175,26 @@ def test_a_number_as_alpha_needs_pseudo_labels(tmp_path):
         (CellDraw(per_image=True), "a draw per image must know how many cells"),
     ],
 )
-def test_cells_are_chosen_in_one_way_only(tmp_path, monkeypatch, cells, message):
+def test_cells_are_chosen_in_one_way_only(tmp_path, truth, monkeypatch, cells, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cells.csv").write_text("image,label\nfield0,1\n")
-    images, truth = scenes()
     with pytest.raises(InputError, match=message):
-        finetune_stardist(images, tmp_path / "model", annotations=truth, cells=cells)
+        tune(tmp_path / "model", truth, cells=cells)
     assert not (tmp_path / "model").exists()
 
 
-def test_a_missing_tensorboard_is_said_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_missing_tensorboard_is_said_before_anything_is_written(tmp_path, truth, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    images, truth = scenes()
     with pytest.raises(InputError, match=r"tensorboard must be installed"):
-        finetune_stardist(images, tmp_path / "model", annotations=truth, tensorboard=True)
+        tune(tmp_path / "model", truth, tensorboard=True)
     assert not (tmp_path / "model").exists()
 
 
-def test_annotations_must_fit_the_images(tmp_path):
-    images, truth = scenes()
+def test_annotations_must_fit_the_images(tmp_path, truth):
     with pytest.raises(InputError, match=r"must belong to images. Got 'fields'"):
-        finetune_stardist(images, tmp_path / "m", annotations={"fields": truth["field0"]})
+        tune(tmp_path / "m", {"fields": truth["field0"]})
     with pytest.raises(InputError, match=r"integers of shape \(96, 96\). Got int32 of shape"):
-        finetune_stardist(images, tmp_path / "m", annotations={"field0": truth["field0"][:50]})
+        tune(tmp_path / "m", {"field0": truth["field0"][:50]})
 
 
 def test_every_image_is_read_and_normalised_once_and_the_report_is_written(tmp_path, monkeypatch):
@@ -308,19 +232,19 @@ def test_every_image_is_read_and_normalised_once_and_the_report_is_written(tmp_p
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
-import runners.test_finetune as t
-images, truth = t.scenes()
-config = t.SMALL.replace(**{{"stardist.steps": 150, "stardist.checks": 3}})
+from small_models import FINETUNING, fields
+from oce2stardist.runners.finetune import finetune_stardist
 from oce2stardist.stardist_model import train
-wrapped = train.train_stardist.__kwdefaults__
-wrapped["save_every"] = 0.1
-t.finetune_stardist(images, sys.argv[1], annotations=truth, config=config)
+images, truth = fields()
+config = FINETUNING.replace(**{{"stardist.steps": 150, "stardist.checks": 3}})
+train.train_stardist.__kwdefaults__["save_every"] = 0.1
+finetune_stardist(images, sys.argv[1], annotations=truth, config=config)
 """
 
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_where_it_was(tmp_path):
-    script = KILLED.format(tests=os.path.dirname(os.path.dirname(__file__)))
+    script = KILLED.format(tests=str(Path(__file__).parents[1]))
 
     def start(output):
         return subprocess.Popen([sys.executable, "-c", script, str(output)])

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import tifffile
 import yaml
+from listener import Listener
 from scenes import discs_scene
 
 from oce2stardist import (
@@ -61,23 +61,6 @@ LEARNS = {
     "embedding.copies": 4,
     "pseudo.working_diameter": 24.0,
 }
-
-
-class Listener:
-    """Keeps what a runner says."""
-
-    def __init__(self):
-        self.said, self.warned = [], []
-
-    def say(self, message):
-        self.said.append(message)
-
-    def warn(self, message):
-        self.warned.append(message)
-
-    @contextmanager
-    def task(self, name, total):
-        yield lambda done, note: None
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_a_second_start_is_appended(tmp_path):
         with logged(None, f"start {number}") as log:
             log.open(tmp_path)
     assert [text.split(",")[0] for _, text in lines(tmp_path)] == [
-        *("Started: start 1", "Finished.", "Started: start 2", "Finished."),
+        *("Started: start 1", "Finished.", "Started: start 2", "Finished.")
     ]
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from scenes import discs_scene, two_touching_discs
+from small_models import N_RAYS, small_model, stream, train
 from stardist import edt_prob, star_dist
 from stardist.matching import matching
 from stardist.models import Config2D, StarDist2D
@@ -15,7 +16,7 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 from oce2stardist.errors import InputError
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.runs.schedule import cosine_rate, dropping_rate
+from oce2stardist.runs.schedule import dropping_rate
 from oce2stardist.stardist_model.checkpoint import (
     read_state,
     write_state,
@@ -26,35 +27,16 @@ from oce2stardist.stardist_model.fit import kept_step
 from oce2stardist.stardist_model.network import (
     can_compute_in_half_precision,
     continue_from,
-    create_model,
     open_model,
 )
-from oce2stardist.stardist_model.patches import BatchStream, PatchSource, augment, targets
+from oce2stardist.stardist_model.patches import PatchSource, augment, targets
 from oce2stardist.stardist_model.predict import predict_labels, predict_patches
 from oce2stardist.stardist_model.train import train_stardist
-
-N_RAYS = 8
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return small_model(tmp_path_factory.mktemp("models") / "small")
-
-
-def small_model(folder, **changes):
-    settings = {
-        "channels": 1,
-        "n_rays": N_RAYS,
-        "grid": 2,
-        "width": 4,
-        "features": 8,
-        "batch_norm": True,
-        "patch_size": 64,
-        "batch_size": 4,
-        "learning_rate": 1e-3,
-        "seed": 0,
-    }
-    return create_model(folder, **settings | changes)
 
 
 def random_batch(n, *, size=8, known=1.0, seed=0):
@@ -277,20 +259,6 @@ def test_images_smaller_than_a_patch_are_padded_with_unlabelled():
     assert (image == 1).all()
 
 
-def stream(scene, *, n_sparse=2, n_pseudo=2, seed=0):
-    image, labels = scene
-    sparse = np.where(np.isin(labels, [1, 2]), labels, -1)
-    normalised = normalise_percentiles(image[..., None])
-    sources = [
-        PatchSource([normalised], [known], patch_size=64, around_objects=0.9)
-        for known in (sparse, labels)
-    ]
-    return BatchStream(
-        *sources, n_sparse=n_sparse, n_pseudo=n_pseudo, n_rays=N_RAYS, grid=2, intensity=0.5,
-        seed=seed,
-    )  # fmt: skip
-
-
 def test_batches_do_not_depend_on_threads_or_on_where_one_starts():
     batches = stream(discs_scene(9, (128, 128), 11, seed=0))
     one = list(batches.iterate(0, 5, ahead=1, threads=1))
@@ -300,20 +268,6 @@ def test_batches_do_not_depend_on_threads_or_on_where_one_starts():
         np.testing.assert_array_equal(a.dist, b.dist)
     assert (one[0].weight[:2] == 0).any()
     assert (one[0].weight[2:] == 1).all()
-
-
-def train(folder, scene, *, steps, **changes):
-    settings = {
-        "n_sparse": 2,
-        "alpha": 0.5,
-        "steps": steps,
-        "rate_at": lambda step: cosine_rate(step, steps=steps, peak=5e-3, warm_up=0.1),
-        "check_every": 1000,
-        "judge": None,
-        "keep": lambda model: None,
-    }
-    model = small_model(folder, width=8, features=16)
-    return model, train_stardist(model, stream(scene), **settings | changes)
 
 
 @pytest.fixture(scope="module")

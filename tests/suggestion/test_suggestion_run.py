@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner
 from oce2stardist.cli.main import main
 from scenes import discs_scene
+from small_models import write_model
 
 from oce2stardist import suggest_regions
 from oce2stardist.errors import InputError
@@ -159,17 +160,8 @@ def test_asking_for_no_region_is_refused(lab):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """An untrained network in a model folder, with labels of which one image lacks half."""
-    from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
-    from oce2stardist.stardist_model.network import create_model
-
     lab = tmp_path_factory.mktemp("lab")
-    folder = lab / "model"
-    network = create_model(
-        folder, channels=1, n_rays=8, grid=2, width=4, features=8, batch_norm=True,
-        patch_size=64, batch_size=2, learning_rate=1e-3, seed=0,
-    )  # fmt: skip
-    write_weights(folder / "weights_best.h5", network)
-    write_thresholds(folder, prob=0.9, nms=0.4)
+    folder = write_model(lab / "model", prob=0.9, nms=0.4)
     (lab / "images").mkdir()
     for index in range(2):
         image, labels = discs_scene(12, (128, 160), 10, seed=index)

@@ -1,0 +1,91 @@
+"""StarDist networks that train in seconds, and the two images that a fine-tuning is tried on."""
+
+import numpy as np
+from scenes import discs_scene
+
+from oce2stardist.config import Config
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.normalise import normalise_percentiles
+
+N_RAYS = 8
+FINETUNING = Config().replace(
+    **{
+        "stardist.width": 4,
+        "stardist.features": 8,
+        "stardist.n_rays": N_RAYS,
+        "stardist.patch_size": 64,
+        "stardist.batch_size": 2,
+        "stardist.steps": 4,
+        "stardist.checks": 1,
+        "stardist.folds": 0,
+    }
+)
+
+
+def small_model(folder, **changes):
+    from oce2stardist.stardist_model.network import create_model
+
+    settings = {
+        "channels": 1,
+        "n_rays": N_RAYS,
+        "grid": 2,
+        "width": 4,
+        "features": 8,
+        "batch_norm": True,
+        "patch_size": 64,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "seed": 0,
+    }
+    return create_model(folder, **settings | changes)
+
+
+def write_model(folder, *, prob, nms, **changes):
+    """Write a model folder with weights as initialised; returns the folder."""
+    from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
+
+    write_weights(folder / "weights_best.h5", small_model(folder, **changes))
+    write_thresholds(folder, prob=prob, nms=nms)
+    return folder
+
+
+def stream(scene, *, n_sparse=2, n_pseudo=2, seed=0):
+    """Batches of a scene of which the sparse half knows cells 1 and 2."""
+    from oce2stardist.stardist_model.patches import BatchStream, PatchSource
+
+    image, labels = scene
+    sparse = np.where(np.isin(labels, [1, 2]), labels, -1)
+    normalised = normalise_percentiles(image[..., None])
+    sources = [
+        PatchSource([normalised], [known], patch_size=64, around_objects=0.9)
+        for known in (sparse, labels)
+    ]
+    return BatchStream(
+        *sources, n_sparse=n_sparse, n_pseudo=n_pseudo, n_rays=N_RAYS, grid=2, intensity=0.5,
+        seed=seed,
+    )  # fmt: skip
+
+
+def train(folder, scene, *, steps, **changes):
+    """Train a small model on a scene; returns model and run."""
+    from oce2stardist.runs.schedule import cosine_rate
+    from oce2stardist.stardist_model.train import train_stardist
+
+    settings = {
+        "n_sparse": 2,
+        "alpha": 0.5,
+        "steps": steps,
+        "rate_at": lambda step: cosine_rate(step, steps=steps, peak=5e-3, warm_up=0.1),
+        "check_every": 1000,
+        "judge": None,
+        "keep": lambda model: None,
+    }
+    model = small_model(folder, width=8, features=16)
+    return model, train_stardist(model, stream(scene), **settings | changes)
+
+
+def fields(n_images=2, n_cells=6):
+    """Images field0, field1 ... of 96 x 96 pixels for a fine-tuning, and their labels."""
+    drawn = {f"field{i}": discs_scene(n_cells, (96, 96), 9, seed=i) for i in range(n_images)}
+    images = ImageSet.from_arrays({name: image for name, (image, _) in drawn.items()})
+    return images, {name: labels.astype(np.int32) for name, (_, labels) in drawn.items()}
