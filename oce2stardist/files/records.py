@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)[:200]
         raise InputError(
             f"{path} must be as a run wrote it. Got a file that can't be read: {reason}; "
             "choose another folder, or delete this one and run again."

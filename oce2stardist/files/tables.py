@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 
 
 def read_table(path: Path, columns: set[str]) -> pd.DataFrame:
@@ -17,8 +17,7 @@ def read_table(path: Path, columns: set[str]) -> pd.DataFrame:
             warnings.simplefilter("error", ParserWarning)
             table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
     except (OSError, ValueError, ParserWarning) as error:  # pandas' errors are ValueErrors
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} can't be read as a table: {reason}") from error
+        raise InputError(f"{path} can't be read as a table: {one_line(error)}") from error
     missing = sorted(columns.difference(table.columns))
     if missing:
         raise InputError(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import downscale_local_mean
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 from oce2stardist.images.lazy import LazyImage
 from oce2stardist.images.pixel_size import PixelSize, to_pixel_size
 
@@ -136,8 +136,7 @@ def _open(path: Path) -> Any:
     try:
         return zarr.open_group(str(path), mode="r")
     except Exception as error:  # a broken store raises what it likes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} must be a zarr group. Got: {reason}") from error
+        raise InputError(f"{path} must be a zarr group. Got: {one_line(error)}") from error
 
 
 def _image_groups(path: Path) -> list[str]:
