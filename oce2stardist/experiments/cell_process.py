@@ -16,13 +16,13 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-import yaml
 from filelock import FileLock
 
 from oce2stardist.errors import InputError, one_line
 from oce2stardist.experiments.cells import Outcome, Status, read_outcome, write_outcome
 from oce2stardist.experiments.weights import WeightsMissing
 from oce2stardist.experiments.work import run_kind
+from oce2stardist.files.records import read_yaml
 from oce2stardist.runs.interruption import Interrupted
 
 _LOOK_EVERY = 1.0
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
 
 
 def _run(folder: Path) -> tuple[Status, str]:
-    cell = yaml.safe_load((folder / "cell.yaml").read_text(encoding="utf-8"))
+    cell = read_yaml(folder / "cell.yaml")
     needs = {role: folder.parent / name for role, name in cell["needs"].items()}
     try:
         run_kind(cell["kind"], cell["settings"] | cell["where"], needs, folder)

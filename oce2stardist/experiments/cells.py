@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from oce2stardist.files.atomic import write_text
+from oce2stardist.files.records import read_yaml
 
 Status = Literal["finished", "failed", "missing", "stopped"]
 
@@ -121,7 +122,7 @@ def read_outcome(folder: Path) -> Outcome | None:
     path = folder / "outcome.yaml"
     if not path.exists():
         return None
-    return Outcome(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    return Outcome(**read_yaml(path))
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:

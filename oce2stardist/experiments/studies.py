@@ -6,8 +6,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.experiments.cells import GridCell
@@ -20,6 +18,7 @@ from oce2stardist.experiments.config import (
 )
 from oce2stardist.experiments.data import hash_data, open_data
 from oce2stardist.files.digests import digest
+from oce2stardist.files.records import read_yaml_if_there
 
 _TRAINING_ONLY = {"every", "diameter"}
 """Settings of a data set that do not change its test images."""
@@ -86,11 +85,11 @@ def hash_all(config: ExperimentConfig, known_file: Path) -> tuple[list[HashedDat
         raise InputError(
             "data must name at least one data set. Got none; name it in the config or pass --data."
         )
-    known = yaml.safe_load(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
+    known = read_yaml_if_there(known_file)
     hashed: list[HashedData] = []
     seen: dict[str, str] = {}
     for data in config.data:
-        sha256, files = hash_data(data, known or {})
+        sha256, files = hash_data(data, known)
         seen |= files
         open_data(data)  # what is wrong with it is said before anything runs
         hashed.append(HashedData(data, sha256))

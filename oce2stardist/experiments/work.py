@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from oce2stardist.config import Config
 from oce2stardist.datasets import LabelledImage
 from oce2stardist.experiments.config import DataConfig
@@ -22,6 +20,7 @@ from oce2stardist.experiments.methods import (
 )
 from oce2stardist.experiments.scoring import score_labels
 from oce2stardist.files.atomic import write_text
+from oce2stardist.files.records import read_yaml
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.images.scale import to_working_scale
@@ -205,9 +204,8 @@ def _score(labels: Mapping[str, Labels], data: DataConfig, folder: Path) -> None
 
 def _chosen(run: Path, name: str) -> float:
     """Read what a run of pseudo labels chose."""
-    text = (run / "pseudo" / "parameters.yaml").read_text(encoding="utf-8")
-    return float(yaml.safe_load(text)[name]["value"])
+    return float(read_yaml(run / "pseudo" / "parameters.yaml")[name]["value"])
 
 
 def _config_of(run: Path) -> Config:
-    return Config(**yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))["config"])
+    return Config(**read_yaml(run / "run.yaml")["config"])

@@ -13,6 +13,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises
     ------
+    OSError
+        If it is not there.
     InputError
         If it is no mapping, because something else wrote or cut it.
     """
@@ -30,3 +32,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             "or delete this one and run again."
         )
     return content
+
+
+def read_yaml_if_there(path: Path) -> dict[str, Any]:
+    """Read a YAML file as `read_yaml` does; empty where there is none."""
+    return read_yaml(path) if path.is_file() else {}

@@ -4,13 +4,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-import yaml
 
 from oce2stardist.errors import InputError
+from oce2stardist.files.records import read_yaml_if_there
 from oce2stardist.pseudo_labels.inputs import predicted_file
 
 _TEXT = ("study", "data_set", "method", "image", "group", "run")
@@ -66,8 +65,8 @@ def read_outcomes(folder: Path, runs: Iterable[str]) -> list[CellOutcome]:
 
 
 def _read_outcome(folder: Path, cell: Path) -> CellOutcome:
-    about = _read_yaml(cell / "cell.yaml")
-    outcome = _read_yaml(cell / "outcome.yaml")
+    about = read_yaml_if_there(cell / "cell.yaml")
+    outcome = read_yaml_if_there(cell / "outcome.yaml")
     return CellOutcome(
         run=cell.relative_to(folder).as_posix(),
         name=str(about.get("name", cell.name)),
@@ -104,7 +103,7 @@ def _with_needs(cell: Path) -> Iterator[Path]:
     while waiting:
         here = waiting.popleft()
         yield here
-        needs = _read_yaml(here / "cell.yaml").get("needs") or {}
+        needs = read_yaml_if_there(here / "cell.yaml").get("needs") or {}
         for needed in (here.parent / str(name) for name in needs.values()):
             if needed not in seen:
                 seen.add(needed)
@@ -114,7 +113,3 @@ def _with_needs(cell: Path) -> Iterator[Path]:
 def link_to(relative: str) -> str:
     """Write the link from the page, which lies in a folder of its own, to a file or folder."""
     return f"../{quote(relative)}"
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from oce2stardist.config import Config
 from oce2stardist.datasets.labelled import LabelledImage, LabelledImages
+from oce2stardist.files.records import read_yaml_if_there
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import Labels
 from oce2stardist.pseudo_labels import smooth_log_spread
@@ -204,8 +204,8 @@ def _repeat_clustering(
 
     None where every image had a threshold of its own: it is not kept.
     """
-    chosen = _read_yaml(run / "pseudo" / "parameters.yaml")
-    settings = Config(**_read_yaml(run / "run.yaml").get("config", {})).pseudo
+    chosen = read_yaml_if_there(run / "pseudo" / "parameters.yaml")
+    settings = Config(**read_yaml_if_there(run / "run.yaml").get("config", {})).pseudo
     threshold = chosen.get("threshold", {}).get("value")
     if not isinstance(threshold, float | int):
         return None, None
@@ -217,7 +217,3 @@ def _repeat_clustering(
     recipe = recipe_of(settings)
     bandwidth = chosen.get("bandwidth", {}).get("value", recipe.bandwidth)
     return foreground, cluster_cells(offsets, foreground, replace(recipe, bandwidth=bandwidth))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}

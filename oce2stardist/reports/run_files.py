@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from oce2stardist.errors import InputError
+from oce2stardist.files.records import read_yaml
+from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 
 
@@ -22,21 +23,18 @@ def read_record(path: Path) -> dict[str, Any]:
         raise InputError(
             f"a report needs a finished run. Got no {path}; run the same command again to its end."
         )
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content
+    return read_yaml(path)
 
 
 def read_pseudo_objects(run: Path) -> pd.DataFrame:
     """Read the table of objects of a run; images may have numbers for names."""
-    return pd.read_csv(run / "pseudo" / "objects.csv", dtype={"image": str}, keep_default_na=False)
+    return read_objects(run / "pseudo" / "objects.csv")
 
 
 def read_cells(model: Path) -> pd.DataFrame:
     """Read the annotated cells of a finished model, with their roles."""
     read_record(model / "parameters.yaml")  # refuses an unfinished run
-    return pd.read_csv(
-        model / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
-    )
+    return read_objects(model / "training" / "cells.csv")
 
 
 def pseudo_labels_file(run: Path, stem: str) -> Path:

@@ -17,7 +17,8 @@ from oce2stardist.errors import InputError
 from oce2stardist.evaluation.held_back import mean_f1
 from oce2stardist.files.atomic import replacing, write_text
 from oce2stardist.files.digests import digest
-from oce2stardist.files.records import read_yaml
+from oce2stardist.files.records import read_yaml, read_yaml_if_there
+from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet, name_source, read_images
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size
@@ -510,8 +511,7 @@ def _install(outcome: _Outcome, folder: Path) -> None:
 
 def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoGt:
     labels, confidence = read_pseudo_labels(run, found)
-    parameters = Path(run) / "pseudo" / "parameters.yaml"
-    said = read_yaml(parameters) if parameters.exists() else {}
+    said = read_yaml_if_there(Path(run) / "pseudo" / "parameters.yaml")
     return PseudoGt(labels, confidence, said.get("trust", {}).get("value"))
 
 
@@ -543,9 +543,7 @@ def preview_predictions(
     from oce2stardist.stardist_model.network import open_model
     from oce2stardist.stardist_model.predict import predict_labels
 
-    cells = pd.read_csv(
-        Path(model) / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
-    )
+    cells = read_objects(Path(model) / "training" / "cells.csv")
     annotated = [stem for stem in found.images if stem in set(cells["image"])]
     others = [stem for stem in found.images if stem not in annotated]
     stems = choose_evenly(annotated, at_most)
@@ -561,5 +559,5 @@ def _init_files(init: str | Path | None) -> list[Path]:
 
 
 def _read_result(folder: Path) -> FinetuneResult:
-    parameters = yaml.safe_load((folder / "parameters.yaml").read_text(encoding="utf-8"))
+    parameters = read_yaml(folder / "parameters.yaml")
     return FinetuneResult(folder, parameters, pd.read_csv(folder / "history.csv"))
