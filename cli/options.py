@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from oce2stardist.errors import one_line
+
 from .completion import paths, presets
 
 if TYPE_CHECKING:
@@ -229,7 +231,7 @@ def _print_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
 ) -> None:
     where = f"{category.__name__} in {Path(filename).name}, line {lineno}"
-    click.echo(f"Warning: {' '.join(str(message).split())} ({where})", err=True)
+    click.echo(f"Warning: {one_line(message)} ({where})", err=True)
 
 
 def _ignore_warning(*_: object) -> None:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 
 _LARGEST_CONFIG = 1_000_000
 """Bytes; a config is a page of text."""
@@ -338,8 +338,7 @@ def _parse_yaml(text: str, path: Path) -> Any:
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # of a number too long, or an impossible date
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: the config is not YAML: {reason}") from error
+        raise InputError(f"{path}: the config is not YAML: {one_line(error)}") from error
     except RecursionError as error:
         raise InputError(
             f"{path}: a config must be nested at most {_DEEPEST} deep. Got more; "

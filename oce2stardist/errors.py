@@ -23,6 +23,19 @@ class InputError(ValueError):
     """
 
 
+def one_line(error: BaseException | str) -> str:
+    """Put what an error says on one line; the name of its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Take the first line of what a library's error says, its full stop removed.
+
+    Lines after it tell programmers what to do.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error, of whichever library, means that there was no memory left.
 

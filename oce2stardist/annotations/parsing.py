@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, first_line
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def naming(what: str, *, expected: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # parsers raise whatever a broken file makes them
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise InputError(f"{what} can't be read as {expected}: {reason}. Save it again.") from error
 
 

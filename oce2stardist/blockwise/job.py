@@ -24,7 +24,8 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import replacing, write_text
 from oce2stardist.images.blocks import Block, BlockGrid
 from oce2stardist.images.lazy import LazyImage
-from oce2stardist.images.ome_zarr import create_labels, read_attributes
+from oce2stardist.images.ome_zarr import read_attributes
+from oce2stardist.images.zarr_labels import create_labels
 from oce2stardist.runs.cluster import Where, connected, limited_to
 from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal

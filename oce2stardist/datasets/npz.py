@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, first_line
 
 # What a broken or encrypted archive, or one packed by a method unknown here, makes zipfile raise.
 _BROKEN = (
@@ -50,9 +50,8 @@ def reading(path: Path) -> Iterator[zipfile.ZipFile]:
     except InputError:
         raise
     except _BROKEN as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
-            f"{path} must be a whole .npz file. Got one that can't be read: {reason}; "
+            f"{path} must be a whole .npz file. Got one that can't be read: {first_line(error)}; "
             "copy or download it again."
         ) from error
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from oce2stardist.embeddings.network import OffsetNetwork
-from oce2stardist.errors import InputError, is_out_of_memory
+from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.files.checkpoints import read_checkpoint, write_checkpoint
 
@@ -65,10 +65,9 @@ def read_weights(path: Path) -> OffsetNetwork:
     except Exception as error:  # whatever a broken file makes the libraries raise
         if is_out_of_memory(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{path} must hold the weights of an offset network. Got a file that can't be read: "
-            f"{reason}; run `oce2stardist pseudo` again into another folder."
+            f"{first_line(error)}; run `oce2stardist pseudo` again into another folder."
         ) from error
     return network.eval()
 

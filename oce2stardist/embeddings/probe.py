@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from oce2stardist.embeddings.device import resolve_precision, torch_device
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, first_line
 
 _NEEDED = ("train", "predict", "checkpoint")
 """What stage one loads from this folder."""
@@ -55,5 +55,5 @@ def _compute_on(name: str) -> str | None:
         ones = torch.ones(1, 1, 8, 8, device=name)
         found = torch.nn.functional.conv2d(ones, torch.ones(1, 1, 3, 3, device=name)).sum().item()
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     return None if found == 324 else f"a sum that is 324 came out as {found:g}"

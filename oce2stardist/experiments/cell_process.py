@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 from oce2stardist.experiments.cells import Outcome, Status, read_outcome, write_outcome
 from oce2stardist.experiments.weights import WeightsMissing
 from oce2stardist.experiments.work import run_kind
@@ -56,12 +56,12 @@ def _run(folder: Path) -> tuple[Status, str]:
     except (Interrupted, KeyboardInterrupt):
         return "stopped", "stopped; the same command goes on from there"
     except WeightsMissing as error:
-        return "missing", " ".join(str(error).split())
+        return "missing", one_line(error)
     except InputError as error:
-        return "failed", " ".join(str(error).split())
+        return "failed", one_line(error)
     except Exception as error:  # whatever it is, it ends this cell and is reported, with log.txt
         traceback.print_exc()
-        return "failed", f"{type(error).__name__}: {' '.join(str(error).split())}; see log.txt"
+        return "failed", f"{type(error).__name__}: {one_line(error)}; see log.txt"
     return "finished", ""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from distributed import Client, Future, wait
 
+from oce2stardist.errors import one_line
 from oce2stardist.experiments.cells import GridCell, Outcome, in_order, read_outcome, write_cell
 from oce2stardist.runs.cluster import limited_to
 from oce2stardist.runs.interruption import Interrupted
@@ -130,7 +131,7 @@ def _outcome_of(future: "Future[Outcome]") -> Outcome:
         outcome: Outcome = future.result()
         return outcome
     error = future.exception()
-    return Outcome("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return Outcome("failed", f"{type(error).__name__}: {one_line(error)}")
 
 
 def _stop(pending: set["Future[Outcome]"], stop_file: Path) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.config import PseudoConfig
 from oce2stardist.datasets import LabelledImages
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 from oce2stardist.experiments.baseline import segment_classically
 from oce2stardist.experiments.oracle import OracleResult, PredictedImage, oracle_line_search
 from oce2stardist.experiments.weights import WeightsMissing, fetch_weights
@@ -272,9 +272,8 @@ def _import_cellpose() -> ModuleType:
     try:
         models = importlib.import_module("cellpose.models")
     except Exception as error:  # its dependencies fail in their own ways where they do not fit
-        reason = " ".join(str(error).split())
         raise WeightsMissing(
-            f"the package cellpose must be installed and load. Got: {reason}; "
+            f"the package cellpose must be installed and load. Got: {one_line(error)}; "
             "pip install 'oce2stardist[cellpose]'."
         ) from error
     if int(version("cellpose").split(".")[0]) != 4:
@@ -294,7 +293,7 @@ def _open_cellpose(models: ModuleType, model: str) -> Any:
     try:
         return models.CellposeModel(pretrained_model=str(path), device=torch.device("cpu"))
     except (ValueError, KeyError, RuntimeError, NameError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = one_line(error).rstrip(".")
         raise InputError(
             f"{path} must hold weights of Cellpose 4. Got: {reason}; pass another file."
         ) from error

@@ -18,7 +18,7 @@ from oce2stardist.experiments.config import (
 )
 from oce2stardist.experiments.data import hash_data, open_data
 from oce2stardist.files.digests import digest
-from oce2stardist.files.records import read_yaml
+from oce2stardist.files.records import read_yaml_if_there
 
 _TRAINING_ONLY = {"every", "diameter"}
 """Settings of a data set that do not change its test images."""
@@ -85,7 +85,7 @@ def hash_all(config: ExperimentConfig, known_file: Path) -> tuple[list[HashedDat
         raise InputError(
             "data must name at least one data set. Got none; name it in the config or pass --data."
         )
-    known = read_yaml(known_file) if known_file.exists() else {}
+    known = read_yaml_if_there(known_file)
     hashed: list[HashedData] = []
     seen: dict[str, str] = {}
     for data in config.data:

@@ -6,7 +6,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 from oce2stardist.files.atomic import replacing
 
 _WAIT = 15
@@ -52,7 +52,7 @@ def fetch_weights(
                 raise OSError("what arrived is not the file that was published")
     except (OSError, HTTPException) as error:
         cause = getattr(error, "reason", None) or error  # what urllib wraps says more plainly
-        reason = " ".join(str(cause).split()) or type(cause).__name__
+        reason = one_line(cause)
         raise WeightsMissing(
             f"the weights of {name} must be there or be downloadable. Got from {url}: {reason}; "
             f"{advice}."

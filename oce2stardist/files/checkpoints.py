@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from oce2stardist.errors import InputError, is_out_of_memory
+from oce2stardist.errors import InputError, is_out_of_memory, one_line
 from oce2stardist.files.atomic import replacing
 
 Read = TypeVar("Read")
@@ -45,7 +45,7 @@ def read_checkpoint(path: Path, *, read: Callable[[Path], Read]) -> Read | None:
         except Exception as error:  # whatever a broken file makes the library raise
             if is_out_of_memory(error):
                 raise
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = one_line(error)[:200]
             _log.warning("the checkpoint %s can't be read: %s", one, reason)
     if not found:
         return None

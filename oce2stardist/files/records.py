@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -13,13 +13,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises
     ------
+    OSError
+        If it is not there.
     InputError
         If it is no mapping, because something else wrote or cut it.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)[:200]
         raise InputError(
             f"{path} must be as a run wrote it. Got a file that can't be read: {reason}; "
             "choose another folder, or delete this one and run again."
@@ -30,3 +32,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             "or delete this one and run again."
         )
     return content
+
+
+def read_yaml_if_there(path: Path) -> dict[str, Any]:
+    """Read a YAML file as `read_yaml` does; empty where there is none."""
+    return read_yaml(path) if path.is_file() else {}

@@ -9,13 +9,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-Floats = NDArray[np.float64]
+from oce2stardist.images.component_tree import (
+    Floats,
+    Parts,
+    choose_parts,
+    grow_tree,
+    measure_parts,
+)
 
 _LEVELS = 16
 _SMALLEST = 5.0  # diameter in pixels of the resolution at hand; noise is mostly smaller
@@ -202,11 +207,11 @@ def _find_at(image: NDArray[np.float32], factor: int, *, dark: bool) -> tuple[Ce
     if not np.ptp(grey) > 0:
         return nothing
     height = _above_ground(grey)
-    tree = _grow_tree(_to_levels(height))
-    parts = _describe(tree, _even_out(height))
+    tree = grow_tree(_to_levels(height))
+    parts = measure_parts(tree, _even_out(height))
     score = parts.steepness * parts.roundness**4
     score[(parts.diameter < _SMALLEST) | (parts.area > _LARGEST_SHARE * grey.size)] = 0
-    chosen = np.flatnonzero(_choose(tree, score, parts.area))
+    chosen = np.flatnonzero(choose_parts(tree, score, parts.area))
     chosen = chosen[_is_cell(parts, chosen)]
     centres = factor * (parts.centre[chosen] + 0.5) - 0.5 + corner
     cells = Cells(centres, factor * parts.diameter[chosen], steady=False)
@@ -271,142 +276,7 @@ def _to_levels(height: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(_LEVELS * stretched / highest, 0, _LEVELS).astype(np.uint8)
 
 
-@dataclass(frozen=True, eq=False)
-class _Tree:
-    """Components of all thresholds; those of one level follow each other.
-
-    node : int32 array of shape (Y, X), the highest component a pixel is in
-    parent : int array of shape (nodes,), counted within the level below
-    levels : the slice of nodes of every level, the whole image first
-    """
-
-    node: NDArray[np.int32]
-    parent: NDArray[np.int64]
-    levels: list[slice]
-
-
-def _grow_tree(levels: NDArray[np.uint8]) -> _Tree:
-    node = np.zeros(levels.shape, np.int32)
-    parents, slices = [np.zeros(1, np.int64)], [slice(0, 1)]
-    for level in range(1, _LEVELS + 1):
-        above = levels >= level
-        labels, count = ndi.label(above)
-        if count == 0:
-            break
-        inside = labels[above] - 1
-        parent = np.empty(count, np.int64)
-        parent[inside] = node[above] - slices[-1].start
-        slices.append(slice(slices[-1].stop, slices[-1].stop + count))
-        node[above] = inside + slices[-1].start
-        parents.append(parent)
-    return _Tree(node, np.concatenate(parents), slices)
-
-
-def _pass_down(tree: _Tree, values: Floats, level: int) -> Floats:
-    """Sum values of the nodes of a level by their parents."""
-    here, below = tree.levels[level], tree.levels[level - 1]
-    sums = np.bincount(tree.parent[here], values[here], below.stop - below.start)
-    return np.asarray(sums, np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """Properties of the nodes of a tree, arrays of shape (nodes,); centre (nodes, 2)."""
-
-    area: Floats
-    diameter: Floats
-    centre: Floats
-    roundness: Floats
-    steepness: Floats
-
-
-def _describe(tree: _Tree, grey: NDArray[np.float32]) -> _Parts:
-    """Measure all components at once, by sums over pixels that add up along the tree.
-
-    Roundness is the area relative to that of the ellipse with the same second moments: 1
-    for any ellipse. Steepness is the mean grey difference across the outline.
-    """
-    sums = np.concatenate([_sum_moments(tree), _sum_outlines(tree, grey)])
-    for level in range(len(tree.levels) - 1, 0, -1):
-        for row in sums:
-            row[tree.levels[level - 1]] += _pass_down(tree, row, level)
-    area, y, x, yy, xx, yx, length, contrast = sums
-    y, x = y / area, x / area
-    # 1/12 is the moment of a pixel.
-    spread = (yy / area - y**2 + 1 / 12) * (xx / area - x**2 + 1 / 12) - (yx / area - y * x) ** 2
-    return _Parts(
-        area=area,
-        diameter=np.sqrt(4 * area / np.pi),
-        centre=np.stack([y, x], axis=1) + _middle(grey.shape),
-        roundness=np.clip(area / (4 * np.pi * np.sqrt(np.maximum(spread, 1e-9))), 0, 1),
-        steepness=contrast / np.maximum(length, 1),
-    )
-
-
-def _middle(shape: tuple[int, ...]) -> Floats:
-    return (np.array(shape) - 1) / 2
-
-
-def _sum_moments(tree: _Tree) -> Floats:
-    """Sum 1, y, x, y², x² and yx over the pixels of each node, from the image's middle."""
-    shape, count = tree.node.shape, tree.levels[-1].stop
-    middle_y, middle_x = _middle(shape)
-    y, x = np.arange(shape[0])[:, None] - middle_y, np.arange(shape[1])[None] - middle_x
-    node = tree.node.ravel()
-    powers = (np.ones((1, 1)), y, x, y * y, x * x, y * x)
-    return np.stack(
-        [np.bincount(node, np.broadcast_to(power, shape).ravel(), count) for power in powers]
-    )
-
-
-def _sum_outlines(tree: _Tree, grey: NDArray[np.float32]) -> Floats:
-    """Sum 1 and the grey difference over the outlines of the nodes.
-
-    Neighbouring pixels of different nodes are on the outline of the higher one and of all
-    its ancestors down to the lower one, which is one of them: hence plus here, minus there.
-    """
-    count = tree.levels[-1].stop
-    sums = np.zeros((2, count))
-    for axis in (0, 1):
-        node, other = _neighbours(tree.node, axis)
-        value, other_value = _neighbours(grey, axis)
-        differ = node != other
-        # Nodes are numbered level by level, so the higher one has the larger number.
-        higher = np.maximum(node, other)[differ]
-        lower = np.minimum(node, other)[differ]
-        contrast = np.abs(value - other_value)[differ]
-        for row, weights in zip(sums, (None, contrast), strict=True):
-            row += np.bincount(higher, weights, count) - np.bincount(lower, weights, count)
-    return sums
-
-
-def _neighbours(array: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    return (array[1:], array[:-1]) if axis == 0 else (array[:, 1:], array[:, :-1])
-
-
-def _choose(tree: _Tree, score: Floats, area: Floats) -> NDArray[np.bool_]:
-    """Choose disjoint components: one rather than those within it if its score is higher.
-
-    The score of several is their mean, weighted by area.
-    """
-    best, covered = score.copy(), np.where(score > 0, area, 0)
-    chosen = score > 0
-    for level in range(len(tree.levels) - 1, 1, -1):
-        below = tree.levels[level - 1]
-        within = _pass_down(tree, covered, level)
-        mean = _pass_down(tree, best * covered, level) / np.maximum(within, 1e-9)
-        chosen[below] = (score[below] > 0) & (score[below] >= mean)
-        best[below] = np.where(chosen[below], score[below], mean)
-        covered[below] = np.where(chosen[below], area[below], within)
-    taken = np.zeros_like(chosen)
-    for level in range(1, len(tree.levels)):
-        here = tree.levels[level]
-        parent = tree.parent[here] + tree.levels[level - 1].start
-        taken[here] = taken[parent] | chosen[parent]
-    return chosen & ~taken
-
-
-def _is_cell(parts: _Parts, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _is_cell(parts: Parts, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Tell cells from noise: round, and nearly as steep as most of the energy is.
 
     Weighted by area and squared steepness, the typical component is a cell even where

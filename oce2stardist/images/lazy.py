@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 from oce2stardist.images.normalise import ByChannel, measure_percentiles
 from oce2stardist.images.pixel_size import PixelSize
 
@@ -89,8 +89,7 @@ class LazyImage:
             with _opened(self.path, self.array) as stored:
                 values = np.asarray(stored[index])
         except Exception as error:  # decoders raise whatever a broken file makes them
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{self.path} must be readable. Got: {reason}") from error
+            raise InputError(f"{self.path} must be readable. Got: {one_line(error)}") from error
         left = [axis for axis in self.axes if axis in place]
         values = np.moveaxis(values, (left.index("y"), left.index("x")), (0, 1))
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 from oce2stardist.images.find import TIFF_SUFFIXES, image_stem
 from oce2stardist.images.lazy import LazyImage
 from oce2stardist.images.ome_zarr import is_ome_zarr, list_ome_zarr, need_zarr
@@ -51,8 +51,7 @@ def _list_tiff(path: Path, axes: str | None) -> list[LazyImage]:
             described = [(one.axes, tuple(one.shape)) for one in series]
             size = tiff_pixel_size(file)
     except Exception as error:  # whatever a broken file makes it raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} must be a readable TIFF. Got: {reason}") from error
+        raise InputError(f"{path} must be a readable TIFF. Got: {one_line(error)}") from error
     images: list[LazyImage] = []
     for number, (stored_axes, shape) in enumerate(described):
         letters = _name_axes(path, (axes or stored_axes).upper(), shape)

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from oce2stardist.errors import InputError, is_out_of_memory
+from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.images.find import IMAGE_SUFFIXES
 
 _log = logging.getLogger(__name__)
@@ -87,9 +87,8 @@ def read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
                 f"{path} can't be read: there is no memory left for it. Close other programs, or "
                 "cut it into smaller images."
             ) from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
-            f"{path} can't be read as an image: {reason}. Save it again as TIFF or PNG."
+            f"{path} can't be read as an image: {first_line(error)}. Save it again as TIFF or PNG."
         ) from error
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
-from oce2stardist.files.records import read_yaml
+from oce2stardist.files.records import read_yaml, read_yaml_if_there
 from oce2stardist.images.find import find_images, image_stem
 from oce2stardist.images.label_files import is_ours, read_image_file, read_labels
 from oce2stardist.images.read import read_image
@@ -153,7 +153,7 @@ def _find_images_of(folder: Path, kind: str) -> dict[str, Path]:
         named = {file.stem: read_image_file(file) for file in folder.glob("*.tif")}
         found = {stem: _locate(name, folder) for stem, name in named.items() if name is not None}
         return {stem: file for stem, file in found.items() if file is not None}
-    recorded = read_yaml(folder / "run.yaml") if (folder / "run.yaml").is_file() else {}
+    recorded = read_yaml_if_there(folder / "run.yaml")
     name = (recorded.get("inputs") or {}).get("images_from")
     return _list_images(_locate(name, folder)) if isinstance(name, str) else {}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import UNLABELLED
 from oce2stardist.napari_plugin.connections import Connections
@@ -57,7 +57,7 @@ def _said_in_one_line(step: Callable[..., None]) -> Callable[..., None]:
         try:
             step(self, *arguments)
         except (InputError, OSError) as error:
-            self.panel.refuse(" ".join(str(error).split()))
+            self.panel.refuse(one_line(error))
 
     return guarded
 

@@ -101,7 +101,8 @@ def _write_overlay(folder: Path, made: Prediction) -> None:
 
 
 def _write_ome_zarr(folder: Path, made: Prediction) -> None:
-    from oce2stardist.images.ome_zarr import is_ours, need_zarr, write_with_labels
+    from oce2stardist.images.ome_zarr import need_zarr
+    from oce2stardist.images.zarr_labels import is_ours, write_with_labels
 
     need_zarr()
     store = folder / f"{made.stem}.ome.zarr"

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from oce2stardist.files.records import read_yaml_if_there
 from oce2stardist.pseudo_labels.inputs import predicted_file
-from oce2stardist.reports.run_files import read_if_there, refuse_unfinished
+from oce2stardist.reports.run_files import refuse_unfinished
 
 _TEXT = ("study", "data_set", "method", "image", "group", "run")
 _NOT_A_NUMBER = ["", "nan", "NaN"]
@@ -47,8 +48,8 @@ def read_outcomes(folder: Path, runs: Iterable[str]) -> list[CellOutcome]:
 
 
 def _read_outcome(folder: Path, cell: Path) -> CellOutcome:
-    about = read_if_there(cell / "cell.yaml")
-    outcome = read_if_there(cell / "outcome.yaml")
+    about = read_yaml_if_there(cell / "cell.yaml")
+    outcome = read_yaml_if_there(cell / "outcome.yaml")
     return CellOutcome(
         run=cell.relative_to(folder).as_posix(),
         name=str(about.get("name", cell.name)),
@@ -75,7 +76,7 @@ def _with_needs(cell: Path) -> Iterator[Path]:
     while waiting:
         here = waiting.popleft()
         yield here
-        needs = read_if_there(here / "cell.yaml").get("needs") or {}
+        needs = read_yaml_if_there(here / "cell.yaml").get("needs") or {}
         for needed in (here.parent / str(name) for name in needs.values()):
             if needed not in seen:
                 seen.add(needed)

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from oce2stardist.config import Config
 from oce2stardist.datasets.labelled import LabelledImage, LabelledImages
+from oce2stardist.files.records import read_yaml_if_there
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import Labels
 from oce2stardist.pseudo_labels import smooth_log_spread
@@ -22,7 +23,6 @@ from oce2stardist.pseudo_labels.segment import cluster_cells
 from oce2stardist.reports.drawing.picture_figures import ScoredImage, strip_figure
 from oce2stardist.reports.drawing.series import ALL, name_series
 from oce2stardist.reports.experiment_files import find_predicted_run
-from oce2stardist.reports.run_files import read_if_there
 
 _PERCENTILES = (0, 25, 50, 75, 100)
 _KEYS = ("data_set", "method", "fraction", "alpha", "scale")
@@ -192,8 +192,8 @@ def _repeat_clustering(
 
     None where every image had a threshold of its own: it is not kept.
     """
-    chosen = read_if_there(run / "pseudo" / "parameters.yaml")
-    settings = Config(**read_if_there(run / "run.yaml").get("config", {})).pseudo
+    chosen = read_yaml_if_there(run / "pseudo" / "parameters.yaml")
+    settings = Config(**read_yaml_if_there(run / "run.yaml").get("config", {})).pseudo
     threshold = chosen.get("threshold", {}).get("value")
     if not isinstance(threshold, float | int):
         return None, None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.labels import Labels
 from oce2stardist.reports.drawing.page import Section, write_page
@@ -123,7 +124,7 @@ def _numbers_section(content: _Finetuned) -> Section:
 def _count_pseudo(model: Path) -> int:
     if "pseudo" not in used_kinds(model):
         return 0
-    objects = pd.read_csv(model / "training" / "objects.csv")
+    objects = read_objects(model / "training" / "objects.csv")
     return int((objects["source"] == "pseudo").sum())
 
 

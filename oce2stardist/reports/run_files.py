@@ -7,6 +7,7 @@ import pandas as pd
 
 from oce2stardist.errors import InputError
 from oce2stardist.files.records import read_yaml
+from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 
 
@@ -24,22 +25,15 @@ def refuse_unfinished(path: Path) -> None:
         )
 
 
-def read_if_there(path: Path) -> dict[str, Any]:
-    """Read a YAML file of a run that may not have come so far."""
-    return read_yaml(path) if path.exists() else {}
-
-
 def read_pseudo_objects(run: Path) -> pd.DataFrame:
     """Read the table of objects of a run; images may have numbers for names."""
-    return pd.read_csv(run / "pseudo" / "objects.csv", dtype={"image": str}, keep_default_na=False)
+    return read_objects(run / "pseudo" / "objects.csv")
 
 
 def read_cells(model: Path) -> pd.DataFrame:
     """Read the annotated cells of a finished model, with their roles."""
     read_record(model / "parameters.yaml")  # refuses an unfinished run
-    return pd.read_csv(
-        model / "training" / "cells.csv", dtype={"image": str}, keep_default_na=False
-    )
+    return read_objects(model / "training" / "cells.csv")
 
 
 def pseudo_labels_file(run: Path, stem: str) -> Path:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from oce2stardist.errors import InputError
 from oce2stardist.evaluation.scores import Scores
 from oce2stardist.files.atomic import replacing, write_text
+from oce2stardist.files.records import read_yaml_if_there
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.images.read import read_image
 from oce2stardist.labels import UNLABELLED, ids_at_edge, object_sizes, remove_objects
@@ -163,9 +164,7 @@ class _Steps:
     def __init__(self, path: Path, reporter: Reporter) -> None:
         self._path = path
         self._reporter = reporter
-        self.taken: dict[str, float] = {}
-        if path.exists():
-            self.taken = yaml.safe_load(path.read_text(encoding="utf-8"))
+        self.taken: dict[str, float] = read_yaml_if_there(path)
 
     def run(self, name: str, arguments: list[object]) -> None:
         command = [str(argument) for argument in arguments]

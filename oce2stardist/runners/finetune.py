@@ -17,7 +17,7 @@ from oce2stardist.errors import InputError
 from oce2stardist.evaluation.held_back import mean_f1
 from oce2stardist.files.atomic import replacing, write_text
 from oce2stardist.files.digests import digest
-from oce2stardist.files.records import read_yaml
+from oce2stardist.files.records import read_yaml, read_yaml_if_there
 from oce2stardist.images.image_set import ImageSet, name_source, read_images
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size
@@ -477,8 +477,7 @@ def _install(outcome: _Outcome, folder: Path) -> None:
 
 def _read_pseudo_gt(run: str | Path, found: ImageSet) -> PseudoLabels:
     labels, confidence = read_pseudo_labels(run, found)
-    parameters = Path(run) / "pseudo" / "parameters.yaml"
-    said = read_yaml(parameters) if parameters.exists() else {}
+    said = read_yaml_if_there(Path(run) / "pseudo" / "parameters.yaml")
     return PseudoLabels(labels, confidence, said.get("trust", {}).get("value"))
 
 

@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.files.digests import digest
+from oce2stardist.files.records import read_yaml
 from oce2stardist.images.crops import WholeImages
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.prepare import Prepared, prepare_images
@@ -207,12 +207,9 @@ def _weights_file(folder: Path) -> Path:
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return read_yaml(folder / name)
+    except (OSError, InputError) as error:
         raise _refuse(folder, f"no {name} that can be read") from error
-    if not isinstance(content, dict):
-        raise _refuse(folder, f"no mapping in {name}")
-    return content
 
 
 def _refuse(folder: Path, got: str) -> InputError:

@@ -14,7 +14,7 @@ import dask
 import yaml
 from distributed import Client, LocalCluster, WorkerPlugin
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 
 _LARGEST_FILE = 100_000
 """Bytes of a SLURM file."""
@@ -178,10 +178,9 @@ def _client(cluster: Any) -> Client:
         client.register_plugin(_NoProfile(), name="oce2stardist-no-profile")
         return client
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
             f"--scheduler must be the address of a running dask scheduler. Got {cluster}, "
-            f"which gave: {reason}; start one with `dask scheduler`."
+            f"which gave: {one_line(error)}; start one with `dask scheduler`."
         ) from error
 
 
@@ -205,8 +204,7 @@ def slurm_cluster(path: Path) -> tuple[Any, int]:
             raise InputError(f"{path} must be smaller than {_LARGEST_FILE} bytes; pass a config.")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--slurm must be a YAML file. Got {path}: {reason}") from error
+        raise InputError(f"--slurm must be a YAML file. Got {path}: {one_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("jobs"), int):
         raise InputError(
             f"{path} must be a mapping with a number of jobs. Got {str(content)[:60]!r}; see "
@@ -219,4 +217,4 @@ def slurm_cluster(path: Path) -> tuple[Any, int]:
         options: dict[str, Any] = fixed | content
         return SLURMCluster(**options), jobs
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: {one_line(error)}") from error

@@ -11,7 +11,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, one_line
 from oce2stardist.runs.interruption import Interrupted
 from oce2stardist.runs.progress import Advance, Reporter, SilentReporter
 
@@ -128,7 +128,7 @@ def logged(reporter: Reporter | None, command: str) -> Iterator[RunLog]:
         log.record(logging.INFO, str(stopped))
         raise
     except InputError as error:
-        log.record(logging.ERROR, " ".join(str(error).split()))
+        log.record(logging.ERROR, one_line(error))
         raise
     except BaseException as error:
         exc_info = type(error), error, error.__traceback__

@@ -4,18 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from oce2stardist.files.records import read_yaml
 from oce2stardist.images.pixel_size import PixelSize
 
 
 def trained_pixel_size(model: Path) -> PixelSize | None:
     """Read from run.yaml which pixel size a model was trained on; None where nobody knows."""
     try:
-        recorded: Any = yaml.safe_load((model / "run.yaml").read_text(encoding="utf-8"))
+        recorded: Any = read_yaml(model / "run.yaml")
         y, x = recorded["inputs"]["pixel_size_um"]
         return PixelSize(float(y), float(x))
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None  # stock models have no such file, other tools another
 
 

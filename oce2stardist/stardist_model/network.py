@@ -22,7 +22,7 @@ with quiet_native_code():
     # TensorFlow looks for GPUs, and complains about none, when it is first asked for them.
     _GPUS = tf.config.list_physical_devices("GPU")
 
-from oce2stardist.errors import InputError, is_out_of_memory
+from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.atomic import write_text
 from oce2stardist.stardist_model.loss import weighted_loss
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
@@ -326,7 +326,7 @@ def open_model(folder: Path) -> SparseStarDist2D:
     except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
         if is_out_of_memory(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise InputError(
             f"{folder} must be a StarDist model folder. Got files that can't be used: {reason}; "
             "pass the folder that `oce2stardist finetune -o` wrote."
@@ -345,8 +345,7 @@ def _check_config(path: Path) -> None:
             if not 0 <= int(config.get(name) or 0) <= most:
                 raise ValueError(f"{name} must be at most {most}, it is {config[name]}")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{path} must be the config of a StarDist2D model. Got a file that can't be used: "
-            f"{reason}; pass the folder that `oce2stardist finetune -o` wrote."
+            f"{first_line(error)}; pass the folder that `oce2stardist finetune -o` wrote."
         ) from error

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from oce2stardist.errors import first_line
 from oce2stardist.stardist_model.network import resolve_precision  # loads it quietly
 
 import tensorflow as tf  # isort: skip
@@ -52,5 +53,5 @@ def _compute_on(name: str) -> str | None:
             ones = tf.ones((1, 8, 8, 1))
             found = float(tf.reduce_sum(tf.nn.conv2d(ones, tf.ones((3, 3, 1, 1)), 1, "VALID")))
     except (tf.errors.OpError, RuntimeError) as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     return None if found == 324 else f"a sum that is 324 came out as {found:g}"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes, write_text
-from oce2stardist.files.records import read_yaml
+from oce2stardist.files.records import read_yaml_if_there
+from oce2stardist.files.tables import read_objects
 from oce2stardist.images.find import find_images, image_stem
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.normalise import normalise_percentiles
@@ -261,7 +262,7 @@ def _find_images(folder: Path, images: str | Path | None) -> list[Path]:
     """List the images given, or those that run.yaml names."""
     if images is not None:
         return find_images(images)
-    recorded = _read_yaml(folder / "run.yaml").get("inputs", {}).get("images_from")
+    recorded = read_yaml_if_there(folder / "run.yaml").get("inputs", {}).get("images_from")
     if recorded is None:
         raise InputError(
             f"{folder / 'run.yaml'} must say where the images are (inputs: images_from). Got "
@@ -279,14 +280,10 @@ def _find_images(folder: Path, images: str | Path | None) -> list[Path]:
 def _recorded_axes(folder: Path) -> str | None:
     """Read which axes the run was told that its images have."""
     for stage in (folder / "stage.yaml", folder / "oce" / "stage.yaml"):
-        axes = _read_yaml(stage).get("settings", {}).get("axes")
+        axes = read_yaml_if_there(stage).get("settings", {}).get("axes")
         if axes is not None:
             return str(axes)
     return None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return read_yaml(path) if path.exists() else {}
 
 
 def _read_confidence(folder: Path, *, model: bool) -> dict[str, dict[int, float]]:
@@ -294,7 +291,7 @@ def _read_confidence(folder: Path, *, model: bool) -> dict[str, dict[int, float]
     path = folder / ("training" if model else "pseudo") / "objects.csv"
     if not path.exists():
         return {}
-    table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False)
+    table = read_objects(path)
     if "confidence" not in table:
         return {}
     label = "id" if model else "label"

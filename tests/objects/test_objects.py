@@ -324,7 +324,7 @@ def test_a_store_of_something_else_is_not_replaced(predicted_discs, tmp_path):
 
 def test_a_large_image_has_coarser_levels_that_lie_over_the_finest(tmp_path):
     zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
-    from oce2stardist.images.ome_zarr import write_with_labels
+    from oce2stardist.images.zarr_labels import write_with_labels
 
     labels = np.zeros((1100, 1300), np.int32)
     labels[300:600, 700:900] = 1

@@ -198,7 +198,7 @@ def test_annotations_must_fit_the_images(tmp_path, truth):
 
 
 def test_every_image_is_read_and_normalised_once_and_the_report_is_written(tmp_path, monkeypatch):
-    images, truth = scenes(3)
+    images, truth = fields(3)
     folder = tmp_path / "images"
     folder.mkdir()
     for name, image in images.images.items():
@@ -221,7 +221,7 @@ def test_every_image_is_read_and_normalised_once_and_the_report_is_written(tmp_p
     for _ in ("new", "finished"):
         read.clear()
         normalised.clear()
-        result = finetune_stardist(folder, tmp_path / "model", annotations=truth, config=SMALL)
+        result = finetune_stardist(folder, tmp_path / "model", annotations=truth, config=FINETUNING)
         assert sorted(read) == ["field0.tif", "field1.tif", "field2.tif"]
         assert len(normalised) == 3
         assert result.report == tmp_path / "model" / "report" / "index.html"
