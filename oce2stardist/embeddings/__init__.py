@@ -1,4 +1,1 @@
-"""Object-centric embeddings: images in, per-pixel offsets and their spread out.
-
-The only place that imports torch.
-"""
+"""Train the offset network on images and predict offsets; only here is torch imported."""

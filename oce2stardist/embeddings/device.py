@@ -65,11 +65,8 @@ def choose_computation(
 
     Parameters
     ----------
-    device : torch.device
     precision : {"auto", "fp32", "bf16"}
         ``auto`` trains in fp32, see `training_precision`.
-    crop_size, batch_size : int
-        Of the training.
     maps : int
         Feature maps at full resolution.
     """
@@ -127,7 +124,11 @@ def torch_device(name: str) -> torch.device:
     InputError
         If the named device is not there.
     """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if name == "auto":
         # Processes on MPS could not talk to each other.
         order = ("cuda", "cpu") if is_launched() else ("cuda", "mps", "cpu")
@@ -143,10 +144,6 @@ def on_device(network: Network, device: torch.device) -> Network:
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
-
-
-def _has_mps() -> bool:
-    return bool(torch.backends.mps.is_available())
 
 
 def training_precision(precision: Precision) -> Literal["fp32", "bf16"]:

@@ -98,7 +98,7 @@ def main_process_first() -> Iterator[None]:
         error), so that none waits for a partner that is gone.
     """
     if not is_main_process() and agree_on_any(False):
-        raise InputError("the main process must succeed. Got an error there; see its message.")
+        raise InputError("the main process failed; its message is above.")
     failed = True
     try:
         yield

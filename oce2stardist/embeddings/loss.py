@@ -101,10 +101,10 @@ class _DensePairs(torch.autograd.Function):
         for step_y, step_x in displacements:
             anchor, reference = _shifted(field.shape[-2:], step_y, step_x)
             # e(j) - e(i) = (j - i) + r(j) - r(i)
-            delta = field[reference] - field[anchor]
+            delta = field[reference] - field[anchor]  # (B, 2, y, x)
             delta[:, 0] += step_y
             delta[:, 1] += step_x
-            squared = torch.linalg.vecdot(delta, delta, dim=1)
+            squared = torch.linalg.vecdot(delta, delta, dim=1)  # (B, y, x)
             penalty, slope = _penalty_and_slope_(squared, sigma=sigma, temperature=temperature)
             total += penalty.mean()
             # The gradient of a squared distance by the reference's offset is 2 delta.
@@ -127,14 +127,8 @@ def _shifted(
     height, width = shape
     top, left = max(0, -step_y), max(0, -step_x)
     bottom, right = height - max(0, step_y), width - max(0, step_x)
-    every = slice(None)
-    anchor = (every, every, slice(top, bottom), slice(left, right))
-    reference = (
-        every,
-        every,
-        slice(top + step_y, bottom + step_y),
-        slice(left + step_x, right + step_x),
-    )
+    anchor = np.s_[:, :, top:bottom, left:right]
+    reference = np.s_[:, :, top + step_y : bottom + step_y, left + step_x : right + step_x]
     return anchor, reference
 
 
@@ -177,7 +171,7 @@ def sampled_pair_loss(
     """
     batch, _, height, width = offsets.shape
     flat = _at_least_float(offsets).reshape(batch, 2, height * width)
-    at_anchor, at_reference = (
+    at_anchor, at_reference = (  # (B, 2, P) each
         flat.index_select(
             2, torch.from_numpy(points[:, 0] * width + points[:, 1]).to(offsets.device)
         )

@@ -111,9 +111,10 @@ def predict_offsets(
     PredictedOffsets
         The spread is the standard deviation over copies, summed over both components.
     """
-    top, left, height, width = _corner_and_size(region or _whole(image))
-    offsets = np.empty((2, height, width), np.float32)
-    spread = np.empty((height, width), np.float32)
+    rows, columns = region = region or _whole(image)
+    top, left = rows.start, columns.start
+    spread = np.empty((rows.stop - top, columns.stop - left), np.float32)
+    offsets = np.empty((2, *spread.shape), np.float32)
     for tile in predict_tiles(network, image, settings, device=device, region=region):
         rows = slice(tile.rows.start - top, tile.rows.stop - top)
         columns = slice(tile.columns.start - left, tile.columns.stop - left)
@@ -172,8 +173,9 @@ def predict_tiles(
         )
     where = torch_device(device)
     network = on_device(network, where)
+    tiles = itertools.product(*(_even_parts(span, settings.tile_size) for span in region))
 
-    def predict(tile: tuple[slice, slice]) -> PredictedTile:
+    def predict(tile: tuple[slice, ...]) -> PredictedTile:
         rows, columns = tile
         window = torch.from_numpy(_read_window(image, rows, columns)).to(where)
         passes = (
@@ -188,22 +190,11 @@ def predict_tiles(
         )
 
     with workers_for(where) as workers:
-        yield from workers.map(predict, _tiles(region, settings.tile_size))
+        yield from workers.map(predict, tiles)
 
 
 def _whole(image: ImageSource) -> Region:
     return slice(0, image.shape[0]), slice(0, image.shape[1])
-
-
-def _corner_and_size(region: Region) -> tuple[int, int, int, int]:
-    rows, columns = region
-    return rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
-
-
-def _tiles(region: Region, largest: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a region into tiles of about one size, in reading order."""
-    rows, columns = (_even_parts(span, largest) for span in region)
-    return itertools.product(rows, columns)
 
 
 def _even_parts(span: slice, largest: int) -> list[slice]:
@@ -270,7 +261,7 @@ def _mean_and_spread(passes: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
     Welford's running sums: single precision loses nothing where offsets are long and their
     spread is small.
     """
-    mean = next(passes).clone()
+    mean = next(passes).clone()  # (2, y, x)
     squares = torch.zeros_like(mean)
     count = 1
     for predicted in passes:

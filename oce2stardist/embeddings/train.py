@@ -143,13 +143,17 @@ def train_offsets(
         optimise.load_state_dict(resume["optimiser"])
         run.history, done = list(resume["history"]), int(resume["step"])
 
-    def state() -> dict[str, Any]:
-        return {
-            "network": network.state_dict(),
-            "optimiser": optimise.state_dict(),
-            "history": run.history,
-            "step": done,
-        }
+    def keep() -> None:
+        if save is None or not is_main_process() or not _is_finite(network):
+            return
+        save(
+            {
+                "network": network.state_dict(),
+                "optimiser": optimise.state_dict(),
+                "history": run.history,
+                "step": done,
+            }
+        )
 
     padded = [_at_least(image, settings.crop_size) for image in images]
 
@@ -158,7 +162,8 @@ def train_offsets(
         batch = _draw_batch(padded, settings, rng)
         return batch, _draw_pairs(settings, rng)
 
-    model, processes = _parallel(network), rank_and_size()[1]
+    processes = rank_and_size()[1]
+    model: Any = DistributedDataParallel(network) if processes > 1 else network
 
     def part_of_loss(crops: Tensor, *, drawn: Drawn, weight: float) -> Tensor:
         with autocast(where, computation.precision):
@@ -195,27 +200,17 @@ def train_offsets(
             now = time.monotonic()
             loss = float(sum_over_processes(total))
             check_finite(loss, done, stage="embedding")
+            seconds = seconds_before + now - started
             run.history.append(
-                {
-                    "step": done,
-                    "loss": loss,
-                    "learning_rate": rate,
-                    "seconds": seconds_before + now - started,
-                }
+                {"step": done, "loss": loss, "learning_rate": rate, "seconds": seconds}
             )
             if on_step is not None:
-                on_step(done, run.history[-1]["loss"])
-            if (
-                save is not None
-                and is_main_process()
-                and now - saved >= save_every
-                and _is_finite(network)
-            ):
-                save(state())
+                on_step(done, loss)
+            if now - saved >= save_every:
+                keep()
                 saved = now
     run.finished = done >= steps
-    if save is not None and is_main_process() and _is_finite(network):
-        save(state())
+    keep()
     network.eval()
     return run
 
@@ -267,10 +262,6 @@ def _largest_share(batch_size: int) -> int:
             f"Got {batch_size} instead."
         )
     return math.ceil(batch_size / processes)
-
-
-def _parallel(network: OffsetNetwork) -> Any:
-    return DistributedDataParallel(network) if rank_and_size()[1] > 1 else network
 
 
 def _optimiser(settings: EmbeddingConfig, network: OffsetNetwork) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""From predicted offsets to pseudo ground truth: foreground, clusters, halo, size.
+"""Turn predicted offsets into pseudo labels: foreground, clusters, halo, size.
 
 The steps of Wolf et al., arXiv:2310.08501, section 3, on NumPy arrays. Deliberate
 differences from the paper are said where they are made.
@@ -16,7 +16,6 @@ from oce2stardist.pseudo_labels.foreground import (
 from oce2stardist.pseudo_labels.gathering import gathering, remove_ungathered
 from oce2stardist.pseudo_labels.halo import (
     HaloSettings,
-    cell_signal,
     remove_halo,
     remove_small,
     split_parts,
@@ -38,7 +37,6 @@ __all__ = [
     "WholeImage",
     "agreement",
     "best_overlaps",
-    "cell_signal",
     "choose_foreground",
     "cluster_embeddings",
     "foreground_threshold",

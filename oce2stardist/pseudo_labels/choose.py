@@ -1,7 +1,7 @@
 """Which settings turn embeddings into labels: by annotated cells, else by stability."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -48,21 +48,7 @@ def recipe_of(settings: PseudoConfig) -> Recipe:
     return Recipe(
         diameter=settings.working_diameter,
         bandwidth=settings.kernel_radius,
-        **settings.model_dump(
-            include={
-                "clustering",
-                "bin_seeding",
-                "fitted_share",
-                "min_cluster",
-                "max_ratio",
-                "halo",
-                "shrink",
-                "level",
-                "reach",
-                "min_unity",
-                "min_size",
-            }
-        ),
+        **settings.model_dump(include={one.name for one in fields(Recipe)} - {"bandwidth"}),
     )
 
 
@@ -87,11 +73,6 @@ def choose_by_annotations(
         is a false positive only where it covers annotated cells without matching one.
     free : sequence of str
         Which of bandwidth, level and min_size may change.
-    seed : int
-
-    Returns
-    -------
-    Recipe, list of Choice
 
     Notes
     -----
@@ -131,13 +112,11 @@ def choose_by_stability(
     which nothing happens. How well this agrees with the truth: benchmarks/RESULTS.md,
     "Choosing without annotations".
 
-    Returns
-    -------
-    Recipe, list of Choice
     """
     if "bandwidth" not in free or not scenes:
         return recipe, []
-    some = list(scenes.values())[:: max(1, len(scenes) // _AT_MOST)][:_AT_MOST]
+    stems = list(scenes)[:: max(1, len(scenes) // _AT_MOST)][:_AT_MOST]
+    some = [scenes[stem] for stem in stems]
     bandwidths = [share * recipe.diameter for share in BANDWIDTHS]
     labels = [
         [
@@ -147,10 +126,8 @@ def choose_by_stability(
         for one in some
     ]
     if not any(one.any() for of in labels for one in of):
-        default = (
-            "the default: at no bandwidth was an object found, so there was nothing to compare"
-        )
-        return recipe, [Choice("bandwidth", recipe.bandwidth, default)]
+        why = "the default: at no bandwidth was an object found, so there was nothing to compare"
+        return recipe, [Choice("bandwidth", recipe.bandwidth, why)]
     stable: dict[float, float] = {}
     for at in range(1, len(bandwidths) - 1):
         agreed = [agreement(of[at], [of[at - 1], of[at + 1]]) for of in labels]

@@ -74,7 +74,7 @@ def remove_halo(
     image : float array of shape (Y, X, C)
         Normalised image at the same scale.
     signal : array of shape (Y, X), or None
-        See `cell_signal`; ``contrast`` shrinks towards background where there is none.
+        See `find_signal`; ``contrast`` shrinks towards background where there is none.
     settings : HaloSettings
 
     Returns
@@ -115,27 +115,6 @@ class Signal:
         """Make that image, (Y, X), of one of shape (Y, X, C); smoothed by 1 px."""
         mixed = image @ np.array(self.weights, image.dtype) - np.array(self.ground, image.dtype)
         return np.asarray(ndi.gaussian_filter(mixed, 1.0))
-
-
-def cell_signal(
-    labels: NDArray[np.integer], image: NDArray[np.floating], *, diameter: float
-) -> NDArray[np.floating] | None:
-    """Make one image of all channels in which cells are bright and their surroundings 0.
-
-    Parameters
-    ----------
-    labels : integer array of shape (Y, X)
-    image : float array of shape (Y, X, C)
-    diameter : float, > 0
-        Of a median cell, pixels.
-
-    Returns
-    -------
-    float array of shape (Y, X), or None
-        None where `find_signal` finds none.
-    """
-    signal = find_signal([(labels, image)], diameter=diameter)
-    return None if signal is None else signal.of(image)
 
 
 def find_signal(
@@ -197,7 +176,7 @@ def trim_by_contrast(
     ----------
     labels : int32 array of shape (Y, X)
     signal : float array of shape (Y, X)
-        See `cell_signal`.
+        See `find_signal`.
     settings : HaloSettings
         Background counts as surroundings within half of the diameter, and from a seventh of it
         on, beyond which the halo does not reach.

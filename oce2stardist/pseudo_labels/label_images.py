@@ -30,9 +30,6 @@ from oce2stardist.pseudo_labels.sizes import warn_of_giants
 from oce2stardist.pseudo_labels.trust import Trust, judge_trust
 from oce2stardist.runs.progress import Reporter
 
-_LARGEST_SET_LOOKED_AT = 8
-"""Images that settings are chosen on without annotations."""
-
 
 @dataclass(frozen=True)
 class PseudoLabels:
@@ -150,9 +147,7 @@ def _choose_recipe(
     if with_cells:
         some = {stem: scenes[stem] for stem in with_cells}
         return choose_by_annotations(recipe, some, with_cells, free=free, seed=config.seed)
-    every = max(1, len(scenes) // _LARGEST_SET_LOOKED_AT)
-    some = {stem: scenes[stem] for stem in list(scenes)[::every][:_LARGEST_SET_LOOKED_AT]}
-    return choose_by_stability(recipe, some, free=free, seed=config.seed)
+    return choose_by_stability(recipe, scenes, free=free, seed=config.seed)
 
 
 def _segment_surely(

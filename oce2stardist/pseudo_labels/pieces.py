@@ -65,7 +65,7 @@ def merge_pieces(
     offsets : array of shape (2, Y, X)
         Predicted offsets (y, x), pixels.
     signal : array of shape (Y, X), or None
-        An image in which cells are bright and their surroundings 0, see `cell_signal`; where
+        An image in which cells are bright and their surroundings 0, see `Signal`; where
         there is none, the dip between pieces is not looked at.
     diameter : float, > 0
         Of a median cell, pixels.

@@ -1,4 +1,4 @@
-"""Offsets and foreground of one image in, labels out: every step after prediction, in order."""
+"""Turn offsets and foreground of one image into labels: every step after prediction, in order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,12 +92,7 @@ def measure_whole(
 ) -> WholeImage:
     """Measure on some parts of an image what `segment` needs to know of the whole.
 
-    Parameters
-    ----------
-    parts : sequence of (offsets, foreground, image)
-        As `segment` takes them.
-    recipe : Recipe
-    seed : int
+    Parts are triples of offsets, foreground and image, as `segment` takes them.
     """
     drawn = [offsets[:, foreground] for offsets, foreground, _ in parts]  # (2, N) each
     pooled = np.concatenate(drawn, axis=1)

@@ -5,8 +5,8 @@ import pytest
 from scenes import disc
 from scipy import ndimage as ndi
 
-from oce2stardist.pseudo_labels import cell_signal, remove_halo
-from oce2stardist.pseudo_labels.halo import HaloSettings, far_from, trim_by_contrast
+from oce2stardist.pseudo_labels import remove_halo
+from oce2stardist.pseudo_labels.halo import HaloSettings, far_from, find_signal, trim_by_contrast
 
 SHAPE = (100, 140)
 DIAMETER = 24.0
@@ -32,8 +32,13 @@ def settings(method="contrast", *, level=0.5, reach=3.0):
     return HaloSettings(method, 3.0, level, reach, DIAMETER)
 
 
+def cell_signal(labels, image):
+    found = find_signal([(labels, image)], diameter=DIAMETER)
+    return None if found is None else found.of(image)
+
+
 def by_contrast(labels, image):
-    signal = cell_signal(labels, image, diameter=DIAMETER)
+    signal = cell_signal(labels, image)
     return remove_halo(labels, image, signal, settings(reach=0.14 * DIAMETER))
 
 
@@ -104,8 +109,8 @@ def three_channels(seed=0):
 @pytest.mark.parametrize("gains", [(3.0, 3.0, 3.0), (0.1, 20.0, 5.0), (1.0, -1.0, -7.0)])
 def test_gains_and_offsets_of_channels_change_the_unit_of_the_signal_alone(gains):
     labels, image = discs(RADIUS + 3), three_channels()
-    plain = cell_signal(labels, image, diameter=DIAMETER)
-    other = cell_signal(labels, image * np.array(gains) + (4.0, -9.0, 0.5), diameter=DIAMETER)
+    plain = cell_signal(labels, image)
+    other = cell_signal(labels, image * np.array(gains) + (4.0, -9.0, 0.5))
     np.testing.assert_allclose(other / other.std(), plain / plain.std(), atol=1e-6)
     np.testing.assert_array_equal(
         *(trim_by_contrast(labels, one, settings(level=0.4)) for one in (plain, other))
@@ -114,7 +119,7 @@ def test_gains_and_offsets_of_channels_change_the_unit_of_the_signal_alone(gains
 
 def test_in_the_signal_cells_are_bright_and_background_is_0():
     labels = discs(RADIUS + 3)
-    signal = cell_signal(labels, three_channels(), diameter=DIAMETER)
+    signal = cell_signal(labels, three_channels())
     assert np.median(signal[far_from(labels, DIAMETER / 7)]) == pytest.approx(0, abs=0.01)
     inner = ndi.binary_erosion(discs(RADIUS) > 0, iterations=3)
     assert np.quantile(signal[inner], 0.01) > np.quantile(signal[labels == 0], 0.99)
@@ -123,8 +128,8 @@ def test_in_the_signal_cells_are_bright_and_background_is_0():
 def test_there_is_no_signal_where_no_channel_tells_cells_or_one_side_is_missing():
     noise = np.random.default_rng(0).normal(size=(*SHAPE, 2))
     for labels in (discs(RADIUS), np.zeros(SHAPE, np.int32), np.ones(SHAPE, np.int32)):
-        assert cell_signal(labels, noise, diameter=DIAMETER) is None
-    assert cell_signal(discs(RADIUS), np.ones((*SHAPE, 1)), diameter=DIAMETER) is None
+        assert cell_signal(labels, noise) is None
+    assert cell_signal(discs(RADIUS), np.ones((*SHAPE, 1))) is None
 
 
 def test_without_a_signal_cells_shrink_towards_background_and_not_from_each_other():
