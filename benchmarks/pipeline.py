@@ -210,15 +210,8 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
     with TemporaryDirectory() as folder:
         model = create_model(
             Path(folder) / "model",
+            settings,
             channels=image.shape[-1],
-            n_rays=settings.n_rays,
-            grid=settings.grid,
-            width=settings.width,
-            features=settings.features,
-            batch_norm=settings.batch_norm,
-            patch_size=settings.patch_size,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
             seed=config.seed,
         )
         deadline = time.monotonic() + effort.seconds

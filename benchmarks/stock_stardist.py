@@ -150,9 +150,7 @@ def train_ours(arguments: argparse.Namespace, folder: Path, marks: list[float]) 
     images, labels = read_pairs(arguments.images, arguments.labels)
     config = Config().stardist
     prepare_tensorflow("cpu")
-    keys = {"n_rays", "grid", "width", "features", "batch_norm", "patch_size", "batch_size"}
-    keys |= {"learning_rate", "distance_weight"}
-    model = create_model(folder / "model", channels=1, seed=0, **config.model_dump(include=keys))
+    model = create_model(folder / "model", config, channels=1, seed=0)
     source = PatchSource(
         images[5:],
         labels[5:],

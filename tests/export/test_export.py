@@ -19,6 +19,7 @@ from scenes import discs_scene
 from stardist.models import StarDist2D
 
 from oce2stardist import export_model
+from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError
 from oce2stardist.export import Facts, describe_package, write_readme
 from oce2stardist.images.normalise import normalise_percentiles
@@ -36,9 +37,11 @@ def folder(tmp_path_factory):
     """A model folder with weights as initialised: what it finds is nonsense, but not constant."""
     path = tmp_path_factory.mktemp("models") / "nuclei"
     model = create_model(
-        path, channels=1, n_rays=N_RAYS, grid=2, width=4, features=8, batch_norm=True,
-        patch_size=64, batch_size=4, learning_rate=1e-3, seed=0,
-    )  # fmt: skip
+        path,
+        StarDistConfig(n_rays=N_RAYS, width=4, features=8, patch_size=64),
+        channels=1,
+        seed=0,
+    )
     write_weights(path / "weights_best.h5", model)
     write_thresholds(path, prob=0.5, nms=0.3)
     return path

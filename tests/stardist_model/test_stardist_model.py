@@ -13,6 +13,7 @@ from stardist.matching import matching
 from stardist.models import Config2D, StarDist2D
 from tensorflow.python.framework.func_graph import FuncGraph
 
+from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.stardist_model.checkpoint import (
@@ -40,20 +41,16 @@ def model(tmp_path_factory):
     return small_model(tmp_path_factory.mktemp("models") / "small")
 
 
-def small_model(folder, **changes):
-    settings = {
-        "channels": 1,
-        "n_rays": N_RAYS,
-        "grid": 2,
-        "width": 4,
-        "features": 8,
-        "batch_norm": True,
-        "patch_size": 64,
-        "batch_size": 4,
-        "learning_rate": 1e-3,
-        "seed": 0,
-    }
-    return create_model(folder, **settings | changes)
+def small_model(folder, *, channels=1, half_precision=False, **changes):
+    settings = StarDistConfig(
+        n_rays=N_RAYS,
+        patch_size=64,
+        batch_size=4,
+        learning_rate=1e-3,
+        distance_weight=0.2,
+        **{"width": 4, "features": 8} | changes,
+    )
+    return create_model(folder, settings, channels=channels, half_precision=half_precision, seed=0)
 
 
 def random_batch(n, *, size=8, known=1.0, seed=0):

@@ -159,15 +159,18 @@ def test_asking_for_no_region_is_refused(lab):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """An untrained network in a model folder, with labels of which one image lacks half."""
+    from oce2stardist.config import StarDistConfig
     from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
     from oce2stardist.stardist_model.network import create_model
 
     lab = tmp_path_factory.mktemp("lab")
     folder = lab / "model"
     network = create_model(
-        folder, channels=1, n_rays=8, grid=2, width=4, features=8, batch_norm=True,
-        patch_size=64, batch_size=2, learning_rate=1e-3, seed=0,
-    )  # fmt: skip
+        folder,
+        StarDistConfig(n_rays=8, width=4, features=8, patch_size=64),
+        channels=1,
+        seed=0,
+    )
     write_weights(folder / "weights_best.h5", network)
     write_thresholds(folder, prob=0.9, nms=0.4)
     (lab / "images").mkdir()
