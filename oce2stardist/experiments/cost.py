@@ -92,7 +92,7 @@ def _labels(settings: Mapping[str, Any], extent: Extent) -> float:
 
 def _finetune(settings: Mapping[str, Any], extent: Extent) -> float:
     config = settings["config"]["stardist"]
-    steps = config["steps"] or config["epochs"] * config["steps_per_epoch"]
+    steps = config["steps"]
     pixels = config["batch_size"] * config["patch_size"] ** 2
     wide = (config["width"] / 16) ** 1.5
     return steps * pixels * _STARDIST_STEP * wide + extent.test * _IMAGE
