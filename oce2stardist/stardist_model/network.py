@@ -12,19 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.stardist_model.quiet import quiet_native_code
-
-with quiet_native_code():
-    import keras
-    import tensorflow as tf
-    from stardist.models import Config2D, StarDist2D
-
-    # TensorFlow looks for GPUs, and complains about none, when it is first asked for them.
-    _GPUS = tf.config.list_physical_devices("GPU")
-
 from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.files.atomic import write_text
+from oce2stardist.stardist_model.backend import GPUS, Config2D, StarDist2D, keras, tf
 from oce2stardist.stardist_model.loss import weighted_loss
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
 
@@ -55,7 +46,7 @@ def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
     InputError
         If a GPU is asked for that TensorFlow does not see, or `threads` come too late.
     """
-    if device == "cuda" and not _GPUS:
+    if device == "cuda" and not GPUS:
         raise InputError(
             "device must be one that TensorFlow sees here (cpu). Got cuda instead; "
             "install tensorflow[and-cuda] or pass --device cpu."
@@ -67,7 +58,7 @@ def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
             return
-        for gpu in _GPUS:
+        for gpu in GPUS:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 

@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
-from tensorflow.python.framework.func_graph import dismantle_func_graph
 
 from oce2stardist.errors import check_finite
+from oce2stardist.stardist_model.backend import dismantle_func_graph, keras, tf
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.patches import BatchStream
 
