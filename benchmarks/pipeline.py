@@ -173,7 +173,7 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
     from oce2stardist.stardist_model.network import create_model, prepare_tensorflow
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
     from oce2stardist.stardist_model.predict import predict_labels
-    from oce2stardist.stardist_model.train import train_stardist
+    from oce2stardist.stardist_model.train import Checks, train_stardist
 
     config = Config()
     settings = config.stardist
@@ -222,9 +222,7 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
             alpha=settings.alpha,
             steps=effort.stardist_steps,
             rate_at=lambda step: settings.learning_rate,
-            check_every=effort.stardist_steps,
-            judge=None,
-            keep=lambda _: None,
+            checks=Checks(every=effort.stardist_steps, keep=lambda _: None),
             should_stop=lambda: time.monotonic() > deadline,
         )
         step, how = _median_step(run.history)

@@ -145,7 +145,7 @@ def train_ours(arguments: argparse.Namespace, folder: Path, marks: list[float]) 
     from oce2stardist.config import Config
     from oce2stardist.stardist_model.network import create_model, prepare_tensorflow
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
-    from oce2stardist.stardist_model.train import cosine_rate, train_stardist
+    from oce2stardist.stardist_model.train import Checks, cosine_rate, train_stardist
 
     images, labels = read_pairs(arguments.images, arguments.labels)
     config = Config().stardist
@@ -183,9 +183,7 @@ def train_ours(arguments: argparse.Namespace, folder: Path, marks: list[float]) 
         rate_at=lambda step: cosine_rate(
             step, steps=arguments.steps, peak=config.learning_rate, warm_up=config.warm_up
         ),
-        check_every=arguments.steps,
-        judge=None,
-        keep=lambda _: None,
+        checks=Checks(every=arguments.steps, keep=lambda _: None),
         on_step=mark,
     )
 

@@ -94,10 +94,6 @@ def finetune_stardist(
     axes, overwrite
         As in `make_pseudo_labels`.
 
-    Returns
-    -------
-    FinetuneResult
-
     Raises
     ------
     InputError
@@ -206,7 +202,7 @@ def _train(
     labels = merge(given, held_back=held_back)
     if not (job.folder / "training" / "cells.csv").exists():
         write_training_labels(job.folder / "training", labels)
-    where = sum(bool(ids) for ids in drawn.values())
+    where = sum(map(bool, drawn.values()))
     job.reporter.say(
         f"{n_cells} annotated cells in {where} of {len(job.images)} images: "
         f"{describe_use(n_cells, n_held_back=n_held_back, n_folds=n_folds)}."

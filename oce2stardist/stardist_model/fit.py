@@ -95,7 +95,7 @@ def train_network(
     """
     from oce2stardist.stardist_model.checkpoint import read_state, write_state, write_weights
     from oce2stardist.stardist_model.tensorboard import scalar_writer
-    from oce2stardist.stardist_model.train import train_stardist
+    from oce2stardist.stardist_model.train import Checks, train_stardist
 
     images, config = job.images, job.config
     settings, steps = config.stardist, config.stardist.steps
@@ -127,10 +127,12 @@ def train_network(
             alpha=alpha,
             steps=steps,
             rate_at=_learning_rate(settings),
-            check_every=max(1, steps // settings.checks),
-            judge=judge.score if select and judge.windows else None,
-            keep=lambda kept: write_weights(folder / "weights_best.h5", kept),
-            patience=settings.patience,
+            checks=Checks(
+                every=max(1, steps // settings.checks),
+                keep=lambda kept: write_weights(folder / "weights_best.h5", kept),
+                judge=judge.score if select and judge.windows else None,
+                patience=settings.patience,
+            ),
             resume=resume,
             save=lambda state: write_state(state_file, state),
             on_step=show,
