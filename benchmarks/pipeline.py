@@ -168,7 +168,7 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
     from oce2stardist.stardist_model.network import create_model, prepare_tensorflow
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
     from oce2stardist.stardist_model.predict import predict_labels
-    from oce2stardist.stardist_model.train import train_stardist
+    from oce2stardist.stardist_model.train import Checks, train_stardist
 
     config = Config()
     settings = config.stardist
@@ -205,15 +205,8 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
     with TemporaryDirectory() as folder:
         model = create_model(
             Path(folder) / "model",
+            settings,
             channels=image.shape[-1],
-            n_rays=settings.n_rays,
-            grid=settings.grid,
-            width=settings.width,
-            features=settings.features,
-            batch_norm=settings.batch_norm,
-            patch_size=settings.patch_size,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
             seed=config.seed,
         )
         deadline = time.monotonic() + effort.seconds
@@ -224,9 +217,7 @@ def benchmark_stardist(effort: Effort) -> list[Row]:
             alpha=settings.alpha,
             steps=effort.stardist_steps,
             rate_at=lambda step: settings.learning_rate,
-            check_every=effort.stardist_steps,
-            judge=None,
-            keep=lambda _: None,
+            checks=Checks(every=effort.stardist_steps, keep=lambda _: None),
             should_stop=lambda: time.monotonic() > deadline,
         )
         step, how = _median_step(run.history)

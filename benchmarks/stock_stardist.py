@@ -142,14 +142,12 @@ def train_ours(arguments: argparse.Namespace, folder: Path, marks: list[float]) 
     from oce2stardist.runs.schedule import cosine_rate
     from oce2stardist.stardist_model.network import create_model, prepare_tensorflow
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
-    from oce2stardist.stardist_model.train import train_stardist
+    from oce2stardist.stardist_model.train import Checks, train_stardist
 
     images, labels = read_pairs(arguments.images, arguments.labels)
     config = Config().stardist
     prepare_tensorflow("cpu")
-    keys = {"n_rays", "grid", "width", "features", "batch_norm", "patch_size", "batch_size"}
-    keys |= {"learning_rate", "distance_weight"}
-    model = create_model(folder / "model", channels=1, seed=0, **config.model_dump(include=keys))
+    model = create_model(folder / "model", config, channels=1, seed=0)
     source = PatchSource(
         images[5:], labels[5:], patch_size=config.patch_size, around_objects=config.around_objects
     )
@@ -179,9 +177,7 @@ def train_ours(arguments: argparse.Namespace, folder: Path, marks: list[float]) 
         rate_at=lambda step: cosine_rate(
             step, steps=arguments.steps, peak=config.learning_rate, warm_up=config.warm_up
         ),
-        check_every=arguments.steps,
-        judge=None,
-        keep=lambda _: None,
+        checks=Checks(every=arguments.steps, keep=lambda _: None),
         on_step=mark,
     )
 

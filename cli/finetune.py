@@ -126,8 +126,13 @@ def finetune(
         output,
         annotations=annotations,
         pseudo=pseudo,
-        cells=CellDraw(fraction=fraction, count=cells, listed_in=use_cells, per_image=per_image),
-        zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
+        cells=CellDraw(
+            fraction=fraction,
+            count=cells,
+            listed_in=use_cells,
+            per_image=per_image,
+            zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
+        ),
         init=init,
         tensorboard=tensorboard,
         config=config,

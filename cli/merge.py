@@ -49,8 +49,13 @@ def merge(
     merged = merge_run(
         run,
         annotations,
-        cells=CellDraw(fraction=fraction, count=cells, listed_in=use_cells, per_image=per_image),
-        zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
+        cells=CellDraw(
+            fraction=fraction,
+            count=cells,
+            listed_in=use_cells,
+            per_image=per_image,
+            zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
+        ),
         config=build_config(config_file, seed=seed),
     )
     sources = merged.objects["source"].value_counts()

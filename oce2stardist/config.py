@@ -25,13 +25,6 @@ class Settings(BaseModel):
     )
 
 
-def _steps_or_epochs(content: Any) -> Any:
-    """Let a length in epochs stand in for the default number of steps."""
-    if isinstance(content, dict) and content.get("epochs") is not None:
-        return {"steps": None} | content
-    return content
-
-
 class EmbeddingConfig(Settings):
     """Training of the offset network, and its noisy inference (stage one)."""
 
@@ -91,7 +84,10 @@ class EmbeddingConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _epochs_stand_for_steps(cls, content: Any) -> Any:
-        return _steps_or_epochs(content)
+        """Let a length in epochs stand in for the default number of steps."""
+        if isinstance(content, dict) and content.get("epochs") is not None:
+            return {"steps": None} | content
+        return content
 
     @model_validator(mode="after")
     def _has_a_length(self) -> "EmbeddingConfig":
@@ -188,12 +184,8 @@ class StarDistConfig(Settings):
     """Side of the training patches, pixels; a multiple of 8 * grid."""
     batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)
     """Patches in a step, half of them sparse, half pseudo."""
-    steps: int | None = Field(1500, ge=1)
-    """Training steps; empty, or not named where epochs is, leaves the length to epochs."""
-    epochs: int | None = Field(None, ge=1)
-    """Length in epochs of steps_per_epoch steps."""
-    steps_per_epoch: int = Field(100, ge=1)
-    """What an epoch is; 100 is stardist's default."""
+    steps: int = Field(1500, ge=1)
+    """Training steps."""
     learning_rate: float = Field(3e-3, gt=0, le=1)
     """Peak learning rate (Adam)."""
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -220,15 +212,8 @@ class StarDistConfig(Settings):
     rounds: int = Field(1, ge=1, le=20)
     """Trainings in all; from the second on, the model's own labels are the pseudo labels."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _epochs_stand_for_steps(cls, content: Any) -> Any:
-        return _steps_or_epochs(content)
-
     @model_validator(mode="after")
     def _sizes_fit(self) -> "StarDistConfig":
-        if self.steps is None and self.epochs is None:
-            raise ValueError("steps or epochs must be a number. Got neither.")
         if isinstance(self.folds, int) and not (self.folds == 0 or 2 <= self.folds <= 20):
             raise ValueError(f"folds must be 0, or 2 to 20, or auto. Got {self.folds} instead.")
         if self.rounds > 1 and self.folds not in ("auto", 0):
@@ -244,11 +229,6 @@ class StarDistConfig(Settings):
                 f"Got {self.patch_size} instead."
             )
         return self
-
-    @property
-    def total_steps(self) -> int:
-        """The length in steps, however it was given."""
-        return self.steps or (self.epochs or 0) * self.steps_per_epoch
 
 
 class Document(Settings):

@@ -11,11 +11,12 @@ from oce2stardist.config import Config
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import prepare_images
+from oce2stardist.pseudo_labels.files import PseudoLabels
 from oce2stardist.pseudo_labels.label_images import describe_objects
 from oce2stardist.runs.folder import write_run_file
 from oce2stardist.training_labels.draw_cells import CellDraw, draw_held_back
 from oce2stardist.training_labels.files import write_training_labels
-from oce2stardist.training_labels.make import PseudoLabels, make_training_labels
+from oce2stardist.training_labels.make import make_training_labels
 
 
 def history(steps=50, **columns):

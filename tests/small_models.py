@@ -3,7 +3,7 @@
 import numpy as np
 from scenes import discs_scene
 
-from oce2stardist.config import Config
+from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 
@@ -22,22 +22,18 @@ FINETUNING = Config().replace(
 )
 
 
-def small_model(folder, **changes):
+def small_model(folder, *, channels=1, half_precision=False, **changes):
     from oce2stardist.stardist_model.network import create_model
 
-    settings = {
-        "channels": 1,
-        "n_rays": N_RAYS,
-        "grid": 2,
-        "width": 4,
-        "features": 8,
-        "batch_norm": True,
-        "patch_size": 64,
-        "batch_size": 4,
-        "learning_rate": 1e-3,
-        "seed": 0,
-    }
-    return create_model(folder, **settings | changes)
+    settings = StarDistConfig(
+        n_rays=N_RAYS,
+        patch_size=64,
+        batch_size=4,
+        learning_rate=1e-3,
+        distance_weight=0.2,
+        **{"width": 4, "features": 8} | changes,
+    )
+    return create_model(folder, settings, channels=channels, half_precision=half_precision, seed=0)
 
 
 def write_model(folder, *, prob, nms, **changes):
@@ -69,16 +65,14 @@ def stream(scene, *, n_sparse=2, n_pseudo=2, seed=0):
 def train(folder, scene, *, steps, **changes):
     """Train a small model on a scene; returns model and run."""
     from oce2stardist.runs.schedule import cosine_rate
-    from oce2stardist.stardist_model.train import train_stardist
+    from oce2stardist.stardist_model.train import Checks, train_stardist
 
     settings = {
         "n_sparse": 2,
         "alpha": 0.5,
         "steps": steps,
         "rate_at": lambda step: cosine_rate(step, steps=steps, peak=5e-3, warm_up=0.1),
-        "check_every": 1000,
-        "judge": None,
-        "keep": lambda model: None,
+        "checks": Checks(1000, keep=lambda model: None),
     }
     model = small_model(folder, width=8, features=16)
     return model, train_stardist(model, stream(scene), **settings | changes)

@@ -198,8 +198,9 @@ except SystemExit as end:
 """
 
 
-def test_importing_the_package_imports_neither_torch_nor_tensorflow():
-    script = f"import sys, oce2stardist; {PRINT_FRAMEWORKS}"
+@pytest.mark.parametrize("module", ["oce2stardist", "oce2stardist.runners.finetune"])
+def test_importing_the_package_imports_neither_torch_nor_tensorflow(module):
+    script = f"import sys, {module}; {PRINT_FRAMEWORKS}"
     assert run(sys.executable, "-c", script, cwd=ROOT).strip() == "loaded:"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,16 +80,3 @@ def annotated_diameter(labels: Mapping[str, Labels]) -> float:
             "pixels; annotate a few cells or pass --diameter."
         )
     return diameter
-
-
-Zero = Literal["auto", "unlabelled", "background"]
-"""What 0 means in annotation files; see `zero_is_background`."""
-
-
-def zero_is_background(zero: Zero, *, sampled: bool) -> bool:
-    """Say whether 0 in annotation files is background; if not, it is unlabelled.
-
-    auto: background where only some of the annotated cells are used (the files are complete
-    then, and few annotations are only simulated), unlabelled otherwise.
-    """
-    return sampled if zero == "auto" else zero == "background"

@@ -1,6 +1,7 @@
 """The pseudo labels of a run folder, read for what builds on them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,28 @@ Confidences = dict[str, dict[int, float]]
 """Confidence of pseudo objects by image stem and id; an object that is not there has 1."""
 
 
-def read_pseudo_labels(run: str | Path, found: ImageSet) -> tuple[dict[str, Labels], Confidences]:
-    """Read the pseudo labels of a run folder that belong to a set of images.
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Pseudo labels of some images, and what there is to know of them.
 
-    Returns
-    -------
-    labels : dict of int32 arrays of shape (Y, X), by image stem
-    confidences : dict of dicts of float, by image stem and id
+    Attributes
+    ----------
+    labels : mapping of image stem to int32 array of shape (Y, X)
+    confidence : mapping of image stem to a mapping of id to float
+    trusted : bool, optional
+        Whether the run that made them trusted them; None if it said nothing.
+    files : sequence of Path
+        What they were read from.
+    """
+
+    labels: Mapping[str, Labels]
+    confidence: Mapping[str, Mapping[int, float]]
+    trusted: bool | None = None
+    files: Sequence[Path] = ()
+
+
+def read_pseudo_labels(run: str | Path, found: ImageSet) -> PseudoLabels:
+    """Read the pseudo labels of a run folder that belong to a set of images.
 
     Raises
     ------
@@ -30,7 +46,7 @@ def read_pseudo_labels(run: str | Path, found: ImageSet) -> tuple[dict[str, Labe
         If the folder holds no finished pseudo labels, or none for these images.
     """
     folder = pseudo_folder(run, finished=True)
-    labels = {}
+    labels: dict[str, Labels] = {}
     for stem, image in found.images.items():
         path = folder / f"{stem}.tif"
         if path.exists():
@@ -40,7 +56,15 @@ def read_pseudo_labels(run: str | Path, found: ImageSet) -> tuple[dict[str, Labe
             f"{folder} must hold pseudo labels of the images. Got none of the same name, such as "
             f"{next(iter(found.images))}.tif; pass the images that `pseudo` was run on."
         )
-    return labels, read_confidences(run, labels)
+    parameters, table = folder.parent / "parameters.yaml", folder.parent / "objects.csv"
+    said = read_yaml(parameters) if parameters.exists() else {}
+    files = [folder / f"{stem}.tif" for stem in labels]
+    return PseudoLabels(
+        labels,
+        read_confidences(run, labels),
+        trusted=said.get("trust", {}).get("value"),
+        files=[*files, table] if table.exists() else files,
+    )
 
 
 def pseudo_folder(run: str | Path, *, finished: bool) -> Path:

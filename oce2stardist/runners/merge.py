@@ -4,15 +4,14 @@ import logging
 from pathlib import Path
 
 from oce2stardist.annotations import read_annotations
-from oce2stardist.annotations.known import Zero, zero_is_background
 from oce2stardist.config import Config
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.pseudo_labels.files import pseudo_folder, read_confidences
+from oce2stardist.pseudo_labels.files import PseudoLabels, pseudo_folder, read_confidences
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.runs.folder import check_apart, owned
 from oce2stardist.training_labels.draw_cells import CellDraw
 from oce2stardist.training_labels.files import write_training_labels
-from oce2stardist.training_labels.make import PseudoLabels, TrainingLabels, make_training_labels
+from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +21,6 @@ def merge_run(
     annotations: str | Path,
     *,
     cells: CellDraw | None = None,
-    zero: Zero = "auto",
     config: Config | None = None,
 ) -> TrainingLabels:
     """Merge annotations into the pseudo labels of a run folder; writes RUN/training.
@@ -35,8 +33,6 @@ def merge_run(
         What `oce2stardist.annotations` reads, matched by stem to the images of the run.
     cells : CellDraw, optional
         Use only some of the annotated cells.
-    zero : {"auto", "unlabelled", "background"}
-        What 0 means in the annotations; see `zero_is_background`.
     config : Config, optional
         Default: the `fast` preset. Its ``merge`` and ``seed`` count.
 
@@ -48,12 +44,11 @@ def merge_run(
     paths = {path.stem: path for path in sorted(pseudo_folder(run, finished=False).glob("*.tif"))}
     pseudo_gt = {stem: read_labels(path) for stem, path in paths.items()}
     config, draw = config or Config(), cells or CellDraw()
-    is_background = zero_is_background(zero, sampled=draw.is_sample)
     annotated = read_annotations(
         paths,
         {stem: (labels.shape[0], labels.shape[1]) for stem, labels in pseudo_gt.items()},
         annotations,
-        zero_is_background=is_background,
+        zero_is_background=draw.zero_is_background,
     )
     for note in annotated.notes:
         _log.warning("%s", note)
@@ -65,7 +60,7 @@ def merge_run(
         PseudoLabels(pseudo_gt, read_confidences(run, pseudo_gt)),
         draw.draw(annotated.labels, seed=config.seed),
         held_back={},
-        complete=is_background and draw.is_sample,
+        complete=draw.simulates_few,
         background_distance=config.merge.background_distance,
         overlap=config.merge.overlap,
     )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from csbdeep.models.base_model import save_weights_to_hdf5_group
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from oce2stardist.files.atomic import write_bytes, write_text
 from oce2stardist.files.checkpoints import read_checkpoint, write_checkpoint
+from oce2stardist.stardist_model.backend import save_weights_to_hdf5_group
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.train import State
 

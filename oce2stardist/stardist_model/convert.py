@@ -7,17 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-# First, since it says how TensorFlow shall start, and quietly.
-from oce2stardist.stardist_model.network import SparseStarDist2D
-
-# isort: split
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from oce2stardist.files.atomic import replacing
-from oce2stardist.stardist_model.quiet import quiet_native_code
+from oce2stardist.stardist_model.backend import keras, quiet_native_code, tf
+from oce2stardist.stardist_model.network import SparseStarDist2D
 
 OPSET = 17
 Layout = Literal["split", "joined", "full"]

@@ -1,25 +1,16 @@
 """One training of the StarDist network in a folder of its own: resumable, judged, recorded."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pandas as pd
 
 from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
-from oce2stardist.evaluation.held_back import (
-    Counts,
-    Window,
-    choose_within_doubt,
-    count_matches,
-    find_windows,
-    mean_f1,
-    standard_error,
-)
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.checkpoints import list_checkpoints
 from oce2stardist.labels import Image, Labels
@@ -27,147 +18,38 @@ from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.runs.schedule import cosine_rate, dropping_rate
+from oce2stardist.stardist_model.judge import Judge
 from oce2stardist.training_labels.make import TrainingLabels, object_weights
 
 if TYPE_CHECKING:
     from oce2stardist.stardist_model.network import SparseStarDist2D
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
-    from oce2stardist.stardist_model.predict import Polygons, RawPrediction
-
-DEFAULT_THRESHOLDS = (0.5, 0.4)
-"""StarDist's, of probability and of suppression; kept where the cells can't tell better ones."""
-
-_CHECKED_PROBS = (0.3, 0.4, 0.5, 0.6, 0.7)
-_FINAL_PROBS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
-_FINAL_NMS = (0.3, 0.4, 0.5)
-_MOST_WINDOWS = 64
-"""Cells that a check looks at: with thousands of annotated cells more would tell no more."""
-
-
-class Judge:
-    """Scores a model on annotated cells that it does not train on.
-
-    Parameters
-    ----------
-    images : dict of float32 arrays of shape (Y, X, C)
-        Normalised, by stem.
-    known : dict of int32 arrays of shape (Y, X)
-        Held-back cells and their background, -1 elsewhere.
-    multiple_of : int
-        That the network wants its input's sides to be.
-    seed : int
-        Draws the cells that are looked at, where there are more than 64.
-    """
-
-    def __init__(
-        self,
-        images: dict[str, Image],
-        known: dict[str, Labels],
-        *,
-        multiple_of: int,
-        seed: int,
-    ) -> None:
-        self.windows = find_windows(
-            known, multiple_of=multiple_of, at_most=_MOST_WINDOWS, seed=seed
-        )
-        self._seed = seed
-        self._patches = [one.cut(images[one.stem]) for one in self.windows]
-
-    def predict(self, model: "SparseStarDist2D") -> list["RawPrediction"]:
-        """Run the network on every window."""
-        from oce2stardist.stardist_model.predict import predict_patches
-
-        return predict_patches(model, self._patches)
-
-    def score(self, model: "SparseStarDist2D") -> tuple[float, float]:
-        """Return the mean F1 over IoU 0.5 to 0.9 at the best of a few probability thresholds.
-
-        And its standard error.
-        """
-        counts = count_grid(
-            self.windows,
-            self.predict(model),
-            _CHECKED_PROBS,
-            DEFAULT_THRESHOLDS[1:],
-            grid=model.config.grid,
-        )
-        best = max((one for row in counts for one in row), key=mean_f1)
-        return mean_f1(best), standard_error(best, seed=self._seed)
-
-
-def count_grid(
-    windows: Sequence[Window],
-    raws: Sequence["RawPrediction"],
-    probs: Sequence[float],
-    nms: Sequence[float],
-    *,
-    grid: Sequence[int],
-) -> list[list[Counts]]:
-    """Match the predictions with the annotated cells at every pair of thresholds."""
-    from oce2stardist.stardist_model.predict import suppress
-
-    columns = []
-    for nms_thresh in nms:
-        by_window = [
-            _count_at(
-                window,
-                suppress(raw, grid=grid, prob_thresh=min(probs), nms_thresh=nms_thresh),
-                probs,
-            )
-            for window, raw in zip(windows, raws, strict=True)
-        ]
-        columns.append([np.concatenate(one) for one in zip(*by_window, strict=True)])
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _count_at(window: Window, polygons: "Polygons", probs: Sequence[float]) -> list[Counts]:
-    """Match one window's polygons at each threshold; equal ones are drawn once."""
-    from oce2stardist.stardist_model.predict import draw_polygons
-
-    by_number: dict[int, Counts] = {}
-    counts = []
-    for prob in probs:
-        number = int((polygons.prob >= prob).sum())
-        if number not in by_number:
-            labels = draw_polygons(polygons, prob_thresh=prob)
-            by_number[number] = count_matches([window], [labels])
-        counts.append(by_number[number])
-    return counts
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The thresholds that were chosen on annotated cells, and how the cells were matched there.
+class TrainingJob:
+    """What every training of a run shares.
 
-    ``counts`` is None where there was no cell to judge by.
+    Attributes
+    ----------
+    folder : Path
+        The model folder.
+    images : dict of float32 arrays of shape (Y, X, C)
+        Normalised, by stem.
+    config : Config
+    reporter : Reporter
+    init : Path, optional
+        A StarDist folder whose weights are the first.
+    tensorboard : bool
+        Write event files to ``logs`` in the folder of each training.
     """
 
-    prob_thresh: float
-    nms_thresh: float
-    counts: Counts | None
-
-
-def judge_thresholds(
-    windows: Sequence[Window], raws: Sequence["RawPrediction"], *, grid: Sequence[int], seed: int
-) -> Verdict:
-    """Choose both thresholds by the mean F1 of the windows' cells.
-
-    Of those that the cells can't tell from the best, the ones nearest to StarDist's defaults.
-    """
-    if not windows:
-        return Verdict(*DEFAULT_THRESHOLDS, None)
-    rows = count_grid(windows, raws, _FINAL_PROBS, _FINAL_NMS, grid=grid)
-    pairs = [(prob, nms) for prob in _FINAL_PROBS for nms in _FINAL_NMS]
-    counts = [one for row in rows for one in row]
-    prob_default, nms_default = DEFAULT_THRESHOLDS
-
-    def distance(index: int) -> float:
-        prob, nms = pairs[index]
-        return abs(prob - prob_default) + abs(nms - nms_default)
-
-    order = sorted(range(len(pairs)), key=distance)
-    chosen = choose_within_doubt(np.array(counts), order, seed=seed)
-    return Verdict(*pairs[chosen], counts[chosen])
+    folder: Path
+    images: dict[str, Image]
+    config: Config
+    reporter: Reporter
+    init: Path | None
+    tensorboard: bool
 
 
 @dataclass(frozen=True)
@@ -180,41 +62,32 @@ class TrainedNetwork:
 
 
 def train_network(
-    images: dict[str, Image],
+    job: TrainingJob,
     labels: TrainingLabels,
     folder: Path,
     *,
-    config: Config,
     alpha: float,
-    steps: int,
     start_from: Path | None,
-    select: bool = True,
+    select: bool,
     title: str,
-    reporter: Reporter,
-    tensorboard: bool = False,
 ) -> TrainedNetwork:
     """Train a network in `folder`, or go on where an interrupted training stopped.
 
     Parameters
     ----------
-    images : dict of float32 arrays of shape (Y, X, C)
-        Normalised, by stem.
+    job : TrainingJob
     labels : TrainingLabels
     folder : Path
         Gets config.json, weights_best.h5, weights_last.h5, history.csv and, until the
         training has ended, state.safetensors.
-    config : Config
     alpha : float
         Weight of the pseudo half.
-    steps : int
     start_from : Path, optional
         A StarDist folder whose weights are the first.
     select : bool
         Keep the latest weights that held-back cells can't tell from the best; off: the last.
     title : str
         What the progress bar says.
-    tensorboard : bool
-        Write event files to ``folder/logs``.
 
     Raises
     ------
@@ -223,24 +96,25 @@ def train_network(
     """
     from oce2stardist.stardist_model.checkpoint import read_state, write_state, write_weights
     from oce2stardist.stardist_model.tensorboard import scalar_writer
-    from oce2stardist.stardist_model.train import train_stardist
+    from oce2stardist.stardist_model.train import Checks, train_stardist
 
+    images, config = job.images, job.config
+    settings, steps = config.stardist, config.stardist.steps
     model = _build_model(folder, images, config, start_from)
     judge = Judge(images, labels.held_back, multiple_of=multiple_of(model), seed=config.seed)
     finished = folder / "weights_last.h5", folder / "history.csv"
     if all(path.exists() for path in finished):
         model.load_weights("weights_best.h5")
         return TrainedNetwork(model, pd.read_csv(finished[1]), judge)
-    settings = config.stardist
     batches, n_sparse = _make_batches(images, labels, model, config, alpha)
     state_file = folder / "state.safetensors"
     resume = read_state(state_file)
     if resume is not None:
-        reporter.say(f"{title}: going on after step {resume[1]['step']} of {steps}.")
+        job.reporter.say(f"{title}: going on after step {resume[1]['step']} of {steps}.")
     with (
         stop_on_signal() as should_stop,
-        reporter.task(title, steps) as advance,
-        scalar_writer(folder / "logs" if tensorboard else None) as write_row,
+        job.reporter.task(title, steps) as advance,
+        scalar_writer(folder / "logs" if job.tensorboard else None) as write_row,
     ):
 
         def show(row: dict[str, float]) -> None:
@@ -253,11 +127,13 @@ def train_network(
             n_sparse=n_sparse,
             alpha=alpha,
             steps=steps,
-            rate_at=_learning_rate(settings, steps),
-            check_every=max(1, steps // settings.checks),
-            judge=judge.score if select and judge.windows else None,
-            keep=lambda kept: write_weights(folder / "weights_best.h5", kept),
-            patience=settings.patience,
+            rate_at=_learning_rate(settings),
+            checks=Checks(
+                every=max(1, steps // settings.checks),
+                keep=lambda kept: write_weights(folder / "weights_best.h5", kept),
+                judge=judge.score if select and judge.windows else None,
+                patience=settings.patience,
+            ),
             resume=resume,
             save=lambda state: write_state(state_file, state),
             on_step=show,
@@ -274,6 +150,21 @@ def train_network(
         checkpoint.unlink()
     model.load_weights("weights_best.h5")
     return TrainedNetwork(model, history, judge)
+
+
+def check_tensorboard() -> None:
+    """Refuse to write event files where the package for it is missing.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    if find_spec("tensorboard") is None:
+        raise InputError(
+            "the package tensorboard must be installed to write its files. Got none; "
+            "pip install 'oce2stardist[tensorboard]', or leave out --tensorboard."
+        )
 
 
 def choose_precision(config: Config) -> Literal["fp32", "mixed"]:
@@ -299,17 +190,8 @@ def _build_model(
     half = choose_precision(config) == "mixed"
     if start_from is None:
         return create_model(
-            folder,
-            channels=channels,
-            half_precision=half,
-            seed=config.seed,
-            **settings.model_dump(
-                include={
-                    "n_rays", "grid", "width", "features", "batch_norm", "blocks",
-                    "patch_size", "batch_size", "learning_rate", "distance_weight",
-                }
-            ),
-        )  # fmt: skip
+            folder, settings, channels=channels, half_precision=half, seed=config.seed
+        )
     model = continue_from(
         folder, start_from, channels=channels, half_precision=half, seed=config.seed
     )
@@ -341,7 +223,7 @@ def _make_batches(
             "pseudo",
             images,
             labels.pseudo,
-            functools.partial(object_weights, labels) if settings.object_weights else None,
+            partial(object_weights, labels) if settings.object_weights else None,
             settings,
         )
         if n_pseudo
@@ -379,14 +261,11 @@ def _patch_source(
     )
 
 
-def _learning_rate(settings: StarDistConfig, steps: int) -> Callable[[int], float]:
+def _learning_rate(settings: StarDistConfig) -> Callable[[int], float]:
+    steps, peak = settings.steps, settings.learning_rate
     if settings.schedule == "steps":
-        return functools.partial(
-            dropping_rate, steps=steps, peak=settings.learning_rate, drop_at=settings.drop_at
-        )
-    return functools.partial(
-        cosine_rate, steps=steps, peak=settings.learning_rate, warm_up=settings.warm_up
-    )
+        return partial(dropping_rate, steps=steps, peak=peak, drop_at=settings.drop_at)
+    return partial(cosine_rate, steps=steps, peak=peak, warm_up=settings.warm_up)
 
 
 def kept_step(history: pd.DataFrame) -> int:

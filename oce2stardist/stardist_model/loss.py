@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import keras
-import tensorflow as tf
+from oce2stardist.stardist_model.backend import keras, tf
 
 
 def weighted_loss(

@@ -12,18 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.stardist_model.quiet import quiet_native_code
-
-with quiet_native_code():
-    import keras
-    import tensorflow as tf
-    from stardist.models import Config2D, StarDist2D
-
-    # TensorFlow looks for GPUs, and complains about none, when it is first asked for them.
-    _GPUS = tf.config.list_physical_devices("GPU")
-
+from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.atomic import write_text
+from oce2stardist.stardist_model.backend import GPUS, Config2D, StarDist2D, keras, tf
 from oce2stardist.stardist_model.loss import weighted_loss
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
 
@@ -54,7 +46,7 @@ def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
     InputError
         If a GPU is asked for that TensorFlow does not see, or `threads` come too late.
     """
-    if device == "cuda" and not _GPUS:
+    if device == "cuda" and not GPUS:
         raise InputError(
             "device must be one that TensorFlow sees here (cpu). Got cuda instead; "
             "install tensorflow[and-cuda] or pass --device cpu."
@@ -66,7 +58,7 @@ def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
             return
-        for gpu in _GPUS:
+        for gpu in GPUS:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
@@ -159,18 +151,9 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
 
 def create_model(
     folder: Path,
+    settings: StarDistConfig,
     *,
     channels: int,
-    n_rays: int,
-    grid: int,
-    width: int,
-    features: int,
-    batch_norm: bool,
-    patch_size: int,
-    batch_size: int,
-    learning_rate: float,
-    distance_weight: float = 0.2,
-    blocks: Blocks = "stock",
     half_precision: bool = False,
     seed: int,
 ) -> SparseStarDist2D:
@@ -180,21 +163,10 @@ def create_model(
     ----------
     folder : Path
         The model folder; made if needed.
-    channels, n_rays : int
-    grid : int
-        Subsampling of the prediction, a power of two.
-    width : int
-        Feature maps of the first U-Net level (``unet_n_filter_base``).
-    features : int
-        Feature maps before the heads (``net_conv_after_unet``).
-    batch_norm : bool
-        Batch normalisation in the U-Net (``unet_batch_norm``).
-    patch_size, batch_size, learning_rate
-        Only recorded in config.json, for whoever trains on with stock StarDist.
-    distance_weight : float
-        Weight of the distances in the loss (``train_loss_weights``).
-    blocks : {"stock", "paper"}
-        See `oce2stardist.stardist_model.paper_unet`; plain stardist opens only "stock".
+    settings : StarDistConfig
+        Those of the network count. Patch and batch size and learning rate are only recorded in
+        config.json, for whoever trains on with stock StarDist.
+    channels : int
     half_precision : bool
         Compute in bfloat16; weights stay float32, on disk too.
     seed : int
@@ -203,20 +175,20 @@ def create_model(
     config: Any = ConfigWithBlocks(
         axes="YXC",
         n_channel_in=channels,
-        n_rays=n_rays,
-        grid=(grid, grid),
+        n_rays=settings.n_rays,
+        grid=(settings.grid, settings.grid),
         unet_n_depth=3,
-        unet_n_filter_base=width,
-        net_conv_after_unet=features,
-        unet_batch_norm=batch_norm,
-        train_patch_size=(patch_size, patch_size),
-        train_batch_size=batch_size,
-        train_learning_rate=learning_rate,
-        train_loss_weights=(1.0, distance_weight),
+        unet_n_filter_base=settings.width,
+        net_conv_after_unet=settings.features,
+        unet_batch_norm=settings.batch_norm,
+        train_patch_size=(settings.patch_size, settings.patch_size),
+        train_batch_size=settings.batch_size,
+        train_learning_rate=settings.learning_rate,
+        train_loss_weights=(1.0, settings.distance_weight),
         train_tensorboard=False,
     )
-    if blocks != "stock":  # a key that plain stardist does not know, and so names in its refusal
-        config.oce2stardist_blocks = blocks
+    if settings.blocks != "stock":  # a key that plain stardist does not know, and so refuses
+        config.oce2stardist_blocks = settings.blocks
     return _build(folder, config, half_precision=half_precision, seed=seed)
 
 

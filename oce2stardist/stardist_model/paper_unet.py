@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-import keras
+from oce2stardist.stardist_model.backend import keras
 
 Blocks = Literal["stock", "paper"]
 """Blocks of a U-Net level: two 3×3 convolutions, or what `build_paper_network` says."""

@@ -1,6 +1,6 @@
 """What a finetune run chose and why, as parameters.yaml and the report tell it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from oce2stardist.evaluation.held_back import (
     bootstrap_interval,
     f1_by_iou,
 )
-from oce2stardist.stardist_model.fit import Verdict, is_judged, kept_step
+from oce2stardist.stardist_model.fit import is_judged, kept_step
+from oce2stardist.stardist_model.judge import Verdict
 from oce2stardist.training_labels.alpha import Alpha
 
 Parameters = dict[str, dict[str, Any]]
@@ -28,6 +29,7 @@ def describe_model(
     n_cells: int,
     n_held_back: int,
     n_folds: int,
+    rounds: Sequence[Mapping[str, Any]],
     seed: int,
 ) -> Parameters:
     """Say what was chosen and why.
@@ -43,6 +45,8 @@ def describe_model(
         Annotated cells in use, and those of them that judged.
     n_folds : int
         Of the cross-validation; 0 if there was none.
+    rounds : sequence of mappings
+        Those after the first that were tried; see `train_rounds`.
     seed : int
         Draws the intervals.
     """
@@ -70,7 +74,22 @@ def describe_model(
         }
     parameters["prob_thresh"] = {"value": verdict.prob_thresh, "reason": reason}
     parameters["nms_thresh"] = {"value": verdict.nms_thresh, "reason": reason}
+    if rounds:
+        parameters["rounds"] = {
+            "value": 1 + sum(one["kept"] for one in rounds),
+            "tried": list(rounds),
+            "reason": "a round is kept if its held-back score does not drop",
+        }
     return parameters
+
+
+def describe_use(n_cells: int, *, n_held_back: int, n_folds: int) -> str:
+    """Say which of the annotated cells train, and which judge."""
+    if n_folds:
+        return f"all train; {n_folds} more trainings on parts of them judge how well that works"
+    if n_held_back:
+        return f"{n_cells - n_held_back} train, {n_held_back} are held back to judge"
+    return "all train; no cell is left to judge by"
 
 
 def _describe_alpha(alpha: Alpha) -> dict[str, Any]:

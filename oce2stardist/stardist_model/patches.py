@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
-from stardist.geometry import star_dist
-from stardist.utils import edt_prob
 
 from oce2stardist.labels import UNLABELLED, renumber
+from oce2stardist.stardist_model.backend import edt_prob, star_dist
 
 Image = NDArray[np.float32]  # (Y, X, C)
 Labels = NDArray[np.int32]  # (Y, X)

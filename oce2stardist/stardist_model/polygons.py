@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon
-from stardist import dist_to_coord
-from stardist.nms import non_maximum_suppression_inds
 
 from oce2stardist.images.blocks import Window, widen
+from oce2stardist.stardist_model.backend import dist_to_coord, non_maximum_suppression_inds
 from oce2stardist.stardist_model.network import SparseStarDist2D
 
 _NEIGHBOURS = 2

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
-from stardist import non_maximum_suppression, polygons_to_label
 
+from oce2stardist.stardist_model.backend import non_maximum_suppression, polygons_to_label, tf
 from oce2stardist.stardist_model.network import SparseStarDist2D
 
 _LARGEST_BATCH = 16 * 128 * 128

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from csbdeep.models.pretrained import get_model_details, get_registered_models
-from stardist.models import StarDist2D
-
 from oce2stardist.errors import InputError
 from oce2stardist.files.archives import check_archive
+from oce2stardist.stardist_model.backend import StarDist2D, get_model_details, get_registered_models
 from oce2stardist.stardist_model.network import SparseStarDist2D, open_model
 
 

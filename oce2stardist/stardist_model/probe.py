@@ -4,9 +4,8 @@ from importlib import import_module
 from typing import Any
 
 from oce2stardist.errors import first_line
-from oce2stardist.stardist_model.network import resolve_precision  # loads it quietly
-
-import tensorflow as tf  # isort: skip
+from oce2stardist.stardist_model.backend import tf
+from oce2stardist.stardist_model.network import resolve_precision
 
 _NEEDED = ("train", "predict", "checkpoint", "patches")
 """What stage three and prediction load from this folder."""

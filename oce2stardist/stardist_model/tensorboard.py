@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import tensorflow as tf
-
+from oce2stardist.stardist_model.backend import tf
 from oce2stardist.stardist_model.train import Row
 
 

@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
-from tensorflow.python.framework.func_graph import dismantle_func_graph
 
 from oce2stardist.errors import check_finite
+from oce2stardist.stardist_model.backend import dismantle_func_graph, keras, tf
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.patches import BatchStream
 
@@ -51,6 +49,31 @@ class StarDistTraining:
     finished: bool = False
 
 
+@dataclass(frozen=True)
+class Checks:
+    """When the weights are judged, and which are kept.
+
+    Attributes
+    ----------
+    every : int
+        Steps between two checks; the last step is always checked.
+    keep : callable
+        Called whenever the current weights shall be kept: at checks that score no worse than
+        the best so far less its standard error. The learning rate falls as training goes on, so
+        the latest weights are the better ones where a handful of cells can't tell.
+    judge : callable, optional
+        Scores the model on held-back annotated cells, higher is better, and gives the standard
+        error of that score. None: the last weights are kept.
+    patience : int, optional
+        End early once so many checks in a row brought no score above the best before.
+    """
+
+    every: int
+    keep: Callable[[SparseStarDist2D], None]
+    judge: Callable[[SparseStarDist2D], tuple[float, float]] | None = None
+    patience: int | None = None
+
+
 def train_stardist(
     model: SparseStarDist2D,
     batches: BatchStream,
@@ -59,10 +82,7 @@ def train_stardist(
     alpha: float,
     steps: int,
     rate_at: Callable[[int], float],
-    check_every: int,
-    judge: Callable[[SparseStarDist2D], tuple[float, float]] | None,
-    keep: Callable[[SparseStarDist2D], None],
-    patience: int | None = None,
+    checks: Checks,
     resume: State | None = None,
     save: Callable[[State], None] | None = None,
     save_every: float = 20.0,
@@ -80,17 +100,8 @@ def train_stardist(
     steps : int
     rate_at : callable
         Learning rate by step, from 0; see `oce2stardist.runs.schedule`.
-    check_every : int
-        Steps between two checks with `judge`; the last step is always checked.
-    judge : callable, optional
-        Scores the model on held-back annotated cells, higher is better, and gives the standard
-        error of that score. None: the last weights are kept.
-    keep : callable
-        Called whenever the current weights shall be kept: at checks that score no worse than
-        the best so far less its standard error. The learning rate falls as training goes on, so
-        the latest weights are the better ones where a handful of cells can't tell.
-    patience : int, optional
-        End early once so many checks in a row brought no score above the best before.
+    checks : Checks
+        When the weights are judged, and which are kept.
     resume : (arrays, facts), optional
         A state that `save` was given earlier.
     save, save_every, should_stop
@@ -107,7 +118,7 @@ def train_stardist(
     InputError
         If the loss is no longer finite.
     """
-    network = model.keras_model
+    network, judge = model.keras_model, checks.judge
     optimiser = _Adam(rate_at(0), name="adam")
     optimiser.build(network.trainable_variables)
     # Non-trainable ones too: the moving averages of batch normalisation.
@@ -166,7 +177,7 @@ def train_stardist(
             "loss_pseudo": float(pseudo),
             "learning_rate": rate,
         }
-        if done % check_every == 0 or done == steps:
+        if done % checks.every == 0 or done == steps:
             score, error = judge(model) if judge is not None else (math.nan, math.nan)
             row |= {"score": score, "score_error": error}
             run.checks_in_vain += 1
@@ -174,7 +185,7 @@ def train_stardist(
                 run.best_score, run.best_error, run.checks_in_vain = score, error, 0
             if judge is None or score >= run.best_score - run.best_error:
                 run.kept_step = done
-                keep(model)
+                checks.keep(model)
         now = time.monotonic()
         row["seconds"] = seconds_before + now - started
         run.history.append(row)
@@ -183,7 +194,7 @@ def train_stardist(
         if save is not None and now - saved >= save_every and _is_finite(network):
             save(state())
             saved = now
-        if patience is not None and judge is not None and run.checks_in_vain >= patience:
+        if judge is not None and run.checks_in_vain >= (checks.patience or math.inf):
             run.stopped_early = done < steps
             break
     if compiled is not None:

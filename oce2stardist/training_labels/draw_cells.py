@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ _HELD_BACK, _FOLDS = 1, 3
 
 @dataclass(frozen=True)
 class CellDraw:
-    """Which of the annotated cells to use; by default all.
+    """Which of the annotated cells to use, by default all, and what 0 means beside them.
 
     Attributes
     ----------
@@ -38,17 +38,31 @@ class CellDraw:
         A cells.csv that an earlier run wrote: the same cells again.
     per_image : bool
         Draw the share or number from every image instead of from the whole set.
+    zero : {"auto", "unlabelled", "background"}
+        What 0 means in annotation files; auto: background where only some of the annotated cells
+        are used (the files are complete then, and few annotations are only simulated).
     """
 
     fraction: float | None = None
     count: int | None = None
     listed_in: str | Path | None = None
     per_image: bool = False
+    zero: Literal["auto", "unlabelled", "background"] = "auto"
 
     @property
     def is_sample(self) -> bool:
         """Whether cells are left out, to simulate few annotations on complete ones."""
         return any(one is not None for one in (self.fraction, self.count, self.listed_in))
+
+    @property
+    def zero_is_background(self) -> bool:
+        """Whether 0 in annotation files is background; if not, it is unlabelled."""
+        return self.is_sample if self.zero == "auto" else self.zero == "background"
+
+    @property
+    def simulates_few(self) -> bool:
+        """Whether the annotations are complete, and a draw shall look like few of them."""
+        return self.is_sample and self.zero_is_background
 
     def draw(self, annotations: Mapping[str, NDArray[np.integer]], *, seed: int) -> Draw:
         """Draw the ids of the cells, by image stem.

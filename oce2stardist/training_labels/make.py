@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,20 +19,10 @@ from oce2stardist.training_labels.merge import (
     merge_annotations,
 )
 
+if TYPE_CHECKING:
+    from oce2stardist.pseudo_labels.files import PseudoLabels
+
 _OBJECT_COLUMNS = ("image", "id", "source", "pseudo_id", "area", "y", "x", "confidence", "role")
-
-
-@dataclass(frozen=True)
-class PseudoLabels:
-    """Pseudo labels by image stem, how sure each object is, and whether to trust them.
-
-    ``confidence`` is 1.0 where not given; ``trusted`` is what the run said about its labels,
-    None if nothing.
-    """
-
-    labels: Mapping[str, Labels]
-    confidence: Mapping[str, Mapping[int, float]]
-    trusted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +51,14 @@ class TrainingLabels:
     cells: pd.DataFrame
     objects: pd.DataFrame
 
+    @property
+    def known(self) -> dict[str, Labels]:
+        """What annotations say of each image, whether it trains or is held back."""
+        known = dict(self.sparse)
+        for stem, held in self.held_back.items():
+            known[stem] = np.where(held != UNLABELLED, held, known[stem]) if stem in known else held
+        return known
+
 
 def object_weights(labels: TrainingLabels, stem: str) -> dict[int, float]:
     """Look up how sure the pseudo objects of an image are, in [0, 1], by id in ``labels.pseudo``.
@@ -73,7 +72,7 @@ def object_weights(labels: TrainingLabels, stem: str) -> dict[int, float]:
 
 def make_training_labels(
     annotations: Mapping[str, Labels],
-    pseudo: PseudoLabels,
+    pseudo: "PseudoLabels",
     cells: Mapping[str, Sequence[int]],
     *,
     held_back: Mapping[str, Sequence[int]],

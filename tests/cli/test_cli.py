@@ -262,7 +262,7 @@ def test_a_demo_folder_of_another_seed_is_refused_without_a_traceback(tmp_path):
     assert stopped == "Error: the demo stopped at pseudo; the line above says why."
 
 
-@pytest.mark.parametrize("module", ["checkpoint", "network", "predict", "train"])
+@pytest.mark.parametrize("module", ["checkpoint", "network", "patches", "predict", "train"])
 def test_tensorflow_starts_in_silence_whichever_module_needs_it_first(module):
     program = f"import oce2stardist.stardist_model.{module}"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

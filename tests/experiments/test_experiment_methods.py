@@ -17,7 +17,7 @@ from run_folders import gathering_run
 from scenes import discs_scene
 from stardist.models import StarDist2D
 
-from oce2stardist.config import Config
+from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.datasets import LabelledImage, LabelledImages
 from oce2stardist.errors import InputError
 from oce2stardist.evaluation.scores import score_image
@@ -44,15 +44,8 @@ def stardist_folder(folder, channels=1):
     """A model that was trained on nothing, with thresholds at which it finds something."""
     model = create_model(
         folder,
+        StarDistConfig(n_rays=8, width=4, features=8, batch_norm=False, patch_size=64),
         channels=channels,
-        n_rays=8,
-        grid=2,
-        width=4,
-        features=8,
-        batch_norm=False,
-        patch_size=64,
-        batch_size=2,
-        learning_rate=1e-3,
         seed=0,
     )
     # Distances of 6 px everywhere, whatever the image.

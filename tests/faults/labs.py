@@ -61,13 +61,16 @@ def make_lab(folder: Path) -> Path:
 
 def make_model(folder: Path, *, channels: int = 1, finds: bool = False) -> Path:
     """Write an untrained StarDist model that finds nothing, fast; or discs here and there."""
+    from oce2stardist.config import StarDistConfig
     from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
     from oce2stardist.stardist_model.network import create_model
 
     model = create_model(
-        folder, channels=channels, n_rays=4, grid=2, width=2, features=2, batch_norm=False,
-        patch_size=32, batch_size=2, learning_rate=1e-3, seed=0,
-    )  # fmt: skip
+        folder,
+        StarDistConfig(n_rays=4, width=2, features=2, batch_norm=False, patch_size=32),
+        channels=channels,
+        seed=0,
+    )
     if finds:
         kernel, bias = model.keras_model.get_layer("dist").get_weights()
         model.keras_model.get_layer("dist").set_weights([kernel, bias + 6])

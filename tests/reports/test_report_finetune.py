@@ -1,6 +1,7 @@
 """The pages of a StarDist model and of the demo."""
 
 import imagecodecs
+import numpy as np
 import pytest
 from pages import Page, assert_self_contained
 from run_folders import finetuned, image_set, pseudo_run, two_annotated
@@ -47,6 +48,18 @@ def test_finetune_report_at_alpha_0_shows_no_pseudo_labels(tmp_path, has_pseudo)
     assert page.texts["td"][5] == "0"
     assert "Sparse training labels: 1 annotated cell, 1 held back" in captions
     assert not any(one.startswith("Pseudo") for one in captions)
+
+
+def test_finetune_report_says_that_folds_were_trained_as_long(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    model = tmp_path / "model"
+    finetuned(model, {"a": np.where(labels["a"] == 1, 1, -1).astype(np.int32)}, labels)
+    (model / "folds").mkdir()
+    page = Page(write_finetune_report(model, images, labels))
+    assert page.texts["p"][0] == (
+        "Trained on 1 annotated cell, judged by trainings of the same length on parts of them, "
+        "in a set of 1 image."
+    )
 
 
 def test_a_model_that_is_not_finished_and_foreign_images_are_refused(tmp_path):

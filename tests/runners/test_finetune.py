@@ -18,6 +18,7 @@ from oce2stardist.errors import InputError
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.runners import finetune
 from oce2stardist.runners.finetune import finetune_stardist
+from oce2stardist.stardist_model import rounds
 from oce2stardist.training_labels.draw_cells import CellDraw
 
 
@@ -138,11 +139,11 @@ def test_the_cells_of_a_run_can_be_used_again(tmp_path, truth):
 
 def test_a_round_that_scores_lower_is_dropped(tmp_path, truth, monkeypatch):
     scores = {"1": 0.6, "2": 0.7, "3": 0.5}
-    monkeypatch.setattr(finetune._Outcome, "score", property(lambda one: scores[one.folder.name]))
+    monkeypatch.setattr(rounds.Outcome, "score", property(lambda one: scores[one.folder.name]))
     result = tune(tmp_path / "model", truth, settings={"rounds": 4, "alpha": 0.0})
-    rounds = result.parameters["rounds"]
-    assert rounds["value"] == 2
-    assert [one["kept"] for one in rounds["tried"]] == [True, False]
+    tried = result.parameters["rounds"]
+    assert tried["value"] == 2
+    assert [one["kept"] for one in tried["tried"]] == [True, False]
     kept = (result.model / "weights_best.h5").read_bytes()
     assert kept == (result.model / "rounds" / "2" / "weights_best.h5").read_bytes()
 

@@ -31,7 +31,7 @@ from oce2stardist.stardist_model.network import (
 )
 from oce2stardist.stardist_model.patches import PatchSource, augment, targets
 from oce2stardist.stardist_model.predict import predict_labels, predict_patches
-from oce2stardist.stardist_model.train import train_stardist
+from oce2stardist.stardist_model.train import Checks, train_stardist
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +326,7 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def train_with_scores(folder, scores, **changes):
+def train_with_scores(folder, scores, patience=None):
     """Train a step for every (score, standard error); also say after which steps was kept."""
     given = iter(scores)
     kept = []
@@ -334,10 +334,7 @@ def train_with_scores(folder, scores, **changes):
         folder,
         discs_scene(6, (128, 128), 11, seed=0),
         steps=len(scores),
-        check_every=1,
-        judge=lambda model: next(given),
-        keep=lambda model: kept.append(model),
-        **changes,
+        checks=Checks(1, keep=kept.append, judge=lambda model: next(given), patience=patience),
     )
     return run, len(kept)
 
@@ -415,7 +412,7 @@ def test_half_precision_trains_and_leaves_float32_weights(tmp_path):
     scene = discs_scene(6, (128, 128), 11, seed=0)
     run = train_stardist(
         model, stream(scene), n_sparse=2, alpha=0.5, steps=2, rate_at=lambda step: 1e-3,
-        check_every=9, judge=None, keep=lambda model: None,
+        checks=Checks(9, keep=lambda model: None),
     )  # fmt: skip
     assert np.isfinite([row["loss"] for row in run.history]).all()
     assert {weight.dtype for weight in model.keras_model.get_weights()} == {np.dtype("float32")}

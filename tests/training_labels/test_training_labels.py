@@ -9,16 +9,15 @@ from click.testing import CliRunner
 from oce2stardist.cli.main import main
 from scenes import disc
 
-from oce2stardist.annotations.known import zero_is_background
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
-from oce2stardist.pseudo_labels.files import read_pseudo_labels
+from oce2stardist.pseudo_labels.files import PseudoLabels, read_pseudo_labels
 from oce2stardist.runners.merge import merge_run
 from oce2stardist.training_labels.draw_cells import CellDraw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import read_cells, write_training_labels
-from oce2stardist.training_labels.make import PseudoLabels, make_training_labels, object_weights
+from oce2stardist.training_labels.make import make_training_labels, object_weights
 
 SHAPE = (100, 160)
 CENTRES = [(20, 20), (20, 60), (20, 100), (70, 30), (70, 80), (70, 130)]
@@ -71,7 +70,8 @@ def used(labels):
     ],
 )
 def test_zero_is_background_if_said_or_if_few_annotations_are_simulated(zero, sampled, expected):
-    assert zero_is_background(zero, sampled=sampled) is expected
+    draw = CellDraw(fraction=0.5 if sampled else None, zero=zero)
+    assert draw.zero_is_background is expected
 
 
 def test_background_is_inferred_where_neither_annotations_nor_pseudo_labels_have_a_cell():
@@ -413,8 +413,9 @@ def image_set(*stems):
 
 def test_pseudo_labels_come_with_their_confidences(tmp_path):
     run = run_folder(tmp_path, {"001": cells(), "b": cells([2]), "NA": cells([4])})
-    labels, confidences = read_pseudo_labels(run, image_set("001", "NA"))
-    assert set(labels) == {"001", "NA"}
+    read = read_pseudo_labels(run, image_set("001", "NA"))
+    confidences = read.confidence
+    assert set(read.labels) == {"001", "NA"}
     assert confidences["001"] == {i: pytest.approx(0.01 * i) for i in range(1, 7)}
     assert confidences["NA"] == {4: pytest.approx(0.04)}
     assert set(confidences) == {"001", "NA"}
@@ -424,9 +425,9 @@ def test_without_a_table_or_its_confidences_none_are_read(tmp_path):
     run = run_folder(tmp_path, {"a": cells()})
     table = pd.read_csv(run / "pseudo" / "objects.csv")
     table.drop(columns="confidence").to_csv(run / "pseudo" / "objects.csv", index=False)
-    assert read_pseudo_labels(run, image_set("a"))[1] == {}
+    assert read_pseudo_labels(run, image_set("a")).confidence == {}
     (run / "pseudo" / "objects.csv").unlink()
-    assert read_pseudo_labels(run, image_set("a"))[1] == {}
+    assert read_pseudo_labels(run, image_set("a")).confidence == {}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""TensorFlow, Keras and what StarDist builds on them, loaded quietly.
+
+The other modules of this folder take them from here, so that none makes TensorFlow speak.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_native_code() -> Iterator[None]:
+    """Send what compiled code writes to standard error to nowhere; exceptions still come.
+
+    While it loads, TensorFlow reports missing GPU drivers several times, past Python and
+    its own log level.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
+# TensorFlow leaves oneDNN off on processors without AVX-512, where it is faster, too.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+with quiet_native_code():
+    import tensorflow as tf  # isort: split
+    import keras
+    from csbdeep.models.base_model import save_weights_to_hdf5_group
+    from csbdeep.models.pretrained import get_model_details, get_registered_models
+    from stardist import (
+        dist_to_coord,
+        edt_prob,
+        non_maximum_suppression,
+        polygons_to_label,
+        star_dist,
+    )
+    from stardist.models import Config2D, StarDist2D
+    from stardist.nms import non_maximum_suppression_inds
+    from tensorflow.python.framework.func_graph import dismantle_func_graph
+
+    # TensorFlow looks for GPUs, and complains about none, when it is first asked for them.
+    GPUS = tf.config.list_physical_devices("GPU")
+
+__all__ = [
+    "GPUS",
+    "Config2D",
+    "StarDist2D",
+    "dismantle_func_graph",
+    "dist_to_coord",
+    "edt_prob",
+    "get_model_details",
+    "get_registered_models",
+    "keras",
+    "non_maximum_suppression",
+    "non_maximum_suppression_inds",
+    "polygons_to_label",
+    "quiet_native_code",
+    "save_weights_to_hdf5_group",
+    "star_dist",
+    "tf",
+]
