@@ -1,20 +1,21 @@
-"""Other ways to labels, for comparison: published models, no learning, and the oracle.
+"""Segment by other methods, for comparison: published models, no learning, and the oracle.
 
 Each takes images by stem, float arrays of shape (Y, X, C), which are read one after the other,
 and gives int32 labels of shape (Y, X) by stem. Published models see images at the scale of their
 own training data where the diameter is known; labels are always at the original scale.
+WeightsMissing says that weights can't be had here, InputError that a model or image won't do.
 """
 
 import importlib
 import logging
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from oce2stardist.config import PseudoConfig
 from oce2stardist.datasets import LabelledImages
 from oce2stardist.errors import InputError, one_line
 from oce2stardist.experiments.baseline import segment_classically
-from oce2stardist.experiments.oracle import OracleResult, PredictedImage, oracle_line_search
+from oce2stardist.experiments.oracle import OracleResult, oracle_line_search
 from oce2stardist.experiments.weights import WeightsMissing, fetch_weights
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
@@ -53,31 +54,17 @@ def segment_with_stardist(
     *,
     diameter: float | None = None,
     model_diameter: float | None = None,
-    device: str = "auto",
 ) -> dict[str, Labels]:
     """Segment with a StarDist model as it is.
 
     Parameters
     ----------
-    images : mapping of image stem to array of shape (Y, X, C)
     source : str or Path
         A StarDist model folder, or the name of a published model: ``2D_versatile_fluo``,
         ``2D_versatile_he``, ``2D_paper_dsb2018``, ``2D_demo``.
     diameter, model_diameter : float > 0, optional
         Of a median cell in the images, and of one that the model was trained on, pixels. With
         both, images are rescaled from one to the other.
-    device : {"auto", "cpu", "cuda", "mps"}
-
-    Returns
-    -------
-    dict of image stem to int32 array of shape (Y, X)
-
-    Raises
-    ------
-    WeightsMissing
-        If a published model is not in the cache and can't be downloaded.
-    InputError
-        If there is no such model, or images have channels that it can't take.
 
     Notes
     -----
@@ -91,7 +78,7 @@ def segment_with_stardist(
     from oce2stardist.stardist_model.network import prepare_tensorflow
     from oce2stardist.stardist_model.predict import predict_labels
 
-    prepare_tensorflow(device)
+    prepare_tensorflow("auto")
     network = _open_stardist(source)
     labels = {}
     for stem in images:
@@ -115,18 +102,6 @@ def segment_with_cellpose(
         A file of weights, or a name that Cellpose knows, such as ``cpsam_v2``.
     diameter : float > 0, optional
         Of a median cell, pixels. Default: images are seen as they are.
-
-    Returns
-    -------
-    dict of image stem to int32 array of shape (Y, X)
-
-    Raises
-    ------
-    WeightsMissing
-        If the package is not installed, or weights are not in its cache and can't be
-        downloaded.
-    InputError
-        If there is no such model.
     """
     if diameter is not None:
         _positive(diameter)
@@ -197,35 +172,13 @@ def search_scenes(
 ) -> OracleResult:
     """Search bandwidths from 0.29 to 0.71 diameters, and every halo, on the images in `truth`."""
     return oracle_line_search(
-        _Predicted(scenes, list(truth)),
-        list(truth.values()),
+        scenes,
+        truth,
         bandwidths=[share * settings.working_diameter for share in ORACLE_BANDWIDTHS],
         settings=settings,
-        border=border_by_centroid,
-        field_border=border,
+        border=border,
+        border_by_centroid=border_by_centroid,
     )
-
-
-class _Predicted(Sequence[PredictedImage]):
-    """What clustering starts from, read when asked for: predictions of a set are large."""
-
-    def __init__(self, scenes: Scenes, stems: Sequence[str]) -> None:
-        self._scenes, self._stems = scenes, stems
-
-    def __len__(self) -> int:
-        return len(self._stems)
-
-    @overload
-    def __getitem__(self, index: int) -> PredictedImage: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "_Predicted": ...
-
-    def __getitem__(self, index: int | slice) -> "PredictedImage | _Predicted":
-        if isinstance(index, slice):
-            return _Predicted(self._scenes, self._stems[index])
-        scene = self._scenes[self._stems[index]]
-        return PredictedImage(scene.image, scene.offsets, scene.foreground)
 
 
 def _positive(diameter: float) -> float:

@@ -8,7 +8,8 @@ from scipy import ndimage as ndi
 from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import score_image
 from oce2stardist.experiments.baseline import segment_classically
-from oce2stardist.experiments.oracle import HALOS, OracleResult, PredictedImage, oracle_line_search
+from oce2stardist.experiments.oracle import HALOS, OracleResult, oracle_line_search
+from oce2stardist.pseudo_labels.inputs import Scene
 
 SHAPE = (100, 100)
 CENTRES = [(28, 28), (28, 70), (70, 50)]
@@ -30,7 +31,13 @@ def predict(labels, *, spread=0.0):
         targets = np.tile(pixels.mean(axis=0), (len(pixels), 1))
         targets[pixels[:, 1] < targets[:, 1], 1] -= spread
         offsets[:, labels == index] = (targets - pixels).T
-    return PredictedImage(np.zeros((*labels.shape, 1)), offsets, labels > 0)
+    return Scene(offsets, labels > 0, np.zeros((*labels.shape, 1)))
+
+
+def search(scenes, truth, **options):
+    """Search images numbered from 0; settings are the defaults unless given."""
+    scenes, truth = ({str(at): one for at, one in enumerate(given)} for given in (scenes, truth))
+    return oracle_line_search(scenes, truth, **{"settings": PseudoConfig()} | options)
 
 
 def predicted_discs(radius):
@@ -90,7 +97,7 @@ def test_baseline_refuses_a_diameter_of_nothing(diameter):
 
 @pytest.mark.parametrize("halo", [0, 3, 5])
 def test_oracle_finds_the_width_of_the_halo(halo):
-    found = oracle_line_search(
+    found = search(
         [predicted_discs(RADIUS + halo)], [discs(RADIUS)], bandwidths=[12.0], halos=HALOS[:7]
     )
     assert found.oracle_halo[0] == "shrink"
@@ -101,7 +108,7 @@ def test_oracle_finds_the_width_of_the_halo(halo):
 
 def test_oracle_finds_the_bandwidth_that_neither_merges_nor_splits():
     truth = two_touching_discs()
-    found = oracle_line_search(
+    found = search(
         [predict(truth, spread=9.0)],
         [truth],
         bandwidths=[4.0, 12.0, 60.0],
@@ -115,9 +122,7 @@ def test_oracle_finds_the_bandwidth_that_neither_merges_nor_splits():
 
 
 def test_oracle_says_so_in_everything_it_returns():
-    found = oracle_line_search(
-        [predicted_discs(RADIUS)] * 2, [discs(RADIUS)] * 2, bandwidths=[10.0, 12.0]
-    )
+    found = search([predicted_discs(RADIUS)] * 2, [discs(RADIUS)] * 2, bandwidths=[10.0, 12.0])
     assert all(name.startswith("oracle_") for name in OracleResult.__annotations__)
     assert set(found.oracle_table["chosen_by"]) == {"oracle"}
     assert len(found.oracle_table) == 2 * len(HALOS)
@@ -126,16 +131,14 @@ def test_oracle_says_so_in_everything_it_returns():
 
 def test_oracle_labels_are_those_it_scored():
     truth = discs(RADIUS)
-    found = oracle_line_search([predicted_discs(RADIUS + 3)], [truth], bandwidths=[12.0])
+    found = search([predicted_discs(RADIUS + 3)], [truth], bandwidths=[12.0])
     assert score_image(found.oracle_labels[0], truth) == found.oracle_scores
     assert found.oracle_scores.f1 == found.oracle_table["f1"].max()
 
 
 def test_oracle_works_at_the_scale_of_the_truth():
     truth = np.kron(discs(RADIUS), np.ones((2, 2), np.int32))
-    found = oracle_line_search(
-        [predicted_discs(RADIUS)], [truth], bandwidths=[12.0], halos=[("none", 0.0)]
-    )
+    found = search([predicted_discs(RADIUS)], [truth], bandwidths=[12.0], halos=[("none", 0.0)])
     assert found.oracle_labels[0].shape == truth.shape
     assert found.oracle_scores.seg == 1
 
@@ -144,23 +147,21 @@ def test_oracle_leaves_out_objects_at_the_border():
     truth = discs(RADIUS)
     truth[truth == 3] = 0
     options = {"bandwidths": [12.0], "halos": [("none", 0.0)]}
-    everything = oracle_line_search([predicted_discs(RADIUS)], [truth], **options)
-    inner = oracle_line_search([predicted_discs(RADIUS)], [truth], border=29.5, **options)
+    everything = search([predicted_discs(RADIUS)], [truth], **options)
+    inner = search([predicted_discs(RADIUS)], [truth], border_by_centroid=29.5, **options)
     assert (everything.oracle_scores.tp, everything.oracle_scores.fp) == (2, 1)
     assert (inner.oracle_scores.tp, inner.oracle_scores.fp) == (0, 0)
 
 
 def test_oracle_takes_what_it_does_not_search_from_the_settings():
     settings = PseudoConfig(min_cluster=0.9, min_size=0.9, working_diameter=60)
-    found = oracle_line_search(
-        [predicted_discs(RADIUS)], [discs(RADIUS)], bandwidths=[12.0], settings=settings
-    )
+    found = search([predicted_discs(RADIUS)], [discs(RADIUS)], bandwidths=[12.0], settings=settings)
     assert not found.oracle_labels[0].any()
 
 
 def test_oracle_refuses_images_without_truth_and_empty_searches():
     one, truth = predicted_discs(RADIUS), discs(RADIUS)
-    with pytest.raises(ValueError, match=r"the same images, at least one. Got 2 and 1"):
-        oracle_line_search([one] * 2, [truth], bandwidths=[12.0])
+    with pytest.raises(ValueError, match=r"every image of truth, at least one. Got 0 and 0, 1"):
+        search([one], [truth] * 2, bandwidths=[12.0])
     with pytest.raises(ValueError, match=r"at least one value. Got 0 and 9"):
-        oracle_line_search([one], [truth], bandwidths=[])
+        search([one], [truth], bandwidths=[])
