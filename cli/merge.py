@@ -1,19 +1,23 @@
 """The command `oce2stardist merge`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import folders
-from .options import annotated, build_config, configured, set_up_logging, talkative
+from .options import annotation_options, config_options, logging_options
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist import CellDraw, Config
 
 
 @click.command()
 @click.argument("run", shell_complete=folders)
-@annotated
-@configured
-@talkative
+@annotation_options
+@config_options()
+@logging_options
 @prints_json(
     training="folder that was written",
     n_annotated="annotated cells that are used",
@@ -23,15 +27,9 @@ from .results import prints_json, tell
 def merge(
     run: str,
     annotations: str,
-    fraction: float | None,
-    cells: int | None,
-    per_image: bool,
-    use_cells: str | None,
+    cells: "CellDraw",
     zero: str,
-    config_file: str | None,
-    seed: int | None,
-    verbose: bool,
-    quiet: bool,
+    config: "Config",
 ) -> None:
     """Merge annotations into the pseudo labels of RUN; writes RUN/training.
 
@@ -44,15 +42,13 @@ def merge(
     """
     from oce2stardist.runners.merge import merge_run
 
-    set_up_logging(verbose=verbose, quiet=quiet)
-    config = build_config(config_file, seed=seed)
     merged = merge_run(
         run,
         annotations,
-        fraction=fraction,
-        count=cells,
-        per_image=per_image,
-        use_cells=use_cells,
+        fraction=cells.fraction,
+        count=cells.count,
+        per_image=cells.per_image,
+        use_cells=cells.listed_in,
         zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
         background_distance=config.merge.background_distance,
         overlap=config.merge.overlap,
