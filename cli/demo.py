@@ -1,10 +1,15 @@
 """The command `oce2stardist demo`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .completion import folders
-from .options import device_option, set_up_logging, talkative
+from .options import device_option, verbosity_options
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -19,14 +24,14 @@ from .results import prints_json, tell
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
 @device_option
-@talkative
+@verbosity_options
 @prints_json(
     scores="F1, SEG and counts by what was scored",
     n_annotated="annotated cells",
     seconds="by step",
     report="page of pictures",
 )
-def demo(output: str, seed: int, device: str | None, verbose: bool, quiet: bool) -> None:
+def demo(output: str, seed: int, device: str | None, reporter: "Reporter") -> None:
     """Run all stages on real nuclei that a dependency ships, and write a page of pictures.
 
     It takes some minutes and no data of yours. An interrupted demo goes on when the same
@@ -39,10 +44,6 @@ def demo(output: str, seed: int, device: str | None, verbose: bool, quiet: bool)
     """
     from oce2stardist.runners.demo import run_demo
 
-    from .reporting import open_reporter
-
-    set_up_logging(verbose=verbose, quiet=quiet)
-    reporter = open_reporter(quiet=quiet)
     result = run_demo(output, seed=seed, device=device or "auto", reporter=reporter)
     lines = [
         f"\nOn the part of the image where nothing was annotated ({result.n_annotated} cells "

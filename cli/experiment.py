@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .completion import folders, paths, study_presets
-from .options import Command, clustered, deterministic_option, set_up_logging, talkative
+from .options import Command, cluster_options, deterministic_option, verbosity_options
 from .results import prints_json, tell
 
 if TYPE_CHECKING:
     from oce2stardist.experiments.config import ExperimentConfig
+    from oce2stardist.runs.cluster import Where
+    from oce2stardist.runs.progress import Reporter
 
 
 @click.group()
@@ -38,8 +40,8 @@ def _study(command: Command) -> Command:
             unfinished="status and reason by cell",
             report="page of pictures",
         ),
-        talkative,
-        clustered("Grid cells that run at a time on this machine."),
+        verbosity_options,
+        cluster_options("Grid cells that run at a time on this machine."),
         deterministic_option,
         click.option("--dry-run", is_flag=True, help="List what would run."),
         click.option("--seed", type=int, help="The first seed.  [default: from the config]"),
@@ -150,27 +152,15 @@ def _run(
     paths: tuple[str, ...],
     seed: int | None,
     dry_run: bool,
-    workers: int | None,
-    threads: int | None,
-    scheduler: str | None,
-    slurm: str | None,
+    where: "Where",
     deterministic: bool,
-    verbose: bool,
-    quiet: bool,
+    reporter: "Reporter",
 ) -> None:
-    from oce2stardist.errors import InputError
     from oce2stardist.experiments.experiment import plan_experiment, run_experiment
-    from oce2stardist.runs.cluster import Where
 
-    from .reporting import open_reporter
-
-    set_up_logging(verbose=verbose, quiet=quiet)
-    if scheduler is not None and slurm is not None:
-        raise InputError("--scheduler and --slurm can't be given together; leave one out.")
     wanted = _read_config(study, config, paths, seed)
     if deterministic:
         wanted = wanted.replace(**{"settings.deterministic": True})
-    where = Where(workers, threads, scheduler, slurm)
     if dry_run:
         _print_plan(plan_experiment(wanted, output))
         return
@@ -179,7 +169,7 @@ def _run(
         output,
         where=where,
         command=f"oce2stardist experiment {study}",
-        reporter=open_reporter(quiet=quiet),
+        reporter=reporter,
     )
     unfinished = {
         name: {"status": outcome.status, "reason": outcome.reason}

@@ -3,7 +3,7 @@
 import click
 
 from .completion import folders, paths
-from .options import axes_option, device_option, set_up_logging, talkative
+from .options import axes_option, device_option, logging_options
 from .results import prints_json, tell
 
 
@@ -45,7 +45,7 @@ from .results import prints_json, tell
     lost="what the format can't carry",
 )
 @device_option
-@talkative
+@logging_options
 def export(
     model: str,
     to: str,
@@ -55,8 +55,6 @@ def export(
     pixel_size: float | None,
     author: tuple[str, ...],
     device: str | None,
-    verbose: bool,
-    quiet: bool,
 ) -> None:
     """Write the StarDist folder MODEL in another format.
 
@@ -70,7 +68,6 @@ def export(
     """
     from oce2stardist.export.model import export_model
 
-    set_up_logging(verbose=verbose, quiet=quiet)
     exported = export_model(
         model,
         output,
@@ -86,7 +83,7 @@ def export(
         f"its output differs from the model's by at most {exported.difference:.1g} "
         f"(on {exported.compared_on})"
     )
-    if not quiet:
+    if not click.get_current_context().params["quiet"]:
         lines += [f"not in it: {lost}" for lost in exported.lost]
     tell(
         {

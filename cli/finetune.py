@@ -1,21 +1,25 @@
 """The command `oce2stardist finetune`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .completion import folders, paths
 from .options import (
     ALPHA,
-    annotated,
+    annotation_options,
     axes_option,
-    build_config,
-    configured,
+    config_options,
     deterministic_option,
     device_option,
     overwrite_option,
-    set_up_logging,
-    talkative,
+    verbosity_options,
 )
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist import CellDraw, Config
+    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -26,7 +30,7 @@ from .results import prints_json, tell
     shell_complete=folders,
     help="Run folder of `oce2stardist pseudo`.",
 )
-@annotated
+@annotation_options
 @click.option(
     "-o",
     "--output",
@@ -59,8 +63,8 @@ from .results import prints_json, tell
 @overwrite_option
 @device_option
 @deterministic_option
-@configured
-@talkative
+@config_options(alpha="stardist.alpha", steps="stardist.steps", rounds="stardist.rounds")
+@verbosity_options
 @prints_json(
     model="the StarDist folder",
     f1="on annotated cells that judge: value, interval where there is one, and reason",
@@ -72,24 +76,13 @@ def finetune(
     pseudo: str | None,
     annotations: str,
     output: str,
-    fraction: float | None,
-    cells: int | None,
-    per_image: bool,
-    use_cells: str | None,
-    alpha: float | str | None,
-    zero: str,
-    steps: int | None,
-    rounds: int | None,
+    cells: "CellDraw",
     init: str | None,
     tensorboard: bool,
     axes: str | None,
-    config_file: str | None,
-    seed: int | None,
+    config: "Config",
     overwrite: bool,
-    device: str | None,
-    deterministic: bool,
-    verbose: bool,
-    quiet: bool,
+    reporter: "Reporter",
 ) -> None:
     """Train a StarDist model on annotations and pseudo labels.
 
@@ -105,41 +98,20 @@ def finetune(
     """
     from oce2stardist.reports.wording import say_setting
     from oce2stardist.runners.finetune import finetune_stardist
-    from oce2stardist.training_labels.draw_cells import CellDraw
 
-    from .reporting import open_reporter
-
-    set_up_logging(verbose=verbose, quiet=quiet)
-    config = build_config(
-        config_file,
-        **{
-            "seed": seed,
-            "device": device,
-            "deterministic": deterministic or None,
-            "stardist.alpha": alpha,
-            "stardist.steps": steps,
-            "stardist.rounds": rounds,
-        },
-    )
     result = finetune_stardist(
         images,
         output,
         annotations=annotations,
         pseudo=pseudo,
-        cells=CellDraw(
-            fraction=fraction,
-            count=cells,
-            listed_in=use_cells,
-            per_image=per_image,
-            zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
-        ),
+        cells=cells,
         init=init,
         tensorboard=tensorboard,
         config=config,
         axes=axes,
         overwrite=overwrite,
         command="oce2stardist finetune",
-        reporter=open_reporter(quiet=quiet),
+        reporter=reporter,
     )
     score = result.parameters["f1"]
     shown = score["reason"]

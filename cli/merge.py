@@ -1,19 +1,23 @@
 """The command `oce2stardist merge`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import folders
-from .options import annotated, build_config, configured, set_up_logging, talkative
+from .options import annotation_options, config_options, logging_options
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist import CellDraw, Config
 
 
 @click.command()
 @click.argument("run", shell_complete=folders)
-@annotated
-@configured
-@talkative
+@annotation_options
+@config_options()
+@logging_options
 @prints_json(
     training="folder that was written",
     n_annotated="annotated cells that are used",
@@ -23,15 +27,8 @@ from .results import prints_json, tell
 def merge(
     run: str,
     annotations: str,
-    fraction: float | None,
-    cells: int | None,
-    per_image: bool,
-    use_cells: str | None,
-    zero: str,
-    config_file: str | None,
-    seed: int | None,
-    verbose: bool,
-    quiet: bool,
+    cells: "CellDraw",
+    config: "Config",
 ) -> None:
     """Merge annotations into the pseudo labels of RUN; writes RUN/training.
 
@@ -43,21 +40,8 @@ def merge(
       oce2stardist merge run --annotations cells.json --zero background
     """
     from oce2stardist.runners.merge import merge_run
-    from oce2stardist.training_labels.draw_cells import CellDraw
 
-    set_up_logging(verbose=verbose, quiet=quiet)
-    merged = merge_run(
-        run,
-        annotations,
-        cells=CellDraw(
-            fraction=fraction,
-            count=cells,
-            listed_in=use_cells,
-            per_image=per_image,
-            zero=zero,  # type: ignore[arg-type]  # click.Choice checked it
-        ),
-        config=build_config(config_file, seed=seed),
-    )
+    merged = merge_run(run, annotations, cells=cells, config=config)
     sources = merged.objects["source"].value_counts()
     n_annotated, n_pseudo = int(sources.get("manual", 0)), int(sources.get("pseudo", 0))
     tell(

@@ -1,38 +1,92 @@
-"""Options that several commands share, and how a config is put together from them."""
+"""Options that several commands share; each group of them hands the command one object."""
 
+import functools
 import logging
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from oce2stardist.errors import one_line
+from oce2stardist.errors import InputError, one_line
 
 from .completion import paths, presets
 
 if TYPE_CHECKING:
-    from oce2stardist.config import Config
+    from oce2stardist.runs.cluster import Where
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def talkative(command: Command) -> Command:
-    """Add -v and -q."""
-    for option in (
-        click.option("-q", "--quiet", is_flag=True, help="Print results and errors only."),
-        click.option("-v", "--verbose", is_flag=True, help="Print what is done in detail."),
-    ):
-        command = option(command)
-    return command
+def _add_options(
+    *options: Callable[[Any], Any], make: Callable[[dict[str, Any]], None]
+) -> Callable[[Command], Command]:
+    """Add options, of which `make` puts what they mean into the command's arguments."""
+
+    def add(command: Any) -> Any:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            make(given)
+            command(**given)
+
+        for option in reversed(options):
+            run = option(run)
+        return run
+
+    return add
 
 
-def configured(command: Command) -> Command:
-    """Add --config and --seed."""
-    for option in (
-        click.option("--seed", type=int, help="The one seed of every random draw.  [default: 0]"),
+_VERBOSITY = (
+    click.option("-v", "--verbose", is_flag=True, help="Print what is done in detail."),
+    click.option("-q", "--quiet", is_flag=True, help="Print results and errors only."),
+)
+
+
+def _make_reporter(given: dict[str, Any]) -> None:
+    from .reporting import open_reporter
+
+    quiet = given.pop("quiet")
+    set_up_logging(verbose=given.pop("verbose"), quiet=quiet)
+    given["reporter"] = open_reporter(quiet=quiet)
+
+
+def _only_log(given: dict[str, Any]) -> None:
+    set_up_logging(verbose=given.pop("verbose"), quiet=given.pop("quiet"))
+
+
+verbosity_options = _add_options(*_VERBOSITY, make=_make_reporter)
+"""Add -v and -q; set up logging and hand `reporter`."""
+
+logging_options = _add_options(*_VERBOSITY, make=_only_log)
+"""Add -v and -q to a command that tells nothing on its way; set up logging."""
+
+
+def config_options(**settings: str) -> Callable[[Command], Command]:
+    """Add --config and --seed, and hand `config`.
+
+    The other options that go into it stand above: `device_option`, `deterministic_option`, and
+    `settings`, the key of the config by the name of the option.
+    """
+
+    def make(given: dict[str, Any]) -> None:
+        from oce2stardist.config import Config
+        from oce2stardist.presets import find_config
+
+        file = given.pop("config_file")
+        config = Config() if file is None else Config.from_yaml(find_config(file))
+        changes = {
+            "seed": given.pop("seed"),
+            "device": given.pop("device", None),
+            "deterministic": given.pop("deterministic", None) or None,
+            **{key: given.pop(name) for name, key in settings.items()},
+        }
+        changes = {key: value for key, value in changes.items() if value is not None}
+        given["config"] = config.replace(**changes)
+
+    return _add_options(
         click.option(
             "--config",
             "config_file",
@@ -41,75 +95,110 @@ def configured(command: Command) -> Command:
             help="YAML file, or a preset by name: fast (the default), quick, paper. Options "
             "override it.",
         ),
-    ):
-        command = option(command)
-    return command
+        click.option("--seed", type=int, help="The one seed of every random draw.  [default: 0]"),
+        make=make,
+    )
 
 
-def clustered(workers_help: str) -> Callable[[Command], Command]:
-    """Add --workers, --threads, --scheduler and --slurm."""
+@dataclass(frozen=True)
+class Blocks:
+    """How images are gone through in blocks, and where; see the options."""
 
-    def add(command: Command) -> Command:
-        for option in (
-            click.option(
-                "--slurm",
-                metavar="FILE",
-                shell_complete=paths,
-                help="Run on SLURM: a YAML file with the arguments of dask_jobqueue.SLURMCluster "
-                "and the number of jobs (docs/experiments.md has an example).",
-            ),
-            click.option(
-                "--scheduler",
-                metavar="ADDRESS",
-                help="Run on the workers of this dask scheduler, such as tcp://host:8786; they "
-                "must see the same folders.",
-            ),
-            click.option(
-                "--threads", type=click.IntRange(1), help="Threads of each.  [default: shared out]"
-            ),
-            click.option(
-                "--workers",
-                type=click.IntRange(1),
-                help=f"{workers_help}  [default: one a processor]",
-            ),
-        ):
-            command = option(command)
-        return command
+    in_place: bool
+    blocks_above: float  # megapixels
+    side: int  # pixels
+    workers: int | None
+    threads: int | None
+    scheduler: str | None
+    slurm: str | None
 
-    return add
+    @property
+    def where(self) -> "Where":
+        """Where blocks are worked on; made when asked for, since it imports dask."""
+        from oce2stardist.runs.cluster import Where
+
+        return Where(self.workers, self.threads, self.scheduler, self.slurm)
 
 
-def in_blocks(*, side: int) -> Callable[[Command], Command]:
-    """Add --in-place, --blocks-above and --block."""
+def _cluster(workers_help: str) -> tuple[Callable[[Any], Any], ...]:
+    return (
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            help=f"{workers_help}  [default: one a processor]",
+        ),
+        click.option(
+            "--threads", type=click.IntRange(1), help="Threads of each.  [default: shared out]"
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Run on the workers of this dask scheduler, such as tcp://host:8786; they "
+            "must see the same folders.",
+        ),
+        click.option(
+            "--slurm",
+            metavar="FILE",
+            shell_complete=paths,
+            help="Run on SLURM: a YAML file with the arguments of dask_jobqueue.SLURMCluster "
+            "and the number of jobs (docs/experiments.md has an example).",
+        ),
+    )
 
-    def add(command: Command) -> Command:
-        for option in (
-            click.option(
-                "--block",
-                type=click.IntRange(64, 8192),
-                default=side,
-                show_default=True,
-                help="Side of a block, pixels. Labels do not depend on it, memory does.",
-            ),
-            click.option(
-                "--blocks-above",
-                type=click.FloatRange(0),
-                default=64,
-                show_default=True,
-                metavar="MEGAPIXELS",
-                help="Go through larger TIFF files in blocks, as through every OME-Zarr.",
-            ),
-            click.option(
-                "--in-place",
-                is_flag=True,
-                help="Write the labels of an OME-Zarr into its own labels group, where viewers "
-                "show them over the image.",
-            ),
-        ):
-            command = option(command)
-        return command
 
-    return add
+def _check_cluster(given: dict[str, Any]) -> None:
+    if given["scheduler"] is not None and given["slurm"] is not None:
+        raise InputError("--scheduler and --slurm can't be given together; leave one out.")
+
+
+def cluster_options(workers_help: str) -> Callable[[Command], Command]:
+    """Add --workers, --threads, --scheduler and --slurm; hand `where`."""
+
+    def make(given: dict[str, Any]) -> None:
+        from oce2stardist.runs.cluster import Where
+
+        _check_cluster(given)
+        names = ("workers", "threads", "scheduler", "slurm")
+        given["where"] = Where(*(given.pop(name) for name in names))
+
+    return _add_options(*_cluster(workers_help), make=make)
+
+
+def block_options(*, side: int) -> Callable[[Command], Command]:
+    """Add --in-place, --blocks-above, --block and what `cluster_options` adds; hand `blocks`."""
+
+    def make(given: dict[str, Any]) -> None:
+        _check_cluster(given)
+        given["blocks"] = Blocks(**{field.name: given.pop(field.name) for field in fields(Blocks)})
+
+    return _add_options(
+        click.option(
+            "--in-place",
+            is_flag=True,
+            help="Write the labels of an OME-Zarr into its own labels group, where viewers "
+            "show them over the image.",
+        ),
+        click.option(
+            "--blocks-above",
+            type=click.FloatRange(0),
+            default=64,
+            show_default=True,
+            metavar="MEGAPIXELS",
+            help="Go through larger TIFF files in blocks, as through every OME-Zarr.",
+        ),
+        click.option(
+            "--block",
+            "side",
+            type=click.IntRange(64, 8192),
+            default=side,
+            show_default=True,
+            help="Side of a block, pixels. Labels do not depend on it, memory does.",
+        ),
+        *_cluster(
+            "Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it."
+        ),
+        make=make,
+    )
 
 
 class _Alpha(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
@@ -129,47 +218,56 @@ class _Alpha(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 ALPHA = _Alpha()
 
 
-def annotated(command: Command) -> Command:
-    """Add --annotations, what 0 means in them, and which of their cells to use."""
-    for option in (
-        click.option(
-            "--zero",
-            type=click.Choice(["auto", "unlabelled", "background"]),
-            default="auto",
-            show_default=True,
-            help="What 0 means in the annotations; auto: background with --fraction, --cells or "
-            "--use-cells, else unlabelled.",
-        ),
-        click.option(
-            "--use-cells",
-            metavar="FILE",
-            shell_complete=paths,
-            help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a "
-            "run.",
-        ),
-        click.option(
-            "--per-image",
-            is_flag=True,
-            help="Take --fraction or --cells of every image instead of the whole set.",
-        ),
-        click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells."),
-        click.option(
-            "--fraction",
-            type=float,
-            help="Use only this share of the annotated cells, to simulate few annotations: 0.01 "
-            "is 1 %.",
-        ),
-        click.option(
-            "--annotations",
-            required=True,
-            metavar="PATH",
-            shell_complete=paths,
-            help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, "
-            ".zip), QuPath GeoJSON, COCO JSON.",
-        ),
-    ):
-        command = option(command)
-    return command
+def _draw_cells(given: dict[str, Any]) -> None:
+    from oce2stardist import CellDraw
+
+    given["cells"] = CellDraw(
+        fraction=given.pop("fraction"),
+        count=given.pop("cells"),
+        listed_in=given.pop("use_cells"),
+        per_image=given.pop("per_image"),
+        zero=given.pop("zero"),
+    )
+
+
+annotation_options = _add_options(
+    click.option(
+        "--annotations",
+        required=True,
+        metavar="PATH",
+        shell_complete=paths,
+        help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, "
+        ".zip), QuPath GeoJSON, COCO JSON.",
+    ),
+    click.option(
+        "--fraction",
+        type=float,
+        help="Use only this share of the annotated cells, to simulate few annotations: 0.01 "
+        "is 1 %.",
+    ),
+    click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells."),
+    click.option(
+        "--per-image",
+        is_flag=True,
+        help="Take --fraction or --cells of every image instead of the whole set.",
+    ),
+    click.option(
+        "--use-cells",
+        metavar="FILE",
+        shell_complete=paths,
+        help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a run.",
+    ),
+    click.option(
+        "--zero",
+        type=click.Choice(["auto", "unlabelled", "background"]),
+        default="auto",
+        show_default=True,
+        help="What 0 means in the annotations; auto: background with --fraction, --cells or "
+        "--use-cells, else unlabelled.",
+    ),
+    make=_draw_cells,
+)
+"""Add --annotations and which of their cells to use; hand `annotations` and `cells`."""
 
 
 device_option = click.option(
@@ -194,16 +292,6 @@ axes_option = click.option(
 overlay_option = click.option(
     "--overlay", is_flag=True, help="Also write PNGs with outlines over the images."
 )
-
-
-def build_config(config_file: str | None, **changes: Any) -> "Config":
-    """Read a config file or preset and put the options that were given over it."""
-    from oce2stardist.config import Config
-    from oce2stardist.presets import find_config
-
-    config = Config() if config_file is None else Config.from_yaml(find_config(config_file))
-    given = {name: value for name, value in changes.items() if value is not None}
-    return config.replace(**given)
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:

@@ -1,22 +1,25 @@
 """The command `oce2stardist predict`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .completion import folders, paths
 from .options import (
+    Blocks,
     axes_option,
-    clustered,
+    block_options,
     deterministic_option,
     device_option,
-    in_blocks,
     overlay_option,
-    set_up_logging,
-    talkative,
+    verbosity_options,
 )
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist.runs.cluster import Where
+    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -54,11 +57,10 @@ from .results import prints_json, tell
 )
 @axes_option
 @overlay_option
-@in_blocks(side=1024)
-@clustered("Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it.")
+@block_options(side=1024)
 @device_option
 @deterministic_option
-@talkative
+@verbosity_options
 @prints_json(
     output="folder of the label images",
     n_images="how many images",
@@ -73,17 +75,10 @@ def predict(
     log_file: str | None,
     axes: str | None,
     overlay: bool,
-    in_place: bool,
-    blocks_above: float,
-    block: int,
-    workers: int | None,
-    threads: int | None,
-    scheduler: str | None,
-    slurm: str | None,
+    blocks: Blocks,
     device: str | None,
     deterministic: bool,
-    verbose: bool,
-    quiet: bool,
+    reporter: "Reporter",
 ) -> None:
     """Predict the cells of IMAGES with a StarDist model.
 
@@ -105,16 +100,11 @@ def predict(
     from oce2stardist.runners.predict import predict_images
     from oce2stardist.runs.log import logged
 
-    from .reporting import open_reporter
-
-    set_up_logging(verbose=verbose, quiet=quiet)
-    if scheduler is not None and slurm is not None:
-        raise InputError("--scheduler and --slurm can't be given together; leave one out.")
-    sources = find_sources(images, axes=axes, largest=blocks_above)
-    if in_place and not sources.in_blocks:
+    sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
+    if blocks.in_place and not sources.in_blocks:
         raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
     cells: dict[str, int] = {}
-    with logged(open_reporter(quiet=quiet), "oce2stardist predict") as log:
+    with logged(reporter, "oce2stardist predict") as log:
         if log_file is not None:
             log.open(Path(log_file).parent, Path(log_file).name)
         if sources.at_once:
@@ -136,12 +126,12 @@ def predict(
             cells |= _predict_in_blocks(
                 sources.in_blocks,
                 output,
-                where=(workers, threads, scheduler, slurm),
+                where=blocks.where,
                 model=model,
                 deterministic=deterministic,
                 axes=axes,
-                side=block,
-                in_place=in_place,
+                side=blocks.side,
+                in_place=blocks.in_place,
                 device=device or "auto",
                 reporter=log,
             )
@@ -156,7 +146,7 @@ def _predict_in_blocks(
     paths: list[Path],
     output: str,
     *,
-    where: tuple[Any, ...],
+    where: "Where",
     model: str,
     deterministic: bool,
     **options: Any,
@@ -164,12 +154,11 @@ def _predict_in_blocks(
     from oce2stardist.blockwise.job import block_workers
     from oce2stardist.blockwise.predict import predict_in_blocks
     from oce2stardist.images.open import list_images
-    from oce2stardist.runs.cluster import Where
 
     for path in paths:  # what is wrong with them is said before workers are started
         list_images(path, axes=options["axes"])
     counts: dict[str, int] = {}
-    with block_workers(Where(*where), deterministic=deterministic) as (client, should_stop):
+    with block_workers(where, deterministic=deterministic) as (client, should_stop):
         for path in paths:
             counts |= predict_in_blocks(
                 path,

@@ -1,25 +1,27 @@
 """The command `oce2stardist pseudo`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .completion import folders, paths
 from .options import (
+    Blocks,
     axes_option,
-    build_config,
-    clustered,
-    configured,
+    block_options,
+    config_options,
     deterministic_option,
     device_option,
-    in_blocks,
     overlay_option,
     overwrite_option,
-    set_up_logging,
-    talkative,
+    verbosity_options,
 )
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist import Config
+    from oce2stardist.runs.progress import Reporter
 
 
 class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
@@ -74,12 +76,11 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 @axes_option
 @overlay_option
 @overwrite_option
-@in_blocks(side=2048)
-@clustered("Blocks at a time on this machine, each a process of at most 1.4 GB; more ends it.")
+@block_options(side=2048)
 @device_option
 @deterministic_option
-@configured
-@talkative
+@config_options(steps="embedding.steps")
+@verbosity_options
 @prints_json(
     labels="folder of the pseudo labels",
     n_images="how many images",
@@ -97,23 +98,12 @@ def pseudo(
     diameter: float | Path | None,
     annotations: str | None,
     trained: str | None,
-    steps: int | None,
     axes: str | None,
     overlay: bool,
-    config_file: str | None,
-    seed: int | None,
+    config: "Config",
     overwrite: bool,
-    in_place: bool,
-    blocks_above: float,
-    block: int,
-    workers: int | None,
-    threads: int | None,
-    scheduler: str | None,
-    slurm: str | None,
-    device: str | None,
-    deterministic: bool,
-    verbose: bool,
-    quiet: bool,
+    blocks: Blocks,
+    reporter: "Reporter",
 ) -> None:
     """Train embeddings on IMAGES and write pseudo labels, without any annotation.
 
@@ -138,23 +128,11 @@ def pseudo(
     from oce2stardist.images.sources import find_sources, open_in_blocks
     from oce2stardist.reports import write_pseudo_report
     from oce2stardist.runners.pseudo import make_pseudo_labels
-    from oce2stardist.runs.cluster import Where
 
-    from .reporting import open_reporter
-
-    set_up_logging(verbose=verbose, quiet=quiet)
-    if trained is not None and steps is not None:
+    if trained is not None and click.get_current_context().params["steps"] is not None:
         raise click.UsageError("--trained trains nothing, so --steps has no meaning; drop one.")
-    if scheduler is not None and slurm is not None:
-        raise InputError("--scheduler and --slurm can't be given together; leave one out.")
     options: dict[str, Any] = {
-        "config": build_config(
-            config_file,
-            seed=seed,
-            device=device,
-            deterministic=deterministic or None,
-            **{"embedding.steps": steps},
-        ),
+        "config": config,
         "diameter": diameter,
         "annotations": annotations,
         "trained": trained,
@@ -162,20 +140,24 @@ def pseudo(
         "overlay": overlay,
         "overwrite": overwrite,
         "command": "oce2stardist pseudo",
-        "reporter": open_reporter(quiet=quiet),
+        "reporter": reporter,
     }
     # Listed once: an image that is gone a moment later is missed, not left out.
-    sources = find_sources(images, axes=axes, largest=blocks_above)
+    sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
     large = open_in_blocks(sources, axes=axes)
-    if in_place and not large:
+    if blocks.in_place and not large:
         raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
     whole_objects: dict[str, int] = {}
     if large:
         from oce2stardist.blockwise.pseudo import make_whole_pseudo_labels
 
-        place = Where(workers, threads, scheduler, slurm)
         result, whole, whole_objects = make_whole_pseudo_labels(
-            large, output, where=place, side=block, in_place=in_place, **options
+            large,
+            output,
+            where=blocks.where,
+            side=blocks.side,
+            in_place=blocks.in_place,
+            **options,
         )
         found = whole.crops
     else:

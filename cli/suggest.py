@@ -1,12 +1,16 @@
 """The command `oce2stardist suggest`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import folders, paths
-from .options import axes_option, device_option, set_up_logging, talkative
+from .options import axes_option, device_option, verbosity_options
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -39,7 +43,7 @@ from .results import prints_json, tell
 )
 @axes_option
 @device_option
-@talkative
+@verbosity_options
 @prints_json(
     output="folder that was written",
     regions="rows of suggestions.csv: rank, image, y0, x0, y1, x1, score, reason, and counts",
@@ -52,8 +56,7 @@ def suggest(
     window: int | None,
     axes: str | None,
     device: str | None,
-    verbose: bool,
-    quiet: bool,
+    reporter: "Reporter",
 ) -> None:
     """List the image regions whose annotation should help most.
 
@@ -69,9 +72,6 @@ def suggest(
     """
     from oce2stardist.suggestion.run import suggest_regions
 
-    from .reporting import open_reporter
-
-    set_up_logging(verbose=verbose, quiet=quiet)
     table = suggest_regions(
         run,
         output,
@@ -80,7 +80,7 @@ def suggest(
         window=window,
         axes=axes,
         device=device or "auto",
-        reporter=open_reporter(quiet=quiet),
+        reporter=reporter,
     )
     folder = Path(output) if output else Path(run) / "suggestions"
     lines = [

@@ -346,10 +346,10 @@ def test_the_blocks_of_a_page_run_in_order(page, languages, reader, tmp_path):
 
 
 def taken_for_granted():
-    """What the README's Python does not define: an array, outlines, an image."""
+    """What the README's Python does not define: an array and outlines."""
     image, truth = field(0, 0)
     cells = outlined(truth)
-    return {"array": image, "outlined": np.where(cells > 0, cells, -1), "image": image}
+    return {"array": image, "outlined": np.where(cells > 0, cells, -1)}
 
 
 @pytest.mark.slow
@@ -455,7 +455,7 @@ def test_messages_that_do_not_exist_are_noticed(messages):
 
 
 def test_normalisation_in_the_docs_is_ours():
-    """`normalize(image, 1, 99.8)` of the README and the Python page is what `predict` does."""
+    """`normalize(image, 1, 99.8)` of the Python page is what `predict` does."""
     from csbdeep.utils import normalize
 
     image = field(0, 0)[0].astype(np.float32)
