@@ -199,7 +199,11 @@ except SystemExit as end:
 
 
 def test_importing_the_package_imports_neither_torch_nor_tensorflow():
-    script = f"import sys, oce2stardist; {PRINT_FRAMEWORKS}"
+    script = f"""
+import sys, oce2stardist
+assert oce2stardist.__all__ == sorted(oce2stardist.__all__)
+{PRINT_FRAMEWORKS}
+"""
     assert run(sys.executable, "-c", script, cwd=ROOT).strip() == "loaded:"
 
 

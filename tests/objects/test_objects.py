@@ -203,26 +203,26 @@ def test_a_disc_measures_what_geometry_says():
     assert row["axis_minor_um"] == pytest.approx(10, rel=0.01)
 
 
+TWO_UNITS = {
+    "PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm",
+    "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "um"}}, (0.25, 0.5)),
         ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "\\u00B5m"}}, (0.25, 0.5)),
+        ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "micron"}}, (0.25, 0.5)),
         ({"imagej": True, "resolution": (2e-3, 4e-3), "metadata": {"unit": "nm"}}, (0.25, 0.5)),
+        ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "mm"}}, (250, 500)),
+        ({"imagej": True, "resolution": (300, 300), "metadata": {"unit": "inch"}}, None),
         ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "pixel"}}, None),
         ({"imagej": True}, None),
         ({"resolution": (72, 72), "resolutionunit": "INCH"}, None),
         ({"ome": True, "metadata": {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}}, (0.25, 0.5)),
-        (
-            {
-                "ome": True,
-                "metadata": {
-                    **{"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm"},
-                    **{"PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"},
-                },
-            },
-            (0.25, 0.5),
-        ),
+        ({"ome": True, "metadata": TWO_UNITS}, (0.25, 0.5)),
         ({"ome": True, "metadata": {"PhysicalSizeX": 0.5}}, None),
         ({"ome": True}, None),
     ],
