@@ -54,8 +54,11 @@ def tile_at(image: NDArray[Any], row: int, column: int) -> tuple[NDArray[Any], f
     return (tile.T if turn else tile), gain
 
 
-def write_mosaic(path: Path, side: int) -> None:
-    """Write image and truth of side x side pixels as OME-Zarr."""
+def mosaic(work: Path, side: int, name: str = "") -> Path:
+    """Write image and truth of side x side pixels as OME-Zarr, if they are not there yet."""
+    path = work / f"{name or f'mosaic-{side}'}.ome.zarr"
+    if path.exists():
+        return path
     from stardist.data import test_image_nuclei_2d
 
     image, mask = test_image_nuclei_2d(return_mask=True)
@@ -90,6 +93,7 @@ def write_mosaic(path: Path, side: int) -> None:
             }
         ],
     }
+    return path
 
 
 class Watch:
@@ -186,6 +190,15 @@ class Job:
             "load_before": load,
             "load_after": os.getloadavg()[0],
         } | watch.stop()
+
+    def run_on_files(self, folder: Path, output: Path) -> Path:
+        """Run the command on a folder of small images, once; returns the folder of labels."""
+        first, *options = self.command
+        if not output.exists():
+            program = [sys.executable, "-m", "oce2stardist", first, str(folder), *options]
+            given = [*program, "-o", str(output), "-q"]
+            subprocess.run(given, check=True, stdout=subprocess.DEVNULL)
+        return output / ("pseudo/labels" if self.name == "pseudo" else ".")
 
     def label(self, image: Path, output: Path, *, client: Any, block: int) -> None:
         """Do what the command does with blocks, in this process and on given workers."""
@@ -297,9 +310,7 @@ def compare_blocks(job: Job, work: Path) -> dict[str, Any]:
     """Compare blocks of three sizes with one pass over 2048x2048 pixels; kill a worker, too."""
     from sklearn.metrics import adjusted_rand_score
 
-    image = work / "mosaic-2048.ome.zarr"
-    if not image.exists():
-        write_mosaic(image, 2048)
+    image = mosaic(work, 2048)
     result: dict[str, Any] = {}
     found = {}
     for block in (512, 1024, 2048):
@@ -319,9 +330,7 @@ def compare_blocks(job: Job, work: Path) -> dict[str, Any]:
 
 def lose_one_by_hand(job: Job, work: Path, block: int) -> dict[str, Any]:
     """Start a scheduler and two workers as processes of their own, and kill one half-way."""
-    image = work / "mosaic-4096.ome.zarr"
-    if not image.exists():
-        write_mosaic(image, 4096)
+    image = mosaic(work, 4096)
     straight = work / f"{job.name}-straight"
     job.run(image, straight, block=block)
     environment = os.environ | {
@@ -366,19 +375,9 @@ def at_once(job: Job, image: Path, work: Path) -> NDArray[np.int32]:
     folder.mkdir(exist_ok=True)
     pixels = zarr.open_group(str(image), mode="r")["0"][:]
     tifffile.imwrite(folder / "whole.tif", pixels, compression="zlib")
-    first, *options = job.command
     output = work / f"{job.name}-at-once"
     shutil.rmtree(output, ignore_errors=True)
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "oce2stardist", first, str(folder), *options),
-            *("-o", str(output), "-q"),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    inside = "pseudo/labels" if job.name == "pseudo" else "."
-    labels: NDArray[np.int32] = tifffile.imread(output / inside / "whole.tif")
+    labels: NDArray[np.int32] = tifffile.imread(job.run_on_files(folder, output) / "whole.tif")
     return labels
 
 
@@ -391,17 +390,13 @@ def growth(job: Job, work: Path, block: int, sides: Sequence[int]) -> Iterator[d
     from oce2stardist.blockwise.job import block_workers
     from oce2stardist.runs.cluster import Where
 
-    first = work / f"mosaic-{sides[0]}.ome.zarr"
-    if not first.exists():
-        write_mosaic(first, sides[0])
+    first = mosaic(work, sides[0])
     for workers in (1, 2):
         with block_workers(Where(workers=workers, threads=1)) as (client, _):
             for _ in range(3):  # so that every worker has had a block
                 job.label(first, work / "warm", client=client, block=block)
             for side in sides if workers == 2 else sides[1:3]:
-                image = work / f"mosaic-{side}.ome.zarr"
-                if not image.exists():
-                    write_mosaic(image, side)
+                image = mosaic(work, side)
                 start = time.perf_counter()
                 job.label(image, work / "growth", client=client, block=block)
                 seconds = time.perf_counter() - start
@@ -451,24 +446,14 @@ def score_tiles(job: Job, work: Path, side: int, tiles: int) -> dict[str, float]
         place = tuple(slice(at * TILE, (at + 1) * TILE) for at in (row, column))
         places[f"{row:02d}-{column:02d}"] = place
         tifffile.imwrite(folder / f"{row:02d}-{column:02d}.tif", image["0"][place])
-    first, *options = job.command
-    if not output.exists():
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "oce2stardist", first, str(folder), *options),
-                *("-o", str(output), "-q"),
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-    inside = "pseudo/labels" if job.name == "pseudo" else "."
+    labels = job.run_on_files(folder, output)
     whole = job.labels(work / f"{job.name}-{side}-2")
     kinds = ("alone", "in_blocks", "alone_inside", "in_blocks_inside")
     counts = {kind: np.zeros(3, int) for kind in kinds}
     for name, place in places.items():
         true = image["truth"][place]
         for kind, found in (
-            ("alone", tifffile.imread(output / inside / f"{name}.tif")),
+            ("alone", tifffile.imread(labels / f"{name}.tif")),
             ("in_blocks", whole[place]),
         ):
             pairs = matches(true, found)
@@ -493,10 +478,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
     from oce2stardist.images.lazy import percentiles
     from oce2stardist.images.open import list_images
 
-    image_path = work / "cost.ome.zarr"
-    if not image_path.exists():
-        write_mosaic(image_path, -(-3 * block // 1024) * 1024)
-    (image,) = list_images(image_path)
+    (image,) = list_images(mosaic(work, -(-3 * block // 1024) * 1024, "cost"))
     start = time.process_time()
     low, high = (tuple(map(float, one)) for one in percentiles(image))
     result = {"cpu_s_percentiles": time.process_time() - start}
@@ -554,16 +536,14 @@ def main() -> None:
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
     job = Job.of(chosen)
-    image = chosen.work / f"mosaic-{chosen.side}.ome.zarr"
     output = chosen.work / f"{job.name}-{chosen.side}-{chosen.workers}"
 
     def say(result: Any) -> None:
         print(json.dumps(result, indent=1), flush=True)
 
     if chosen.step in ("predict", "pseudo"):
-        if not image.exists():
-            write_mosaic(image, chosen.side)
         where = ("--workers", str(chosen.workers), "--threads", "1")
+        image = mosaic(chosen.work, chosen.side)
         run = job.run(image, output, block=chosen.block, where=where)
         say(run | {"seconds_per_megapixel": run["seconds"] / (chosen.side**2 / 1e6)})
     elif chosen.step == "growth":
@@ -578,7 +558,7 @@ def main() -> None:
     elif chosen.step == "cost":
         say(cost_of_a_block(chosen.work, chosen.model, chosen.block))
     if chosen.step in ("predict", "pseudo", "seams"):
-        truth = zarr.open_group(str(image), mode="r")["truth"]
+        truth = zarr.open_group(str(mosaic(chosen.work, chosen.side)), mode="r")["truth"]
         say(seam_scores(truth, job.labels(output), chosen.side, chosen.block))
 
 

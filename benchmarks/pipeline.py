@@ -38,6 +38,7 @@ from oce2stardist.pseudo_labels import (
     smooth_log_spread,
 )
 from oce2stardist.runs.folder import package_versions
+from oce2stardist.runs.processor import describe_processor
 from oce2stardist.training_labels.draw_cells import draw_cells
 from oce2stardist.training_labels.merge import keep_cells
 
@@ -272,12 +273,8 @@ def _median_step(history: Sequence[dict[str, float]]) -> tuple[float, str]:
 
 def _machine() -> str:
     """Name the processor, its cores and how busy they are."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
     load = f", load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else ""
-    return f"{cpu}, {os.cpu_count()} cores{load}"
+    return f"{describe_processor()['name']}, {os.cpu_count()} cores{load}"
 
 
 def main() -> None:

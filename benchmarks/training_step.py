@@ -18,12 +18,10 @@ backward, at the rate this machine reaches in a product of two large matrices.
 
 import argparse
 import os
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,6 +33,7 @@ from oce2stardist.embeddings.loss import dense_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
 from oce2stardist.embeddings.workers import Workers, add_gradients
+from oce2stardist.runs.processor import describe_processor
 
 SETTINGS = Config().embedding
 SIDE = SETTINGS.crop_size - FIELD_OF_VIEW
@@ -48,7 +47,6 @@ Step = Callable[[], tuple[float, float]]
 
 def new_network() -> OffsetNetwork:
     """Build the network of the `fast` preset, the same each time."""
-    torch.manual_seed(0)
     torch.manual_seed(0)
     return OffsetNetwork(
         channels=1, feature_maps=SETTINGS.feature_maps, growth=SETTINGS.growth
@@ -170,11 +168,8 @@ def matrix_seconds(side: int) -> float:
 
 def machine() -> str:
     """Name the processor, the threads and how busy the machine is."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
     load = f", load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else ""
+    cpu = describe_processor()["name"]
     return f"{cpu}, {torch.get_num_threads()} threads of {os.cpu_count()}{load}"
 
 

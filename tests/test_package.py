@@ -200,7 +200,11 @@ except SystemExit as end:
 
 @pytest.mark.parametrize("module", ["oce2stardist", "oce2stardist.runners.finetune"])
 def test_importing_the_package_imports_neither_torch_nor_tensorflow(module):
-    script = f"import sys, {module}; {PRINT_FRAMEWORKS}"
+    script = f"""
+import sys, {module}
+assert oce2stardist.__all__ == sorted(oce2stardist.__all__)
+{PRINT_FRAMEWORKS}
+"""
     assert run(sys.executable, "-c", script, cwd=ROOT).strip() == "loaded:"
 
 

@@ -135,21 +135,16 @@ def square(top, left, side):
     )
 
 
-def test_of_a_cell_that_two_blocks_found_the_larger_outline_stays():
-    small, large = square(10, 10, 8), square(9, 9, 10)
-    assert settle_masks(small, large).tolist() == [False]
-    assert settle_masks(large, small).tolist() == [True]
-
-
-def test_of_two_equal_outlines_exactly_one_stays():
-    one, other = square(10, 10, 8), square(10, 11, 8)
-    assert settle_masks(one, other).tolist() == [True]
-    assert settle_masks(other, one).tolist() == [False]
-
-
-def test_neighbours_that_share_a_rim_both_stay():
-    one, other = square(10, 10, 8), square(10, 15, 8)
-    assert settle_masks(one, other).all() and settle_masks(other, one).all()
+@pytest.mark.parametrize(
+    ("one", "other", "stay"),
+    [
+        (square(9, 9, 10), square(10, 10, 8), [True, False]),  # the larger
+        (square(10, 10, 8), square(10, 11, 8), [True, False]),  # equal ones: the first
+        (square(10, 10, 8), square(10, 15, 8), [True, True]),  # neighbours that share a rim
+    ],
+)
+def test_of_a_cell_that_two_blocks_found_one_outline_stays(one, other, stay):
+    assert [*settle_masks(one, other), *settle_masks(other, one)] == stay
 
 
 def test_of_overlapping_objects_the_smaller_is_on_top():
@@ -250,19 +245,17 @@ def test_a_stopped_labelling_goes_on_with_the_blocks_that_are_left(lab, made, cl
     straight, halting = (
         shutil.copytree(lab / "whole", tmp_path / name) for name in ("straight", "halting")
     )
-    label_whole_images(made.made, straight, client=client, side=64)
+    options = {"client": client, "side": 64}
+    label_whole_images(made.made, straight, **options)
     done = halting / "pseudo" / "whole" / ".cells.blocks" / "found"
+
+    def is_found(count=4):
+        return len(list(done.glob("0*.npz"))) >= count
+
     with pytest.raises(Interrupted, match="goes on from there"):
-        label_whole_images(
-            made.made,
-            halting,
-            client=client,
-            side=64,
-            should_stop=lambda: done.exists() and len(list(done.glob("0*.npz"))) >= 4,
-        )
-    kept = len(list(done.glob("0*.npz")))
-    assert 4 <= kept < 20
-    label_whole_images(made.made, halting, client=client, side=64)
+        label_whole_images(made.made, halting, should_stop=is_found, **options)
+    assert is_found(4) and not is_found(20)
+    label_whole_images(made.made, halting, **options)
     np.testing.assert_array_equal(labels_of(halting), labels_of(straight))
 
 
@@ -292,13 +285,10 @@ def test_the_command_labels_a_store_and_leaves_crops_to_annotate(lab, tmp_path):
 
 
 def test_a_large_image_is_sampled_in_crops_that_do_not_leave_it(tmp_path):
-    root = zarr.open_group(str(tmp_path / "large.zarr"), mode="w", zarr_format=3)
-    root.create_array("0", shape=(20_000, 30_000), chunks=(1000, 1000), dtype="uint8", fill_value=3)
-    scale = [{"type": "scale", "scale": [1.0, 1.0]}]
-    datasets = [{"path": "0", "coordinateTransformations": scale}]
-    axes = [{"name": name, "type": "space"} for name in "yx"]
-    root.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
-    (image,) = list_images(tmp_path / "large.zarr")
+    path = write_ome_zarr(tmp_path / "large.zarr", np.zeros((9, 9), "u1"), "yx", version="0.5")
+    large = {"shape": (20_000, 30_000), "chunks": (1000, 1000), "dtype": "uint8", "fill_value": 3}
+    zarr.open_group(str(path)).create_array("0", overwrite=True, **large)
+    (image,) = list_images(path)
     whole = WholeImages.sample([image], seed=0)
     assert 12 <= len(whole.windows) <= 16
     for name, (rows, columns) in whole.windows.items():

@@ -98,32 +98,24 @@ def outlined(truth):
     return np.where(np.isin(truth, inner[:ANNOTATED]), truth, 0).astype(np.int32)
 
 
-def write_labels(masks, stem, labels):
-    write(masks / f"{stem}.tif", labels)
-
-
-def write_rois(masks, stem, labels):
+def write_masks(page, masks, stem, labels):
+    """Outline cells as the page says: with Fiji, with QuPath, else in label images."""
     masks.mkdir(exist_ok=True)
     objects = trace_objects(labels)
-    rois = [to_roi(one, name=str(label)) for label, one in objects.items()]
-    (masks / f"{stem}.zip").write_bytes(pack_rois(rois))
-
-
-def write_geojson(masks, stem, labels):
-    masks.mkdir(exist_ok=True)
-    content = to_features(stem, trace_objects(labels), {})
-    (masks / f"{stem}.geojson").write_text(json.dumps(content))
-
-
-MASKS = {"fiji.md": write_rois, "qupath.md": write_geojson}
-"""How cells are outlined, by page; elsewhere in label images."""
+    if page.name == "fiji.md":
+        rois = [to_roi(one, name=str(label)) for label, one in objects.items()]
+        (masks / f"{stem}.zip").write_bytes(pack_rois(rois))
+    elif page.name == "qupath.md":
+        (masks / f"{stem}.geojson").write_text(json.dumps(to_features(stem, objects, {})))
+    else:
+        write(masks / f"{stem}.tif", labels)
 
 
 def prepare(folder, page):
     for stem, corner in {"field1": (0, 0), "field2": (0, 160)}.items():
         image, truth = field(*corner)
         write(folder / "images" / f"{stem}.tif", image)
-        MASKS.get(page.name, write_labels)(folder / "masks", stem, outlined(truth))
+        write_masks(page, folder / "masks", stem, outlined(truth))
     image, truth = field(340, 0)
     for name in ("new_images", "more_images", "a"):
         write(folder / name / "well1.tif", image)
@@ -165,15 +157,15 @@ def coco(truth):
 def write_results(folder):
     """A table of results of six images, as an experiment leaves it."""
     folder.mkdir(exist_ok=True)
+    same = {
+        "study": "fractions", "data_set": "set", "method": "pseudo", "alpha": 1.0, "seed": 0,
+        "scale": 1.0, "oracle": False, "group": "(all)", "f1": 0.8, "seg": 0.7, "precision": 0.8,
+        "recall": 0.8, "fp": 2, "fn": 2, "run": "cells/one",
+    }  # fmt: skip
     rows = [
-        {
-            "study": "fractions", "data_set": "set", "method": "pseudo", "alpha": 1.0, "seed": 0,
-            "scale": 1.0, "oracle": False, "image": f"i{at}", "group": "(all)",
-            "f1": 0.8, "seg": 0.7, "precision": 0.8, "recall": 0.8, "tp": 8 + at, "fp": 2,
-            "fn": 2, "n_true": 10 + at, "n_predicted": 10 + at, "run": "cells/one",
-        }
+        same | {"image": f"i{at}", "tp": 8 + at, "n_true": 10 + at, "n_predicted": 10 + at}
         for at in range(6)
-    ]  # fmt: skip
+    ]
     pd.DataFrame(rows, columns=RESULTS).to_csv(folder / "results.csv", index=False)
 
 
@@ -343,6 +335,9 @@ def test_the_blocks_of_a_page_run_in_order(page, languages, reader, tmp_path):
     for block in find_blocks(page):
         if not block.reason and block.language in languages:
             reader.run(block)
+    if page.name == "README.md" and "python" in languages:
+        outlines = reader.names["outlined"]
+        assert set(outlines[outlines > 0]) <= set(np.unique(reader.names["merged"].sparse))
 
 
 def taken_for_granted():
@@ -350,6 +345,15 @@ def taken_for_granted():
     image, truth = field(0, 0)
     cells = outlined(truth)
     return {"array": image, "outlined": np.where(cells > 0, cells, -1)}
+
+
+def test_ten_lines_of_the_readme_lead_from_images_to_labels():
+    (example,) = [
+        block.text
+        for block in find_blocks(ROOT / "README.md")
+        if block.language == "python" and "make_pseudo_labels" in block.text
+    ]
+    assert len([line for line in example.splitlines() if line.strip()]) <= 10
 
 
 @pytest.mark.slow
@@ -389,35 +393,22 @@ def test_continued_lines_are_one_command():
     assert commands_of("a \\\n  b  # why\n\n# nothing\nc 'd e'") == [["a", "b"], ["c", "d e"]]
 
 
-def test_a_failing_command_fails_its_page(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (block,) = blocks_of("```bash", "oce2stardist evaluate nowhere/ truth/", "```")
-    with pytest.raises(AssertionError, match="nowhere must exist"):
-        Session(PROGRAMS).run(block)
-
-
-def test_a_failing_line_of_python_fails_its_page():
-    (block,) = blocks_of("```python", "1 / 0", "```")
-    with pytest.raises(ZeroDivisionError):
-        Session(PROGRAMS).run(block)
-
-
 @pytest.mark.parametrize(
-    ("language", "text", "said"),
+    ("language", "text", "error", "said"),
     [
-        ("bash", "sudo reboot", "commands must begin with one of oce2stardist, pip. Got 'sudo'"),
-        ("", "oce2stardist doctor", "page.md:1 must be bash or python"),
+        ("bash", "oce2stardist evaluate nowhere/ x/", AssertionError, "nowhere must exist"),
+        ("bash", "pip install 'oce2stardist[gold]'", AssertionError, "gold"),
+        ("bash", "sudo reboot", ValueError, "one of oce2stardist, pip. Got 'sudo'"),
+        ("", "oce2stardist doctor", ValueError, "page.md:1 must be bash or python"),
+        ("python", "1 / 0", ZeroDivisionError, "division"),
     ],
 )
-def test_what_can_not_be_run_fails_its_page(language, text, said):
+def test_what_fails_or_can_not_be_run_fails_its_page(
+    tmp_path, monkeypatch, language, text, error, said
+):
+    monkeypatch.chdir(tmp_path)
     (block,) = blocks_of(f"```{language}", text, "```")
-    with pytest.raises(ValueError, match=said):
-        Session(PROGRAMS).run(block)
-
-
-def test_an_extra_that_does_not_exist_fails_its_page():
-    (block,) = blocks_of("```bash", "pip install 'oce2stardist[gold]'", "```")
-    with pytest.raises(AssertionError):
+    with pytest.raises(error, match=said):
         Session(PROGRAMS).run(block)
 
 
@@ -443,11 +434,7 @@ def test_every_quoted_message_is_in_the_code(messages):
 
 
 def test_messages_that_do_not_exist_are_noticed(messages):
-    for invented in (
-        "… must hold pictures (…)",
-        "images must … have been blessed",
-        "Got … nothing!",
-    ):
+    for invented in ("… must hold pictures (…)", "images must … have been blessed", "Got … none!"):
         assert not any(quotes(invented, message) for message in messages)
     # The parts of a message in the wrong order are none of it either.
     assert quotes("… must hold images (…). Got …", "\0 must hold images (\0). Got \0; name")

@@ -200,12 +200,7 @@ class Bench:
         assert digests(self.lab) == before, "an input was changed"
 
     def check_goes_on(self, command: Command, out: Path) -> str:
-        """Give the same command again; its result is that of an undisturbed run, or a line.
-
-        Returns
-        -------
-        "same" or "refused"
-        """
+        """Give the same command again: the "same" as undisturbed, or "refused" in one line."""
         whole = self.undisturbed(command.name)
         self.wait_for_the_left()
         done = self.give(command, out)
@@ -269,12 +264,13 @@ def content(path: Path) -> object:
 
 def h5_arrays(path: Path) -> dict[str, bytes]:
     arrays: dict[str, bytes] = {}
+
+    def take(name: str, one: object) -> None:
+        if isinstance(one, h5py.Dataset):
+            arrays[name] = one[()].tobytes()
+
     with h5py.File(path) as file:
-        file.visititems(
-            lambda name, one: (
-                arrays.update({name: one[()].tobytes()}) if isinstance(one, h5py.Dataset) else None
-            )
-        )
+        file.visititems(take)
     assert arrays
     return arrays
 
@@ -341,14 +337,9 @@ def digests(folder: Path) -> dict[str, tuple[str, int]]:
 class Kill:
     """When a command is killed, and how.
 
-    Attributes
-    ----------
-    signum : int
-    at : {"write", "torn", "time"}
-        As it starts a write; there, with what it wrote cut to half; after a share of its
-        processor time.
-    share : float, 0 to 1
-        Of the writes or the processor time of an undisturbed run.
+    `at` "write": as it starts a write; "torn": there, with what it wrote cut to half; "time":
+    after a share of its processor time. `share` is that of the writes or the processor time of
+    an undisturbed run.
     """
 
     signum: int
@@ -375,13 +366,7 @@ def draw_kills(count: int, rng: np.random.Generator) -> list[Kill]:
 
 
 def try_kill(bench: Bench, name: str, kill: Kill) -> dict[str, Any]:
-    """Kill a command, look at what it left, give it again.
-
-    Returns
-    -------
-    dict
-        ``how`` it ended, at which event, and what came of giving it again.
-    """
+    """Kill a command, look at what it left, give it again: how it ended, where, what came of it."""
     whole = bench.undisturbed(name)
     with bench.inputs_kept():
         for sooner in (1.0, 0.7, 0.4, 0.1):
@@ -568,7 +553,7 @@ def try_dead_worker(bench: Bench, name: str, share: float) -> dict[str, Any]:
     if done["code"] == 0:
         check_same(whole, out)
     check_whole(out)
-    how = {0: "went on", 1: "one cell failed", 2: "refused"}[done["code"]]
+    how = {0: "went on", 1: "one cell failed", _REFUSED: "refused"}[done["code"]]
     return {"how": how, "end": bench.check_goes_on(whole.command, out)}
 
 
@@ -585,17 +570,10 @@ def _kill_one(processes: list[psutil.Process], name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Fault:
-    """A kind of fault.
+    """A kind of fault, and how the page describes it.
 
-    Attributes
-    ----------
-    name, what : str
-        For the page.
-    commands : tuple of str
-    attempt : callable, optional
-        Given bench, command and a share from 0 to 1 that says when or how much; None: a kill.
-    times : dict
-        How often it is tried where not as often as usual.
+    `attempt` is given bench, command and a share from 0 to 1 that says when or how much; None:
+    a kill. `times` says how often it is tried where not as often as usual.
     """
 
     name: str

@@ -94,6 +94,7 @@ def test_an_outline_without_holes_has_the_area_of_its_pixels_less_one_half():
 def test_a_square_has_eight_corners_half_a_pixel_from_its_own():
     labels = np.zeros((9, 9), np.int32)
     labels[2:5, 3:7] = 1
+    assert trace_objects(np.full_like(labels, -1)) == {}
     (polygon,) = trace_objects(labels)[1]
     expected = {(3.5, 2), (6.5, 2), (7, 2.5), (7, 4.5), (6.5, 5), (3.5, 5), (3, 4.5), (3, 2.5)}
     assert {tuple(point) for point in polygon.outer.tolist()} == expected
@@ -106,15 +107,13 @@ def test_pieces_holes_and_islands_are_told_apart():
     assert [shapely.Polygon(piece.outer).area for piece in pieces] == [80.5, 0.5]
 
 
-def test_an_empty_image_has_no_outlines():
-    assert trace_objects(np.full((5, 6), -1)) == {}
-
-
 # --- what is written is what is read
 
 
 def test_selections_come_back_as_the_same_pixels(labels, tmp_path):
-    read, names = read_back(tmp_path, "x_rois.zip", pack_rois(rois_of(labels)), labels)
+    content = pack_rois(rois_of(labels))
+    assert content == pack_rois(rois_of(labels))  # the same bytes each time
+    read, names = read_back(tmp_path, "x_rois.zip", content, labels)
     np.testing.assert_array_equal(read, labels)
     assert names == {label: f"{label:04d}" for label in range(1, labels.max() + 1)}
 
@@ -154,11 +153,6 @@ def test_an_object_in_pieces_is_one_composite_selection():
     rings = rois_of(tangled_labels())[4].coordinates(multi=True)
     areas = sorted(shapely.Polygon(ring).area for ring in rings)
     assert areas == [0.5, 24.5, 80.5]
-
-
-def test_the_same_selections_always_give_the_same_bytes():
-    labels = two_touching_discs()
-    assert pack_rois(rois_of(labels)) == pack_rois(rois_of(labels))
 
 
 def test_geojson_holds_valid_polygons_and_what_qupath_shows():
@@ -203,26 +197,26 @@ def test_a_disc_measures_what_geometry_says():
     assert row["axis_minor_um"] == pytest.approx(10, rel=0.01)
 
 
+TWO_UNITS = {
+    "PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm",
+    "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "um"}}, (0.25, 0.5)),
         ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "\\u00B5m"}}, (0.25, 0.5)),
+        ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "micron"}}, (0.25, 0.5)),
         ({"imagej": True, "resolution": (2e-3, 4e-3), "metadata": {"unit": "nm"}}, (0.25, 0.5)),
+        ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "mm"}}, (250, 500)),
+        ({"imagej": True, "resolution": (300, 300), "metadata": {"unit": "inch"}}, None),
         ({"imagej": True, "resolution": (2, 4), "metadata": {"unit": "pixel"}}, None),
         ({"imagej": True}, None),
         ({"resolution": (72, 72), "resolutionunit": "INCH"}, None),
         ({"ome": True, "metadata": {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}}, (0.25, 0.5)),
-        (
-            {
-                "ome": True,
-                "metadata": {
-                    **{"PhysicalSizeX": 500, "PhysicalSizeXUnit": "nm"},
-                    **{"PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"},
-                },
-            },
-            (0.25, 0.5),
-        ),
+        ({"ome": True, "metadata": TWO_UNITS}, (0.25, 0.5)),
         ({"ome": True, "metadata": {"PhysicalSizeX": 0.5}}, None),
         ({"ome": True}, None),
     ],
@@ -315,10 +309,9 @@ def test_an_ome_zarr_holds_the_image_and_its_labels_at_the_same_places(predicted
 
 def test_a_store_of_something_else_is_not_replaced(predicted_discs, tmp_path):
     zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
-    images = ImageSet.from_arrays({stem: image for stem, (image, _) in predicted_discs.items()})
     zarr.open_group(str(tmp_path / "a.ome.zarr"), mode="w").attrs["mine"] = True
     with pytest.raises(InputError, match="must not replace a store of something else"):
-        predict_images(images, tmp_path, model="m", write="ome-zarr")
+        predict_images(as_set(predicted_discs), tmp_path, model="m", write="ome-zarr")
     assert dict(zarr.open_group(str(tmp_path / "a.ome.zarr")).attrs) == {"mine": True}
 
 
@@ -336,9 +329,12 @@ def test_a_large_image_has_coarser_levels_that_lie_over_the_finest(tmp_path):
     np.testing.assert_array_equal(coarse > 50, root["labels/cells/1"][:] == 1)
 
 
+def as_set(scenes):
+    return ImageSet.from_arrays({stem: image for stem, (image, _) in scenes.items()})
+
+
 def test_predict_writes_labels_alone_unless_told_otherwise(predicted_discs, tmp_path):
-    images = ImageSet.from_arrays({stem: image for stem, (image, _) in predicted_discs.items()})
-    predict_images(images, tmp_path / "out", model="m")
+    predict_images(as_set(predicted_discs), tmp_path / "out", model="m")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.tif", "b.tif"}
 
 

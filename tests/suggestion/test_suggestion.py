@@ -123,15 +123,11 @@ def test_annotated_objects_are_settled():
     labels = row_of_discs(3)
     known = labels == 2
     known[:, :20] = True  # half of disc 1 and the middle column are not more than half
-    objects = compare_objects(labels, np.ones(3), empty_of(labels), known=known)
+    objects = compare_objects(labels, np.ones(3), np.zeros_like(labels), known=known)
     assert kinds(objects) == ["model_only", "model_only"]
     np.testing.assert_array_equal(sorted(objects["x"]), [20, 100])
     nothing = compare_objects(labels, np.ones(3), labels, known=np.ones_like(known))
     assert nothing.empty
-
-
-def empty_of(labels):
-    return np.zeros_like(labels)
 
 
 def test_empty_images_hold_no_objects():
@@ -174,7 +170,7 @@ def test_objects_on_the_rim_of_a_window_are_counted_as_its_slice_holds_them():
 
 def test_annotated_pixels_take_from_the_score_and_half_of_them_end_it():
     labels = row_of_discs(1)
-    objects = compare_objects(labels, np.ones(1), empty_of(labels))
+    objects = compare_objects(labels, np.ones(1), np.zeros_like(labels))
     scores = []
     for columns in (0, 10, 20, 21):
         known = np.zeros(labels.shape, bool)
@@ -192,18 +188,13 @@ def test_a_window_that_is_too_small_is_refused():
 
 def test_confidence_is_that_of_the_model_where_there_is_one():
     labels = row_of_discs(2)
-    surely = propose_windows(
-        compare_objects(labels, np.array([0.9, 0.7]), labels, {1: 0.1, 2: 0.1}), (40, 80), window=80
-    )
-    np.testing.assert_allclose(surely["mean_confidence"], 0.8)
-    missed = propose_windows(
-        compare_objects(empty_of(labels), np.empty(0), labels), (40, 80), window=80
-    )
-    assert missed["mean_confidence"].isna().all()
-    pseudo = propose_windows(
-        compare_objects(None, None, labels, {1: 0.1, 2: 0.3}), (40, 80), window=80
-    )
-    np.testing.assert_allclose(pseudo["mean_confidence"], 0.2)
+    for objects, expected in (
+        (compare_objects(labels, np.array([0.9, 0.7]), labels, {1: 0.1, 2: 0.1}), 0.8),
+        (compare_objects(np.zeros_like(labels), np.empty(0), labels), np.nan),
+        (compare_objects(None, None, labels, {1: 0.1, 2: 0.3}), 0.2),
+    ):
+        windows = propose_windows(objects, (40, 80), window=80)
+        np.testing.assert_allclose(windows["mean_confidence"], expected)
 
 
 def test_chosen_windows_do_not_overlap_and_the_best_come_first():

@@ -3,6 +3,7 @@
 import imagecodecs
 import numpy as np
 import pytest
+from colours import ORANGE, SKY, YELLOW
 from scenes import disc, two_touching_discs
 
 from oce2stardist.suggestion.picture import SuggestionPanel, outlines, suggestion_picture
@@ -33,9 +34,6 @@ def pixels_of_colour(png, colour):
     return int(
         (np.abs(imagecodecs.png_decode(png)[..., :3].astype(int) - colour).max(-1) < 4).sum()
     )
-
-
-SKY, ORANGE, YELLOW = (86, 180, 233), (230, 159, 0), (240, 228, 66)
 
 
 def test_an_outline_closes_around_each_object_also_at_the_edge():
@@ -84,14 +82,11 @@ def test_the_same_panels_give_the_same_bytes():
     assert suggestion_picture([panel()]) == suggestion_picture([panel()])
 
 
-def test_names_may_hold_what_matplotlib_takes_for_mathematics():
-    assert suggestion_picture([panel(title="1  $x^2$ and \\alpha_$", reason="a_$^")])
-
-
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
-def test_images_of_any_number_of_channels_can_be_shown(channels):
+def test_images_of_any_channels_and_names_like_mathematics_can_be_shown(channels):
     image = np.zeros((48, 80, channels), np.float32)
-    assert suggestion_picture([panel(image=image)])
+    name = {"title": "1  $x^2$ and \\alpha_$", "reason": "a_$^"}
+    assert suggestion_picture([panel(image=image, **name)])
 
 
 def test_nothing_to_draw_is_our_mistake():

@@ -18,17 +18,14 @@ from oce2stardist.images.label_files import write_labels
 from oce2stardist.suggestion.run import SuggestionRun, to_geojson
 
 
-def write_run(folder, *, confidence, annotated=()):
-    """A folder as `pseudo` leaves it: two images, their labels, confidences, and run.yaml.
-
-    `confidence` is a function of image and label; the images in `annotated` are so wholly.
-    """
+def write_run(folder, *, annotated=()):
+    """A folder as `pseudo` leaves it: two images, their labels, doubt about one, and run.yaml."""
     rows = []
     for index, stem in enumerate(("left", "right")):
         image, labels = discs_scene(12, (128, 160), 10, seed=index)
         tifffile.imwrite(folder.parent / "images" / f"{stem}.tif", image)
         write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels)
-        rows += [(stem, label, confidence(stem, label)) for label in range(1, 13)]
+        rows += [(stem, label, 0.1 if stem == "left" else 1.0) for label in range(1, 13)]
         if stem in annotated:
             write_labels(folder / "training" / "sparse" / f"{stem}.tif", labels)
     pd.DataFrame(rows, columns=["image", "label", "confidence"]).to_csv(
@@ -46,12 +43,12 @@ def lab(tmp_path):
     return tmp_path
 
 
-def doubt_left(stem, label):
-    return 0.1 if stem == "left" else 1.0
+@pytest.fixture
+def run(lab):
+    return write_run(lab / "run")
 
 
-def test_the_least_sure_regions_come_first_and_typical_ones_between(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_the_least_sure_regions_come_first_and_typical_ones_between(run):
     table = suggest_regions(run, count=4, window=50)
     assert table["rank"].tolist() == [1, 2, 3, 4]
     assert table["image"].iloc[0] == "left"
@@ -62,8 +59,7 @@ def test_the_least_sure_regions_come_first_and_typical_ones_between(lab):
     np.testing.assert_allclose(left["mean_confidence"], 0.1)
 
 
-def test_csv_geojson_and_picture_tell_the_same(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_csv_geojson_and_picture_tell_the_same(lab, run):
     table = suggest_regions(run, lab / "out", count=3, window=40)
     pd.testing.assert_frame_equal(pd.read_csv(lab / "out" / "suggestions.csv"), table)
     assert (lab / "out" / "suggestions.png").read_bytes().startswith(b"\x89PNG")
@@ -87,24 +83,22 @@ def test_rectangles_are_written_x_first():
 
 
 def test_annotated_images_are_not_suggested(lab):
-    run = write_run(lab / "run", confidence=doubt_left, annotated=["left"])
+    run = write_run(lab / "run", annotated=["left"])
     table = suggest_regions(run, count=4, window=50)
     assert set(table["image"]) == {"right"}
 
 
-def test_earlier_suggestions_are_replaced(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_earlier_suggestions_are_replaced(run):
     suggest_regions(run, count=4, window=50)
     assert (run / "suggestions" / "geojson" / "left.geojson").exists()
-    write_run(run, confidence=doubt_left, annotated=["left", "right"])
+    write_run(run, annotated=["left", "right"])
     assert suggest_regions(run, count=4, window=50).empty
     assert not list((run / "suggestions").rglob("*.geojson"))
     assert not (run / "suggestions" / "suggestions.png").exists()
     assert len(pd.read_csv(run / "suggestions" / "suggestions.csv")) == 0
 
 
-def test_the_command_lists_regions_and_names_the_picture(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_the_command_lists_regions_and_names_the_picture(run):
     result = CliRunner().invoke(main, ["suggest", str(run), "--count", "2", "--window", "50", "-q"])
     assert result.exit_code == 0, result.output
     *regions, last = result.output.splitlines()
@@ -124,30 +118,26 @@ def test_a_folder_of_another_kind_is_one_line(lab):
     assert "must be a model folder of `oce2stardist finetune`" in refused(lab)
 
 
-def test_a_run_that_does_not_name_its_images_is_one_line(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_a_run_that_does_not_name_its_images_is_one_line(lab, run):
     (run / "run.yaml").write_text("inputs: {images: 2}")
     assert "must say where the images are" in refused(run)
     table = suggest_regions(run, images=lab / "images", count=1)
     assert len(table) == 1
 
 
-def test_images_that_have_moved_are_one_line(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_images_that_have_moved_are_one_line(lab, run):
     (lab / "images").rename(lab / "moved")
     line = refused(run)
     assert str(lab / "images") in line and "pass --images" in line
 
 
-def test_images_of_other_names_are_one_line(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_images_of_other_names_are_one_line(lab, run):
     (lab / "other").mkdir()
     tifffile.imwrite(lab / "other" / "new.tif", np.zeros((64, 64), np.uint8))
     assert "such as new.tif" in refused(run, "--images", lab / "other")
 
 
-def test_labels_of_another_shape_are_one_line(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_labels_of_another_shape_are_one_line(lab, run):
     tifffile.imwrite(lab / "images" / "left.tif", np.zeros((64, 64), np.uint8))
     assert "(128, 160)" in refused(run)
 
@@ -207,8 +197,7 @@ def test_a_lower_threshold_adds_objects_and_leaves_the_others(model):
     assert len(of_more) > len(probabilities)
 
 
-def test_axes_are_those_that_the_run_was_told(lab):
-    run = write_run(lab / "run", confidence=doubt_left)
+def test_axes_are_those_that_the_run_was_told(run):
     (run / "oce").mkdir()
     (run / "oce" / "stage.yaml").write_text("{finished: true, settings: {axes: XY}}")
     source = SuggestionRun(run)
