@@ -81,7 +81,7 @@ def _how_judged(content: _Finetuned, n_judge: int) -> str:
     if n_judge:
         return f"judged by {plural(n_judge, 'other')}"
     if (content.model / "folds").exists():
-        return "judged by shorter trainings on parts of them"
+        return "judged by trainings on parts of them"
     return "judged by none"
 
 
