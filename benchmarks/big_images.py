@@ -204,9 +204,10 @@ class Job:
         """Do what the command does with blocks, in this process and on given workers."""
         from oce2stardist.blockwise.predict import predict_in_blocks
         from oce2stardist.blockwise.pseudo import label_whole_images
+        from oce2stardist.config import Config
         from oce2stardist.images.crops import WholeImages
         from oce2stardist.images.sources import find_sources, open_in_blocks
-        from oce2stardist.runners.pseudo import make_pseudo_labels
+        from oce2stardist.runners.pseudo import label_set
 
         shutil.rmtree(output, ignore_errors=True)
         if self.name == "cells":
@@ -214,7 +215,7 @@ class Job:
             return
         images = open_in_blocks(find_sources(image))
         whole = WholeImages.sample(images, seed=0).with_files(output / "crops")
-        made = make_pseudo_labels(whole, output, trained=self.command[2]).made
+        made = label_set(whole, output, config=Config(), trained=self.command[2]).made
         start = time.perf_counter()
         assert made is not None
         label_whole_images(made, output, client=client, side=block)

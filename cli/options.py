@@ -5,18 +5,15 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from oce2stardist.errors import InputError, one_line
 
 from .completion import paths, presets
-
-if TYPE_CHECKING:
-    from oce2stardist.runs.cluster import Where
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -100,26 +97,6 @@ def config_options(**settings: str) -> Callable[[Command], Command]:
     )
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """How images are gone through in blocks, and where; see the options."""
-
-    in_place: bool
-    blocks_above: float  # megapixels
-    side: int  # pixels
-    workers: int | None
-    threads: int | None
-    scheduler: str | None
-    slurm: str | None
-
-    @property
-    def where(self) -> "Where":
-        """Where blocks are worked on; made when asked for, since it imports dask."""
-        from oce2stardist.runs.cluster import Where
-
-        return Where(self.workers, self.threads, self.scheduler, self.slurm)
-
-
 def _cluster(workers_help: str) -> tuple[Callable[[Any], Any], ...]:
     return (
         click.option(
@@ -168,6 +145,8 @@ def block_options(*, side: int) -> Callable[[Command], Command]:
     """Add --in-place, --blocks-above, --block and what `cluster_options` adds; hand `blocks`."""
 
     def make(given: dict[str, Any]) -> None:
+        from oce2stardist.blockwise.settings import Blocks
+
         _check_cluster(given)
         given["blocks"] = Blocks(**{field.name: given.pop(field.name) for field in fields(Blocks)})
 

@@ -1,13 +1,11 @@
 """The command `oce2stardist predict`."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import folders, paths
 from .options import (
-    Blocks,
     axes_option,
     block_options,
     deterministic_option,
@@ -18,7 +16,7 @@ from .options import (
 from .results import prints_json, tell
 
 if TYPE_CHECKING:
-    from oce2stardist.runs.cluster import Where
+    from oce2stardist.blockwise.settings import Blocks
     from oce2stardist.runs.progress import Reporter
 
 
@@ -75,7 +73,7 @@ def predict(
     log_file: str | None,
     axes: str | None,
     overlay: bool,
-    blocks: Blocks,
+    blocks: "Blocks",
     device: str | None,
     deterministic: bool,
     reporter: "Reporter",
@@ -95,77 +93,24 @@ def predict(
       oce2stardist predict "a/*.tif" --model model -o out --write rois,csv
       oce2stardist predict slide.ome.zarr --model model -o labels
     """
-    from oce2stardist.errors import InputError
-    from oce2stardist.images.sources import find_sources
     from oce2stardist.runners.predict import predict_images
-    from oce2stardist.runs.log import logged
 
-    sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
-    if blocks.in_place and not sources.in_blocks:
-        raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
-    cells: dict[str, int] = {}
-    with logged(reporter, "oce2stardist predict") as log:
-        if log_file is not None:
-            log.open(Path(log_file).parent, Path(log_file).name)
-        if sources.at_once:
-            predicted = predict_images(
-                sources.at_once,
-                output,
-                model=model,
-                axes=axes,
-                write=write,
-                overlay=overlay,
-                device=device or "auto",
-                deterministic=deterministic,
-                reporter=log,
-            )
-            cells |= {stem: int(labels.max()) for stem, labels in predicted.items()}
-        if sources.in_blocks:
-            if overlay or write != "labels":
-                log.warn("Of images that are predicted in blocks, only labels are written.")
-            cells |= _predict_in_blocks(
-                sources.in_blocks,
-                output,
-                where=blocks.where,
-                model=model,
-                deterministic=deterministic,
-                axes=axes,
-                side=blocks.side,
-                in_place=blocks.in_place,
-                device=device or "auto",
-                reporter=log,
-            )
+    cells = predict_images(
+        images,
+        output,
+        model=model,
+        axes=axes,
+        write=write,
+        overlay=overlay,
+        blocks=blocks,
+        device=device or "auto",
+        deterministic=deterministic,
+        log_file=log_file,
+        command="oce2stardist predict",
+        reporter=reporter,
+    ).counts
     n_cells = sum(cells.values())
     tell(
         {"output": output, "n_images": len(cells), "n_cells": n_cells, "cells": cells},
         f"{n_cells} cells in {len(cells)} images: {output}",
     )
-
-
-def _predict_in_blocks(
-    paths: list[Path],
-    output: str,
-    *,
-    where: "Where",
-    model: str,
-    deterministic: bool,
-    **options: Any,
-) -> dict[str, int]:
-    from oce2stardist.blockwise.job import block_workers
-    from oce2stardist.blockwise.predict import predict_in_blocks
-    from oce2stardist.images.open import list_images
-
-    for path in paths:  # what is wrong with them is said before workers are started
-        list_images(path, axes=options["axes"])
-    counts: dict[str, int] = {}
-    with block_workers(where, deterministic=deterministic) as (client, should_stop):
-        for path in paths:
-            counts |= predict_in_blocks(
-                path,
-                Path(output),
-                model=Path(model),
-                client=client,
-                should_stop=should_stop,
-                **options,
-            )
-    return counts

@@ -7,7 +7,6 @@ import click
 
 from .completion import folders, paths
 from .options import (
-    Blocks,
     axes_option,
     block_options,
     config_options,
@@ -21,6 +20,7 @@ from .results import prints_json, tell
 
 if TYPE_CHECKING:
     from oce2stardist import Config
+    from oce2stardist.blockwise.settings import Blocks
     from oce2stardist.runs.progress import Reporter
 
 
@@ -102,7 +102,7 @@ def pseudo(
     overlay: bool,
     config: "Config",
     overwrite: bool,
-    blocks: Blocks,
+    blocks: "Blocks",
     reporter: "Reporter",
 ) -> None:
     """Train embeddings on IMAGES and write pseudo labels, without any annotation.
@@ -123,72 +123,47 @@ def pseudo(
       oce2stardist pseudo more_images/ -o run2 --trained run
       oce2stardist pseudo slide.ome.zarr -o slide
     """
-    from oce2stardist.errors import InputError
-    from oce2stardist.images.image_set import read_images
-    from oce2stardist.images.sources import find_sources, open_in_blocks
-    from oce2stardist.reports import write_pseudo_report
     from oce2stardist.runners.pseudo import make_pseudo_labels
 
     if trained is not None and click.get_current_context().params["steps"] is not None:
         raise click.UsageError("--trained trains nothing, so --steps has no meaning; drop one.")
-    options: dict[str, Any] = {
-        "config": config,
-        "diameter": diameter,
-        "annotations": annotations,
-        "trained": trained,
-        "axes": axes,
-        "overlay": overlay,
-        "overwrite": overwrite,
-        "command": "oce2stardist pseudo",
-        "reporter": reporter,
-    }
-    # Listed once: an image that is gone a moment later is missed, not left out.
-    sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
-    large = open_in_blocks(sources, axes=axes)
-    if blocks.in_place and not large:
-        raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")
-    whole_objects: dict[str, int] = {}
-    if large:
-        from oce2stardist.blockwise.pseudo import make_whole_pseudo_labels
-
-        result, whole, whole_objects = make_whole_pseudo_labels(
-            large,
-            output,
-            where=blocks.where,
-            side=blocks.side,
-            in_place=blocks.in_place,
-            **options,
-        )
-        found = whole.crops
-    else:
-        found = read_images(images, axes=axes, files=sources.at_once)
-        result = make_pseudo_labels(found, output, **options)
+    result = make_pseudo_labels(
+        images,
+        output,
+        config=config,
+        diameter=diameter,
+        annotations=annotations,
+        trained=trained,
+        axes=axes,
+        overlay=overlay,
+        overwrite=overwrite,
+        blocks=blocks,
+        command="oce2stardist pseudo",
+        reporter=reporter,
+    )
     if not result.labels:
         return  # one of several processes under torchrun, and not the main one
     objects = {stem: int(labels.max()) for stem, labels in result.labels.items()}
-    n_objects = sum(objects.values())
-    report = write_pseudo_report(Path(output), found)
+    n_objects, whole = sum(objects.values()), result.whole_objects
     lines = [
-        f"{n_objects} objects in {len(objects)} {'crops' if large else 'images'}: "
+        f"{n_objects} objects in {len(objects)} {'crops' if whole else 'images'}: "
         f"{output}/pseudo/labels",
-        f"Look at {report}",
+        f"Look at {result.report}",
     ]
-    if large:
-        total = sum(whole_objects.values())
-        lines.insert(
-            1, f"{total} objects in {len(whole_objects)} whole images: {output}/pseudo/whole"
-        )
+    if whole:
+        total = sum(whole.values())
+        lines.insert(1, f"{total} objects in {len(whole)} whole images: {output}/pseudo/whole")
     tell(
         {
             "labels": Path(output) / "pseudo" / "labels",
             "n_images": len(objects),
             "n_objects": n_objects,
             "objects": objects,
-            "whole_objects": whole_objects,
+            "whole_objects": whole,
             "trusted": result.trust.trusted if result.trust else None,
             "parameters": result.parameters,
             "seconds": result.seconds,
-            "report": report,
+            "report": result.report,
         },
         lines,
     )

@@ -11,7 +11,6 @@ from oce2stardist.annotations import AnnotationSet, read_annotations
 from oce2stardist.errors import InputError
 from oce2stardist.files.digests import digest, digest_arrays
 from oce2stardist.images.image_set import ImageSet
-from oce2stardist.labels import Labels, median_diameter
 
 
 def _check_annotations(arrays: Mapping[str, NDArray[Any]], found: ImageSet) -> AnnotationSet:
@@ -69,14 +68,3 @@ def read_known(
 def digest_annotations(known: AnnotationSet) -> str:
     """Hash the files, or the arrays where there are none."""
     return digest(known.files) if known.files else digest_arrays(known.labels)
-
-
-def annotated_diameter(labels: Mapping[str, Labels]) -> float:
-    """Take the median diameter of the annotated cells, pixels."""
-    diameter = median_diameter(labels.values())
-    if diameter is None:
-        raise InputError(
-            "annotations must hold at least one cell. Got only background or unlabelled "
-            "pixels; annotate a few cells or pass --diameter."
-        )
-    return diameter

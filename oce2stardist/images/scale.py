@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 from skimage.transform import rescale
 
-from oce2stardist.annotations.known import annotated_diameter
 from oce2stardist.errors import InputError
 from oce2stardist.images.diameter import DiameterEstimate, estimate_diameter
 from oce2stardist.images.find import image_stem
 from oce2stardist.images.image_set import ImageSet
-from oce2stardist.labels import Image, Labels
+from oce2stardist.labels import Image, Labels, median_diameter
 
 ScaleMode = Literal["auto", "set", "image"]
 
@@ -92,7 +91,7 @@ def choose_scales(
     if annotations is not None:
         if mode == "image":
             return _annotated_images(found, annotations, working)
-        measured = annotated_diameter(annotations)
+        measured = _annotated_diameter(annotations)
         reason = f"the annotated cells have a median diameter of {measured:.1f} px"
         return _same_for_all(found, working, measured, reason)
     return _estimated(found, working, mode, seed)
@@ -128,8 +127,10 @@ def _same_for_all(found: ImageSet, working: float, diameter: float, reason: str)
 
 def _annotated_images(found: ImageSet, labels: Mapping[str, Labels], working: float) -> Scales:
     """Scale images by their own annotated cells, and the rest by all of them."""
-    median = annotated_diameter(labels)
-    own = {stem: annotated_diameter({stem: one}) for stem, one in labels.items() if (one > 0).any()}
+    median = _annotated_diameter(labels)
+    own = {
+        stem: _annotated_diameter({stem: one}) for stem, one in labels.items() if (one > 0).any()
+    }
     factors = {stem: _factor(working, own.get(stem, median)) for stem in found.images}
     reason = (
         f"{len(own)} images have annotated cells of their own; the others take the median "
@@ -223,3 +224,14 @@ def _read_diameters(path: Path, found: ImageSet) -> dict[str, float]:
             + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
         )
     return {stem: given[stem] for stem in found.images}
+
+
+def _annotated_diameter(labels: Mapping[str, Labels]) -> float:
+    """Take the median diameter of the annotated cells, pixels."""
+    diameter = median_diameter(labels.values())
+    if diameter is None:
+        raise InputError(
+            "annotations must hold at least one cell. Got only background or unlabelled "
+            "pixels; annotate a few cells or pass --diameter."
+        )
+    return diameter

@@ -43,6 +43,19 @@ class PseudoLabels:
     trust: Trust
 
 
+@dataclass(frozen=True)
+class LabelContext:
+    """What pseudo labels were made from and with, for more of the same.
+
+    ``copies`` is the number of noisy copies of the prediction.
+    """
+
+    config: Config
+    prepared: Prepared
+    pseudo: PseudoLabels
+    copies: int
+
+
 def label_images(
     prepared: Prepared,
     config: Config,

@@ -124,18 +124,34 @@ def write_demo_report(
         predictions=predictions,
         truth=truth,
     )
-    parameters = _parameters(demo)
+    parameters = {
+        "pseudo labels": read_record(pseudo / "pseudo" / "parameters.yaml"),
+        **{name: read_record(path / "parameters.yaml") for name, path in models.items()},
+    }
+    folders = {"pseudo labels": pseudo, **models}
+    n_cells = sum(count_roles(demo.cells))
+    n_images = parameters["pseudo labels"]["trained_on"]["value"]
     path = write_page(
         folder / "report" / "index.html",
         title="From nuclei to a StarDist model",
-        lead=_lead(demo.cells, n_images=parameters["pseudo labels"]["trained_on"]["value"]),
+        lead=f"Embeddings learned from {count_images(n_images)} without any outline, "
+        f"{plural(n_cells, 'annotated cell')}, and what StarDist makes of both.",
         sections=[
-            *_result_sections(demo, scores),
-            *_training_sections(demo),
+            _nuclei_section(images),
+            _embeddings_section(demo),
+            _pseudo_labels_section(demo),
+            _annotations_section(demo),
+            _predictions_section(demo),
+            _scores_section(scores),
+            embedding_training_section(pseudo, "7. Training: embeddings"),
+            *(
+                Section(f"Training: {name}", panels=[training_plot(model)], level=3)
+                for name, model in models.items()
+            ),
             settings_section("8. Settings and why they were chosen", parameters),
             times_section(seconds, "9. Time taken"),
         ],
-        runs=_run_records(demo),
+        runs={name: read_record(one / "run.yaml") for name, one in folders.items()},
     )
     write_strip(
         folder / "report" / "strip.png",
@@ -147,38 +163,6 @@ def write_demo_report(
         truth=truth,
     )
     return path
-
-
-def _parameters(demo: _Demo) -> dict[str, dict[str, Any]]:
-    """Read what the stages chose, by the names of the stages."""
-    return {
-        "pseudo labels": read_record(demo.pseudo / "pseudo" / "parameters.yaml"),
-        **{name: read_record(path / "parameters.yaml") for name, path in demo.models.items()},
-    }
-
-
-def _run_records(demo: _Demo) -> dict[str, dict[str, Any]]:
-    """Read how each stage was called, by the names of the stages."""
-    folders = {"pseudo labels": demo.pseudo, **demo.models}
-    return {name: read_record(folder / "run.yaml") for name, folder in folders.items()}
-
-
-def _lead(cells: pd.DataFrame, *, n_images: int) -> str:
-    return (
-        f"Embeddings learned from {count_images(n_images)} without any outline, "
-        f"{plural(sum(count_roles(cells)), 'annotated cell')}, and what StarDist makes of both."
-    )
-
-
-def _result_sections(demo: _Demo, scores: Sequence[Mapping[str, Any]]) -> list[Section]:
-    return [
-        _nuclei_section(demo.images),
-        _embeddings_section(demo),
-        _pseudo_labels_section(demo),
-        _annotations_section(demo),
-        _predictions_section(demo),
-        _scores_section(scores),
-    ]
 
 
 def _nuclei_section(images: Mapping[str, Image]) -> Section:
@@ -282,13 +266,3 @@ def _scores_section(scores: Sequence[Mapping[str, Any]]) -> Section:
         "the best. With one small image, differences of a few hundredths say little.",
         table=[("", "F1", "SEG", "cells in truth", "objects predicted"), *rows],
     )
-
-
-def _training_sections(demo: _Demo) -> list[Section]:
-    return [
-        embedding_training_section(demo.pseudo, "7. Training: embeddings"),
-        *(
-            Section(f"Training: {name}", panels=[training_plot(model)], level=3)
-            for name, model in demo.models.items()
-        ),
-    ]

@@ -1,21 +1,40 @@
-"""A model folder and images in, label images out."""
+"""Predict the cells of images of any size with a StarDist model folder."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from oce2stardist.blockwise.settings import Blocks
 from oce2stardist.errors import InputError
-from oce2stardist.images.find import find_images, image_stem
+from oce2stardist.images.find import image_stem
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import is_ours
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import PixelSize, read_pixel_size, warn_of_pixel_sizes
 from oce2stardist.images.read import read_image
+from oce2stardist.images.sources import find_sources
 from oce2stardist.labels import Image, Labels
 from oce2stardist.objects.write import Prediction, check_kinds, write_prediction, write_table
 from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
-from oce2stardist.runs.progress import Reporter, SilentReporter
+from oce2stardist.runs.log import logged
+from oce2stardist.runs.progress import Reporter
 from oce2stardist.stardist_model.facts import has_thresholds, trained_pixel_size
+
+_SIDE = 1024
+"""Of a block, pixels: what one worker predicts within 1.4 GB."""
+
+
+class PredictedLabels(dict[str, Labels]):
+    """Labels (Y, X) by image stem; `counts` also has the images that were taken in blocks.
+
+    Attributes
+    ----------
+    counts : dict of image name to number of cells
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
 
 
 def predict_images(
@@ -26,15 +45,20 @@ def predict_images(
     axes: str | None = None,
     write: str | Iterable[str] = "labels",
     overlay: bool = False,
+    blocks: Blocks | None = None,
     device: str = "auto",
     deterministic: bool = False,
+    log_file: str | Path | None = None,
+    command: str = "predict_images",
     reporter: Reporter | None = None,
-) -> dict[str, Labels]:
+) -> PredictedLabels:
     """Predict labels with a StarDist model folder, ours or stock.
 
     Parameters
     ----------
     images : path, glob, list of files or ImageSet
+        OME-Zarr and large TIFF are taken in blocks, which needs an output; of them only the
+        labels are written.
     output : path, optional
         Folder for what `write` names; existing files are replaced. Without it nothing is
         written.
@@ -54,15 +78,21 @@ def predict_images(
         - ``ome-zarr``: ``<stem>.ome.zarr``, the image with the labels in its labels group.
     overlay : bool
         The same as ``overlay`` in `write`.
+    blocks : Blocks, optional
+        Which images are taken in blocks, and where; default: OME-Zarr and TIFF above 64
+        megapixels, on this machine.
     device : {"auto", "cpu", "cuda", "mps"}
     deterministic : bool
         Give the same labels, to the bit, with any number of threads of this machine.
+    log_file : path, optional
+        Also write to it, with the time, all that is said and warned.
 
     Returns
     -------
-    dict of image stem to int32 array of shape (Y, X)
-        Equal to what ``StarDist2D(None, name, basedir).predict_instances`` gives on the
-        image normalised per channel from its 1st and 99.8th percentile.
+    PredictedLabels
+        By image stem int32 arrays of shape (Y, X), equal to what
+        ``StarDist2D(None, name, basedir).predict_instances`` gives on the image normalised per
+        channel from its 1st and 99.8th percentile. Images taken in blocks are only counted.
 
     Raises
     ------
@@ -70,19 +100,59 @@ def predict_images(
         If an input is missing, unreadable or has another number of channels than the model, or
         `write` names something else.
     """
-    reporter = reporter or SilentReporter()
+    blocks = blocks or Blocks(side=_SIDE)
     kinds = check_kinds(write) | ({"overlay"} if overlay else set())
+    large: list[Path] = []
+    if isinstance(images, str | Path):
+        sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
+        blocks.check(images, sources)
+        images, large = sources.at_once, sources.in_blocks
+    if large and output is None:
+        raise InputError(
+            f"images that are taken in blocks need an output. Got none for {large[0]}; pass a "
+            "folder for their labels."
+        )
+    predicted = PredictedLabels()
+    with logged(reporter, command) as log:
+        if log_file is not None:
+            log.open(Path(log_file).parent, Path(log_file).name)
+        if isinstance(images, ImageSet) or images:
+            folder = Path(output) if output is not None else None
+            predicted |= _predict_at_once(
+                images, folder, kinds, axes, Path(model), device, deterministic, log
+            )
+            predicted.counts |= {stem: int(labels.max()) for stem, labels in predicted.items()}
+        if large:
+            if kinds != {"labels"}:
+                log.warn("Of images that are predicted in blocks, only labels are written.")
+            predicted.counts |= _predict_in_blocks(
+                large, Path(str(output)), blocks, axes, Path(model), device, deterministic, log
+            )
+    return predicted
+
+
+def _predict_at_once(
+    images: Sequence[Path] | ImageSet,
+    output: Path | None,
+    kinds: set[str],
+    axes: str | None,
+    model: Path,
+    device: str,
+    deterministic: bool,
+    reporter: Reporter,
+) -> dict[str, Labels]:
+    """Predict images one by one, each read when its turn comes, and write what was asked for."""
     files, read = _source(images, axes)
     stems = list(files)
     if output is not None and "labels" in kinds:
-        _check_output(Path(output), stems)
+        _check_output(output, stems)
 
     from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
     from oce2stardist.stardist_model.predict import predict_objects
 
     prepare_tensorflow(device, threads=fixed_threads(deterministic))
-    network = open_model(Path(model))
-    for warning in _look_at_model(Path(model), _pixel_sizes(files)):
+    network = open_model(model)
+    for warning in _look_at_model(model, _pixel_sizes(files)):
         reporter.warn(warning)
     predicted: dict[str, Labels] = {}
     tables = []
@@ -105,13 +175,48 @@ def predict_images(
                 file = files[stem]
                 size = read_pixel_size(file) if file is not None else None
                 made = Prediction(stem, image, labels, probabilities, size, file)
-                write_prediction(Path(output), made, kinds)
+                write_prediction(output, made, kinds)
                 if "csv" in kinds:
                     tables.append(made.table)
             advance(done, f"{predicted[stem].max()} cells in {stem}")
     if output is not None and "csv" in kinds:
-        write_table(Path(output), tables)
+        write_table(output, tables)
     return predicted
+
+
+def _predict_in_blocks(
+    paths: Sequence[Path],
+    output: Path,
+    blocks: Blocks,
+    axes: str | None,
+    model: Path,
+    device: str,
+    deterministic: bool,
+    reporter: Reporter,
+) -> dict[str, int]:
+    """Predict images that need not fit into memory; returns the number of cells of each."""
+    from oce2stardist.blockwise.job import block_workers
+    from oce2stardist.blockwise.predict import predict_in_blocks
+    from oce2stardist.images.open import list_images
+
+    for path in paths:  # what is wrong with them is said before workers are started
+        list_images(path, axes=axes)
+    counts: dict[str, int] = {}
+    with block_workers(blocks.where, deterministic=deterministic) as (client, should_stop):
+        for path in paths:
+            counts |= predict_in_blocks(
+                path,
+                output,
+                model=model,
+                client=client,
+                axes=axes,
+                side=blocks.side,
+                in_place=blocks.in_place,
+                device=device,
+                reporter=reporter,
+                should_stop=should_stop,
+            )
+    return counts
 
 
 def _check_output(output: Path, stems: list[str]) -> None:
@@ -137,7 +242,7 @@ def _look_at_model(model: Path, sizes: Mapping[str, PixelSize | None]) -> list[s
 
 
 def _source(
-    images: str | Path | Sequence[Path] | ImageSet, axes: str | None
+    images: Sequence[Path] | ImageSet, axes: str | None
 ) -> tuple[dict[str, Path | None], Callable[[str], Image]]:
     """List the images with their files, None where they are arrays, and how to get each.
 
@@ -145,8 +250,7 @@ def _source(
     """
     if isinstance(images, ImageSet):
         return {stem: images.paths.get(stem) for stem in images.images}, images.images.__getitem__
-    found = find_images(images) if isinstance(images, str | Path) else images
-    files = {image_stem(path): path for path in found}
+    files = {image_stem(path): path for path in images}
     return dict(files), lambda stem: read_image(files[stem], axes=axes)
 
 

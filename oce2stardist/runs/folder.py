@@ -9,14 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from filelock import FileLock, Timeout
 
-from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.experiments.config import ExperimentConfig
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.records import read_yaml
 from oce2stardist.runs.processor import describe_processor
@@ -119,11 +117,20 @@ def refuse_foreign(folder: Path, results: Iterable[str]) -> None:
         )
 
 
+class SeededConfig(Protocol):
+    """The settings of a run or of a study."""
+
+    seed: int
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Turn all settings into plain values."""
+
+
 def write_run_file(
     folder: Path,
     *,
     command: str,
-    config: Config | ExperimentConfig,
+    config: SeededConfig,
     inputs: Mapping[str, Any],
     precision: Mapping[str, str] | None = None,
 ) -> None:

@@ -26,7 +26,7 @@ from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.read import read_image
 from oce2stardist.images.scale import to_working_scale
-from oce2stardist.runners.pseudo import make_pseudo_labels
+from oce2stardist.runners.pseudo import label_set, make_pseudo_labels
 from oce2stardist.runs.interruption import Interrupted
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
@@ -184,7 +184,7 @@ def whole_run(lab, output, *, diameter=24.0, **changes):
     images = open_in_blocks(find_sources(lab / "cells.ome.zarr"))
     whole = WholeImages.sample(images, seed=0).with_files(output / "crops")
     config = Config().replace(**LEARNS | changes)
-    return make_pseudo_labels(whole, output, config=config, diameter=diameter)
+    return label_set(whole, output, config=config, diameter=diameter)
 
 
 def labels_of(output, level=0):

@@ -12,9 +12,7 @@ from oce2stardist.cli import results
 from oce2stardist.cli.main import main
 from run_folders import image_set, pseudo_run, two_annotated
 
-from oce2stardist import reports
 from oce2stardist.evaluation.scores import Scores
-from oce2stardist.images import image_set as image_sets
 from oce2stardist.images import sources
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.runners import demo, finetune, predict, pseudo
@@ -41,29 +39,26 @@ def labels(n):
     return np.arange(n + 1, dtype=np.int32)[None]
 
 
-@pytest.fixture
-def one_image(monkeypatch):
-    """Let the command find one image, wherever it looks."""
-    found = sources.Sources([Path("a.tif")], [])
-    monkeypatch.setattr(sources, "find_sources", lambda *_, **__: found)
+def predicted(**images):
+    found = predict.PredictedLabels()
+    found.counts |= images
+    return found
 
 
-@pytest.mark.usefixtures("one_image")
 def test_predict(monkeypatch):
-    monkeypatch.setattr(
-        predict, "predict_images", lambda *_, **__: {"a": labels(3), "b": labels(0)}
-    )
+    monkeypatch.setattr(predict, "predict_images", lambda *_, **__: predicted(a=3, b=0))
     content = {"output": "out", "n_images": 2, "n_cells": 3, "cells": {"a": 3, "b": 0}}
     assert run_json("predict", "images", "--model", "m", "-o", "out") == content
 
 
-@pytest.mark.usefixtures("one_image")
 def test_a_prediction_is_logged_only_where_that_is_asked_for(monkeypatch, tmp_path):
-    def tell(*_, reporter, **__):
-        reporter.warn("image a is blurred")
+    def at_once(*arguments):
+        arguments[-1].warn("image a is blurred")
         return {"a": labels(3)}
 
-    monkeypatch.setattr(predict, "predict_images", tell)
+    found = sources.Sources([Path("a.tif")], [])
+    monkeypatch.setattr(predict, "find_sources", lambda *_, **__: found)
+    monkeypatch.setattr(predict, "_predict_at_once", at_once)
     command = ["predict", "images", "--model", "m", "-o", tmp_path / "out"]
     run_json(*command)
     assert not list(tmp_path.iterdir())
@@ -75,16 +70,15 @@ def test_a_prediction_is_logged_only_where_that_is_asked_for(monkeypatch, tmp_pa
 
 def test_pseudo(monkeypatch, tmp_path):
     chosen = {"diameter": {"value": np.float64(21.5), "reason": "measured"}}
-    result = pseudo.PseudoResult({"a": labels(4)}, chosen, {"inference": 2.5})
+    result = pseudo.PseudoResult(
+        {"a": labels(4)}, chosen, {"inference": 2.5}, report=tmp_path / "index.html"
+    )
 
     def make(*_, reporter, **__):
         reporter.say("a line of progress")
         return result
 
-    monkeypatch.setattr(sources, "find_sources", lambda *_, **__: sources.Sources([], []))
     monkeypatch.setattr(pseudo, "make_pseudo_labels", make)
-    monkeypatch.setattr(image_sets, "read_images", lambda *_, **__: None)
-    monkeypatch.setattr(reports, "write_pseudo_report", lambda *_: tmp_path / "index.html")
     content = run_json("pseudo", "images", "-o", "run")
     assert content["labels"] == "run/pseudo/labels"
     assert (content["n_objects"], content["objects"]) == (4, {"a": 4})

@@ -89,10 +89,6 @@ def strip_figure(
     foreground : bool array of shape (y, x), optional
         Left out where it is not given, as `clusters` is.
     clusters : int32 array of shape (y, x), optional
-
-    Returns
-    -------
-    Figure
     """
     inside = foreground
     if inside is None:
@@ -113,22 +109,10 @@ def strip_figure(
 
 
 def percentiles_figure(rows: Sequence[ScoredImage]) -> Figure:
-    """Show images from the worst to the best: image, embeddings, labels and truth.
+    """Show images from the worst to the best: image, embeddings if any, labels and truth.
 
-    Parameters
-    ----------
-    rows : sequence of ScoredImage
-        At least one, such as those at the 0, 25, 50, 75 and 100th percentile of F1.
-        Embeddings have a column where any row has them.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If there is no row, or labels are not of the shape of their image.
+    There must be a row, such as those at the 0, 25, 50, 75 and 100th percentile of F1, and
+    labels of the shape of their image; else ValueError.
     """
     return _draw_scored(rows)
 
