@@ -109,7 +109,9 @@ def oracle_line_search(
     def cluster(bandwidth: float) -> dict[str, Labels]:
         tried = replace(recipe, bandwidth=bandwidth)
         seen = ((stem, scenes[stem]) for stem in truth)
-        return {stem: cluster_cells(one.offsets, one.foreground, tried) for stem, one in seen}
+        return {
+            stem: cluster_cells(one.offsets, one.foreground, tried, seed=0) for stem, one in seen
+        }
 
     def finish(clusters: Mapping[str, Labels], halo: Halo) -> Iterator[Labels]:
         """Turn each image's clusters into labels at the scale of the truth."""

@@ -120,7 +120,9 @@ def refuse_foreign(folder: Path, results: Iterable[str]) -> None:
 class SeededConfig(Protocol):
     """The settings of a run or of a study."""
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """The one seed of every random draw."""
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
         """Turn all settings into plain values."""

@@ -4,7 +4,6 @@ import os
 import pty
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import pytest
@@ -12,7 +11,6 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 from oce2stardist.cli.main import main
 
-from oce2stardist.images import sources
 from oce2stardist.runners import predict
 
 SHELLS = {
@@ -172,11 +170,9 @@ def test_python_warnings_are_one_line_and_quiet_ones_none(monkeypatch, tmp_path)
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn("a codec\nis missing", UserWarning, stacklevel=1)
-        return {}
+        return predict.PredictedLabels()
 
     monkeypatch.setattr(predict, "predict_images", warn)
-    found = sources.Sources([Path("a.tif")], [])
-    monkeypatch.setattr(sources, "find_sources", lambda *_, **__: found)
     arguments = ["predict", "images", "--model", "m", "-o", "out"]
     said = CliRunner().invoke(main, arguments).stderr
     assert said.startswith("Warning: a codec is missing (UserWarning in test_help.py, line ")
