@@ -2,6 +2,7 @@
 
 import errno
 import math
+from collections.abc import Sequence
 
 _NO_MEMORY = (
     "can't allocate memory",  # torch on Linux and macOS,
@@ -34,6 +35,13 @@ def first_line(error: BaseException) -> str:
     Lines after it tell programmers what to do.
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Name the first five and count the rest."""
+    more = len(names) - 5
+    listed = ", ".join(names[:5])
+    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def is_out_of_memory(error: BaseException) -> bool:

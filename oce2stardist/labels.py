@@ -81,12 +81,10 @@ def ids_at_edge(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.unique(rim[rim > BACKGROUND]).astype(np.int64)
 
 
-def remove_objects(
-    labels: NDArray[np.integer], ids: Iterable[int], *, value: int = BACKGROUND
-) -> NDArray[np.integer]:
-    """Return a copy in which the pixels of the objects ``ids`` have ``value``."""
+def remove_objects(labels: NDArray[np.integer], ids: Iterable[int]) -> NDArray[np.integer]:
+    """Return a copy in which the pixels of the objects ``ids`` are background."""
     cleaned = labels.copy()
-    cleaned[np.isin(labels, np.fromiter(ids, dtype=np.int64))] = value
+    cleaned[np.isin(labels, np.fromiter(ids, dtype=np.int64))] = BACKGROUND
     return cleaned
 
 

@@ -37,10 +37,9 @@ from oce2stardist.annotations.shapes import (
     Shape,
     Skipped,
     check_inside,
-    name_some,
     role_of,
 )
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, name_some
 
 MAX_BYTES = 256 * 2**20  # of all selections of a file, unpacked
 OUTLINES = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)

@@ -18,9 +18,8 @@ from oce2stardist.annotations.shapes import (
     Skipped,
     check_inside,
     count,
-    name_some,
 )
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, name_some
 from oce2stardist.labels import BACKGROUND, UNLABELLED
 
 MAX_CROSSINGS = 20_000_000  # of one outline with rows of pixels: 1 GB of work space

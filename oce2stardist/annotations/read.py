@@ -14,8 +14,8 @@ from oce2stardist.annotations import coco, geojson
 from oce2stardist.annotations.imagej import read_rois
 from oce2stardist.annotations.parsing import naming, read_limited
 from oce2stardist.annotations.rasterise import Drawing, draw_shapes
-from oce2stardist.annotations.shapes import Reading, name_some
-from oce2stardist.errors import InputError
+from oce2stardist.annotations.shapes import Reading
+from oce2stardist.errors import InputError, name_some
 from oce2stardist.images.find import IMAGE_SUFFIXES, LABEL_ENDINGS, image_stem
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import BACKGROUND, UNLABELLED

@@ -5,14 +5,13 @@ reaches from (0, 0) to (1, 1) and has its centre at (0.5, 0.5).
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, name_some
 
 Role = Literal["cell", "background", "unknown"]
 Bounds = tuple[float, float, float, float]  # left, top, right, bottom
@@ -138,13 +137,6 @@ def check_inside(bounds: Bounds, *, shape: tuple[int, int], what: str) -> None:
 def count(number: int, noun: str) -> str:
     """Word a count: ``1 cell``, ``2 cells``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def name_some(names: Sequence[str], *, at_most: int = 5) -> str:
-    """Name the first few and count the rest."""
-    more = len(names) - at_most
-    listed = ", ".join(names[:at_most])
-    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def _format(bounds: Bounds) -> str:

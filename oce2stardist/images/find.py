@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, name_some
 
 _log = logging.getLogger(__name__)
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -161,8 +161,5 @@ def _is_named_like_labels(path: Path) -> bool:
     return image_stem(path).endswith(LABEL_ENDINGS)
 
 
-def _some(paths: list[Path], *, at_most: int = 5) -> str:
-    """Name the first paths and count the rest."""
-    names = ", ".join(path.name for path in paths[:at_most])
-    more = len(paths) - at_most
-    return f"{names} and {more} more" if more > 0 else names or "none"
+def _some(paths: list[Path]) -> str:
+    return name_some([path.name for path in paths]) or "none"

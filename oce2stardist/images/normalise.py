@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 ByChannel = tuple[float, ...]  # an intensity for each channel
 
 
-def normalise_percentiles(
-    image: NDArray[Any], low: float = 1.0, high: float = 99.8
-) -> NDArray[np.float32]:
-    """Scale every channel so that its percentiles ``low`` and ``high`` become 0 and 1.
+def normalise_percentiles(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale every channel so that its percentiles 1 and 99.8 become 0 and 1.
 
     Parameters
     ----------
     image : array of shape (Y, X, C)
-    low, high : float, 0 to 100
 
     Returns
     -------
@@ -25,15 +22,15 @@ def normalise_percentiles(
         Not clipped. A channel whose two percentiles are equal becomes 0 everywhere.
     """
     scaled: NDArray[np.float32] = image.astype(np.float32)
-    return normalise_between(scaled, *measure_percentiles([scaled], low, high))
+    return normalise_between(scaled, *measure_percentiles([scaled]))
 
 
 def measure_percentiles(
-    parts: Sequence[NDArray[np.float32]], low: float = 1.0, high: float = 99.8
+    parts: Sequence[NDArray[np.float32]],
 ) -> tuple[ByChannel, ByChannel]:
-    """Measure two percentiles of every channel over all parts (Y, X, C) of an image."""
+    """Measure the percentiles 1 and 99.8 of every channel over all parts (Y, X, C) of an image."""
     pixels = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
-    found = np.percentile(pixels, (low, high), axis=0, overwrite_input=True).astype(np.float32)
+    found = np.percentile(pixels, (1.0, 99.8), axis=0, overwrite_input=True).astype(np.float32)
     return tuple(map(float, found[0])), tuple(map(float, found[1]))
 
 
