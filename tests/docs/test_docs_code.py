@@ -274,12 +274,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def short(monkeypatch, store):
-    trainings = [(pseudo, "make_pseudo_labels"), (finetune, "finetune_stardist")]
-    if importlib.util.find_spec("zarr"):
-        from oce2stardist.blockwise import pseudo as pseudo_in_blocks
-
-        trainings.append((pseudo_in_blocks, "make_pseudo_labels"))
-    for module, name in trainings:
+    for module, name in ((pseudo, "make_pseudo_labels"), (finetune, "finetune_stardist")):
         monkeypatch.setattr(module, name, short_and_once(getattr(module, name), store))
 
 

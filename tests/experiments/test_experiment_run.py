@@ -82,7 +82,8 @@ def test_a_study_leaves_tables_answers_and_a_page(fractions):
     assert by_fraction[0.25] in (4, 5)
     # Clear discs: every network learned what it should, or nothing here says much.
     assert trained["f1_mean"].min() > 0.6
-    assert "Alpha 0.5:" in out
+    assert "Alpha 0: " in out
+    assert "With pseudo labels (alpha 0.5)" in out
     page = (folder / "report" / "index.html").read_text()
     assert "How many cells must be annotated" in page
     assert list((folder / "report" / "figures").glob("fractions*.svg"))

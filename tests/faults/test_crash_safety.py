@@ -202,7 +202,7 @@ def test_a_training_stopped_before_its_first_step_leaves_a_history_that_can_be_r
         yield lambda: True
 
     lab = make_lab(tmp_path)
-    monkeypatch.setattr("oce2stardist.runners.pseudo.stop_on_signal", stopped_already)
+    monkeypatch.setattr("oce2stardist.runners.embed.stop_on_signal", stopped_already)
     result = run(["pseudo", lab / "images", "-o", lab / "out", "--config", lab / "tiny.yaml",
                   "--diameter", 18])  # fmt: skip
     assert result.exit_code == 130

@@ -73,7 +73,7 @@ def test_the_record_names_the_processor_and_what_limits_it(tmp_path, monkeypatch
         "processor\t: 0\nmodel name\t: A Name: 2\nflags\t\t: fpu avx2 avx512f avx512_bf16\n\n"
         "processor\t: 1\nmodel name\t: Another\nflags\t\t: amx_bf16\n"
     )
-    for name in ("ATEN_CPU_CAPABILITY", "TF_ENABLE_ONEDNN_OPTS"):
+    for name in ("ATEN_CPU_CAPABILITY", "TF_ENABLE_ONEDNN_OPTS", "OCE2STARDIST_PRECISION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert describe_processor(cpuinfo) == {
