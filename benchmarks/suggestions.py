@@ -20,13 +20,9 @@ from numpy.typing import NDArray
 from oce2stardist.evaluation.scores import Scores, pool_scores, score_image
 from oce2stardist.images.find import label_paths
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.suggestion.logic import (
-    choose_windows,
-    compare_objects,
-    propose_windows,
-    window_side,
-)
-from oce2stardist.suggestion.run import SuggestionRun
+from oce2stardist.suggestion.evidence import SuggestionRun
+from oce2stardist.suggestion.open_objects import compare_objects
+from oce2stardist.suggestion.windows import choose_windows, propose_windows, window_side
 
 Objects = dict[str, pd.DataFrame]
 

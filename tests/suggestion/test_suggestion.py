@@ -6,10 +6,10 @@ import pytest
 from scenes import disc, empty_image, two_touching_discs
 
 from oce2stardist.errors import InputError
-from oce2stardist.suggestion.logic import (
+from oce2stardist.suggestion.open_objects import compare_objects
+from oce2stardist.suggestion.windows import (
     choose_typical_windows,
     choose_windows,
-    compare_objects,
     explain,
     propose_windows,
     window_side,

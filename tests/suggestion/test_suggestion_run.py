@@ -15,7 +15,8 @@ from small_models import write_model
 from oce2stardist import suggest_regions
 from oce2stardist.errors import InputError
 from oce2stardist.images.label_files import write_labels
-from oce2stardist.suggestion.run import SuggestionRun, to_geojson
+from oce2stardist.suggestion.evidence import SuggestionRun
+from oce2stardist.suggestion.run import to_geojson
 
 
 def write_run(folder, *, annotated=()):
