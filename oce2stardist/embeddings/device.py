@@ -196,7 +196,7 @@ def bf16_pays(device: torch.device) -> bool:
 
     Of processors only those with AMX gain (benchmarks/RESULTS.md, "Precision"): with nothing but
     AVX-512's instructions for bfloat16 a step takes half as long again as in float32, and
-    without any it is emulated, slower by a factor of ten or more.
+    without any it is emulated, four to twelve times slower.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
