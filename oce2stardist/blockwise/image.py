@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
+from oce2stardist.files.arrays import read_array, read_arrays, write_arrays
 from oce2stardist.files.atomic import replacing
 from oce2stardist.images.blocks import Block, BlockGrid, Window
 from oce2stardist.images.lazy import LazyImage
@@ -86,15 +87,15 @@ class Plane(ABC):
 
     def found(self, block: Block) -> Path:
         """File of the objects found in a block."""
-        return self.work / "found" / f"{block.name}.npz"
+        return self.work / "found" / f"{block.name}.safetensors"
 
     def settled(self, block: Block) -> Path:
         """File of those that stay once the blocks around it are known."""
-        return self.work / "settled" / f"{block.name}.npz"
+        return self.work / "settled" / f"{block.name}.safetensors"
 
     def ids(self, row: int) -> Path:
         """File of the ids of a row of blocks."""
-        return self.work / "ids" / f"{row:06d}.npz"
+        return self.work / "ids" / f"{row:06d}.safetensors"
 
     def drawn(self, block: Block) -> Path:
         """File that says that a block is drawn."""
@@ -118,14 +119,13 @@ class Plane(ABC):
                 )
             ids[np.lexsort((x, y))] = np.arange(total + 1, total + 1 + len(ids))
             parts = np.split(ids, np.cumsum([len(one) for one in points])[:-1])
-            with replacing(self.ids(row)) as temporary:
-                np.savez(temporary, **{str(n): part for n, part in enumerate(parts)})  # type: ignore[arg-type]
+            write_arrays(self.ids(row), {str(n): part for n, part in enumerate(parts)})
             total += len(ids)
         return total
 
     def ids_of(self, blocks: list[Block]) -> NDArray[np.int32]:
         """Read the ids of the objects of several blocks, one block after another."""
-        rows = {row: dict(np.load(self.ids(row))) for row in {one.row for one in blocks}}
+        rows = {row: read_arrays(self.ids(row)) for row in {one.row for one in blocks}}
         return np.concatenate([rows[one.row][str(one.column)] for one in blocks])
 
     def write_labels(self, block: Block, labels: NDArray[np.int32]) -> None:
@@ -153,12 +153,9 @@ class Plane(ABC):
 
 def read_points(path: Path) -> NDArray[Any]:
     """Read the centres (y, x) of a block's objects alone."""
-    with np.load(path) as stored:
-        points: NDArray[Any] = stored["points"]
-        return points
+    return read_array(path, "points")
 
 
 def read_reach(path: Path) -> float:
     """Read how far the objects of a block reach, stored pixels."""
-    with np.load(path) as stored:
-        return float(stored["reach"])
+    return float(read_array(path, "reach"))

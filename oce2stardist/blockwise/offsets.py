@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.blockwise.image import Plane
 from oce2stardist.blockwise.masks import Masks, draw_masks, settle_masks
+from oce2stardist.files.arrays import read_arrays, write_arrays
 from oce2stardist.files.atomic import replacing
 from oce2stardist.files.digests import digest
 from oce2stardist.images.blocks import Block, Window, widen
@@ -197,18 +198,18 @@ class EmbeddingPlane(Plane):
         return offsets, levels < self.threshold
 
     def _write(self, path: Path, masks: Masks) -> None:
-        with replacing(path) as temporary:
-            np.savez(
-                temporary,
-                points=masks.points,
-                corners=masks.corners,
-                sizes=masks.sizes,
-                confidence=masks.confidence,
-                pixels=np.packbits(np.concatenate([np.ravel(one) for one in masks.pixels]))
-                if len(masks)
-                else np.empty(0, np.uint8),
-                reach=np.float64(masks.reach * self._stored_pixels),
-            )
+        pixels = [np.ravel(one) for one in masks.pixels] or [np.empty(0, bool)]
+        write_arrays(
+            path,
+            {
+                "points": masks.points,
+                "corners": masks.corners,
+                "sizes": masks.sizes,
+                "confidence": masks.confidence,
+                "pixels": np.packbits(np.concatenate(pixels)),
+                "reach": np.array(masks.reach * self._stored_pixels),
+            },
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -220,12 +221,12 @@ def _network(weights: Path) -> "OffsetNetwork":
 
 def read_masks(path: Path) -> Masks:
     """Read the objects of a block."""
-    with np.load(path) as stored:
-        sizes = stored["sizes"]
-        ends = np.cumsum(np.prod(sizes, axis=1))
-        bits = np.unpackbits(stored["pixels"]).astype(bool)
-        pixels = tuple(
-            bits[end - height * width : end].reshape(height, width)
-            for end, (height, width) in zip(ends, sizes, strict=True)
-        )
-        return Masks(stored["points"], stored["corners"], stored["confidence"], pixels)
+    stored = read_arrays(path)
+    sizes = stored["sizes"]
+    ends = np.cumsum(np.prod(sizes, axis=1))
+    bits = np.unpackbits(stored["pixels"]).astype(bool)
+    pixels = tuple(
+        bits[end - height * width : end].reshape(height, width)
+        for end, (height, width) in zip(ends, sizes, strict=True)
+    )
+    return Masks(stored["points"], stored["corners"], stored["confidence"], pixels)

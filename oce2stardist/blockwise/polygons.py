@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.blockwise.image import Plane
 from oce2stardist.errors import InputError
-from oce2stardist.files.atomic import replacing
+from oce2stardist.files.arrays import read_arrays, write_arrays
 from oce2stardist.files.digests import digest
 from oce2stardist.images.blocks import Block, Window
 from oce2stardist.images.lazy import sample_windows
@@ -148,18 +148,19 @@ def check_model(model: Path, device: str, channels: int, name: str) -> float:
 
 
 def _write(path: Path, objects: "Objects") -> None:
-    with replacing(path) as temporary:
-        np.savez(
-            temporary,
-            points=objects.points,
-            prob=objects.prob,
-            dist=objects.dist,
-            reach=np.float32(objects.reach),
-        )
+    write_arrays(
+        path,
+        {
+            "points": objects.points,
+            "prob": objects.prob,
+            "dist": objects.dist,
+            "reach": np.array(objects.reach, np.float32),
+        },
+    )
 
 
 def _read(path: Path) -> "Objects":
     from oce2stardist.stardist_model.polygons import Objects
 
-    with np.load(path) as stored:
-        return Objects(stored["points"], stored["prob"], stored["dist"])
+    stored = read_arrays(path)
+    return Objects(stored["points"], stored["prob"], stored["dist"])

@@ -185,7 +185,7 @@ def test_a_tiff_gives_a_tiff_that_is_known_to_be_finished(trained, client, discs
 
 def times(found):
     """When each block was written."""
-    return {one.name: one.stat().st_mtime_ns for one in found.glob("0*.npz")}
+    return {one.name: one.stat().st_mtime_ns for one in found.glob("0*.safetensors")}
 
 
 @pytest.mark.slow
@@ -277,7 +277,7 @@ def test_when_one_of_two_workers_is_killed_the_labels_are_the_same(trained, disc
             killed = []
 
             def should_stop(output=output, killed=killed, client=client, kill=kill):
-                found = list((output / ".h.blocks" / "found").glob("0*.npz"))
+                found = list((output / ".h.blocks" / "found").glob("0*.safetensors"))
                 if kill and not killed and len(found) >= 5:
                     killed.append(next(iter(client.run(os.getpid).values())))
                     os.kill(killed[0], signal.SIGKILL)

@@ -250,7 +250,7 @@ def test_a_stopped_labelling_goes_on_with_the_blocks_that_are_left(lab, made, cl
     done = halting / "pseudo" / "whole" / ".cells.blocks" / "found"
 
     def is_found(count=4):
-        return len(list(done.glob("0*.npz"))) >= count
+        return len(list(done.glob("0*.safetensors"))) >= count
 
     with pytest.raises(Interrupted, match="goes on from there"):
         label_whole_images(made.made, halting, should_stop=is_found, **options)
