@@ -205,7 +205,7 @@ class Job:
         from oce2stardist.blockwise.predict import predict_in_blocks
         from oce2stardist.blockwise.pseudo import label_whole_images
         from oce2stardist.config import Config
-        from oce2stardist.images.crops import WholeImages
+        from oce2stardist.images.crops import LargeImages
         from oce2stardist.images.sources import find_sources, open_in_blocks
         from oce2stardist.runners.pseudo import label_set
 
@@ -214,7 +214,7 @@ class Job:
             predict_in_blocks(image, output, model=Path(self.command[2]), client=client, side=block)
             return
         images = open_in_blocks(find_sources(image))
-        whole = WholeImages.sample(images, seed=0).with_files(output / "crops")
+        whole = LargeImages.sample(images, seed=0).with_files(output / "crops")
         made = label_set(whole, output, config=Config(), trained=self.command[2]).made
         start = time.perf_counter()
         assert made is not None
@@ -389,11 +389,11 @@ def growth(job: Job, work: Path, block: int, sides: Sequence[int]) -> Iterator[d
     libraries, nor what TensorFlow prepares for a shape of tiles.
     """
     from oce2stardist.blockwise.job import block_workers
-    from oce2stardist.runs.cluster import Where
+    from oce2stardist.runs.cluster import ClusterSettings
 
     first = mosaic(work, sides[0])
     for workers in (1, 2):
-        with block_workers(Where(workers=workers, threads=1)) as (client, _):
+        with block_workers(ClusterSettings(workers=workers, threads=1)) as (client, _):
             for _ in range(3):  # so that every worker has had a block
                 job.label(first, work / "warm", client=client, block=block)
             for side in sides if workers == 2 else sides[1:3]:
@@ -475,7 +475,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
     """
     import resource
 
-    from oce2stardist.blockwise.polygons import StarDistPlane
+    from oce2stardist.blockwise.polygons import StarDistImage
     from oce2stardist.images.lazy import percentiles
     from oce2stardist.images.open import list_images
 
@@ -488,7 +488,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
     zarr.open_group(str(work / "cost-labels.zarr"), mode="w").create_array(
         "0", shape=image.shape[:2], chunks=(block, block), dtype="int32"
     )
-    plane = StarDistPlane(
+    plane = StarDistImage(
         image=image,
         device="cpu",
         side=block,

@@ -20,7 +20,7 @@ from oce2stardist.images.find import find_images, image_stem
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import resize_labels
 from oce2stardist.pseudo_labels import agreement, best_overlaps, segment
-from oce2stardist.pseudo_labels.choose import BANDWIDTHS, recipe_of
+from oce2stardist.pseudo_labels.choose import BANDWIDTHS, segmentation_settings
 
 
 def main() -> None:
@@ -34,15 +34,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     run = read_run(arguments.run, arguments.images)
-    recipe, scenes = recipe_of(run.config.pseudo), run.scenes
+    segmentation, scenes = segmentation_settings(run.config.pseudo), run.scenes
     stems = list(scenes)[:: arguments.every]
     paths = {image_stem(path): path for path in find_images(arguments.masks)}
     truth = {stem: leave_out_border(read_labels(paths[stem]), arguments.border) for stem in stems}
 
-    bandwidths = [share * recipe.diameter for share in BANDWIDTHS]
+    bandwidths = [share * segmentation.diameter for share in BANDWIDTHS]
     by_bandwidth = []
     for bandwidth in bandwidths:
-        tried = replace(recipe, bandwidth=bandwidth)
+        tried = replace(segmentation, bandwidth=bandwidth)
         by_bandwidth.append(
             {
                 stem: segment(one.offsets, one.foreground, one.image, tried)

@@ -24,7 +24,7 @@ from sklearn.metrics import adjusted_rand_score
 from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import score_image
 from oce2stardist.pseudo_labels import (
-    ClusterSettings,
+    ClusteringSettings,
     cluster_embeddings,
     foreground_threshold,
     smooth_log_spread,
@@ -76,7 +76,7 @@ def timed(call: Callable[[], Labels]) -> tuple[Labels, float]:
 def clusterer(item: Item, **options: Any) -> Callable[[], Labels]:
     """Cluster an item with these options, when called."""
     defaults: dict[str, Any] = {"bin_seeding": True, "fitted_share": 0.1, "seed": 0}
-    settings = ClusterSettings(**defaults | options)
+    settings = ClusteringSettings(**defaults | options)
     return partial(cluster_embeddings, item.offsets, item.foreground, settings)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from oce2stardist.config import Config
 from oce2stardist.images.image_set import ImageSet, read_images
-from oce2stardist.images.prepare import Prepared
-from oce2stardist.pseudo_labels.inputs import Scenes
+from oce2stardist.images.prepare import PreparedImages
+from oce2stardist.pseudo_labels.inputs import SegmentationInputs
 from oce2stardist.runners.finished_run import read_finished_run
 
 
@@ -16,8 +16,8 @@ class RunWithImages:
 
     config: Config
     images: ImageSet
-    prepared: Prepared
-    scenes: Scenes
+    prepared: PreparedImages
+    scenes: SegmentationInputs
 
 
 def read_run(run: Path, images: Path) -> RunWithImages:

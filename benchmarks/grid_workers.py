@@ -13,7 +13,7 @@ from pathlib import Path
 
 from oce2stardist.experiments.config import DataConfig, FractionsConfig
 from oce2stardist.experiments.experiment import run_experiment
-from oce2stardist.runs.cluster import Where
+from oce2stardist.runs.cluster import ClusterSettings
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
         folder = given.out / str(workers)
         shutil.rmtree(folder, ignore_errors=True)
         started = time.monotonic()
-        result = run_experiment(config, folder, where=Where(workers=workers, threads=1))
+        result = run_experiment(config, folder, where=ClusterSettings(workers=workers, threads=1))
         seconds[workers] = time.monotonic() - started
         tables[workers] = (folder / "results.csv").read_text()
         assert not result.unfinished, result.unfinished

@@ -37,7 +37,7 @@ from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.read import read_image
 from oce2stardist.labels import resize_labels
 from oce2stardist.pseudo_labels import (
-    ClusterSettings,
+    ClusteringSettings,
     HaloSettings,
     cluster_embeddings,
     foreground_threshold,
@@ -174,7 +174,7 @@ def _labels(
 ) -> NDArray[np.int32]:
     settings = Config().pseudo
     cell_area = np.pi / 4 * settings.working_diameter**2
-    clusters = ClusterSettings(
+    clusters = ClusteringSettings(
         settings.kernel_radius,
         settings.clustering,
         settings.bin_seeding,

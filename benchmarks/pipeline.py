@@ -32,7 +32,7 @@ from oce2stardist.config import Config
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import median_diameter
 from oce2stardist.pseudo_labels import (
-    ClusterSettings,
+    ClusteringSettings,
     cluster_embeddings,
     foreground_threshold,
     smooth_log_spread,
@@ -138,7 +138,7 @@ def benchmark_embeddings(effort: Effort) -> list[Row]:
                 cluster_embeddings,
                 predicted.offsets,
                 foreground,
-                ClusterSettings(
+                ClusteringSettings(
                     bandwidth, method, pseudo.bin_seeding, pseudo.fitted_share, config.seed
                 ),
             ),

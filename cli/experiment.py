@@ -11,7 +11,7 @@ from .results import prints_json, tell
 
 if TYPE_CHECKING:
     from oce2stardist.experiments.config import ExperimentConfig
-    from oce2stardist.runs.cluster import Where
+    from oce2stardist.runs.cluster import ClusterSettings
     from oce2stardist.runs.progress import Reporter
 
 
@@ -152,7 +152,7 @@ def _run(
     paths: tuple[str, ...],
     seed: int | None,
     dry_run: bool,
-    where: "Where",
+    where: "ClusterSettings",
     deterministic: bool,
     reporter: "Reporter",
 ) -> None:

@@ -132,11 +132,11 @@ def cluster_options(workers_help: str) -> Callable[[Command], Command]:
     """Add --workers, --threads, --scheduler and --slurm; hand `where`."""
 
     def make(given: dict[str, Any]) -> None:
-        from oce2stardist.runs.cluster import Where
+        from oce2stardist.runs.cluster import ClusterSettings
 
         _check_cluster(given)
         names = ("workers", "threads", "scheduler", "slurm")
-        given["where"] = Where(*(given.pop(name) for name in names))
+        given["where"] = ClusterSettings(*(given.pop(name) for name in names))
 
     return _add_options(*_cluster(workers_help), make=make)
 

@@ -119,14 +119,14 @@ def show(axes: Axes, labels: Labels, pseudo_ids: set[int]) -> None:
 def draw_column(column: NDArray[np.object_], scene: Scene) -> None:
     """Show annotations, pseudo labels and what the merge makes of them."""
     annotations = np.full(SHAPE, -1, np.int32)
-    pseudo_gt = np.zeros(SHAPE, np.int32)
-    scene.draw(annotations, pseudo_gt)
+    pseudo_labels = np.zeros(SHAPE, np.int32)
+    scene.draw(annotations, pseudo_labels)
     merged = merge_annotations(
-        pseudo_gt, annotations, background_distance=NEAR, overlap=scene.overlap
+        pseudo_labels, annotations, background_distance=NEAR, overlap=scene.overlap
     )
     of_pseudo = merged.objects["source"] == "pseudo"
     show(column[0], annotations, set())
-    show(column[1], pseudo_gt, set(np.unique(pseudo_gt[pseudo_gt > 0]).tolist()))
+    show(column[1], pseudo_labels, set(np.unique(pseudo_labels[pseudo_labels > 0]).tolist()))
     show(column[2], merged.sparse, set())
     show(column[3], merged.pseudo, set(merged.objects["id"][of_pseudo].tolist()))
     column[0].set_title(scene.title, fontsize=9)

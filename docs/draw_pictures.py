@@ -21,12 +21,12 @@ from PIL import Image
 
 from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.images.prepare import Prepared
+from oce2stardist.images.prepare import PreparedImages
 from oce2stardist.labels import resize_labels
-from oce2stardist.pseudo_labels.choose import recipe_of
-from oce2stardist.pseudo_labels.clustering import ClusterSettings, cluster_embeddings
+from oce2stardist.pseudo_labels.choose import segmentation_settings
+from oce2stardist.pseudo_labels.clustering import ClusteringSettings, cluster_embeddings
 from oce2stardist.pseudo_labels.inputs import Scene, read_predicted
-from oce2stardist.pseudo_labels.segment import Recipe, cluster_cells, finish_cells
+from oce2stardist.pseudo_labels.segment import SegmentationSettings, cluster_cells, finish_cells
 from oce2stardist.reports.drawing.pictures import (
     colour_wheel,
     picture_of_errors,
@@ -66,7 +66,7 @@ class Demo:
         return read_images(self.folder / "data" / "images")
 
     @cached_property
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedImages:
         """The images at working scale."""
         return self.run.prepare_own(self.found)
 
@@ -81,9 +81,9 @@ class Demo:
         return self.scenes[STEM]
 
     @cached_property
-    def recipe(self) -> Recipe:
-        """The recipe with what the run chose."""
-        return recipe_of(self.run.settle(self.run.config).pseudo)
+    def segmentation(self) -> SegmentationSettings:
+        """The segmentation with what the run chose."""
+        return segmentation_settings(self.run.merged_config(self.run.config).pseudo)
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
@@ -163,10 +163,10 @@ def draw_foreground(demo: Demo) -> Figure:
 def draw_clustering(demo: Demo) -> Figure:
     """Density of embeddings, clusters with their halo, objects at the end."""
     offsets = demo.scene.offsets
-    clusters = cluster_cells(offsets, demo.scene.foreground, demo.recipe, seed=0)
-    finished = finish_cells(clusters, offsets, demo.scene.image, demo.recipe)
-    settings = ClusterSettings(
-        demo.recipe.bandwidth, "density", bin_seeding=True, fitted_share=0.1, seed=0
+    clusters = cluster_cells(offsets, demo.scene.foreground, demo.segmentation, seed=0)
+    finished = finish_cells(clusters, offsets, demo.scene.image, demo.segmentation)
+    settings = ClusteringSettings(
+        demo.segmentation.bandwidth, "density", bin_seeding=True, fitted_share=0.1, seed=0
     )
     raw = cluster_embeddings(offsets, demo.scene.foreground, settings)
     figure, (density, first, last) = new_figure(3)

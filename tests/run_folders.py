@@ -65,7 +65,7 @@ def gathering_run(folder, config, *, shape=(200, 260), diameter=28.0):
 
     Returns
     -------
-    Prepared, labels of the discs by stem
+    PreparedImages, labels of the discs by stem
     """
     image, labels = discs_scene(8, shape, 14, seed=3)
     run = pseudo_run(folder, {"a": labels})

@@ -19,7 +19,7 @@ from oce2stardist.images.lazy import LazyImage
 
 
 @dataclass(frozen=True)
-class Plane(ABC):
+class BlockwiseImage(ABC):
     """One image, how it is cut, and where what is known of it lies.
 
     Attributes
@@ -75,7 +75,7 @@ class Plane(ABC):
         """
 
     @abstractmethod
-    def settle(self, block: Block, reach: float) -> int:
+    def drop_doubles(self, block: Block, reach: float) -> int:
         """Write those that stay beside what other blocks found; return how many went."""
 
     @abstractmethod
@@ -89,9 +89,9 @@ class Plane(ABC):
         """File of the objects found in a block."""
         return self.work / "found" / f"{block.name}.safetensors"
 
-    def settled(self, block: Block) -> Path:
+    def kept(self, block: Block) -> Path:
         """File of those that stay once the blocks around it are known."""
-        return self.work / "settled" / f"{block.name}.safetensors"
+        return self.work / "kept" / f"{block.name}.safetensors"
 
     def ids(self, row: int) -> Path:
         """File of the ids of a row of blocks."""
@@ -109,7 +109,7 @@ class Plane(ABC):
         """
         total = 0
         for row in range(self.grid.rows):
-            points = [read_points(self.settled(block)) for block in self.grid.row(row)]
+            points = [read_points(self.kept(block)) for block in self.grid.row(row)]
             y, x = np.concatenate(points).T
             ids = np.empty(len(y), np.int32)
             if total + len(ids) > np.iinfo(np.int32).max:

@@ -1,7 +1,7 @@
 """Blocks of large images on dask workers, going on after a kill.
 
 What is known of each block lies in ``OUT/.<stem>.blocks`` until the image is done. Five steps, each
-of which may be repeated: find the objects of every block, settle what neighbours found twice,
+of which may be repeated: find the objects of every block, drop what two blocks both found,
 number by position, draw, and make the coarser levels.
 """
 
@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from distributed import Client, KilledWorker, wait
 
-from oce2stardist.blockwise.image import Plane, read_reach
+from oce2stardist.blockwise.image import BlockwiseImage, read_reach
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import replacing, write_text
 from oce2stardist.images.blocks import Block, BlockGrid
 from oce2stardist.images.lazy import LazyImage
 from oce2stardist.images.ome_zarr import read_attributes
 from oce2stardist.images.zarr_labels import create_labels
-from oce2stardist.runs.cluster import Where, connected, limited_to
+from oce2stardist.runs.cluster import ClusterSettings, connected, limited_to
 from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def block_workers(
-    where: Where, *, deterministic: bool = False
+    where: ClusterSettings, *, deterministic: bool = False
 ) -> Iterator[tuple[Client, Callable[[], bool]]]:
     """Yield a client whose workers go through blocks, and what tells whether the user stopped."""
     environment = limited_to(fixed_threads(deterministic) or where.cell_threads)
@@ -56,7 +56,7 @@ def block_workers(
 
 
 def label_in_blocks(
-    planes: Sequence[Plane],
+    planes: Sequence[BlockwiseImage],
     output: Path,
     *,
     name: str,
@@ -68,7 +68,7 @@ def label_in_blocks(
 
     Parameters
     ----------
-    planes : sequence of Plane
+    planes : sequence of BlockwiseImage
         One for each time point; their `store` is that of `store_of`.
     output : Path
         Folder for ``<stem>.ome.zarr`` with the labels, or ``<stem>.tif`` of a TIFF; and for what
@@ -136,7 +136,7 @@ def store_of(image: LazyImage, output: Path, *, in_place: bool) -> Path:
     return store
 
 
-def _plan(planes: Sequence[Plane]) -> str:
+def _plan(planes: Sequence[BlockwiseImage]) -> str:
     """Hash all that the labels depend on, and the blocks; of the image, what tells it apart."""
     first = planes[0]
     # Not where the labels lie: files of the same labels are to be the same.
@@ -153,7 +153,9 @@ def _plan(planes: Sequence[Plane]) -> str:
 class _Job:
     """The time points of one stored image, whose labels share one file or array."""
 
-    def __init__(self, planes: list[Plane], output: Path, work: Path, plan: str, name: str) -> None:
+    def __init__(
+        self, planes: list[BlockwiseImage], output: Path, work: Path, plan: str, name: str
+    ) -> None:
         self.planes, self.output, self.work, self.plan = planes, output, work, plan
         self.name = name
         self.into_tiff = planes[0].image.path.is_file()
@@ -223,7 +225,7 @@ class _Job:
         return [self.output / f"{plane.image.name}.tif" for plane in self.planes]
 
 
-def _version(plane: Plane, into_tiff: bool) -> str:
+def _version(plane: BlockwiseImage, into_tiff: bool) -> str:
     return "0.5" if into_tiff else read_attributes(plane.image.path)[1]
 
 
@@ -233,7 +235,7 @@ def _chunk(side: int) -> int:
 
 
 def _label_plane(
-    plane: Plane, client: Client, reporter: Reporter, should_stop: Callable[[], bool]
+    plane: BlockwiseImage, client: Client, reporter: Reporter, should_stop: Callable[[], bool]
 ) -> int:
     """Go through the five steps for one image; return the number of objects."""
     name = plane.image.name
@@ -257,8 +259,8 @@ def _label_plane(
             pass
     reach = max(read_reach(plane.found(block)) for block in plane.grid)
 
-    calls = [(plane, block, reach) for block in _left(plane.grid, plane.work / "settled")]
-    gone = sum(run("Comparing blocks of", type(plane).settle, calls, len(calls)))
+    calls = [(plane, block, reach) for block in _left(plane.grid, plane.work / "kept")]
+    gone = sum(run("Comparing blocks of", type(plane).drop_doubles, calls, len(calls)))
     _log.debug("%s: %d objects were found by two blocks", name, gone)
     total = plane.number_rows()
 
@@ -343,7 +345,7 @@ def _zarr_record(group: Path) -> dict[str, Any] | None:
     return dict(found) if isinstance(found, dict) else None
 
 
-def _write_tiff(path: Path, plane: Plane, plan: str, count: int) -> None:
+def _write_tiff(path: Path, plane: BlockwiseImage, plan: str, count: int) -> None:
     """Write the labels as a tiled int32 TIFF, tile after tile."""
     import tifffile
     import zarr

@@ -115,7 +115,7 @@ class Masks:
         return np.asarray(((self.corners < stop) & (ends > start)).all(axis=1))
 
 
-def settle_masks(own: Masks, others: Masks) -> NDArray[np.bool_]:
+def drop_double_masks(own: Masks, others: Masks) -> NDArray[np.bool_]:
     """Tell which objects of a block stay, given those of the blocks around it.
 
     Where two blocks saw a cell a little differently, each may have found its centroid on its own

@@ -10,15 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from oce2stardist.blockwise.image import Plane
-from oce2stardist.blockwise.masks import Masks, draw_masks, settle_masks
+from oce2stardist.blockwise.image import BlockwiseImage
+from oce2stardist.blockwise.masks import Masks, draw_masks, drop_double_masks
 from oce2stardist.files.arrays import read_arrays, write_arrays
 from oce2stardist.files.atomic import replacing
 from oce2stardist.files.digests import digest
 from oce2stardist.images.blocks import Block, Window, widen
-from oce2stardist.images.working import WorkingImage
+from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import nearest_pixels
-from oce2stardist.pseudo_labels import Recipe, WholeImage, segment_surely, spread_map
+from oce2stardist.pseudo_labels import (
+    ImageStatistics,
+    SegmentationSettings,
+    segment_surely,
+    spread_map,
+)
 from oce2stardist.pseudo_labels.clustering import lattice_spacing
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class EmbeddingPlane(Plane):
+class EmbeddingImage(BlockwiseImage):
     """One image that is segmented by its embeddings.
 
     Lengths and windows are those of the working scale, but for blocks, which are of stored pixels.
@@ -44,15 +49,15 @@ class EmbeddingPlane(Plane):
     ----------
     weights : Path
         Of the offset network.
-    working : WorkingImage
+    working : RescaledImage
     prediction : PredictionSettings
     spread : {"log", "linear"}
     smoothing : float
         Of the spread, pixels.
     threshold : float
         Pixels whose smoothed spread is below are foreground.
-    recipe : Recipe
-    whole : WholeImage
+    settings : SegmentationSettings
+    whole : ImageStatistics
     variants : int
         Other bandwidths that the confidence is measured with.
     reach_in_crops : float
@@ -61,13 +66,13 @@ class EmbeddingPlane(Plane):
     """
 
     weights: Path
-    working: WorkingImage
+    working: RescaledImage
     prediction: "PredictionSettings"
     spread: Literal["log", "linear"]
     smoothing: float
     threshold: float
-    recipe: Recipe
-    whole: WholeImage
+    settings: SegmentationSettings
+    whole: ImageStatistics
     variants: int
     reach_in_crops: float
 
@@ -76,7 +81,14 @@ class EmbeddingPlane(Plane):
         """The network and every number that enters."""
         numbers = (
             *(self.working.factor, self.working.channels, self.working.levels, self.prediction),
-            *(self.spread, self.smoothing, self.threshold, self.recipe, self.whole, self.variants),
+            *(
+                self.spread,
+                self.smoothing,
+                self.threshold,
+                self.settings,
+                self.whole,
+                self.variants,
+            ),
         )
         return [digest([self.weights]), *map(repr, numbers)]
 
@@ -91,28 +103,30 @@ class EmbeddingPlane(Plane):
         core = self.working.to_working(block.core)
         expected = reach / self._stored_pixels
         while True:
-            wanted = 2 * _SPARE * expected + self.recipe.diameter
+            wanted = 2 * _SPARE * expected + self.settings.diameter
             margin = min(_WIDEST_MARGIN, int(np.ceil(wanted)))
             # Lattices on which clustering starts, and pooling, fall on the same pixels everywhere.
-            align = 2 * lattice_spacing(self.recipe.bandwidth)
+            align = 2 * lattice_spacing(self.settings.bandwidth)
             window = widen(core, margin, shape, align=align)
             found = self._find_in(core, window)
             whole = all((w.start, w.stop) == (0, n) for w, n in zip(window, shape, strict=True))
-            enough = 2 * found.reach + self.recipe.diameter <= margin
+            enough = 2 * found.reach + self.settings.diameter <= margin
             if whole or margin == _WIDEST_MARGIN or enough:
                 break
             expected = found.reach
         self._write(self.found(block), found)
         return found.reach * self._stored_pixels
 
-    def settle(self, block: Block, reach: float) -> int:
+    def drop_doubles(self, block: Block, reach: float) -> int:
         """Write those that stay beside what other blocks found; return how many went."""
         own = read_masks(self.found(block))
         near = [one for one in self.grid.near(block, 2 * reach) if one != block]
         stays = np.ones(len(own), bool)
         if near:
-            stays = settle_masks(own, Masks.join([read_masks(self.found(one)) for one in near]))
-        self._write(self.settled(block), own[stays])
+            stays = drop_double_masks(
+                own, Masks.join([read_masks(self.found(one)) for one in near])
+            )
+        self._write(self.kept(block), own[stays])
         return int((~stays).sum())
 
     def draw(self, block: Block, reach: float) -> None:
@@ -125,7 +139,7 @@ class EmbeddingPlane(Plane):
         )
         window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         blocks = self.grid.near(block, reach + self._stored_pixels)
-        objects = Masks.join([read_masks(self.settled(one)) for one in blocks])
+        objects = Masks.join([read_masks(self.kept(one)) for one in blocks])
         seen = objects.touching(window)
         drawn = draw_masks(objects[seen], self.ids_of(blocks)[seen], window)
         labels = drawn[np.ix_(rows - rows[0], columns - columns[0])]
@@ -141,7 +155,7 @@ class EmbeddingPlane(Plane):
         with replacing(output / f"{self.image.name}.csv") as temporary:
             for row in range(self.grid.rows):
                 blocks = list(self.grid.row(row))
-                objects = Masks.join([read_masks(self.settled(one)) for one in blocks])
+                objects = Masks.join([read_masks(self.kept(one)) for one in blocks])
                 area = objects.areas * step_y * step_x
                 table = pd.DataFrame(
                     {
@@ -170,7 +184,7 @@ class EmbeddingPlane(Plane):
                 offsets,
                 foreground,
                 self.working.linear(window),
-                self.recipe,
+                self.settings,
                 variants=self.variants,
                 seed=self.prediction.seed,
                 whole=self.whole,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.blockwise.image import Plane
+from oce2stardist.blockwise.image import BlockwiseImage
 from oce2stardist.errors import InputError
 from oce2stardist.files.arrays import read_arrays, write_arrays
 from oce2stardist.files.digests import digest
@@ -29,7 +29,7 @@ _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class StarDistPlane(Plane):
+class StarDistImage(BlockwiseImage):
     """One image that a StarDist model predicts.
 
     Attributes
@@ -92,17 +92,17 @@ class StarDistPlane(Plane):
         _write(self.found(block), found)
         return found.reach
 
-    def settle(self, block: Block, reach: float) -> int:
+    def drop_doubles(self, block: Block, reach: float) -> int:
         """Write those that stay beside what other blocks found; return how many went."""
-        from oce2stardist.stardist_model.polygons import Objects, settle
+        from oce2stardist.stardist_model.polygons import Objects, drop_doubles
 
         own = _read(self.found(block))
         near = [one for one in self.grid.near(block, 2 * reach) if one != block]
         around = [_read(self.found(one)) for one in near]
         stays = np.ones(len(own), bool)
         if around:
-            stays = settle(own, Objects.join(around), nms_thresh=self.nms_thresh)
-        _write(self.settled(block), own[stays])
+            stays = drop_doubles(own, Objects.join(around), nms_thresh=self.nms_thresh)
+        _write(self.kept(block), own[stays])
         return int((~stays).sum())
 
     def draw(self, block: Block, reach: float) -> None:
@@ -110,7 +110,7 @@ class StarDistPlane(Plane):
         from oce2stardist.stardist_model.polygons import Objects, draw_objects
 
         blocks = self.grid.near(block, reach + 1)
-        objects = Objects.join([_read(self.settled(one)) for one in blocks])
+        objects = Objects.join([_read(self.kept(one)) for one in blocks])
         ids = self.ids_of(blocks)
         # Only those that may be seen here.
         low = [side.start - reach - 1 for side in block.core]

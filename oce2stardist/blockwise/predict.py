@@ -7,7 +7,7 @@ from pathlib import Path
 from distributed import Client
 
 from oce2stardist.blockwise.job import label_in_blocks, plane_folder, run_all, store_of
-from oce2stardist.blockwise.polygons import StarDistPlane, check_model
+from oce2stardist.blockwise.polygons import StarDistImage, check_model
 from oce2stardist.images.lazy import percentiles
 from oce2stardist.images.open import list_images
 from oce2stardist.runs.progress import Reporter, SilentReporter
@@ -76,7 +76,7 @@ def predict_in_blocks(
         for image in images:
             low, high = percentiles(image)
             planes.append(
-                StarDistPlane(
+                StarDistImage(
                     image=image,
                     device=device,
                     side=side,

@@ -9,8 +9,8 @@ from distributed import Client
 
 from oce2stardist.blockwise.job import label_in_blocks, plane_folder, store_of
 from oce2stardist.blockwise.masks import Masks
-from oce2stardist.blockwise.offsets import EmbeddingPlane
-from oce2stardist.pseudo_labels import WholeImage, measure_whole
+from oce2stardist.blockwise.offsets import EmbeddingImage
+from oce2stardist.pseudo_labels import ImageStatistics, measure_whole
 from oce2stardist.pseudo_labels.label_images import LabelContext
 from oce2stardist.runs.progress import Reporter, SilentReporter
 
@@ -28,7 +28,7 @@ def label_whole_images(
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
-    """Label the whole images of a run on `WholeImages`.
+    """Label the whole images of a run on `LargeImages`.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def label_whole_images(
 
 def _planes(
     made: LabelContext, run: Path, output: Path, *, side: int, in_place: bool
-) -> Iterator[EmbeddingPlane]:
+) -> Iterator[EmbeddingImage]:
     from oce2stardist.embeddings.predict import PredictionSettings
 
     config, prepared = made.config, made.prepared
@@ -85,7 +85,7 @@ def _planes(
     reach = max([config.pseudo.working_diameter / 2 / prepared.scales.median, *_reaches(made)])
     for name, working in prepared.whole.items():
         threshold, measured = _measured(made, name)
-        yield EmbeddingPlane(
+        yield EmbeddingImage(
             image=working.image,
             device=config.device,
             side=side,
@@ -98,20 +98,20 @@ def _planes(
             spread=config.pseudo.spread,
             smoothing=config.pseudo.smoothing,
             threshold=threshold,
-            recipe=made.pseudo.recipe,
+            settings=made.pseudo.settings,
             whole=measured,
             variants=config.pseudo.variants,
             reach_in_crops=reach,
         )
 
 
-def _measured(made: LabelContext, name: str) -> tuple[float, WholeImage]:
+def _measured(made: LabelContext, name: str) -> tuple[float, ImageStatistics]:
     """Take threshold, centre and signal from an image's crops; without any, from all crops."""
     scenes, image_of = made.pseudo.scenes, made.prepared.image_of
     own = [crop for crop in scenes if image_of[crop] == name] or list(scenes)
     parts = [(one.offsets, one.foreground, one.image) for one in map(scenes.__getitem__, own)]
     threshold = float(np.median([scenes.thresholds[crop] for crop in own]))
-    return threshold, measure_whole(parts, made.pseudo.recipe, seed=made.config.seed)
+    return threshold, measure_whole(parts, made.pseudo.settings, seed=made.config.seed)
 
 
 def _reaches(made: LabelContext) -> Iterator[float]:

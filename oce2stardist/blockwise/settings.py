@@ -8,7 +8,7 @@ from oce2stardist.errors import InputError
 from oce2stardist.images.sources import LARGEST_AT_ONCE, Sources
 
 if TYPE_CHECKING:
-    from oce2stardist.runs.cluster import Where
+    from oce2stardist.runs.cluster import ClusterSettings
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Blocks:
     blocks_above : float
         Megapixels from which a TIFF is taken in blocks, as every OME-Zarr is.
     workers, threads, scheduler, slurm
-        See `oce2stardist.runs.cluster.Where`.
+        See `oce2stardist.runs.cluster.ClusterSettings`.
     """
 
     side: int
@@ -36,11 +36,11 @@ class Blocks:
     slurm: str | Path | None = None
 
     @property
-    def where(self) -> "Where":
+    def where(self) -> "ClusterSettings":
         """Where blocks are worked on; made when asked for, since it imports dask."""
-        from oce2stardist.runs.cluster import Where
+        from oce2stardist.runs.cluster import ClusterSettings
 
-        return Where(self.workers, self.threads, self.scheduler, self.slurm)
+        return ClusterSettings(self.workers, self.threads, self.scheduler, self.slurm)
 
     def check(self, images: object, sources: Sources) -> None:
         """Refuse labels in place where no image is read in blocks.

@@ -193,7 +193,9 @@ def standard_error(counts: Counts, *, seed: int) -> float:
     return float(np.std(np.mean(f1_by_iou(draws[:, None]), axis=-1)))
 
 
-def choose_within_doubt(counts: NDArray[np.int64], order: Sequence[int], *, seed: int) -> int:
+def nearest_to_default_among_best(
+    counts: NDArray[np.int64], order: Sequence[int], *, seed: int
+) -> int:
     """Choose between ways of predicting the same cells, by their mean F1 over `IOUS`.
 
     Parameters

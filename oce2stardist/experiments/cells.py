@@ -20,7 +20,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w.+-]+")
 
 
 @dataclass(frozen=True)
-class GridCell:
+class GridRun:
     """One run of an experiment, such as one training of StarDist.
 
     Attributes
@@ -32,7 +32,7 @@ class GridCell:
     settings : mapping
         Everything that the result depends on beside `needs`; plain YAML values. Files stand
         for themselves by the hash of their content.
-    needs : mapping of role to GridCell
+    needs : mapping of role to GridRun
         Cells whose folders this one reads; they run first.
     where : mapping of name to absolute path
         Where those files are. Not part of the key.
@@ -43,7 +43,7 @@ class GridCell:
     name: str
     kind: str
     settings: Mapping[str, Any]
-    needs: "Mapping[str, GridCell]" = field(default_factory=dict)
+    needs: "Mapping[str, GridRun]" = field(default_factory=dict)
     where: Mapping[str, str] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,11 +84,11 @@ class Outcome:
     seconds: float = 0.0
 
 
-def in_order(cells: Iterable[GridCell]) -> list[GridCell]:
+def in_order(cells: Iterable[GridRun]) -> list[GridRun]:
     """List cells and all that they need, each once and after what it needs."""
-    listed: dict[str, GridCell] = {}
+    listed: dict[str, GridRun] = {}
 
-    def add(cell: GridCell) -> None:
+    def add(cell: GridRun) -> None:
         for needed in cell.needs.values():
             add(needed)
         listed.setdefault(cell.key, cell)
@@ -98,7 +98,7 @@ def in_order(cells: Iterable[GridCell]) -> list[GridCell]:
     return list(listed.values())
 
 
-def write_cell(cells_folder: Path, cell: GridCell) -> Path:
+def write_cell(cells_folder: Path, cell: GridRun) -> Path:
     """Write cell.yaml, from which a process of its own runs the cell; returns its folder."""
     folder = cells_folder / cell.folder_name
     content = {

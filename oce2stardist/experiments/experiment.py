@@ -9,7 +9,7 @@ import yaml
 from distributed import Client
 
 from oce2stardist.experiments.answers import answer
-from oce2stardist.experiments.cells import GridCell, Outcome, in_order, read_outcome
+from oce2stardist.experiments.cells import GridRun, Outcome, in_order, read_outcome
 from oce2stardist.experiments.config import ExperimentConfig, study_of
 from oce2stardist.experiments.data import open_data
 from oce2stardist.experiments.grid import run_cells
@@ -18,7 +18,7 @@ from oce2stardist.experiments.studies import HashedData, hash_all, plan
 from oce2stardist.files.atomic import write_text
 from oce2stardist.reports.experiment import write_experiment_report
 from oce2stardist.reports.wording import say_duration
-from oce2stardist.runs.cluster import Where, connected
+from oce2stardist.runs.cluster import ClusterSettings, connected
 from oce2stardist.runs.folder import write_run_file
 from oce2stardist.runs.interruption import stop_on_signal
 from oce2stardist.runs.log import logged
@@ -43,10 +43,10 @@ _LEADS = {
 
 
 @dataclass(frozen=True)
-class PlannedCell:
+class PlannedRun:
     """A grid cell, and whether it is finished."""
 
-    cell: GridCell
+    cell: GridRun
     is_finished: bool
 
 
@@ -61,7 +61,7 @@ class ExperimentResult:
     report: Path
 
 
-def plan_experiment(config: ExperimentConfig, output: str | Path) -> list[PlannedCell]:
+def plan_experiment(config: ExperimentConfig, output: str | Path) -> list[PlannedRun]:
     """List what would run, in order; writes nothing.
 
     Parameters
@@ -84,7 +84,7 @@ def run_experiment(
     config: ExperimentConfig,
     output: str | Path,
     *,
-    where: Where | None = None,
+    where: ClusterSettings | None = None,
     command: str = "run_experiment",
     reporter: Reporter | None = None,
 ) -> ExperimentResult:
@@ -97,7 +97,7 @@ def run_experiment(
     output : path
         The experiment's folder. Cells that it holds already are used again, whichever config
         they were run for; tables and report show those of `config`.
-    where : Where, optional
+    where : ClusterSettings, optional
         Default: this machine, a cell for each processor.
 
     Returns
@@ -112,7 +112,7 @@ def run_experiment(
     Interrupted
         If the user stopped it; the same call goes on where it stopped.
     """
-    folder, where = Path(output), where or Where()
+    folder, where = Path(output), where or ClusterSettings()
     with logged(reporter, command) as log:
         data, hashes = hash_all(config, folder / _HASHES)
         shown = plan(config, data)
@@ -144,12 +144,12 @@ def run_experiment(
 
 
 def _run(
-    planned: Sequence[PlannedCell], folder: Path, where: Where, reporter: Reporter
+    planned: Sequence[PlannedRun], folder: Path, where: ClusterSettings, reporter: Reporter
 ) -> dict[str, Outcome]:
     """Run the cells, and say what ended and how many are left."""
     total, n_done = len(planned), sum(one.is_finished for one in planned)
 
-    def tell(cell: GridCell, outcome: Outcome) -> None:
+    def tell(cell: GridRun, outcome: Outcome) -> None:
         nonlocal n_done
         n_done += 1
         how = f"{outcome.status} in {say_duration(outcome.seconds)}"
@@ -175,8 +175,8 @@ def _n_workers(client: Client) -> int:
     return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
 
-def _planned(shown: Sequence[GridCell], folder: Path) -> list[PlannedCell]:
-    return [PlannedCell(cell, _is_finished(folder, cell)) for cell in in_order(shown)]
+def _planned(shown: Sequence[GridRun], folder: Path) -> list[PlannedRun]:
+    return [PlannedRun(cell, _is_finished(folder, cell)) for cell in in_order(shown)]
 
 
 def _lead(config: ExperimentConfig, data: Sequence[HashedData]) -> str:
@@ -184,6 +184,6 @@ def _lead(config: ExperimentConfig, data: Sequence[HashedData]) -> str:
     return f"{_LEADS[study_of(config)]} on {names}."
 
 
-def _is_finished(folder: Path, cell: GridCell) -> bool:
+def _is_finished(folder: Path, cell: GridRun) -> bool:
     outcome = read_outcome(folder / cell.folder_name)
     return outcome is not None and outcome.status == "finished"

@@ -11,7 +11,7 @@ from pathlib import Path
 from distributed import Client, Future, wait
 
 from oce2stardist.errors import one_line
-from oce2stardist.experiments.cells import GridCell, Outcome, in_order, read_outcome, write_cell
+from oce2stardist.experiments.cells import GridRun, Outcome, in_order, read_outcome, write_cell
 from oce2stardist.runs.cluster import limited_to
 from oce2stardist.runs.interruption import Interrupted
 
@@ -24,11 +24,11 @@ _TIME_TO_STOP = 60.0
 PROGRAM = (sys.executable, "-m", "oce2stardist.experiments.cell_process")
 """What runs a cell."""
 
-Ended = Callable[[GridCell, Outcome], None]
+Ended = Callable[[GridRun, Outcome], None]
 
 
 def run_cells(
-    cells: Sequence[GridCell],
+    cells: Sequence[GridRun],
     folder: Path,
     client: Client,
     *,
@@ -41,7 +41,7 @@ def run_cells(
 
     Parameters
     ----------
-    cells : sequence of GridCell
+    cells : sequence of GridRun
     folder : Path
         Where the cells' folders are; the workers must see it, too.
     client : distributed.Client
@@ -69,7 +69,7 @@ def run_cells(
     ordered = in_order(cells)
     stop_file = folder / f".stop-{secrets.token_hex(4)}"
     outcomes: dict[str, Outcome] = {}
-    futures: dict[Future[Outcome], GridCell] = {}
+    futures: dict[Future[Outcome], GridRun] = {}
     future_of: dict[str, Future[Outcome]] = {}
     for priority, cell in enumerate(ordered):
         path = write_cell(folder, cell)
@@ -102,7 +102,7 @@ def run_cells(
 
 
 def _collect(
-    futures: dict["Future[Outcome]", GridCell],
+    futures: dict["Future[Outcome]", GridRun],
     on_end: Ended,
     should_stop: Callable[[], bool],
     stop_file: Path,

@@ -31,7 +31,7 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.scale import to_working_scale
 from oce2stardist.labels import Image, Labels, resize_labels
-from oce2stardist.pseudo_labels.inputs import Scenes
+from oce2stardist.pseudo_labels.inputs import SegmentationInputs
 from oce2stardist.runners.finished_run import read_finished_run
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def search_with_oracle(
 
 
 def search_scenes(
-    scenes: Scenes,
+    scenes: SegmentationInputs,
     truth: Mapping[str, NDArray[np.integer]],
     *,
     settings: PseudoConfig,

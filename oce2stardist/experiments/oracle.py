@@ -16,7 +16,7 @@ from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import Scores, pool_scores, score_image
 from oce2stardist.experiments.scoring import without_border
 from oce2stardist.labels import Labels, resize_labels
-from oce2stardist.pseudo_labels.choose import recipe_of
+from oce2stardist.pseudo_labels.choose import segmentation_settings
 from oce2stardist.pseudo_labels.halo import HaloMethod
 from oce2stardist.pseudo_labels.inputs import Scene
 from oce2stardist.pseudo_labels.segment import cluster_cells, finish_cells
@@ -104,10 +104,10 @@ def oracle_line_search(
             "bandwidths and halos must each hold at least one value. "
             f"Got {len(bandwidths)} and {len(halos)}."
         )
-    recipe = recipe_of(settings)
+    segmentation = segmentation_settings(settings)
 
     def cluster(bandwidth: float) -> dict[str, Labels]:
-        tried = replace(recipe, bandwidth=bandwidth)
+        tried = replace(segmentation, bandwidth=bandwidth)
         seen = ((stem, scenes[stem]) for stem in truth)
         return {
             stem: cluster_cells(one.offsets, one.foreground, tried, seed=0) for stem, one in seen
@@ -115,7 +115,7 @@ def oracle_line_search(
 
     def finish(clusters: Mapping[str, Labels], halo: Halo) -> Iterator[Labels]:
         """Turn each image's clusters into labels at the scale of the truth."""
-        tried = replace(recipe, halo=halo[0], shrink=halo[1])
+        tried = replace(segmentation, halo=halo[0], shrink=halo[1])
         for stem, true in truth.items():
             one = scenes[stem]
             labels = finish_cells(clusters[stem], one.offsets, one.image, tried)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from oce2stardist.evaluation.scores import Scores, pool_scores
-from oce2stardist.experiments.cells import GridCell, Outcome
+from oce2stardist.experiments.cells import GridRun, Outcome
 from oce2stardist.experiments.compare import ALL
 from oce2stardist.files.atomic import write_text
 
@@ -27,7 +27,7 @@ _CURVES = ["data_set", "method", "fraction", "alpha", "scale", "seed", "oracle",
 
 
 def write_tables(
-    folder: Path, study: str, cells: Sequence[GridCell], outcomes: Mapping[str, Outcome]
+    folder: Path, study: str, cells: Sequence[GridRun], outcomes: Mapping[str, Outcome]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write results.csv, summary.csv and curves.csv of an experiment.
 
@@ -36,7 +36,7 @@ def write_tables(
     folder : Path
         Of the experiment.
     study : str
-    cells : sequence of GridCell
+    cells : sequence of GridRun
         Those that the tables show. One that is not finished has a row without scores.
     outcomes : mapping of key to Outcome
 
@@ -102,7 +102,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty)
 
 
-def _row_of(cell: GridCell, folder: Path) -> dict[str, Any]:
+def _row_of(cell: GridRun, folder: Path) -> dict[str, Any]:
     row = {"oracle": False} | dict(cell.row)
     drawn = folder / "model" / "training" / "cells.csv"
     if drawn.exists():

@@ -8,7 +8,7 @@ from typing import Any
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
-from oce2stardist.experiments.cells import GridCell
+from oce2stardist.experiments.cells import GridRun
 from oce2stardist.experiments.config import (
     DataConfig,
     ExperimentConfig,
@@ -46,14 +46,14 @@ class HashedData:
         suffix: str,
         settings: Mapping[str, Any],
         *,
-        needs: Mapping[str, GridCell] | None = None,
+        needs: Mapping[str, GridRun] | None = None,
         where: Mapping[str, str] | None = None,
         test_only: bool = False,
         **row: Any,
-    ) -> GridCell:
+    ) -> GridRun:
         """Make a grid cell that reads this data set."""
         data = self.described(_TRAINING_ONLY if test_only else set())
-        return GridCell(
+        return GridRun(
             name=f"{self.config.title}-{suffix}",
             kind=kind,
             settings={"data": data, "sha256": self.sha256, **settings},
@@ -96,7 +96,7 @@ def hash_all(config: ExperimentConfig, known_file: Path) -> tuple[list[HashedDat
     return hashed, seen
 
 
-def plan(config: ExperimentConfig, data: list[HashedData]) -> list[GridCell]:
+def plan(config: ExperimentConfig, data: list[HashedData]) -> list[GridRun]:
     """List the grid cells that the tables of a study show."""
     planners = {
         FractionsConfig: _plan_fractions,
@@ -107,7 +107,7 @@ def plan(config: ExperimentConfig, data: list[HashedData]) -> list[GridCell]:
     return [cell for one in data for cell in planner(config, one)]
 
 
-def _plan_fractions(config: FractionsConfig, data: HashedData) -> Iterator[GridCell]:
+def _plan_fractions(config: FractionsConfig, data: HashedData) -> Iterator[GridRun]:
     if data.config.kind == "pairs":
         raise InputError(
             "fractions needs a data set with a training and a test part. Got kind pairs for "
@@ -131,7 +131,7 @@ def _plan_fractions(config: FractionsConfig, data: HashedData) -> Iterator[GridC
         )
 
 
-def _plan_unsupervised(config: UnsupervisedConfig, data: HashedData) -> Iterator[GridCell]:
+def _plan_unsupervised(config: UnsupervisedConfig, data: HashedData) -> Iterator[GridRun]:
     embeddings = _embeddings(config, data)
     needs = {"embeddings": embeddings}
     labels = _pseudo_labels(data, embeddings, seed=config.seed)
@@ -156,7 +156,7 @@ def _plan_unsupervised(config: UnsupervisedConfig, data: HashedData) -> Iterator
             )  # fmt: skip
 
 
-def _plan_scales(config: ScalesConfig, data: HashedData) -> Iterator[GridCell]:
+def _plan_scales(config: ScalesConfig, data: HashedData) -> Iterator[GridRun]:
     reference = _embeddings(config, data)
     for scale in config.scales:
         needs = {"reference": reference} if scale != 1 else {}
@@ -169,8 +169,8 @@ def _embeddings(
     data: HashedData,
     *,
     scale: float = 1.0,
-    needs: Mapping[str, GridCell] | None = None,
-) -> GridCell:
+    needs: Mapping[str, GridRun] | None = None,
+) -> GridRun:
     settings = config.settings.replace(seed=config.seed)
     return data.cell(
         "train_embeddings",
@@ -183,12 +183,12 @@ def _embeddings(
 
 def _pseudo_labels(
     data: HashedData,
-    embeddings: GridCell,
+    embeddings: GridRun,
     *,
     scale: float = 1.0,
-    needs: Mapping[str, GridCell] | None = None,
+    needs: Mapping[str, GridRun] | None = None,
     **row: Any,
-) -> GridCell:
+) -> GridRun:
     return data.cell(
         "label_test_images",
         "pseudo" + ("" if scale == 1 else f"-scale{scale:g}"),

@@ -14,10 +14,10 @@ from oce2stardist.images.blocks import Window
 from oce2stardist.images.channels import choose_channels
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.lazy import LazyImage, sample_windows
-from oce2stardist.images.prepare import Prepared, check_size
+from oce2stardist.images.prepare import PreparedImages, check_size
 from oce2stardist.images.read import narrowest, read_image
 from oce2stardist.images.scale import Scales, choose_scales
-from oce2stardist.images.working import WorkingImage
+from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import Image, Labels
 
 CROP_SIDE = 768
@@ -30,7 +30,7 @@ _MOST_CROPPED = 64
 
 
 @dataclass(frozen=True)
-class WholeImages:
+class LargeImages:
     """Images of which only windows fit into memory, and some crops of them that do.
 
     What is chosen for a set, such as scale, foreground and bandwidth, is chosen on the crops;
@@ -52,7 +52,7 @@ class WholeImages:
     image_of: dict[str, str]
 
     @classmethod
-    def sample(cls, images: Sequence[LazyImage], *, seed: int) -> "WholeImages":
+    def sample(cls, images: Sequence[LazyImage], *, seed: int) -> "LargeImages":
         """Draw the crops.
 
         Raises
@@ -77,7 +77,7 @@ class WholeImages:
         crops.check_channels()
         return cls({image.name: image for image in images}, crops, windows, image_of)
 
-    def with_files(self, folder: Path) -> "WholeImages":
+    def with_files(self, folder: Path) -> "LargeImages":
         """Write the crops as TIFF, to be annotated, and name these files; known ones stay."""
         paths = {name: folder / f"{name}.tif" for name in self.crops.images}
         for name, path in paths.items():
@@ -93,7 +93,7 @@ class WholeImages:
         diameter: float | str | Path | None,
         annotations: Mapping[str, Labels] | None = None,
         scales: Scales | None = None,
-    ) -> Prepared:
+    ) -> PreparedImages:
         """Choose channels, scale and intensities, and bring the crops to them.
 
         Parameters
@@ -131,7 +131,7 @@ class WholeImages:
         knee = settings.knee if settings.intensity == "compressed" else None
         whole = {}
         for name, image in self.images.items():
-            working = WorkingImage(image, scales.median, channels)
+            working = RescaledImage(image, scales.median, channels)
             check_size(name, working.shape, scales.median)
             whole[name] = working.with_levels(knee=knee, seed=config.seed)
         seen, linear = {}, {}
@@ -139,7 +139,7 @@ class WholeImages:
             working = whole[self.image_of[crop]]
             seen[crop] = working[working.to_working(window)]
             linear[crop] = working.linear(working.to_working(window))
-        return Prepared(
+        return PreparedImages(
             found,
             scales,
             channels,

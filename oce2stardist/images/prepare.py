@@ -11,7 +11,7 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.intensity import compress
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.scale import Scales, choose_scales, to_working_scale
-from oce2stardist.images.working import WorkingImage
+from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import Image, Labels
 
 _SMALLEST_SIDE = 18
@@ -19,7 +19,7 @@ _SMALLEST_SIDE = 18
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedImages:
     """Images at working scale: as the network sees them, and with linear intensities.
 
     Attributes
@@ -31,7 +31,7 @@ class Prepared:
     seen, linear : dict of image stem to float32 array of shape (Y, X, C)
     image_of : dict of stem to name
         Where these are crops of larger images: of which.
-    whole : dict of name to WorkingImage
+    whole : dict of name to RescaledImage
         These larger images, on which the network trains.
     """
 
@@ -41,10 +41,10 @@ class Prepared:
     seen: dict[str, Image]
     linear: dict[str, Image]
     image_of: Mapping[str, str] = field(default_factory=dict)
-    whole: Mapping[str, WorkingImage] = field(default_factory=dict)
+    whole: Mapping[str, RescaledImage] = field(default_factory=dict)
 
     @property
-    def training_images(self) -> list[Image] | list[WorkingImage]:
+    def training_images(self) -> list[Image] | list[RescaledImage]:
         """What the offset network trains on."""
         return list(self.whole.values()) if self.whole else list(self.seen.values())
 
@@ -56,7 +56,7 @@ def prepare_images(
     diameter: float | str | Path | None = None,
     annotations: Mapping[str, Labels] | None = None,
     scales: Scales | None = None,
-) -> Prepared:
+) -> PreparedImages:
     """Choose channels and scale, and bring every image to it.
 
     Takes the parameters of `oce2stardist.runners.pseudo.make_pseudo_labels`; annotations as arrays.
@@ -89,7 +89,7 @@ def prepare_images(
             if settings.intensity == "compressed"
             else linear[stem]
         )
-    return Prepared(found, scales, channels, seen, linear)
+    return PreparedImages(found, scales, channels, seen, linear)
 
 
 def check_size(name: str, shape: tuple[int, ...], factor: float) -> None:

@@ -42,7 +42,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class WorkingImage:
+class RescaledImage:
     """An image at working scale; indexed by rows and columns, it is normalised for the network.
 
     Windows agree wherever they overlap: the places of the new pixels, the smoothing before an
@@ -119,7 +119,7 @@ class WorkingImage:
         )
         return rows, columns
 
-    def with_levels(self, *, knee: float | None, seed: int) -> "WorkingImage":
+    def with_levels(self, *, knee: float | None, seed: int) -> "RescaledImage":
         """Measure the levels on the whole image, or where that is large on a sample of it."""
         windows = sample_windows(self.shape[:2], seed=seed)
         parts = [self.scaled(window) for window in windows]

@@ -4,7 +4,7 @@ The steps of Wolf et al., arXiv:2310.08501, section 3, on NumPy arrays. Delibera
 differences from the paper are said where they are made.
 """
 
-from oce2stardist.pseudo_labels.clustering import ClusterSettings, cluster_embeddings
+from oce2stardist.pseudo_labels.clustering import ClusteringSettings, cluster_embeddings
 from oce2stardist.pseudo_labels.confidence import agreement, best_overlaps
 from oce2stardist.pseudo_labels.foreground import (
     Foreground,
@@ -22,19 +22,19 @@ from oce2stardist.pseudo_labels.halo import (
 )
 from oce2stardist.pseudo_labels.pieces import merge_pieces
 from oce2stardist.pseudo_labels.segment import (
-    Recipe,
-    WholeImage,
+    ImageStatistics,
+    SegmentationSettings,
     measure_whole,
     segment,
     segment_surely,
 )
 
 __all__ = [
-    "ClusterSettings",
+    "ClusteringSettings",
     "Foreground",
     "HaloSettings",
-    "Recipe",
-    "WholeImage",
+    "ImageStatistics",
+    "SegmentationSettings",
     "agreement",
     "best_overlaps",
     "choose_foreground",

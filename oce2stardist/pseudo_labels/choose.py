@@ -9,7 +9,7 @@ import numpy as np
 from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import pool_scores, score_sparse
 from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, resize_labels
-from oce2stardist.pseudo_labels import Recipe, agreement, segment
+from oce2stardist.pseudo_labels import SegmentationSettings, agreement, segment
 from oce2stardist.pseudo_labels.inputs import Scene
 
 BANDWIDTHS = (0.28, 0.33, 0.38, 0.43, 0.5)
@@ -43,28 +43,30 @@ class Choice:
         return f"{self.criterion} ({scores})"
 
 
-def recipe_of(settings: PseudoConfig) -> Recipe:
-    """Take the recipe that a config asks for; what it leaves open has its default."""
-    return Recipe(
+def segmentation_settings(settings: PseudoConfig) -> SegmentationSettings:
+    """Take the segmentation that a config asks for; what it leaves open has its default."""
+    return SegmentationSettings(
         diameter=settings.working_diameter,
         bandwidth=settings.kernel_radius,
-        **settings.model_dump(include={one.name for one in fields(Recipe)} - {"bandwidth"}),
+        **settings.model_dump(
+            include={one.name for one in fields(SegmentationSettings)} - {"bandwidth"}
+        ),
     )
 
 
 def choose_by_annotations(
-    recipe: Recipe,
+    settings: SegmentationSettings,
     scenes: Mapping[str, Scene],
     annotations: Mapping[str, Labels],
     *,
     free: Sequence[str],
     seed: int,
-) -> tuple[Recipe, list[Choice]]:
+) -> tuple[SegmentationSettings, list[Choice]]:
     """Choose settings one after the other by F1 on annotated cells.
 
     Parameters
     ----------
-    recipe : Recipe
+    settings : SegmentationSettings
         Where the search starts.
     scenes : mapping
         By image stem; all those annotated, or a part of them.
@@ -85,11 +87,11 @@ def choose_by_annotations(
         if stem in scenes and (labels > BACKGROUND).any()
     }
     if not known:
-        return recipe, []
+        return settings, []
     most = sorted(known, key=lambda stem: -len(np.unique(known[stem])))[:_AT_MOST]
     n_cells = sum(len(np.unique(known[stem])) - 1 for stem in most)
 
-    def score(tried: Recipe) -> float:
+    def score(tried: SegmentationSettings) -> float:
         by_image = []
         for stem in most:
             scene = scenes[stem]
@@ -99,12 +101,16 @@ def choose_by_annotations(
         return float(np.mean([pool_scores(one).f1 for one in zip(*by_image, strict=True)]))
 
     criterion = f"F1 over IoU 0.5 to 0.8 on {n_cells} annotated cells of {len(most)} images"
-    return _line_search(recipe, free, score, criterion)
+    return _line_search(settings, free, score, criterion)
 
 
 def choose_by_stability(
-    recipe: Recipe, scenes: Mapping[str, Scene], *, free: Sequence[str], seed: int
-) -> tuple[Recipe, list[Choice]]:
+    settings: SegmentationSettings,
+    scenes: Mapping[str, Scene],
+    *,
+    free: Sequence[str],
+    seed: int,
+) -> tuple[SegmentationSettings, list[Choice]]:
     """Choose the bandwidth at which objects change least when it changes a little.
 
     Without annotations, nothing else tells a good bandwidth from a bad one: at one that is too
@@ -114,55 +120,65 @@ def choose_by_stability(
 
     """
     if "bandwidth" not in free or not scenes:
-        return recipe, []
+        return settings, []
     stems = list(scenes)[:: max(1, len(scenes) // _AT_MOST)][:_AT_MOST]
     some = [scenes[stem] for stem in stems]
-    bandwidths = [share * recipe.diameter for share in BANDWIDTHS]
+    bandwidths = [share * settings.diameter for share in BANDWIDTHS]
     labels = [
         [
-            segment(one.offsets, one.foreground, one.image, replace(recipe, bandwidth=b), seed=seed)
+            segment(
+                one.offsets,
+                one.foreground,
+                one.image,
+                replace(settings, bandwidth=b),
+                seed=seed,
+            )
             for b in bandwidths
         ]
         for one in some
     ]
     if not any(one.any() for of in labels for one in of):
         why = "the default: at no bandwidth was an object found, so there was nothing to compare"
-        return recipe, [Choice("bandwidth", recipe.bandwidth, why)]
+        return settings, [Choice("bandwidth", settings.bandwidth, why)]
     stable: dict[float, float] = {}
     for at in range(1, len(bandwidths) - 1):
         agreed = [agreement(of[at], [of[at - 1], of[at + 1]]) for of in labels]
         pooled = np.concatenate(agreed)
         stable[round(bandwidths[at], 2)] = float(pooled.mean()) if pooled.size else 0.0
-    best = _best(stable, default=round(recipe.bandwidth, 2))
+    best = _best(stable, default=round(settings.bandwidth, 2))
     criterion = "mean IoU of objects with those at the next bandwidths"
-    return replace(recipe, bandwidth=best), [Choice("bandwidth", best, criterion, stable)]
+    return replace(settings, bandwidth=best), [Choice("bandwidth", best, criterion, stable)]
 
 
 def _line_search(
-    recipe: Recipe, free: Sequence[str], score: Callable[[Recipe], float], criterion: str
-) -> tuple[Recipe, list[Choice]]:
+    settings: SegmentationSettings,
+    free: Sequence[str],
+    score: Callable[[SegmentationSettings], float],
+    criterion: str,
+) -> tuple[SegmentationSettings, list[Choice]]:
     values: dict[str, Sequence[float]] = {
-        "bandwidth": [round(share * recipe.diameter, 2) for share in BANDWIDTHS],
-        "level": _LEVELS if recipe.halo == "contrast" else (),
-        "shrink": range(7) if recipe.halo == "shrink" else (),
+        "bandwidth": [round(share * settings.diameter, 2) for share in BANDWIDTHS],
+        "level": _LEVELS if settings.halo == "contrast" else (),
+        "shrink": range(7) if settings.halo == "shrink" else (),
         "min_size": _SIZES,
     }
     choices = []
     for setting, candidates in values.items():
         if setting not in free or not candidates:
             continue
-        default = getattr(recipe, setting)
+        default = getattr(settings, setting)
         tried = {
-            value: score(_with(recipe, setting, value)) for value in sorted({default, *candidates})
+            value: score(_with(settings, setting, value))
+            for value in sorted({default, *candidates})
         }
         best = _best(tried, default=default)
-        recipe = _with(recipe, setting, best)
+        settings = _with(settings, setting, best)
         choices.append(Choice(setting, best, criterion, tried))
-    return recipe, choices
+    return settings, choices
 
 
-def _with(recipe: Recipe, setting: str, value: Any) -> Recipe:
-    return replace(recipe, **{setting: value})
+def _with(settings: SegmentationSettings, setting: str, value: Any) -> SegmentationSettings:
+    return replace(settings, **{setting: value})
 
 
 def _best(scores: dict[float, float], *, default: float) -> float:

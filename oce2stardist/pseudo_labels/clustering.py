@@ -31,7 +31,7 @@ sets labels stay the same, see benchmarks/RESULTS.md, "Precision")."""
 
 
 @dataclass(frozen=True)
-class ClusterSettings:
+class ClusteringSettings:
     """How embeddings are clustered.
 
     Attributes
@@ -75,7 +75,7 @@ class ClusterSettings:
 def cluster_embeddings(
     offsets: NDArray[np.floating],
     foreground: NDArray[np.bool_],
-    settings: ClusterSettings,
+    settings: ClusteringSettings,
     *,
     centre: tuple[float, float] | None = None,
 ) -> NDArray[np.int32]:
@@ -86,7 +86,7 @@ def cluster_embeddings(
     offsets : array of shape (2, Y, X)
         Predicted offsets (y, x), pixels.
     foreground : bool array of shape (Y, X)
-    settings : ClusterSettings
+    settings : ClusteringSettings
     centre : (y, x), optional
         Offset, pixels, to take off all offsets first; default: their median over the foreground.
         Parts of one image must share it.
@@ -303,7 +303,7 @@ def _nearest(centres: Points, embeddings: Points) -> NDArray[np.int32]:
     return result
 
 
-def _mean_shift_centres(embeddings: Points, settings: ClusterSettings) -> Points:
+def _mean_shift_centres(embeddings: Points, settings: ClusteringSettings) -> Points:
     from sklearn.cluster import MeanShift  # slow to import, and only the reference needs it
 
     rng = np.random.default_rng(settings.seed)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from oce2stardist.config import Config
-from oce2stardist.images.prepare import Prepared
+from oce2stardist.images.prepare import PreparedImages
 from oce2stardist.labels import Image
 from oce2stardist.pseudo_labels import (
     Foreground,
@@ -39,7 +39,7 @@ def read_predicted(folder: Path, stem: str) -> tuple[NDArray[np.float32], NDArra
     return arrays["offsets"].astype(np.float32), arrays["spread"].astype(np.float32)
 
 
-class Scenes(Mapping[str, Scene]):
+class SegmentationInputs(Mapping[str, Scene]):
     """What `segment` needs of every image of a run, read from the run folder when asked for.
 
     Attributes
@@ -52,7 +52,7 @@ class Scenes(Mapping[str, Scene]):
         Pixels whose level is below are foreground.
     """
 
-    def __init__(self, prepared: Prepared, folder: Path, config: Config) -> None:
+    def __init__(self, prepared: PreparedImages, folder: Path, config: Config) -> None:
         self._prepared, self._folder = prepared, folder
         self.levels = {
             stem: spread_map(

@@ -14,17 +14,17 @@ from skimage.measure import regionprops_table
 from oce2stardist.config import Config
 from oce2stardist.files.atomic import write_text
 from oce2stardist.images.label_files import write_labels
-from oce2stardist.images.prepare import Prepared
+from oce2stardist.images.prepare import PreparedImages
 from oce2stardist.labels import Labels, resize_labels
-from oce2stardist.pseudo_labels import Foreground, Recipe, segment_surely
+from oce2stardist.pseudo_labels import Foreground, SegmentationSettings, segment_surely
 from oce2stardist.pseudo_labels.choose import (
     Choice,
     choose_by_annotations,
     choose_by_stability,
-    recipe_of,
     score_annotated,
+    segmentation_settings,
 )
-from oce2stardist.pseudo_labels.inputs import Scene, Scenes
+from oce2stardist.pseudo_labels.inputs import Scene, SegmentationInputs
 from oce2stardist.pseudo_labels.parameters import describe_trust, list_parameters
 from oce2stardist.pseudo_labels.sizes import warn_of_giants
 from oce2stardist.pseudo_labels.trust import Trust, judge_trust
@@ -36,8 +36,8 @@ class PseudoLabels:
     """Labels by image stem, what they were made from and with, and whether to trust them."""
 
     labels: dict[str, Labels]
-    scenes: Scenes
-    recipe: Recipe
+    scenes: SegmentationInputs
+    settings: SegmentationSettings
     choices: list[Choice]
     parameters: dict[str, dict[str, Any]]
     trust: Trust
@@ -51,13 +51,13 @@ class LabelContext:
     """
 
     config: Config
-    prepared: Prepared
+    prepared: PreparedImages
     pseudo: PseudoLabels
     copies: int
 
 
 def label_images(
-    prepared: Prepared,
+    prepared: PreparedImages,
     config: Config,
     folder: Path,
     annotations: dict[str, Labels],
@@ -71,34 +71,34 @@ def label_images(
     For the record, `copies` is how many noisy copies were predicted, and `taken` says of settings
     in the config where they come from.
     """
-    settings = config.pseudo
-    scenes = Scenes(prepared, folder, config)
-    if settings.choose:
+    given = config.pseudo
+    scenes = SegmentationInputs(prepared, folder, config)
+    if given.choose:
         reporter.say("Choosing settings.")
-    recipe, choices = _choose_recipe(config, scenes, annotations)
+    settings, choices = _choose_settings(config, scenes, annotations)
     choices = [*taken, *choices]
-    labels, objects = _find_objects(prepared, config, folder, scenes, recipe, reporter)
+    labels, objects = _find_objects(prepared, config, folder, scenes, settings, reporter)
     write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
     trust = _judge(scenes.foreground, objects, score_annotated(labels, annotations))
     giants = warn_of_giants(labels, diameter=prepared.scales.diameter)
     trust = replace(trust, complaints=(*trust.complaints, *giants))
     parameters = list_parameters(
-        prepared, config, scenes.foreground, recipe, choices, copies=copies
+        prepared, config, scenes.foreground, settings, choices, copies=copies
     )
     parameters["trust"] = describe_trust(trust)
     if objects.empty:
-        advice = _explain_nothing(scenes, recipe, prepared)
+        advice = _explain_nothing(scenes, settings, prepared)
         parameters["trust"]["advice"] = advice
         reporter.say(f"No object was found in any image. {advice}")
-    return PseudoLabels(labels, scenes, recipe, choices, parameters, trust)
+    return PseudoLabels(labels, scenes, settings, choices, parameters, trust)
 
 
 def _find_objects(
-    prepared: Prepared,
+    prepared: PreparedImages,
     config: Config,
     folder: Path,
-    scenes: Scenes,
-    recipe: Recipe,
+    scenes: SegmentationInputs,
+    settings: SegmentationSettings,
     reporter: Reporter,
 ) -> tuple[dict[str, Labels], pd.DataFrame]:
     """Segment every image, write its labels, and list all objects."""
@@ -108,7 +108,7 @@ def _find_objects(
         for done, stem in enumerate(prepared.seen, start=1):
             shape = prepared.found.images[stem].shape[:2]
             labels[stem], confidence = _segment_surely(
-                scenes[stem], recipe, config.pseudo.variants, shape, seed=config.seed
+                scenes[stem], settings, config.pseudo.variants, shape, seed=config.seed
             )
             write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels[stem])
             objects.append(describe_objects(stem, labels[stem], confidence))
@@ -126,12 +126,14 @@ def _judge(foreground: Foreground, objects: pd.DataFrame, annotated_f1: float | 
     )
 
 
-def _explain_nothing(scenes: Scenes, recipe: Recipe, prepared: Prepared) -> str:
+def _explain_nothing(
+    scenes: SegmentationInputs, settings: SegmentationSettings, prepared: PreparedImages
+) -> str:
     """Say why there may be no object, and what the user can do."""
     share = scenes.foreground_share
     happened = (
         f"{share:.1%} of the pixels count as cell, but no group of them made an object of at "
-        f"least {recipe.min_size * recipe.cell_area:.0f} px²"
+        f"least {settings.min_size * settings.cell_area:.0f} px²"
         if share > 0
         else "No pixel counts as cell, because none is steadier under noise than the others"
     )
@@ -143,32 +145,37 @@ def _explain_nothing(scenes: Scenes, recipe: Recipe, prepared: Prepared) -> str:
     )
 
 
-def _choose_recipe(
-    config: Config, scenes: Scenes, annotations: dict[str, Labels]
-) -> tuple[Recipe, list[Choice]]:
-    """Take the config's recipe, and choose what it leaves at its default."""
-    settings = config.pseudo
-    recipe = recipe_of(settings)
-    if not settings.choose:
-        return recipe, []
+def _choose_settings(
+    config: Config, scenes: SegmentationInputs, annotations: dict[str, Labels]
+) -> tuple[SegmentationSettings, list[Choice]]:
+    """Take the config's settings, and choose what it leaves at its default."""
+    given = config.pseudo
+    settings = segmentation_settings(given)
+    if not given.choose:
+        return settings, []
     free = [
         name
-        for name, default in type(settings)().model_dump().items()
-        if getattr(settings, name) == default
+        for name, default in type(given)().model_dump().items()
+        if getattr(given, name) == default
     ]
     with_cells = {stem: one for stem, one in annotations.items() if (one > 0).any()}
     if with_cells:
         some = {stem: scenes[stem] for stem in with_cells}
-        return choose_by_annotations(recipe, some, with_cells, free=free, seed=config.seed)
-    return choose_by_stability(recipe, scenes, free=free, seed=config.seed)
+        return choose_by_annotations(settings, some, with_cells, free=free, seed=config.seed)
+    return choose_by_stability(settings, scenes, free=free, seed=config.seed)
 
 
 def _segment_surely(
-    scene: Scene, recipe: Recipe, variants: int, shape: tuple[int, ...], *, seed: int
+    scene: Scene,
+    settings: SegmentationSettings,
+    variants: int,
+    shape: tuple[int, ...],
+    *,
+    seed: int,
 ) -> tuple[Labels, NDArray[np.float64]]:
     """Segment one image at the original scale; also the confidence of every object."""
     labels, confidence = segment_surely(
-        scene.offsets, scene.foreground, scene.image, recipe, variants=variants, seed=seed
+        scene.offsets, scene.foreground, scene.image, settings, variants=variants, seed=seed
     )
     resized = resize_labels(labels, shape)
     kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from oce2stardist.config import Config, PseudoConfig
-from oce2stardist.images.prepare import Prepared
+from oce2stardist.images.prepare import PreparedImages
 from oce2stardist.images.scale import Scales
-from oce2stardist.pseudo_labels import Foreground, Recipe
+from oce2stardist.pseudo_labels import Foreground, SegmentationSettings
 from oce2stardist.pseudo_labels.choose import Choice
 from oce2stardist.pseudo_labels.trust import Trust
 
@@ -20,10 +20,10 @@ Parameter = dict[str, Any]
 
 
 def list_parameters(
-    prepared: Prepared,
+    prepared: PreparedImages,
     config: Config,
     foreground: Foreground,
-    recipe: Recipe,
+    settings: SegmentationSettings,
     choices: Sequence[Choice],
     *,
     copies: int,
@@ -32,10 +32,10 @@ def list_parameters(
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedImages
     config : Config
     foreground : Foreground
-    recipe : Recipe
+    settings : SegmentationSettings
         What the images were segmented with, choices included.
     choices : sequence of Choice
         What was compared; stands in place of what the config says.
@@ -59,8 +59,8 @@ def list_parameters(
             copies, "set in the config" if config.embedding.copies else "by size of the set"
         ),
         "threshold": _because(_thresholds(foreground), foreground.reason),
-        **_recipe(recipe, given),
-        **{one.setting: _chosen(one, recipe) for one in choices},
+        **_segmentation(settings, given),
+        **{one.setting: _chosen(one, settings) for one in choices},
     }
 
 
@@ -107,32 +107,33 @@ def _thresholds(foreground: Foreground) -> float | str:
     return round(float(distinct.pop()), 4) if len(distinct) == 1 else "one for each image"
 
 
-def _recipe(recipe: Recipe, given: PseudoConfig) -> dict[str, Parameter]:
+def _segmentation(settings: SegmentationSettings, given: PseudoConfig) -> dict[str, Parameter]:
     """List what clustering and clean-up used; sizes in pixels of the working scale."""
-    area = recipe.cell_area
+    area = settings.cell_area
     return {
         "bandwidth": _because(
-            recipe.bandwidth, "set in the config" if given.bandwidth else "the default"
+            settings.bandwidth, "set in the config" if given.bandwidth else "the default"
         ),
-        "halo": _because(recipe.halo, _said(given, "halo", "the default")),
-        "level": _because(recipe.level, _said(given, "level", "the default")),
-        "min_unity": _because(recipe.min_unity, _said(given, "min_unity", "the default")),
+        "halo": _because(settings.halo, _said(given, "halo", "the default")),
+        "level": _because(settings.level, _said(given, "level", "the default")),
+        "min_unity": _because(settings.min_unity, _said(given, "min_unity", "the default")),
         "min_cluster": _because(
-            round(recipe.min_cluster * area, 1),
-            f"{recipe.min_cluster:g} of the area of a median cell; even a speck has a halo",
+            round(settings.min_cluster * area, 1),
+            f"{settings.min_cluster:g} of the area of a median cell; even a speck has a halo",
         ),
         "max_ratio": _because(
-            recipe.max_ratio, "objects whose pixels do not come together are background"
+            settings.max_ratio, "objects whose pixels do not come together are background"
         ),
         "min_size": _because(
-            round(recipe.min_size * area, 1), f"{recipe.min_size:g} of the area of a median cell"
+            round(settings.min_size * area, 1),
+            f"{settings.min_size:g} of the area of a median cell",
         ),
     }
 
 
-def _chosen(choice: Choice, recipe: Recipe) -> Parameter:
+def _chosen(choice: Choice, settings: SegmentationSettings) -> Parameter:
     """Write a choice with its scores, the values tried in the unit of the value."""
-    unit = recipe.cell_area if choice.setting == "min_size" else 1.0
+    unit = settings.cell_area if choice.setting == "min_size" else 1.0
 
     def in_unit(value: Any) -> float:
         return round(float(value * unit), 4)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.pseudo_labels.clustering import (
-    ClusterSettings,
+    ClusteringSettings,
     cluster_embeddings,
     median_offset,
 )
@@ -27,7 +27,7 @@ from oce2stardist.pseudo_labels.pieces import merge_pieces
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SegmentationSettings:
     """What `segment` does; lengths in pixels at the scale of the offsets.
 
     Attributes
@@ -35,7 +35,7 @@ class Recipe:
     diameter : float
         Of a median cell.
     bandwidth, clustering, bin_seeding, fitted_share
-        See `ClusterSettings`.
+        See `ClusteringSettings`.
     min_cluster : float
         Smallest cluster, halo included, as share of the area of a median cell.
     max_ratio : float
@@ -69,7 +69,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class WholeImage:
+class ImageStatistics:
     """What is measured on a whole image, for `segment` of parts of it to agree.
 
     Attributes
@@ -86,10 +86,10 @@ class WholeImage:
 
 def measure_whole(
     parts: Sequence[tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.floating]]],
-    recipe: Recipe,
+    settings: SegmentationSettings,
     *,
     seed: int,
-) -> WholeImage:
+) -> ImageStatistics:
     """Measure on some parts of an image what `segment` needs to know of the whole.
 
     Parts are triples of offsets, foreground and image, as `segment` takes them.
@@ -99,22 +99,22 @@ def measure_whole(
     centre = median_offset(pooled, np.ones(pooled.shape[1], bool)) if pooled.size else (0.0, 0.0)
     signal = find_signal(
         (
-            (cluster_cells(offsets, foreground, recipe, seed=seed, centre=centre), image)
+            (cluster_cells(offsets, foreground, settings, seed=seed, centre=centre), image)
             for offsets, foreground, image in parts
         ),
-        diameter=recipe.diameter,
+        diameter=settings.diameter,
     )
-    return WholeImage(centre, signal)
+    return ImageStatistics(centre, signal)
 
 
 def segment(
     offsets: NDArray[np.floating],
     foreground: NDArray[np.bool_],
     image: NDArray[np.floating],
-    recipe: Recipe,
+    settings: SegmentationSettings,
     *,
     seed: int,
-    whole: WholeImage | None = None,
+    whole: ImageStatistics | None = None,
 ) -> NDArray[np.int32]:
     """Turn predicted offsets into labels.
 
@@ -125,10 +125,10 @@ def segment(
     foreground : bool array of shape (Y, X)
     image : float array of shape (Y, X, C)
         Normalised, intensities linear.
-    recipe : Recipe
+    settings : SegmentationSettings
     seed : int
         Seeds the choice of pixels that scikit-learn's mean shift is fitted to.
-    whole : WholeImage, optional
+    whole : ImageStatistics, optional
         Of the image that this is a part of; default: this is all of it.
 
     Returns
@@ -137,25 +137,29 @@ def segment(
         Labels 1..n, 0 elsewhere.
     """
     centre = None if whole is None else whole.centre
-    clusters = cluster_cells(offsets, foreground, recipe, seed=seed, centre=centre)
-    return finish_cells(clusters, offsets, image, recipe, whole)
+    clusters = cluster_cells(offsets, foreground, settings, seed=seed, centre=centre)
+    return finish_cells(clusters, offsets, image, settings, whole)
 
 
 def cluster_cells(
     offsets: NDArray[np.floating],
     foreground: NDArray[np.bool_],
-    recipe: Recipe,
+    settings: SegmentationSettings,
     *,
     seed: int,
     centre: tuple[float, float] | None = None,
 ) -> NDArray[np.int32]:
     """Cluster the embeddings and drop what can't be a cell: the first half of `segment`."""
-    settings = ClusterSettings(
-        recipe.bandwidth, recipe.clustering, recipe.bin_seeding, recipe.fitted_share, seed
+    clustering = ClusteringSettings(
+        settings.bandwidth,
+        settings.clustering,
+        settings.bin_seeding,
+        settings.fitted_share,
+        seed,
     )
-    clusters = cluster_embeddings(offsets, foreground, settings, centre=centre)
-    large = remove_small(split_parts(clusters), min_size=recipe.min_cluster * recipe.cell_area)
-    gathered = remove_ungathered(large, offsets, max_ratio=recipe.max_ratio)
+    clusters = cluster_embeddings(offsets, foreground, clustering, centre=centre)
+    large = remove_small(split_parts(clusters), min_size=settings.min_cluster * settings.cell_area)
+    gathered = remove_ungathered(large, offsets, max_ratio=settings.max_ratio)
     return np.asarray(gathered, dtype=np.int32)
 
 
@@ -163,34 +167,34 @@ def finish_cells(
     clusters: NDArray[np.int32],
     offsets: NDArray[np.floating],
     image: NDArray[np.floating],
-    recipe: Recipe,
-    whole: WholeImage | None = None,
+    settings: SegmentationSettings,
+    whole: ImageStatistics | None = None,
 ) -> NDArray[np.int32]:
     """Take off the halo, join pieces, drop what is too small: the second half of `segment`."""
     signal = (
-        find_signal([(clusters, image)], diameter=recipe.diameter)
+        find_signal([(clusters, image)], diameter=settings.diameter)
         if whole is None
         else whole.signal
     )
     bright = None if signal is None else signal.of(image)
-    reach = recipe.reach * recipe.diameter
-    halo = HaloSettings(recipe.halo, recipe.shrink, recipe.level, reach, recipe.diameter)
+    reach = settings.reach * settings.diameter
+    halo = HaloSettings(settings.halo, settings.shrink, settings.level, reach, settings.diameter)
     trimmed = remove_halo(clusters, image, bright, halo)
     merged = merge_pieces(
-        trimmed, offsets, bright, diameter=recipe.diameter, min_unity=recipe.min_unity
+        trimmed, offsets, bright, diameter=settings.diameter, min_unity=settings.min_unity
     )
-    return remove_small(merged, min_size=recipe.min_size * recipe.cell_area)
+    return remove_small(merged, min_size=settings.min_size * settings.cell_area)
 
 
 def segment_surely(
     offsets: NDArray[np.floating],
     foreground: NDArray[np.bool_],
     image: NDArray[np.floating],
-    recipe: Recipe,
+    settings: SegmentationSettings,
     *,
     variants: int,
     seed: int,
-    whole: WholeImage | None = None,
+    whole: ImageStatistics | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Segment, and measure how far other bandwidths find the same objects.
 
@@ -208,7 +212,7 @@ def segment_surely(
             offsets,
             foreground,
             image,
-            replace(recipe, bandwidth=recipe.bandwidth * factor),
+            replace(settings, bandwidth=settings.bandwidth * factor),
             seed=seed,
             whole=whole,
         )

@@ -11,9 +11,9 @@ from scipy import ndimage as ndi
 from oce2stardist.config import PseudoConfig
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.labels import Labels, object_sizes
-from oce2stardist.pseudo_labels import Recipe, segment
+from oce2stardist.pseudo_labels import SegmentationSettings, segment
 from oce2stardist.pseudo_labels.choose import BANDWIDTHS, Choice
-from oce2stardist.pseudo_labels.inputs import Scene, Scenes
+from oce2stardist.pseudo_labels.inputs import Scene, SegmentationInputs
 from oce2stardist.reports.drawing.choices_picture import ChoicePanel, ChoiceRow, choices_picture
 
 _WINDOW, _MARGIN = 5, 2
@@ -29,19 +29,19 @@ _Slices = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class _Variant:
-    """A recipe with one setting changed, as it is called, and how it did if it was tried."""
+    """A settings with one setting changed, as it is called, and how it did if it was tried."""
 
     name: str
-    recipe: Recipe
+    settings: SegmentationSettings
     score: float | None = None
 
 
 def write_choices(
     path: Path,
     *,
-    scenes: Scenes,
+    scenes: SegmentationInputs,
     labels: Mapping[str, Labels],
-    recipe: Recipe,
+    settings: SegmentationSettings,
     choices: Sequence[Choice],
     seed: int,
 ) -> Path | None:
@@ -51,11 +51,11 @@ def write_choices(
     ----------
     path : Path
         The PNG file.
-    scenes : Scenes
+    scenes : SegmentationInputs
         Of the run.
     labels : mapping of image stem to int32 array of shape (Y, X)
         What the run found, at the original scale.
-    recipe : Recipe
+    settings : SegmentationSettings
         What it was found with.
     choices : sequence of Choice
         The values that were compared; their scores stand with the pictures.
@@ -77,13 +77,13 @@ def write_choices(
         return None
     level, scene = scenes.levels[stem], scenes[stem]
     shown, outer = _crowded_window(
-        _centres(labels[stem], level.shape), level.shape, recipe.diameter
+        _centres(labels[stem], level.shape), level.shape, settings.diameter
     )
     cut = Scene(scene.offsets[:, outer[0], outer[1]], scene.foreground[outer], scene.image[outer])
     foregrounds = _foreground_panels(level[outer], scenes.thresholds[stem])
     rows = {"Foreground: pixels whose arrows are steady under noise": foregrounds}
-    for title, variants in _variants(recipe, choices).items():
-        rows[title] = [_segmented(cut, one, recipe, seed=seed) for one in variants]
+    for title, variants in _variants(settings, choices).items():
+        rows[title] = [_segmented(cut, one, settings, seed=seed) for one in variants]
     write_bytes(path, choices_picture([_row(title, cut, rows[title], shown) for title in rows]))
     return path
 
@@ -130,77 +130,81 @@ def _foreground_panels(level: NDArray[np.float32], threshold: float) -> list[Cho
     ]
 
 
-def _variants(recipe: Recipe, choices: Sequence[Choice]) -> dict[str, list[_Variant]]:
+def _variants(
+    settings: SegmentationSettings, choices: Sequence[Choice]
+) -> dict[str, list[_Variant]]:
     """List what to segment by the title of its row, one setting at a time changed."""
     scores = {choice.setting: choice.tried for choice in choices}
     return {
         "Bandwidth: how close arrows must end to make one object (px, and share of diameter)": (
-            _bandwidths(recipe, scores.get("bandwidth", {}))
+            _bandwidths(settings, scores.get("bandwidth", {}))
         ),
         "Halo: how the rim of background around each object is taken off": (
-            _contrasts(recipe, scores.get("level", {}))
-            + _other_halos(recipe, scores.get("shrink", {}))
+            _contrasts(settings, scores.get("level", {}))
+            + _other_halos(settings, scores.get("shrink", {}))
         ),
         "Joining pieces: how much touching pieces must look like one cell (min_unity)": (
-            _unities(recipe)
+            _unities(settings)
         ),
     }
 
 
-def _bandwidths(recipe: Recipe, scores: Mapping[float, float]) -> list[_Variant]:
+def _bandwidths(settings: SegmentationSettings, scores: Mapping[float, float]) -> list[_Variant]:
     """Take the one chosen and three others from small to large."""
-    others = [round(share * recipe.diameter, 2) for share in BANDWIDTHS]
-    others = [one for one in others if abs(one / recipe.bandwidth - 1) > 0.01]
-    shown = {others[0], others[len(others) // 2], others[-1], recipe.bandwidth}
+    others = [round(share * settings.diameter, 2) for share in BANDWIDTHS]
+    others = [one for one in others if abs(one / settings.bandwidth - 1) > 0.01]
+    shown = {others[0], others[len(others) // 2], others[-1], settings.bandwidth}
     return [
         _Variant(
-            f"{one:.4g} px ({one / recipe.diameter:.2f})",
-            replace(recipe, bandwidth=one),
+            f"{one:.4g} px ({one / settings.diameter:.2f})",
+            replace(settings, bandwidth=one),
             scores.get(one),
         )
         for one in sorted(shown)
     ]
 
 
-def _contrasts(recipe: Recipe, scores: Mapping[float, float]) -> list[_Variant]:
+def _contrasts(settings: SegmentationSettings, scores: Mapping[float, float]) -> list[_Variant]:
     """Take three levels of contrast, the chosen one in place of that most like it."""
     levels = list(_LEVELS)
-    if recipe.halo == "contrast":
-        levels.remove(min(levels, key=lambda one: abs(one - recipe.level)))
-        levels.append(recipe.level)
+    if settings.halo == "contrast":
+        levels.remove(min(levels, key=lambda one: abs(one - settings.level)))
+        levels.append(settings.level)
     return [
         _Variant(
             f"contrast, level {one:g}",
-            replace(recipe, halo="contrast", level=one),
+            replace(settings, halo="contrast", level=one),
             scores.get(one),
         )
         for one in sorted(levels)
     ]
 
 
-def _other_halos(recipe: Recipe, scores: Mapping[float, float]) -> list[_Variant]:
+def _other_halos(settings: SegmentationSettings, scores: Mapping[float, float]) -> list[_Variant]:
     """Take one width to shrink by, none, and the one chosen if it is neither."""
-    width = recipe.shrink if recipe.halo == "shrink" else PseudoConfig().shrink
-    shrunk = replace(recipe, halo="shrink", shrink=width)
+    width = settings.shrink if settings.halo == "shrink" else PseudoConfig().shrink
+    shrunk = replace(settings, halo="shrink", shrink=width)
     variants = [
         _Variant(f"shrink {width:g} px", shrunk, scores.get(width)),
-        _Variant("none", replace(recipe, halo="none")),
+        _Variant("none", replace(settings, halo="none")),
     ]
-    return variants + [_Variant("otsu", recipe)] * (recipe.halo == "otsu")
+    return variants + [_Variant("otsu", settings)] * (settings.halo == "otsu")
 
 
-def _unities(recipe: Recipe) -> list[_Variant]:
+def _unities(settings: SegmentationSettings) -> list[_Variant]:
     """Take the one chosen beside none, or beside the default."""
-    other = PseudoConfig().min_unity if recipe.min_unity == 1 else 1.0
+    other = PseudoConfig().min_unity if settings.min_unity == 1 else 1.0
     return [
-        _Variant("off (1)" if one == 1 else f"{one:g}", replace(recipe, min_unity=one))
-        for one in (other, recipe.min_unity)
+        _Variant("off (1)" if one == 1 else f"{one:g}", replace(settings, min_unity=one))
+        for one in (other, settings.min_unity)
     ]
 
 
-def _segmented(scene: Scene, variant: _Variant, chosen: Recipe, *, seed: int) -> ChoicePanel:
-    labels = segment(scene.offsets, scene.foreground, scene.image, variant.recipe, seed=seed)
-    return ChoicePanel(variant.name, labels, chosen=variant.recipe == chosen, score=variant.score)
+def _segmented(
+    scene: Scene, variant: _Variant, chosen: SegmentationSettings, *, seed: int
+) -> ChoicePanel:
+    labels = segment(scene.offsets, scene.foreground, scene.image, variant.settings, seed=seed)
+    return ChoicePanel(variant.name, labels, chosen=variant.settings == chosen, score=variant.score)
 
 
 def _row(title: str, scene: Scene, panels: Sequence[ChoicePanel], shown: _Slices) -> ChoiceRow:

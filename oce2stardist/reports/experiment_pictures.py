@@ -17,7 +17,7 @@ from oce2stardist.files.records import read_yaml_if_there
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import Labels
 from oce2stardist.pseudo_labels import smooth_log_spread
-from oce2stardist.pseudo_labels.choose import recipe_of
+from oce2stardist.pseudo_labels.choose import segmentation_settings
 from oce2stardist.pseudo_labels.inputs import read_predicted
 from oce2stardist.pseudo_labels.segment import cluster_cells
 from oce2stardist.reports.drawing.picture_figures import ScoredImage, strip_figure
@@ -202,7 +202,7 @@ def _repeat_clustering(
     else:
         level = gaussian_filter(spread, settings.smoothing) if settings.smoothing else spread
     foreground = np.asarray(level < threshold)
-    recipe = recipe_of(settings)
-    bandwidth = chosen.get("bandwidth", {}).get("value", recipe.bandwidth)
-    recipe = replace(recipe, bandwidth=bandwidth)
-    return foreground, cluster_cells(offsets, foreground, recipe, seed=0)
+    segmentation = segmentation_settings(settings)
+    bandwidth = chosen.get("bandwidth", {}).get("value", segmentation.bandwidth)
+    segmentation = replace(segmentation, bandwidth=bandwidth)
+    return foreground, cluster_cells(offsets, foreground, segmentation, seed=0)

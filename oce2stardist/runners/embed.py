@@ -16,7 +16,7 @@ from oce2stardist.config import Config
 from oce2stardist.embeddings.noise import choose_copies
 from oce2stardist.files.atomic import write_bytes, write_text
 from oce2stardist.files.checkpoints import list_checkpoints
-from oce2stardist.images.prepare import Prepared
+from oce2stardist.images.prepare import PreparedImages
 from oce2stardist.pseudo_labels.inputs import predicted_file
 from oce2stardist.runners.finished_run import FinishedRun
 from oce2stardist.runs.determinism import describe_determinism
@@ -86,7 +86,7 @@ def used_precision(config: Config) -> dict[str, str]:
     }
 
 
-def number_of_copies(given: int | None, prepared: Prepared) -> int:
+def number_of_copies(given: int | None, prepared: PreparedImages) -> int:
     """Take the number of noisy copies given, else what the size of the set allows."""
     if given is not None:
         return given
@@ -97,7 +97,7 @@ def number_of_copies(given: int | None, prepared: Prepared) -> int:
 def open_stages(
     folder: Path,
     config: Config,
-    prepared: Prepared,
+    prepared: PreparedImages,
     inputs: dict[str, Any],
     axes: str | None,
     overwrite: bool,
@@ -137,7 +137,7 @@ def open_stages(
 
 
 def trained_network(
-    prepared: Prepared,
+    prepared: PreparedImages,
     config: Config,
     folder: Path,
     oce: Stage,
@@ -219,7 +219,7 @@ def _train(
 
 def predict_all(
     network: "OffsetNetwork",
-    prepared: Prepared,
+    prepared: PreparedImages,
     config: Config,
     folder: Path,
     reporter: Reporter,

@@ -23,7 +23,13 @@ from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.reports import choose_evenly, write_finetune_report
 from oce2stardist.reports.selection import AT_MOST
 from oce2stardist.runs.determinism import describe_determinism, one_thread_for_sums
-from oce2stardist.runs.folder import Stage, Times, check_apart, owned, write_run_file
+from oce2stardist.runs.folder import (
+    Stage,
+    Times,
+    lock_folder,
+    refuse_inputs_in_output,
+    write_run_file,
+)
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.stardist_model.fit import TrainingJob, check_tensorboard, choose_precision
@@ -127,8 +133,8 @@ def finetune_stardist(
             log.warn(f"{warning[0].upper()}{warning[1:]}.")
         drawn = draw.draw(known.labels, seed=config.seed)
         normalised = {stem: normalise_percentiles(image) for stem, image in found.images.items()}
-        check_apart(folder, _RESULTS, found.files + known.files + init_files)
-        with owned(folder):
+        refuse_inputs_in_output(folder, _RESULTS, found.files + known.files + init_files)
+        with lock_folder(folder):
             stage = Stage(
                 folder,
                 {

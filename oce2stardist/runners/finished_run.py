@@ -13,19 +13,19 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.files.digests import digest
 from oce2stardist.files.records import read_yaml
-from oce2stardist.images.crops import WholeImages
+from oce2stardist.images.crops import LargeImages
 from oce2stardist.images.image_set import ImageSet
-from oce2stardist.images.prepare import Prepared, prepare_images
+from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.scale import Scales
 from oce2stardist.labels import Labels
-from oce2stardist.pseudo_labels.choose import Choice, recipe_of
-from oce2stardist.pseudo_labels.inputs import Scenes, predicted_file
+from oce2stardist.pseudo_labels.choose import Choice, segmentation_settings
+from oce2stardist.pseudo_labels.inputs import SegmentationInputs, predicted_file
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
     from oce2stardist.embeddings.network import OffsetNetwork
 
 _SEARCHED = ("bandwidth", "level", "shrink", "min_size")
-"""Settings of a recipe that a run may choose itself."""
+"""Settings of a segmentation that a run may choose itself."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class FinishedRun:
         """A hash of the weights of the offset network."""
         return digest([_weights_file(self.folder)])
 
-    def settle(self, given: Config) -> Config:
+    def merged_config(self, given: Config) -> Config:
         """Set what the run chose in its config; seed and device are those of the given one."""
-        area = recipe_of(self.config.pseudo).cell_area
+        area = segmentation_settings(self.config.pseudo).cell_area
         chosen = {
             f"pseudo.{name}": self.parameters[name]["value"] / (area if name == "min_size" else 1)
             for name in _SEARCHED
@@ -71,10 +71,10 @@ class FinishedRun:
         )
 
     def explain(self, config: Config) -> list[Choice]:
-        """Say of the settings of `settle` where they come from."""
-        recipe = recipe_of(config.pseudo)
-        names = [name for name in _SEARCHED if name != "shrink" or recipe.halo == "shrink"]
-        return [Choice(name, getattr(recipe, name), f"as in {self.folder}") for name in names]
+        """Say of the settings of `merged_config` where they come from."""
+        segmentation = segmentation_settings(config.pseudo)
+        names = [name for name in _SEARCHED if name != "shrink" or segmentation.halo == "shrink"]
+        return [Choice(name, getattr(segmentation, name), f"as in {self.folder}") for name in names]
 
     def copy_network(self, stage: Path) -> "OffsetNetwork":
         """Copy the weights into the folder of a stage and read the network."""
@@ -99,11 +99,11 @@ class FinishedRun:
 
     def prepare_others(
         self,
-        found: ImageSet | WholeImages,
+        found: ImageSet | LargeImages,
         *,
         diameter: float | str | Path | None,
         annotations: Mapping[str, Labels] | None,
-    ) -> Prepared:
+    ) -> PreparedImages:
         """Bring other images to the scale at which their cells are as large as the run's own.
 
         Raises
@@ -113,7 +113,7 @@ class FinishedRun:
         """
         one_for_all = not isinstance(self.scale, dict)
         said = diameter is not None or annotations is not None
-        if isinstance(found, WholeImages):
+        if isinstance(found, LargeImages):
             prepared = found.prepare(
                 self.config,
                 diameter=diameter,
@@ -137,7 +137,7 @@ class FinishedRun:
             )
         return prepared
 
-    def prepare_own(self, found: ImageSet) -> Prepared:
+    def prepare_own(self, found: ImageSet) -> PreparedImages:
         """Bring the run's own images to the scale at which it worked.
 
         Raises
@@ -156,9 +156,9 @@ class FinishedRun:
             scales = self._scales({stem: self.scale[stem] for stem in found.images})
         return prepare_images(found, self.config, scales=scales)
 
-    def read_scenes(self, prepared: Prepared) -> Scenes:
+    def read_scenes(self, prepared: PreparedImages) -> SegmentationInputs:
         """Read what clustering started from, for the images of `prepare_own`."""
-        return Scenes(prepared, self.folder, self.config)
+        return SegmentationInputs(prepared, self.folder, self.config)
 
     def _same_scale(self, found: ImageSet) -> Scales | None:
         """Take the one scale of the run; None where it had one for each image."""

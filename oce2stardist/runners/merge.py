@@ -8,7 +8,7 @@ from oce2stardist.config import Config
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.pseudo_labels.files import PseudoLabels, pseudo_folder, read_confidences
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
-from oce2stardist.runs.folder import check_apart, owned
+from oce2stardist.runs.folder import lock_folder, refuse_inputs_in_output
 from oce2stardist.training_labels.draw_cells import CellDraw
 from oce2stardist.training_labels.files import write_training_labels
 from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
@@ -42,28 +42,28 @@ def merge_run(
         If either side is missing or they do not fit.
     """
     paths = {path.stem: path for path in sorted(pseudo_folder(run, finished=False).glob("*.tif"))}
-    pseudo_gt = {stem: read_labels(path) for stem, path in paths.items()}
+    pseudo_labels = {stem: read_labels(path) for stem, path in paths.items()}
     config, draw = config or Config(), cells or CellDraw()
     annotated = read_annotations(
         paths,
-        {stem: (labels.shape[0], labels.shape[1]) for stem, labels in pseudo_gt.items()},
+        {stem: (labels.shape[0], labels.shape[1]) for stem, labels in pseudo_labels.items()},
         annotations,
         zero_is_background=draw.zero_is_background,
     )
     for note in annotated.notes:
         _log.warning("%s", note)
-    check_apart(Path(run), ("training",), annotated.files)
-    for warning in warn_of_scales(annotated.labels, pseudo_gt):
+    refuse_inputs_in_output(Path(run), ("training",), annotated.files)
+    for warning in warn_of_scales(annotated.labels, pseudo_labels):
         _log.warning("%s", warning)
     merged = make_training_labels(
         annotated.labels,
-        PseudoLabels(pseudo_gt, read_confidences(run, pseudo_gt)),
+        PseudoLabels(pseudo_labels, read_confidences(run, pseudo_labels)),
         draw.draw(annotated.labels, seed=config.seed),
         held_back={},
         complete=draw.simulates_few,
         background_distance=config.merge.background_distance,
         overlap=config.merge.overlap,
     )
-    with owned(Path(run)):
+    with lock_folder(Path(run)):
         write_training_labels(Path(run) / "training", merged)
     return merged

@@ -11,9 +11,9 @@ from oce2stardist.blockwise.settings import Blocks
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
-from oce2stardist.images.crops import WholeImages
+from oce2stardist.images.crops import LargeImages
 from oce2stardist.images.image_set import ImageSet, name_source, read_images
-from oce2stardist.images.prepare import Prepared, prepare_images
+from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
 from oce2stardist.labels import Labels
 from oce2stardist.objects.overlay import write_overlay
@@ -38,8 +38,8 @@ from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 from oce2stardist.runs.determinism import one_thread_for_sums
 from oce2stardist.runs.folder import (
     Times,
-    check_apart,
-    owned,
+    lock_folder,
+    refuse_inputs_in_output,
     write_run_file,
 )
 from oce2stardist.runs.log import logged
@@ -178,7 +178,7 @@ def make_pseudo_labels(
 
 def _read(
     images: str | Path | ImageSet, folder: Path, blocks: Blocks, *, axes: str | None, seed: int
-) -> tuple[ImageSet, WholeImages | None]:
+) -> tuple[ImageSet, LargeImages | None]:
     """Read images, or crops of those that are taken in blocks, which come as well then."""
     if isinstance(images, ImageSet):
         return images, None
@@ -188,7 +188,7 @@ def _read(
     lazy = open_in_blocks(sources, axes=axes)
     if not lazy:
         return read_images(images, axes=axes, files=sources.at_once), None
-    large = WholeImages.sample(lazy, seed=seed).with_files(folder / "crops")
+    large = LargeImages.sample(lazy, seed=seed).with_files(folder / "crops")
     return large.crops, large
 
 
@@ -200,7 +200,7 @@ def _label_whole(
     from oce2stardist.blockwise.pseudo import label_whole_images
 
     with (
-        owned(folder),
+        lock_folder(folder),
         logged(reporter, f"{command}, the whole images") as log,
         block_workers(blocks.where, deterministic=made.config.deterministic) as (client, stop),
     ):
@@ -217,7 +217,7 @@ def _label_whole(
 
 
 def label_set(
-    images: ImageSet | WholeImages,
+    images: ImageSet | LargeImages,
     folder: Path,
     *,
     config: Config,
@@ -236,7 +236,7 @@ def label_set(
     """
     source = _read_trained(trained, folder) if trained is not None else None
     ignored = source.name_ignored(config) if source else []
-    config = source.settle(config) if source else config
+    config = source.merged_config(config) if source else config
     with (
         joined_processes(config.device) as main,
         one_thread_for_sums(config.deterministic),
@@ -245,7 +245,7 @@ def label_set(
     ):
         if source and ignored:
             log.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
-        found = images.crops if isinstance(images, WholeImages) else images
+        found = images.crops if isinstance(images, LargeImages) else images
         known = read_known(found, annotations) if annotations is not None else None
         for note in known.notes if known is not None else ():
             log.warn(note)
@@ -260,10 +260,12 @@ def label_set(
         inputs: dict[str, Any] = {"images": len(found.images), "sha256": found.digest()}
         if source:
             inputs["trained_sha256"] = source.digest
-        check_apart(folder, ("oce", "pseudo"), found.files + (known.files if known else []))
+        refuse_inputs_in_output(
+            folder, ("oce", "pseudo"), found.files + (known.files if known else [])
+        )
         with main_first():
             if main:
-                held.enter_context(owned(folder))
+                held.enter_context(lock_folder(folder))
             oce, stage = open_stages(
                 folder,
                 config,
@@ -316,7 +318,7 @@ def label_set(
             folder / "pseudo" / "choices.png",
             scenes=result.scenes,
             labels=result.labels,
-            recipe=result.recipe,
+            settings=result.settings,
             choices=result.choices,
             seed=config.seed,
         )
@@ -333,7 +335,9 @@ def label_set(
     )
 
 
-def _draw(folder: Path, prepared: Prepared, labels: Mapping[str, Labels], *, overlay: bool) -> None:
+def _draw(
+    folder: Path, prepared: PreparedImages, labels: Mapping[str, Labels], *, overlay: bool
+) -> None:
     """Write the picture of the diameter where it was estimated and, if asked, outlines of cells."""
     images = prepared.found.images
     estimate = prepared.scales.estimate
@@ -344,24 +348,24 @@ def _draw(folder: Path, prepared: Prepared, labels: Mapping[str, Labels], *, ove
         write_overlay(folder / "overlays" / f"{stem}.png", images[stem], labels[stem])
 
 
-def _name(images: ImageSet | WholeImages) -> str | None:
+def _name(images: ImageSet | LargeImages) -> str | None:
     """Say where images came from, for the record; None for arrays."""
-    if isinstance(images, WholeImages):
+    if isinstance(images, LargeImages):
         return ", ".join(sorted({str(image.path) for image in images.images.values()}))
     return name_source(images)
 
 
 def _prepare(
-    images: ImageSet | WholeImages,
+    images: ImageSet | LargeImages,
     config: Config,
     source: FinishedRun | None,
     *,
     diameter: float | str | Path | None,
     annotations: Mapping[str, Labels] | None,
-) -> Prepared:
+) -> PreparedImages:
     if source:
         return source.prepare_others(images, diameter=diameter, annotations=annotations)
-    if isinstance(images, WholeImages):
+    if isinstance(images, LargeImages):
         return images.prepare(config, diameter=diameter, annotations=annotations)
     return prepare_images(images, config, diameter=diameter, annotations=annotations)
 

@@ -53,7 +53,7 @@ _TO_CONNECT = 30.0
 
 
 @dataclass(frozen=True)
-class Where:
+class ClusterSettings:
     """Where grid cells or blocks are worked on.
 
     Attributes
@@ -105,13 +105,13 @@ def limited_to(threads: int) -> dict[str, str]:
 
 @contextmanager
 def connected(
-    where: Where, *, memory: int = 0, environment: dict[str, str] | None = None
+    where: ClusterSettings, *, memory: int = 0, environment: dict[str, str] | None = None
 ) -> Iterator[Client]:
     """Yield a client of the cluster; what was started for it ends with the block.
 
     Parameters
     ----------
-    where : Where
+    where : ClusterSettings
     memory : int
         Bytes at which a worker on this machine is started anew; 0: none. Elsewhere whoever
         starts the workers sets it.
@@ -149,7 +149,9 @@ def _environment_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _local(where: Where, memory: int, environment: dict[str, str] | None) -> Iterator[LocalCluster]:
+def _local(
+    where: ClusterSettings, memory: int, environment: dict[str, str] | None
+) -> Iterator[LocalCluster]:
     # Ctrl-C on a terminal reaches every process: the workers must leave it to this one.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with TemporaryDirectory(prefix="oce2stardist-") as scratch, _environment_kept():

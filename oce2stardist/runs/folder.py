@@ -45,7 +45,7 @@ def package_versions() -> dict[str, str]:
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Keep a run folder for this process, which writes in it, as long as the block lasts.
 
     The lock is the operating system's, which takes it away from a process that dies. The file
@@ -74,7 +74,7 @@ def owned(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_apart(folder: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
+def refuse_inputs_in_output(folder: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
     """Refuse inputs that lie where a run writes, and would be replaced or removed.
 
     Parameters

@@ -9,10 +9,10 @@ import numpy as np
 from oce2stardist.evaluation.held_back import (
     Counts,
     Window,
-    choose_within_doubt,
     count_matches,
     find_windows,
     mean_f1,
+    nearest_to_default_among_best,
     standard_error,
 )
 from oce2stardist.labels import Image, Labels
@@ -153,5 +153,5 @@ def judge_thresholds(
         return abs(prob - prob_default) + abs(nms - nms_default)
 
     order = sorted(range(len(pairs)), key=distance)
-    chosen = choose_within_doubt(np.array(counts), order, seed=seed)
+    chosen = nearest_to_default_among_best(np.array(counts), order, seed=seed)
     return Verdict(*pairs[chosen], counts[chosen])

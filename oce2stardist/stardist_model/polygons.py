@@ -171,7 +171,7 @@ def _inside(points: NDArray[np.integer], window: Window) -> NDArray[np.bool_]:
     return (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)
 
 
-def settle(own: Objects, others: Objects, *, nms_thresh: float) -> NDArray[np.bool_]:
+def drop_doubles(own: Objects, others: Objects, *, nms_thresh: float) -> NDArray[np.bool_]:
     """Tell which objects of a block stay, given those of the blocks around it.
 
     Two blocks may, in a long chain of overlapping cells, both have kept one of a pair that

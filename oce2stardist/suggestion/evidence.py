@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class View:
+class ImageEvidence:
     """All that is known of one image.
 
     Attributes
@@ -100,7 +100,7 @@ class SuggestionRun:
         """The model's own threshold on the object probability."""
         return 0.5 if self._network is None else float(self._network.thresholds.prob)
 
-    def view(self, stem: str) -> View:
+    def view(self, stem: str) -> ImageEvidence:
         """Read one image and its labels, and predict it where there is a model."""
         path = self.paths[stem]
         image = read_image(path, axes=self._axes)
@@ -109,7 +109,7 @@ class SuggestionRun:
         labels = self.folder.joinpath(*where, f"{stem}.tif")
         pseudo = read_labels(labels, shape=shape, image=path) if labels.exists() else None
         model, probabilities = self._predict(image, path)
-        return View(
+        return ImageEvidence(
             image,
             model,
             probabilities,

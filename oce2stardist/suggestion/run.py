@@ -15,7 +15,7 @@ from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import UNLABELLED
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter, SilentReporter
-from oce2stardist.suggestion.evidence import SuggestionRun, View
+from oce2stardist.suggestion.evidence import ImageEvidence, SuggestionRun
 from oce2stardist.suggestion.open_objects import compare_objects
 from oce2stardist.suggestion.picture import SuggestionPanel, suggestion_picture
 from oce2stardist.suggestion.windows import (
@@ -154,7 +154,7 @@ def _compare_all(
     return objects, {stem: shapes[stem] for stem in objects}
 
 
-def _compare(view: View, prob_thresh: float) -> pd.DataFrame:
+def _compare(view: ImageEvidence, prob_thresh: float) -> pd.DataFrame:
     return compare_objects(
         view.model,
         view.probabilities,
@@ -233,7 +233,7 @@ def _panels(table: pd.DataFrame, source: SuggestionRun) -> list[SuggestionPanel]
     return [panels[rank] for rank in sorted(panels)]
 
 
-def _panel(row: Mapping[Any, Any], view: View, prob_thresh: float) -> SuggestionPanel:
+def _panel(row: Mapping[Any, Any], view: ImageEvidence, prob_thresh: float) -> SuggestionPanel:
     margin = round(_MARGIN * (row["y1"] - row["y0"]))
     top, left = max(0, row["y0"] - margin), max(0, row["x0"] - margin)
     crop = np.s_[top : row["y1"] + margin, left : row["x1"] + margin]

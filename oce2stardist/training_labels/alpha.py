@@ -32,7 +32,7 @@ class Alpha:
 
 def choose_alpha(
     asked: float | Literal["auto"],
-    pseudo_gt: Mapping[str, Labels],
+    pseudo_labels: Mapping[str, Labels],
     known: Mapping[str, Labels],
     *,
     trusted: bool | None,
@@ -43,7 +43,7 @@ def choose_alpha(
     Parameters
     ----------
     asked : float in [0, 1] or "auto"
-    pseudo_gt : mapping of image stem to int32 array of shape (Y, X)
+    pseudo_labels : mapping of image stem to int32 array of shape (Y, X)
         As stage one left them, before annotations replaced any; may be empty.
     known : mapping of image stem to int32 array of shape (Y, X)
         Annotated cells > 0, known background 0, unknown -1.
@@ -60,13 +60,13 @@ def choose_alpha(
     """
     if asked != "auto":
         return Alpha(asked, "set in the config or on the command line")
-    if not pseudo_gt:
+    if not pseudo_labels:
         return Alpha(0.0, "there are no pseudo labels")
-    judged = {stem: labels for stem, labels in known.items() if stem in pseudo_gt}
+    judged = {stem: labels for stem, labels in known.items() if stem in pseudo_labels}
     windows = find_windows(judged, multiple_of=1, at_most=_MOST_CELLS, seed=seed)
     if not windows:
         return _unjudged(trusted)
-    found = (one.cut(pseudo_gt[one.stem]) for one in windows)
+    found = (one.cut(pseudo_labels[one.stem]) for one in windows)
     counts = count_matches(windows, found)
     f1 = float(f1_by_iou(counts)[0])
     interval = bootstrap_interval(counts, lambda by_iou: by_iou[:, 0], seed=seed)

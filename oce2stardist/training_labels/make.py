@@ -173,7 +173,7 @@ def _check_held_back(
 def _find_known(
     annotations: Labels,
     ids: list[int],
-    pseudo_gt: Labels | None,
+    pseudo_labels: Labels | None,
     *,
     complete: bool,
     background_distance: float,
@@ -183,7 +183,7 @@ def _find_known(
         return keep_cells(annotations, ids, background_distance=background_distance)
     is_other = (annotations > BACKGROUND) & ~np.isin(annotations, ids)
     used = np.where(is_other, np.int32(UNLABELLED), annotations)
-    return infer_background(used, pseudo_gt, background_distance=background_distance)
+    return infer_background(used, pseudo_labels, background_distance=background_distance)
 
 
 def _split(known: Labels, held_back: list[int]) -> tuple[Labels, Labels]:

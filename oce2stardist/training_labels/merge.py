@@ -5,7 +5,7 @@
 "near" meaning within ``background_distance`` of an annotated cell:
 
 ===========  =====================  ====  ======  =================
-annotations  pseudo_gt              near  sparse  pseudo
+annotations  pseudo_labels              near  sparse  pseudo
 ===========  =====================  ====  ======  =================
 cell         any                    any   cell    cell, same id
 0            any                    any   0       0
@@ -116,7 +116,7 @@ def keep_cells(
 
 def infer_background(
     annotations: NDArray[np.integer],
-    pseudo_gt: NDArray[np.integer] | None,
+    pseudo_labels: NDArray[np.integer] | None,
     *,
     background_distance: float = 30.0,
 ) -> NDArray[np.int32]:
@@ -126,11 +126,11 @@ def infer_background(
     ----------
     annotations : integer array of shape (Y, X)
         Annotated cells > 0, known background 0, unknown -1.
-    pseudo_gt : integer array of shape (Y, X), or None
+    pseudo_labels : integer array of shape (Y, X), or None
         Objects > 0, background 0, unlabelled -1.
     background_distance : float, >= 0
         In pixels. Unknown pixels within this distance of an annotated cell that are
-        background in `pseudo_gt` become background; at 0 none does.
+        background in `pseudo_labels` become background; at 0 none does.
 
     Returns
     -------
@@ -143,22 +143,22 @@ def infer_background(
 
     Notes
     -----
-    Without `pseudo_gt` nothing tells cells that were not annotated from background:
+    Without `pseudo_labels` nothing tells cells that were not annotated from background:
     near pixels then all become background unless `background_distance` is 0.
     """
-    _check_shapes(pseudo_gt, annotations)
+    _check_shapes(pseudo_labels, annotations)
     _check_largest_id(int(annotations.max(initial=0)))
     is_inferred = _is_near(annotations > BACKGROUND, background_distance)
     is_inferred &= annotations < BACKGROUND
-    if pseudo_gt is not None:
-        is_inferred &= pseudo_gt == BACKGROUND
+    if pseudo_labels is not None:
+        is_inferred &= pseudo_labels == BACKGROUND
     sparse = np.maximum(annotations.astype(np.int32), UNLABELLED)
     sparse[is_inferred] = BACKGROUND
     return sparse
 
 
 def merge_annotations(
-    pseudo_gt: NDArray[np.integer] | None,
+    pseudo_labels: NDArray[np.integer] | None,
     annotations: NDArray[np.integer],
     *,
     background_distance: float = 30.0,
@@ -172,7 +172,7 @@ def merge_annotations(
 
     Parameters
     ----------
-    pseudo_gt : integer array of shape (Y, X), or None
+    pseudo_labels : integer array of shape (Y, X), or None
         Objects > 0, background 0, unlabelled -1. With None, `pseudo` equals `sparse`.
     annotations : integer array of shape (Y, X)
         Annotated cells > 0, known background 0, unknown -1.
@@ -182,7 +182,7 @@ def merge_annotations(
         Share of a pseudo object's pixels that may lie on annotated cells. At 0, as in the
         paper, one such pixel drops it.
     confidence : mapping of int to float, optional
-        Confidence of objects by their id in `pseudo_gt`; 1.0 where not given.
+        Confidence of objects by their id in `pseudo_labels`; 1.0 where not given.
     reserved_ids : iterable of int
         Ids that no pseudo object may get, beside those of the annotated cells.
 
@@ -190,7 +190,7 @@ def merge_annotations(
     -------
     MergedLabels
         Annotated cells keep their ids; pseudo objects follow the largest id in use, in
-        the order of their ids in `pseudo_gt`. Where int32 has no room there, they take the
+        the order of their ids in `pseudo_labels`. Where int32 has no room there, they take the
         smallest ids that are free.
 
     Raises
@@ -203,10 +203,10 @@ def merge_annotations(
             f"overlap must be at least 0 and below 1. Got {overlap}; 0 drops every pseudo object "
             "that shares a pixel with an annotated cell."
         )
-    sparse = infer_background(annotations, pseudo_gt, background_distance=background_distance)
-    if pseudo_gt is None:
+    sparse = infer_background(annotations, pseudo_labels, background_distance=background_distance)
+    if pseudo_labels is None:
         return MergedLabels(sparse, sparse.copy(), _describe(sparse, {}, {}))
-    codes, ids, is_kept, is_cut = _judge_pseudo_objects(pseudo_gt, annotations, overlap=overlap)
+    codes, ids, is_kept, is_cut = _judge_pseudo_objects(pseudo_labels, annotations, overlap=overlap)
     taken = {*object_sizes(annotations)[0].tolist(), *reserved_ids}
     kept_ids = _free_ids(taken, int(is_kept.sum()))
     new_ids = np.where(ids < BACKGROUND, UNLABELLED, BACKGROUND).astype(np.int32)
@@ -221,7 +221,7 @@ def merge_annotations(
 
 
 def _judge_pseudo_objects(
-    pseudo_gt: NDArray[np.integer], annotations: NDArray[np.integer], *, overlap: float
+    pseudo_labels: NDArray[np.integer], annotations: NDArray[np.integer], *, overlap: float
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Decide which pseudo objects are kept, and which of these lose pixels.
 
@@ -234,8 +234,8 @@ def _judge_pseudo_objects(
     is_kept, is_cut : bool arrays of shape (labels,)
     """
     # factorize hashes where np.unique sorts: linear in pixels, whatever the ids
-    flat_codes, ids = pd.factorize(pseudo_gt.ravel().astype(np.int64), sort=True)
-    codes = flat_codes.reshape(pseudo_gt.shape)
+    flat_codes, ids = pd.factorize(pseudo_labels.ravel().astype(np.int64), sort=True)
+    codes = flat_codes.reshape(pseudo_labels.shape)
     is_cell = annotations > BACKGROUND
     size = np.bincount(flat_codes)
     n_on_cells = np.bincount(codes[is_cell], minlength=len(ids))
@@ -326,11 +326,13 @@ def _is_near(is_cell: NDArray[np.bool_], distance: float) -> NDArray[np.bool_]:
     return np.asarray(ndi.distance_transform_edt(~is_cell) <= distance)
 
 
-def _check_shapes(pseudo_gt: NDArray[np.integer] | None, annotations: NDArray[np.integer]) -> None:
-    if pseudo_gt is not None and pseudo_gt.shape != annotations.shape:
+def _check_shapes(
+    pseudo_labels: NDArray[np.integer] | None, annotations: NDArray[np.integer]
+) -> None:
+    if pseudo_labels is not None and pseudo_labels.shape != annotations.shape:
         raise InputError(
-            f"annotations must have the shape of pseudo_gt. Got {annotations.shape} "
-            f"and {pseudo_gt.shape}; crop or resample annotations first."
+            f"annotations must have the shape of pseudo_labels. Got {annotations.shape} "
+            f"and {pseudo_labels.shape}; crop or resample annotations first."
         )
 
 

@@ -23,14 +23,14 @@ from oce2stardist.images.read import read_image
 from oce2stardist.runs.interruption import Interrupted
 from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
 from oce2stardist.stardist_model.network import open_model
-from oce2stardist.stardist_model.polygons import Objects, draw_objects, find_objects, settle
+from oce2stardist.stardist_model.polygons import Objects, draw_objects, drop_doubles, find_objects
 from oce2stardist.stardist_model.predict import predict_labels
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
 from ngff import write_ome_zarr  # noqa: E402
 
 from oce2stardist.blockwise.predict import predict_in_blocks  # noqa: E402
-from oce2stardist.runs.cluster import Where, connected, limited_to  # noqa: E402
+from oce2stardist.runs.cluster import ClusterSettings, connected, limited_to  # noqa: E402
 
 
 def ring(points, radius, probs):
@@ -89,7 +89,7 @@ def test_of_overlapping_objects_the_more_probable_is_on_top():
 def test_of_a_cell_found_by_two_blocks_one_stays_and_of_neighbours_both(at, stay):
     one, other = ring([(30, 55)], 10.0, [0.8]), ring([(30, at)], 10.0, [0.8])
     pairs = (one, other), (other, one)
-    assert [bool(settle(*pair, nms_thresh=0.3)[0]) for pair in pairs] == stay
+    assert [bool(drop_doubles(*pair, nms_thresh=0.3)[0]) for pair in pairs] == stay
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_when_one_of_two_workers_is_killed_the_labels_are_the_same(trained, disc
     results = []
     for kill in (False, True):
         output = tmp_path / f"kill-{kill}"
-        with connected(Where(workers=2), environment=limited_to(1)) as client:
+        with connected(ClusterSettings(workers=2), environment=limited_to(1)) as client:
             killed = []
 
             def should_stop(output=output, killed=killed, client=client, kill=kill):

@@ -15,7 +15,7 @@ from scenes import discs_scene
 from skimage.measure import regionprops
 from sklearn.metrics import adjusted_rand_score
 
-from oce2stardist.blockwise.masks import Masks, draw_masks, settle_masks
+from oce2stardist.blockwise.masks import Masks, draw_masks, drop_double_masks
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.evaluation.scores import score_image
@@ -33,10 +33,10 @@ zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python
 from ngff import write_ome_zarr  # noqa: E402
 
 from oce2stardist.blockwise.pseudo import label_whole_images  # noqa: E402
-from oce2stardist.images.crops import WholeImages  # noqa: E402
+from oce2stardist.images.crops import LargeImages  # noqa: E402
 from oce2stardist.images.open import list_images  # noqa: E402
 from oce2stardist.images.sources import find_sources, open_in_blocks  # noqa: E402
-from oce2stardist.images.working import WorkingImage  # noqa: E402
+from oce2stardist.images.working import RescaledImage  # noqa: E402
 
 LEARNS = {
     "embedding.feature_maps": 8,
@@ -63,7 +63,9 @@ def lazy(path, stored, axes="cyx"):
 def test_windows_are_those_of_the_image_rescaled_and_normalised_at_once(tmp_path, factor, knee):
     stored = mixed_image(2, 131, 97)
     image = lazy(tmp_path / "a.zarr", stored)
-    working = WorkingImage(image, factor, ChannelChoice("as_is", "")).with_levels(knee=knee, seed=0)
+    working = RescaledImage(image, factor, ChannelChoice("as_is", "")).with_levels(
+        knee=knee, seed=0
+    )
     scaled = to_working_scale(np.moveaxis(stored, 0, -1).astype(np.float32), factor)
     wanted = normalise_percentiles(scaled if knee is None else compress(scaled, knee=knee))
     assert working.shape == wanted.shape
@@ -79,7 +81,7 @@ def test_channels_of_a_window_are_those_of_the_whole_image(tmp_path):
     image = lazy(tmp_path / "b.zarr", stained)
     for mode, count in (("stains", 2), ("grey", 1)):
         chosen = choose_channels([pixels], mode=mode)
-        working = WorkingImage(image, 1.0, chosen)
+        working = RescaledImage(image, 1.0, chosen)
         assert working.shape == (60, 50, count)
         window = slice(10, 40), slice(5, 45)
         np.testing.assert_allclose(
@@ -89,7 +91,7 @@ def test_channels_of_a_window_are_those_of_the_whole_image(tmp_path):
 
 @pytest.mark.parametrize("factor", [0.4, 1.0, 1.7])
 def test_working_windows_of_blocks_lie_side_by_side(tmp_path, factor):
-    working = WorkingImage(
+    working = RescaledImage(
         lazy(tmp_path / "c.zarr", mixed_image(1, 90, 70)), factor, ChannelChoice("as_is", "")
     )
     hits = np.zeros(working.shape[:2], int)
@@ -144,7 +146,7 @@ def square(top, left, side):
     ],
 )
 def test_of_a_cell_that_two_blocks_found_one_outline_stays(one, other, stay):
-    assert [*settle_masks(one, other), *settle_masks(other, one)] == stay
+    assert [*drop_double_masks(one, other), *drop_double_masks(other, one)] == stay
 
 
 def test_of_overlapping_objects_the_smaller_is_on_top():
@@ -182,7 +184,7 @@ def lab(tmp_path_factory):
 def whole_run(lab, output, *, diameter=24.0, **changes):
     """Run stage one on the store; returns what was made."""
     images = open_in_blocks(find_sources(lab / "cells.ome.zarr"))
-    whole = WholeImages.sample(images, seed=0).with_files(output / "crops")
+    whole = LargeImages.sample(images, seed=0).with_files(output / "crops")
     config = Config().replace(**LEARNS | changes)
     return label_set(whole, output, config=config, diameter=diameter)
 
@@ -289,7 +291,7 @@ def test_a_large_image_is_sampled_in_crops_that_do_not_leave_it(tmp_path):
     large = {"shape": (20_000, 30_000), "chunks": (1000, 1000), "dtype": "uint8", "fill_value": 3}
     zarr.open_group(str(path)).create_array("0", overwrite=True, **large)
     (image,) = list_images(path)
-    whole = WholeImages.sample([image], seed=0)
+    whole = LargeImages.sample([image], seed=0)
     assert 12 <= len(whole.windows) <= 16
     for name, (rows, columns) in whole.windows.items():
         assert whole.crops.images[name].shape == (768, 768, 1)
@@ -299,7 +301,7 @@ def test_a_large_image_is_sampled_in_crops_that_do_not_leave_it(tmp_path):
 
 def test_crops_of_many_images_come_from_at_most_sixty_four_of_them(tmp_path):
     one = lazy(tmp_path / "one.zarr", mixed_image(1, 40, 40))
-    whole = WholeImages.sample([replace(one, name=f"f{n:03d}") for n in range(100)], seed=0)
+    whole = LargeImages.sample([replace(one, name=f"f{n:03d}") for n in range(100)], seed=0)
     assert len(whole.images) == 100
     assert len(set(whole.image_of.values())) == len(whole.crops.images) == 64
 

@@ -151,7 +151,7 @@ def test_an_experiment_to_come_and_one_that_has_run(monkeypatch, tmp_path):
     from oce2stardist.experiments import experiment
 
     cell = SimpleNamespace(name="bbbc039-embeddings")
-    planned = [experiment.PlannedCell(cell, is_finished=False)]
+    planned = [experiment.PlannedRun(cell, is_finished=False)]
     monkeypatch.setattr(experiment, "plan_experiment", lambda *_, **__: planned)
     command = ("experiment", "scales", "scales-quick", "--data", tmp_path, "-o", tmp_path)
     content = run_json(*command, "--dry-run")

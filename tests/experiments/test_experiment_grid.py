@@ -19,7 +19,7 @@ from distributed import LocalCluster
 
 from oce2stardist.errors import InputError
 from oce2stardist.experiments.cells import (
-    GridCell,
+    GridRun,
     Outcome,
     in_order,
     read_outcome,
@@ -28,7 +28,7 @@ from oce2stardist.experiments.cells import (
 )
 from oce2stardist.experiments.grid import run_cells
 from oce2stardist.runs import cluster
-from oce2stardist.runs.cluster import Where, connected, slurm_cluster
+from oce2stardist.runs.cluster import ClusterSettings, connected, slurm_cluster
 from oce2stardist.runs.interruption import Interrupted
 
 LOOPBACK = "127.0.0.1:0"
@@ -37,12 +37,12 @@ PROGRAM = (sys.executable, str(Path(__file__).parents[1] / "grid_program.py"))
 
 def cell(name, kind="count", needs=(), **settings):
     settings = {"value": 1, **settings}
-    return GridCell(name, kind, settings, needs={one.name: one for one in needs})
+    return GridRun(name, kind, settings, needs={one.name: one for one in needs})
 
 
 @pytest.fixture(scope="module")
 def client():
-    with connected(Where(workers=2)) as client:
+    with connected(ClusterSettings(workers=2)) as client:
         yield client
 
 
@@ -190,9 +190,9 @@ def test_a_cell_stops_when_what_started_it_dies(tmp_path):
 
 def test_workers_share_the_processors(monkeypatch):
     monkeypatch.setattr(cluster, "n_processors", lambda: 8)
-    assert (Where().local_workers, Where().cell_threads) == (8, 1)
-    assert Where(workers=3).cell_threads == 2
-    assert Where(workers=3, threads=5).cell_threads == 5
+    assert (ClusterSettings().local_workers, ClusterSettings().cell_threads) == (8, 1)
+    assert ClusterSettings(workers=3).cell_threads == 2
+    assert ClusterSettings(workers=3, threads=5).cell_threads == 5
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def dask(command, *options):
 @pytest.mark.slow
 def test_cells_run_on_the_workers_of_a_scheduler_started_by_hand(tmp_path, scheduler):
     cells = [cell(f"c{i}", value=i) for i in range(4)]
-    with connected(Where(scheduler=scheduler)) as client:
+    with connected(ClusterSettings(scheduler=scheduler)) as client:
         client.wait_for_workers(2, timeout=60)
         outcomes, _ = run(cells, tmp_path / "cells", client)
     assert {one.status for one in outcomes.values()} == {"finished"}
@@ -230,7 +230,7 @@ def test_cells_run_on_the_workers_of_a_scheduler_started_by_hand(tmp_path, sched
 
 def test_a_cluster_leaves_the_environment_as_it_was():
     before = dict(os.environ)
-    with connected(Where(workers=1)):
+    with connected(ClusterSettings(workers=1)):
         pass
     assert dict(os.environ) == before
 
@@ -239,7 +239,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(cluster, "_TO_CONNECT", 0.5)
     with (
         pytest.raises(InputError, match=r"running dask scheduler.*tcp://127.0.0.1:9"),
-        connected(Where(scheduler="tcp://127.0.0.1:9")),
+        connected(ClusterSettings(scheduler="tcp://127.0.0.1:9")),
     ):
         pass
 
@@ -291,10 +291,10 @@ def test_workers_do_not_profile_themselves(started_by):
     options = {"n_workers": 1, "processes": False, "dashboard_address": LOOPBACK}
     with ExitStack() as stack:
         stack.enter_context(dask_config.set({"distributed.worker.profile.enabled": True}))
-        where = Where(workers=1)
+        where = ClusterSettings(workers=1)
         if started_by == "others":
             theirs = stack.enter_context(LocalCluster(**options))
-            where = Where(scheduler=theirs.scheduler_address)
+            where = ClusterSettings(scheduler=theirs.scheduler_address)
         client = stack.enter_context(connected(where))
 
         def profiles(dask_worker):

@@ -33,7 +33,7 @@ from oce2stardist.experiments.methods import (
 from oce2stardist.experiments.weights import WeightsMissing, fetch_weights
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.pseudo_labels.inputs import Scenes
+from oce2stardist.pseudo_labels.inputs import SegmentationInputs
 from oce2stardist.runners.pseudo import make_pseudo_labels
 from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
 from oce2stardist.stardist_model.network import create_model, open_model
@@ -303,7 +303,9 @@ def test_the_classical_method_treats_every_image_by_itself():
 def test_the_oracle_finds_what_the_arrows_of_a_run_point_to(tmp_path):
     config = Config()
     prepared, truth = gathering_run(tmp_path, config)
-    result = search_scenes(Scenes(prepared, tmp_path, config), truth, settings=config.pseudo)
+    result = search_scenes(
+        SegmentationInputs(prepared, tmp_path, config), truth, settings=config.pseudo
+    )
     assert result.oracle_scores.f1 == 1
     assert score_image(result.oracle_labels[0], truth["a"]).f1 == 1
     assert len(result.oracle_table) == 6 * 9
@@ -351,7 +353,7 @@ def test_the_oracle_is_no_worse_than_the_run_that_it_searches(tmp_path):
 def test_the_oracle_searches_by_the_scores_that_count(tmp_path):
     config = Config()
     prepared, truth = gathering_run(tmp_path, config)
-    scenes = Scenes(prepared, tmp_path, config)
+    scenes = SegmentationInputs(prepared, tmp_path, config)
     counted = [
         search_scenes(scenes, truth, settings=config.pseudo, **options).oracle_scores.n_true
         for options in ({}, {"border": 40}, {"border_by_centroid": 40})

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from oce2stardist.evaluation.scores import pool_scores, score_image
-from oce2stardist.experiments.cells import GridCell, Outcome
+from oce2stardist.experiments.cells import GridRun, Outcome
 from oce2stardist.experiments.results import summarise, write_tables
 from oce2stardist.experiments.scoring import IOU_THRESHOLDS, score_labels
 
@@ -45,7 +45,7 @@ def tables(tmp_path):
     ]
     cells, outcomes = [], {}
     for seed, predicted in enumerate(runs):
-        cell = GridCell(
+        cell = GridRun(
             f"run{seed}", "finetune", {"seed": seed},
             row={"data_set": "d", "method": "finetune", "fraction": 0.1, "alpha": 0.5,
                  "seed": seed},
@@ -53,7 +53,7 @@ def tables(tmp_path):
         write_scores(tmp_path, cell, predicted, truth, groups)
         cells.append(cell)
         outcomes[cell.key] = Outcome("finished")
-    absent = GridCell("absent", "stardist", {}, row={"data_set": "d", "method": "StarDist"})
+    absent = GridRun("absent", "stardist", {}, row={"data_set": "d", "method": "StarDist"})
     outcomes[absent.key] = Outcome("missing", "no weights")
     results, summary = write_tables(tmp_path, "fractions", [*cells, absent], outcomes)
     return tmp_path, truth, runs, results, summary

@@ -22,7 +22,7 @@ import oce2stardist
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import _machine, _remove_leftovers, write_text
 from oce2stardist.files.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
-from oce2stardist.runs.folder import Stage, check_apart, owned
+from oce2stardist.runs.folder import Stage, lock_folder, refuse_inputs_in_output
 from oce2stardist.runs.interruption import stop_on_signal
 
 SOURCE = Path(oce2stardist.__file__).parent
@@ -275,8 +275,8 @@ def test_a_model_s_weights_are_those_that_keras_would_write(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from oce2stardist.runs.folder import owned
-with owned(Path(sys.argv[1])):
+from oce2stardist.runs.folder import lock_folder
+with lock_folder(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -308,9 +308,9 @@ def test_a_second_process_is_refused_and_a_dead_one_gives_way(tmp_path):
 
 
 def test_a_folder_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), owned(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock_folder(tmp_path):
         raise ZeroDivisionError
-    with owned(tmp_path):
+    with lock_folder(tmp_path):
         assert str(os.getpid()) in (tmp_path / ".owner").read_text()
 
 
@@ -347,8 +347,10 @@ def test_inputs_below_what_a_run_replaces_are_refused(tmp_path, folder):
     (tmp_path / "run" / "training").mkdir(parents=True)
     (tmp_path / "a link there").symlink_to(tmp_path / "run" / "training")
     with pytest.raises(InputError, match=r"must lie outside of what a run writes. Got .*a\.tif"):
-        check_apart(tmp_path / "run", ["training"], [tmp_path / folder / "a.tif"])
-    check_apart(tmp_path / "run", ["training"], [tmp_path / "run" / "trainings" / "a.tif"])
+        refuse_inputs_in_output(tmp_path / "run", ["training"], [tmp_path / folder / "a.tif"])
+    refuse_inputs_in_output(
+        tmp_path / "run", ["training"], [tmp_path / "run" / "trainings" / "a.tif"]
+    )
 
 
 def test_a_new_run_removes_nothing_that_no_run_wrote(tmp_path):

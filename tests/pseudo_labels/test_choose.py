@@ -11,15 +11,15 @@ from oce2stardist.pseudo_labels.choose import (
     Choice,
     choose_by_annotations,
     choose_by_stability,
-    recipe_of,
     score_annotated,
+    segmentation_settings,
 )
 from oce2stardist.pseudo_labels.inputs import Scene
 
 SHAPE = (200, 220)
 BANDWIDTHS = [7.84, 9.24, 10.64, 12.04, 14.0]  # 0.28 to 0.5 of a working diameter of 28
 DEFAULT = 9.24
-PLAIN = replace(recipe_of(PseudoConfig()), halo="none", min_unity=1.0)
+PLAIN = replace(segmentation_settings(PseudoConfig()), halo="none", min_unity=1.0)
 
 
 def pairs(gaps):
@@ -62,10 +62,10 @@ def pairs(gaps):
 def test_annotations_choose_the_bandwidth_that_geometry_demands(gap, truth, expected):
     scene, halves, wholes = pairs([gap] * 4)
     known = {"halves": halves, "wholes": wholes}[truth]
-    recipe, (choice,) = choose_by_annotations(
+    settings, (choice,) = choose_by_annotations(
         PLAIN, {"a": scene}, {"a": known}, free=["bandwidth"], seed=0
     )
-    assert recipe == replace(PLAIN, bandwidth=expected)
+    assert settings == replace(PLAIN, bandwidth=expected)
     assert choice.value == expected
     assert list(choice.tried) == pytest.approx(BANDWIDTHS)
     assert choice.tried[expected] == 1.0
@@ -132,10 +132,10 @@ def test_annotations_choose_the_level_at_which_their_outline_lies(monkeypatch, r
         known[disc(shape, centre, radius)] = index
     scene = Scene(offsets, image[..., 0] > 0, image)
     start = replace(PLAIN, halo="contrast", level=0.42)
-    recipe, choices = choose_by_annotations(
+    settings, choices = choose_by_annotations(
         start, {"a": scene}, {"a": known}, free=["level"], seed=0
     )
-    assert recipe.level == expected
+    assert settings.level == expected
     assert [choice.setting for choice in choices] == ["level"]
 
 
@@ -150,8 +150,10 @@ def test_annotated_specks_lower_the_smallest_size():
         offsets[:, inside] = np.array([[y + 2], [x + 2]]) - pixels[:, inside]
     scene = Scene(offsets, known > 0, (known > 0)[..., None].astype(np.float32))
     start = replace(PLAIN, min_cluster=0.0)
-    recipe, _ = choose_by_annotations(start, {"a": scene}, {"a": known}, free=["min_size"], seed=0)
-    assert recipe.min_size == 1 / 32
+    settings, _ = choose_by_annotations(
+        start, {"a": scene}, {"a": known}, free=["min_size"], seed=0
+    )
+    assert settings.min_size == 1 / 32
 
 
 @pytest.mark.parametrize(
@@ -164,8 +166,8 @@ def test_annotated_specks_lower_the_smallest_size():
 )
 def test_without_annotations_the_bandwidth_is_where_nothing_changes(gaps, expected):
     scene, _, _ = pairs(gaps)
-    recipe, (choice,) = choose_by_stability(PLAIN, {"a": scene}, free=["bandwidth"], seed=0)
-    assert recipe == replace(PLAIN, bandwidth=expected)
+    settings, (choice,) = choose_by_stability(PLAIN, {"a": scene}, free=["bandwidth"], seed=0)
+    assert settings == replace(PLAIN, bandwidth=expected)
     assert list(choice.tried) == pytest.approx(BANDWIDTHS[1:-1])
     assert choice.tried[expected] == 1.0
 
@@ -180,16 +182,23 @@ def test_images_without_objects_choose_the_default():
     nothing = Scene(
         np.zeros((2, 50, 60), np.float32), np.zeros((50, 60), bool), np.zeros((50, 60, 1))
     )
-    recipe, _ = choose_by_stability(PLAIN, {"a": nothing}, free=["bandwidth"], seed=0)
-    assert recipe == PLAIN
+    settings, _ = choose_by_stability(PLAIN, {"a": nothing}, free=["bandwidth"], seed=0)
+    assert settings == PLAIN
 
 
-def test_the_recipe_is_what_the_config_says():
-    settings = PseudoConfig(working_diameter=20, bandwidth=5, halo="shrink", shrink=2, level=0.3)
-    recipe = recipe_of(settings)
-    assert recipe.cell_area == pytest.approx(np.pi * 100)
-    assert (recipe.bandwidth, recipe.halo, recipe.shrink, recipe.level) == (5, "shrink", 2, 0.3)
-    assert recipe_of(PseudoConfig(working_diameter=20)).bandwidth == pytest.approx(0.33 * 20)
+def test_the_settings_are_what_the_config_says():
+    given = PseudoConfig(working_diameter=20, bandwidth=5, halo="shrink", shrink=2, level=0.3)
+    settings = segmentation_settings(given)
+    assert settings.cell_area == pytest.approx(np.pi * 100)
+    assert (settings.bandwidth, settings.halo, settings.shrink, settings.level) == (
+        5,
+        "shrink",
+        2,
+        0.3,
+    )
+    assert segmentation_settings(PseudoConfig(working_diameter=20)).bandwidth == pytest.approx(
+        0.33 * 20
+    )
 
 
 def test_a_score_on_annotated_cells_ignores_what_is_not_annotated():

@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 from oce2stardist.pseudo_labels import clustering
-from oce2stardist.pseudo_labels.clustering import ClusterSettings, cluster_embeddings
+from oce2stardist.pseudo_labels.clustering import ClusteringSettings, cluster_embeddings
 
 SHAPE = (100, 130)
 CENTRES = [(30, 25), (30, 53), (58, 40), (70, 95), (20, 100)]
@@ -42,7 +42,7 @@ def same_objects(one, other):
 
 
 def cluster(offsets, foreground, **changes):
-    settings = ClusterSettings(12.0, "density", bin_seeding=True, fitted_share=0.1, seed=0)
+    settings = ClusteringSettings(12.0, "density", bin_seeding=True, fitted_share=0.1, seed=0)
     return cluster_embeddings(offsets, foreground, replace(settings, **changes))
 
 

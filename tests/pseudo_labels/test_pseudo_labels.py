@@ -11,7 +11,7 @@ from oce2stardist.config import Config, PseudoConfig
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.prepare import prepare_images
 from oce2stardist.pseudo_labels import Foreground
-from oce2stardist.pseudo_labels.choose import Choice, recipe_of
+from oce2stardist.pseudo_labels.choose import Choice, segmentation_settings
 from oce2stardist.pseudo_labels.label_images import label_images, write_parameters
 from oce2stardist.pseudo_labels.parameters import list_parameters
 from oce2stardist.runs.progress import SilentReporter
@@ -64,9 +64,9 @@ def test_without_annotations_the_bandwidths_compared_are_recorded(tmp_path):
 
 def test_what_the_labels_were_made_with_is_what_is_recorded(tmp_path):
     result, _ = labelled(tmp_path, bandwidth=12.0, level=0.3)
-    assert (result.recipe.bandwidth, result.recipe.level) == (12.0, 0.3)
+    assert (result.settings.bandwidth, result.settings.level) == (12.0, 0.3)
     for name in ("bandwidth", "level"):
-        assert result.parameters[name]["value"] == getattr(result.recipe, name)
+        assert result.parameters[name]["value"] == getattr(result.settings, name)
         assert result.parameters[name]["reason"] == "set in the config"
     assert result.parameters["channels"]["mode"] == "as_is"
 
@@ -76,9 +76,9 @@ def parameters_of(images, *, diameter=None, choices=()):
     config = Config()
     stems = {f"{index}": image[..., None] for index, image in enumerate(images)}
     prepared = prepare_images(ImageSet(dict.fromkeys(stems), stems), config, diameter=diameter)
-    recipe = recipe_of(config.pseudo)
+    segmentation = segmentation_settings(config.pseudo)
     foreground = Foreground((0.0,), "spread", 1.0, 1.0, 0.0, "two modes")
-    return list_parameters(prepared, config, foreground, recipe, choices, copies=6)
+    return list_parameters(prepared, config, foreground, segmentation, choices, copies=6)
 
 
 def drawn(n, radius, *, count):

@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from oce2stardist.config import PseudoConfig
 from oce2stardist.pseudo_labels import (
-    ClusterSettings,
+    ClusteringSettings,
     HaloSettings,
     cluster_embeddings,
     foreground_threshold,
@@ -22,7 +22,7 @@ from oce2stardist.pseudo_labels import (
     smooth_log_spread,
     split_parts,
 )
-from oce2stardist.pseudo_labels.choose import recipe_of
+from oce2stardist.pseudo_labels.choose import segmentation_settings
 
 SHAPE = (90, 120)
 CENTRES = [(30, 30), (30, 62), (60, 90)]
@@ -47,7 +47,7 @@ def offsets_to_centres(labels, *, noise=0.0, shift=(0.0, 0.0), seed=0):
 
 
 def cluster(offsets, foreground, *, bandwidth=12.0, method="density"):
-    settings = ClusterSettings(bandwidth, method, bin_seeding=True, fitted_share=0.1, seed=0)
+    settings = ClusteringSettings(bandwidth, method, bin_seeding=True, fitted_share=0.1, seed=0)
     return cluster_embeddings(offsets, foreground, settings)
 
 
@@ -167,11 +167,13 @@ def test_segment_leads_from_fat_cut_and_false_objects_to_the_outlines_of_cells()
     patch = np.zeros(SHAPE, bool)
     patch[70:88, 5:40] = True
     image = ndi.gaussian_filter((true > 0).astype(float), 1.0) + rng.normal(0, 0.03, SHAPE)
-    recipe = replace(recipe_of(PseudoConfig(working_diameter=20)), level=0.5, min_unity=0.5)
-    found = segment(offsets, (fat > 0) | patch, image[..., None], recipe, seed=0)
+    segmentation = replace(
+        segmentation_settings(PseudoConfig(working_diameter=20)), level=0.5, min_unity=0.5
+    )
+    found = segment(offsets, (fat > 0) | patch, image[..., None], segmentation, seed=0)
     assert found.max() == 3
     assert adjusted_rand_score(true.ravel(), found.ravel()) > 0.97
-    apart = replace(recipe, min_unity=1.0)
+    apart = replace(segmentation, min_unity=1.0)
     unjoined = segment(offsets, (fat > 0) | patch, image[..., None], apart, seed=0)
     assert unjoined.max() == 4
 

@@ -8,8 +8,8 @@ import pytest
 from run_folders import gathering_run
 
 from oce2stardist.config import Config, PseudoConfig
-from oce2stardist.pseudo_labels.choose import Choice, recipe_of
-from oce2stardist.pseudo_labels.inputs import Scenes
+from oce2stardist.pseudo_labels.choose import Choice, segmentation_settings
+from oce2stardist.pseudo_labels.inputs import SegmentationInputs
 from oce2stardist.reports import choices as contact_sheet
 from oce2stardist.reports import write_choices
 
@@ -19,9 +19,9 @@ def tuned_run(tmp_path, shape=(200, 260), **settings):
     config = Config(seed=7, pseudo=PseudoConfig(**settings))
     prepared, labels = gathering_run(tmp_path / "run", config, shape=shape)
     return {
-        "scenes": Scenes(prepared, tmp_path / "run", config),
+        "scenes": SegmentationInputs(prepared, tmp_path / "run", config),
         "labels": labels,
-        "recipe": recipe_of(config.pseudo),
+        "settings": segmentation_settings(config.pseudo),
         "choices": [],
         "seed": 7,
     }
@@ -117,9 +117,9 @@ def test_scores_of_shrinking_stand_with_no_other_way_to_take_the_halo_off(tmp_pa
     assert set(scores.values()) == {None}
 
 
-def test_the_recipe_is_what_is_framed_where_the_config_says_something_else(tmp_path, drawn):
+def test_the_chosen_settings_are_framed_where_the_config_says_something_else(tmp_path, drawn):
     run = tuned_run(tmp_path)
-    run["recipe"] = replace(run["recipe"], bandwidth=12.04, level=0.25)
+    run["settings"] = replace(run["settings"], bandwidth=12.04, level=0.25)
     rows = drawn(run)
     framed = {name: [p.value for p in row.panels if p.chosen] for name, row in rows.items()}
     assert framed["Bandwidth"] == ["12.04 px (0.43)"]

@@ -11,8 +11,8 @@ def cells(n=12):
     return discs_scene(n, (200, 200), 9, seed=3)[1].astype(np.int32)
 
 
-def alpha_of(pseudo_gt, known, *, asked="auto", trusted=None):
-    return choose_alpha(asked, pseudo_gt, known, trusted=trusted, seed=0)
+def alpha_of(pseudo_labels, known, *, asked="auto", trusted=None):
+    return choose_alpha(asked, pseudo_labels, known, trusted=trusted, seed=0)
 
 
 def without(labels, share):

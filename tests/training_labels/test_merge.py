@@ -88,11 +88,11 @@ def test_merge_follows_the_table_of_the_module():
     annotations = unknown((10, 100))
     annotations[:, :20] = 6
     annotations[:, 20:40] = 0
-    pseudo_gt = np.zeros((10, 100), np.int32)
-    pseudo_gt[2:4, 45:50] = 3  # kept
-    pseudo_gt[6:8, 45:50] = -1
-    pseudo_gt[6:8, 10:22] = 8  # on the annotated cell, so dropped
-    merged = merge_annotations(pseudo_gt, annotations, background_distance=40)
+    pseudo_labels = np.zeros((10, 100), np.int32)
+    pseudo_labels[2:4, 45:50] = 3  # kept
+    pseudo_labels[6:8, 45:50] = -1
+    pseudo_labels[6:8, 10:22] = 8  # on the annotated cell, so dropped
+    merged = merge_annotations(pseudo_labels, annotations, background_distance=40)
 
     sparse = np.zeros((10, 100), np.int32)
     sparse[:, :20] = 6
@@ -111,8 +111,8 @@ def test_merge_follows_the_table_of_the_module():
 def test_one_shared_pixel_drops_a_pseudo_object_entirely():
     annotations = unknown()
     annotations[20:30, 20:30] = 4
-    pseudo_gt = boxes((20, 29), (20, 40), (30, 20))  # the third only touches
-    merged = merge_annotations(pseudo_gt, annotations)
+    pseudo_labels = boxes((20, 29), (20, 40), (30, 20))  # the third only touches
+    merged = merge_annotations(pseudo_labels, annotations)
     assert np.all(merged.pseudo[20:30, 30:39] == 0)
     assert merged.objects["pseudo_id"].tolist() == [-1, 2, 3]
     # a dropped object still says that something may be there
@@ -134,18 +134,18 @@ def test_known_background_cuts_pseudo_objects_or_drops_them(columns, kept):
 def test_background_is_inferred_up_to_a_distance_outside_pseudo_objects(distance):
     annotations = unknown()
     annotations[30, 50] = 1
-    pseudo_gt = boxes((20, 55))
-    merged = merge_annotations(pseudo_gt, annotations, background_distance=distance)
+    pseudo_labels = boxes((20, 55))
+    merged = merge_annotations(pseudo_labels, annotations, background_distance=distance)
     near = disc(SHAPE, (30, 50), distance)
-    assert np.array_equal(merged.sparse == 0, near & (annotations == -1) & (pseudo_gt == 0))
+    assert np.array_equal(merged.sparse == 0, near & (annotations == -1) & (pseudo_labels == 0))
     assert np.array_equal(merged.sparse == 1, annotations == 1)
 
 
 def test_without_annotations_pseudo_labels_pass_through():
-    pseudo_gt = boxes((5, 5), (20, 50))
-    merged = merge_annotations(pseudo_gt, unknown())
+    pseudo_labels = boxes((5, 5), (20, 50))
+    merged = merge_annotations(pseudo_labels, unknown())
     assert np.all(merged.sparse == -1)
-    assert np.array_equal(merged.pseudo, pseudo_gt)
+    assert np.array_equal(merged.pseudo, pseudo_labels)
     assert set(merged.objects["source"]) == {"pseudo"}
 
 
@@ -185,14 +185,14 @@ def test_merge_keeps_every_annotated_cell_and_unique_ids(seed):
     rng = np.random.default_rng(seed)
     ids = np.concatenate([[0], rng.choice(10**7, 15, replace=False) + 1]).astype(np.int32)
     annotations = keep_cells(ids[truth], rng.choice(ids[1:], 4, replace=False))
-    pseudo_gt = np.roll(ids[truth], (2, 3), (0, 1)) * 3
-    before = annotations.copy(), pseudo_gt.copy()
-    merged = merge_annotations(pseudo_gt, annotations, background_distance=0)
+    pseudo_labels = np.roll(ids[truth], (2, 3), (0, 1)) * 3
+    before = annotations.copy(), pseudo_labels.copy()
+    merged = merge_annotations(pseudo_labels, annotations, background_distance=0)
 
     assert np.array_equal(merged.sparse, annotations)
     assert np.array_equal(merged.pseudo[annotations >= 0], annotations[annotations >= 0])
     assert np.array_equal(annotations, before[0])
-    assert np.array_equal(pseudo_gt, before[1])
+    assert np.array_equal(pseudo_labels, before[1])
     objects = merged.objects.set_index("id")
     assert sorted(np.unique(merged.pseudo[merged.pseudo > 0])) == list(objects.index)
     assert (objects["source"] == "manual").sum() == 4
@@ -203,16 +203,16 @@ def test_merge_keeps_every_annotated_cell_and_unique_ids(seed):
         assert (row["area"], row["y"], row["x"]) == pytest.approx((len(y), y.mean(), x.mean()))
         if row["source"] == "pseudo":
             assert i > annotations.max()
-            assert np.all(pseudo_gt[of_object] == row["pseudo_id"])
-            assert not np.any(annotations[pseudo_gt == row["pseudo_id"]] > 0)
+            assert np.all(pseudo_labels[of_object] == row["pseudo_id"])
+            assert not np.any(annotations[pseudo_labels == row["pseudo_id"]] > 0)
 
 
 def test_renaming_pseudo_objects_changes_only_their_recorded_ids():
     annotations = unknown()
     annotations[20:30, 20:30] = 2
-    pseudo_gt = boxes((5, 5), (40, 40), (22, 22))
-    plain = merge_annotations(pseudo_gt, annotations)
-    renamed = merge_annotations(pseudo_gt * 100_000, annotations)
+    pseudo_labels = boxes((5, 5), (40, 40), (22, 22))
+    plain = merge_annotations(pseudo_labels, annotations)
+    renamed = merge_annotations(pseudo_labels * 100_000, annotations)
     assert np.array_equal(plain.pseudo, renamed.pseudo)
     assert plain.objects["pseudo_id"].tolist() == [-1, 1, 2]
     assert renamed.objects["pseudo_id"].tolist() == [-1, 100_000, 200_000]
@@ -278,23 +278,23 @@ def scene(annotated, found, *, near):
 
     The annotated cell 6 ends 5 pixels from it if it is to be near, else 45.
     """
-    annotations, pseudo_gt = unknown(), np.zeros(SHAPE, np.int32)
+    annotations, pseudo_labels = unknown(), np.zeros(SHAPE, np.int32)
     annotations[25:35, 40:46] = 6
     if not near:
         annotations = np.roll(annotations, -40, axis=1)
     place = np.s_[28:33, 48:53]
     annotations[place] = {"cell": 8, "0": 0, "-1": -1}[annotated]
     if found == "-1":
-        pseudo_gt[place] = -1
+        pseudo_labels[place] = -1
     elif found.startswith("object"):
-        pseudo_gt[place] = 3
+        pseudo_labels[place] = 3
     if found == "object, dropped":
-        pseudo_gt[33:40, 48:53] = 3
+        pseudo_labels[33:40, 48:53] = 3
         annotations[33:40, 48:53] = 0  # more than half of it
     elif found == "object, piece cut off":
-        pseudo_gt[33:45, 48:53] = 3
+        pseudo_labels[33:45, 48:53] = 3
         annotations[33, 48:53] = 0
-    return annotations, None if found == "none for the image" else pseudo_gt
+    return annotations, None if found == "none for the image" else pseudo_labels
 
 
 @pytest.mark.parametrize("row", ROWS, ids=" | ".join)
@@ -303,8 +303,8 @@ def test_every_row_of_the_table_holds(row):
     every = ["0", "-1", "object, kept", "object, dropped", "none for the image"]
     for one in every if found == "any" else [found]:
         for is_near in {"yes": [True], "no": [False], "any": [True, False]}[near]:
-            annotations, pseudo_gt = scene(annotated, one, near=is_near)
-            merged = merge_annotations(pseudo_gt, annotations, background_distance=20)
+            annotations, pseudo_labels = scene(annotated, one, near=is_near)
+            merged = merge_annotations(pseudo_labels, annotations, background_distance=20)
             for result, labels in zip(results, (merged.sparse, merged.pseudo), strict=True):
                 at = int(labels[30, 50])
                 if result == "object":
@@ -320,28 +320,28 @@ def overlap_of(n_pixels):
     """A pseudo object of 100 pixels of which so many lie on a much larger annotated cell."""
     annotations = unknown()
     annotations[10:40, 10:40] = 4
-    pseudo_gt = np.zeros(SHAPE, np.int32)
+    pseudo_labels = np.zeros(SHAPE, np.int32)
     inside = n_pixels // 10
-    pseudo_gt[20:30, 40 - inside : 50 - inside] = 1
-    return annotations, pseudo_gt
+    pseudo_labels[20:30, 40 - inside : 50 - inside] = 1
+    return annotations, pseudo_labels
 
 
 @pytest.mark.parametrize("percent", [10, 30, 70])
 def test_an_object_may_overlap_cells_by_the_given_share_and_no_more(percent):
-    annotations, pseudo_gt = overlap_of(percent)
-    assert np.count_nonzero((pseudo_gt > 0) & (annotations > 0)) == percent
-    kept = merge_annotations(pseudo_gt, annotations, overlap=percent / 100)
+    annotations, pseudo_labels = overlap_of(percent)
+    assert np.count_nonzero((pseudo_labels > 0) & (annotations > 0)) == percent
+    kept = merge_annotations(pseudo_labels, annotations, overlap=percent / 100)
     assert (kept.pseudo == 5).sum() == 100 - percent
     assert (kept.pseudo == 4).sum() == 900
     assert kept.objects.query("id == 5")["area"].tolist() == [100 - percent]
-    dropped = merge_annotations(pseudo_gt, annotations, overlap=percent / 100 - 0.001)
+    dropped = merge_annotations(pseudo_labels, annotations, overlap=percent / 100 - 0.001)
     assert set(np.unique(dropped.pseudo)) == {0, 4}
 
 
 def test_what_may_overlap_changes_nothing_in_sparse_labels():
-    annotations, pseudo_gt = overlap_of(30)
+    annotations, pseudo_labels = overlap_of(30)
     strict, lenient = (
-        merge_annotations(pseudo_gt, annotations, overlap=overlap) for overlap in (0, 0.5)
+        merge_annotations(pseudo_labels, annotations, overlap=overlap) for overlap in (0, 0.5)
     )
     assert np.array_equal(strict.sparse, lenient.sparse)
 
@@ -351,23 +351,23 @@ def test_an_object_around_an_annotated_cell_is_dropped_whatever_the_share(overla
     # A ninth of the object: its share alone would let it stay, as a ring.
     annotations = unknown()
     annotations[25:35, 45:55] = 2
-    pseudo_gt = np.zeros(SHAPE, np.int32)
-    pseudo_gt[15:45, 35:65] = 7
-    merged = merge_annotations(pseudo_gt, annotations, overlap=overlap)
+    pseudo_labels = np.zeros(SHAPE, np.int32)
+    pseudo_labels[15:45, 35:65] = 7
+    merged = merge_annotations(pseudo_labels, annotations, overlap=overlap)
     assert np.array_equal(merged.pseudo, np.where(annotations == 2, 2, 0))
     # inside of the dropped object nothing is known
-    assert np.all(merged.sparse[(pseudo_gt == 7) & (annotations < 0)] == -1)
+    assert np.all(merged.sparse[(pseudo_labels == 7) & (annotations < 0)] == -1)
 
 
 @pytest.mark.parametrize("shape", ["open", "ring of corners"])
 def test_an_object_left_open_stays_and_one_closed_by_corners_does_not(shape):
     annotations = unknown()
     annotations[25:30, 45:50] = 1
-    pseudo_gt = np.zeros(SHAPE, np.int32)
-    pseudo_gt[20:30, 40:55] = 7  # the cell is at its lower edge
+    pseudo_labels = np.zeros(SHAPE, np.int32)
+    pseudo_labels[20:30, 40:55] = 7  # the cell is at its lower edge
     if shape == "ring of corners":
-        pseudo_gt[30, 45:50] = 7
-    merged = merge_annotations(pseudo_gt, annotations, overlap=0.5)
+        pseudo_labels[30, 45:50] = 7
+    merged = merge_annotations(pseudo_labels, annotations, overlap=0.5)
     assert (merged.pseudo == 2).sum() == (125 if shape == "open" else 0)
 
 
@@ -408,11 +408,11 @@ def test_of_equal_pieces_the_first_stays_and_corners_hold_pieces_together():
 
 
 def test_objects_that_lose_no_pixel_may_lie_in_pieces():
-    pseudo_gt = boxes((5, 5), (40, 40))
-    pseudo_gt[pseudo_gt == 2] = 1
+    pseudo_labels = boxes((5, 5), (40, 40))
+    pseudo_labels[pseudo_labels == 2] = 1
     annotations = unknown()
     annotations[0, 99] = 0
-    assert np.array_equal(merge_annotations(pseudo_gt, annotations).pseudo, pseudo_gt)
+    assert np.array_equal(merge_annotations(pseudo_labels, annotations).pseudo, pseudo_labels)
 
 
 def test_near_a_cell_on_the_border_background_is_known_inside_the_image():
@@ -434,11 +434,11 @@ def test_an_image_of_nothing_but_background_has_no_objects():
 
 
 def test_sparse_labels_are_those_that_infer_background_makes():
-    annotations, pseudo_gt = overlap_of(30)
-    merged = merge_annotations(pseudo_gt, annotations, background_distance=7)
-    sparse = infer_background(annotations, pseudo_gt, background_distance=7)
+    annotations, pseudo_labels = overlap_of(30)
+    merged = merge_annotations(pseudo_labels, annotations, background_distance=7)
+    sparse = infer_background(annotations, pseudo_labels, background_distance=7)
     assert np.array_equal(merged.sparse, sparse)
-    assert np.array_equal(infer_background(sparse, pseudo_gt, background_distance=0), sparse)
+    assert np.array_equal(infer_background(sparse, pseudo_labels, background_distance=0), sparse)
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 1, math.nan])
@@ -454,11 +454,11 @@ def test_shares_out_of_range_are_refused(overlap):
 def test_large_ids_with_gaps_merge_as_small_ones_do(first):
     annotations = unknown()
     annotations[20:30, 20:30], annotations[50:55, 80:85] = 1, 2
-    pseudo_gt = boxes((5, 5), (22, 22), (40, 40), (50, 70))
-    merged = merge_annotations(pseudo_gt, annotations)
+    pseudo_labels = boxes((5, 5), (22, 22), (40, 40), (50, 70))
+    merged = merge_annotations(pseudo_labels, annotations)
     rename = np.array([-1, 0, first, first + 77])  # of -1, 0, 1, 2
     large = merge_annotations(
-        np.where(pseudo_gt > 0, first + 40 * pseudo_gt, 0), rename[annotations + 1]
+        np.where(pseudo_labels > 0, first + 40 * pseudo_labels, 0), rename[annotations + 1]
     )
     assert large.pseudo.dtype == large.sparse.dtype == np.int32
     assert np.array_equal(large.sparse, rename[merged.sparse + 1])

@@ -390,13 +390,13 @@ def test_weights_of_objects_are_looked_up_by_id():
 # Files
 
 
-def run_folder(path, pseudo_gt, *, confidence=None):
-    for stem, labels in pseudo_gt.items():
+def run_folder(path, pseudo_labels, *, confidence=None):
+    for stem, labels in pseudo_labels.items():
         write_labels(path / "pseudo" / "labels" / f"{stem}.tif", labels)
     (path / "pseudo" / "stage.yaml").write_text("finished: true")
     rows = [
         (stem, label, 0.01 * label)
-        for stem, labels in pseudo_gt.items()
+        for stem, labels in pseudo_labels.items()
         for label in np.unique(labels[labels > 0])
     ]
     table = pd.DataFrame(rows, columns=["image", "label", "confidence"])
