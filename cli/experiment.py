@@ -205,7 +205,7 @@ def _read_config(
 
 
 def _print_plan(planned: list[Any]) -> None:
-    cells = [{"cell": one.cell.name, "is_finished": one.is_finished} for one in planned]
+    cells = [{"cell": one.run.name, "is_finished": one.is_finished} for one in planned]
     lines = [f"{one['cell']:<60} {'finished' * one['is_finished']}".rstrip() for one in cells]
     left = sum(not one.is_finished for one in planned)
     lines.append(f"{left} of {len(planned)} grid cells would run.")

@@ -216,14 +216,15 @@ def _compare(all_a: pd.DataFrame, all_b: pd.DataFrame, n_boot: int, seed: int) -
     def differ(of_a: NDArray[np.intp], of_b: NDArray[np.intp], axis: int) -> NDArray[np.float64]:
         """Score drawn images, given by position and of shape (draws, images)."""
         drawn_a, drawn_b = sums_a[..., of_a].sum(axis), sums_b[..., of_b].sum(axis)
-        return _score(drawn_b).mean(axis=1) - _score(drawn_a).mean(axis=1)
+        # A draw without true cells, which has no SEG, tells of no difference.
+        return np.nan_to_num(_score(drawn_b).mean(axis=1) - _score(drawn_a).mean(axis=1))
 
     repeats_a, repeats_b = _score(sums_a.sum(axis=-1)), _score(sums_b.sum(axis=-1))
     mean_a, mean_b = repeats_a.mean(axis=-1), repeats_b.mean(axis=-1)
     difference = mean_b - mean_a
     low = high = np.full(2, np.nan)
     if min(len(a), len(b)) > 1:
-        drawn = bootstrap(
+        low, high = bootstrap(
             (np.arange(len(a)), np.arange(len(b))),
             differ,
             paired=paired,
@@ -231,8 +232,7 @@ def _compare(all_a: pd.DataFrame, all_b: pd.DataFrame, n_boot: int, seed: int) -
             batch=100,  # bounds memory
             method="percentile",
             random_state=np.random.default_rng(seed),
-        ).bootstrap_distribution  # (2, draws); SEG is nan in a draw without true cells
-        low, high = pd.DataFrame(drawn.T).quantile([0.025, 0.975]).to_numpy()
+        ).confidence_interval
         same_seeds = list(a["tp"].columns) == list(b["tp"].columns)
         wider = _spread_of_repeats(repeats_a, repeats_b, paired=same_seeds)
         low = difference - np.hypot(np.maximum(difference - low, 0), wider)

@@ -24,13 +24,14 @@ from oce2stardist.evaluation.scores import score_image
 from oce2stardist.experiments import weights
 from oce2stardist.experiments.baseline import segment_classically
 from oce2stardist.experiments.methods import (
-    search_scenes,
-    search_with_oracle,
     segment_all_classically,
     segment_with_cellpose,
     segment_with_stardist,
 )
+from oce2stardist.experiments.oracle import oracle_line_search, search_with_oracle
+from oce2stardist.experiments.scoring import Border
 from oce2stardist.experiments.weights import WeightsMissing, fetch_weights
+from oce2stardist.files.digests import hash_file
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.pseudo_labels.inputs import SegmentationInputs
@@ -66,10 +67,16 @@ def scene(seed=0, shape=(96, 112)):
     return image[..., None], labels
 
 
+def segment(image, source, *, model_diameter=None):
+    """Labels of one image, "a", of cells of 10 px, by a StarDist model."""
+    options = {"diameter": 10, "model_diameter": model_diameter}
+    return segment_with_stardist({"a": image}, source, **options)["a"]
+
+
 def test_stardist_predicts_what_its_folder_predicts(model):
     folder, network = model
     images = {"a": scene(0)[0], "b": scene(1)[0]}
-    found = segment_with_stardist(images, folder)
+    found = segment_with_stardist(images, folder, diameter=10, model_diameter=None)
     assert list(found) == ["a", "b"]
     for stem, image in images.items():
         expected = predict_labels(network, normalise_percentiles(image))
@@ -81,13 +88,13 @@ def test_stardist_predicts_what_its_folder_predicts(model):
 def test_stardist_sees_the_mean_of_channels_that_are_equally_bright(model):
     image = scene()[0]
     two = np.concatenate([image, 100 * image + 7], axis=-1)
-    one, both = (segment_with_stardist({"a": array}, model[0])["a"] for array in (image, two))
+    one, both = (segment(array, model[0]) for array in (image, two))
     assert score_image(both, one, iou_threshold=0.9).f1 > 0.9
 
 
 def test_stardist_labels_come_back_from_the_scale_of_the_model(model):
     image = scene(shape=(97, 113))[0]
-    found = segment_with_stardist({"a": image}, model[0], diameter=10, model_diameter=20)["a"]
+    found = segment(image, model[0], model_diameter=20)
     assert found.shape == (97, 113)
     sizes = np.bincount(found.ravel())[1:]
     # Polygons of 6 px at twice the scale measure 3 px here.
@@ -97,26 +104,23 @@ def test_stardist_labels_come_back_from_the_scale_of_the_model(model):
 def test_a_grey_image_is_colour_for_a_model_of_three_channels(tmp_path):
     folder, _ = stardist_folder(tmp_path / "colour", channels=3)
     image = scene()[0]
-    one, three = (
-        segment_with_stardist({"a": array}, folder)["a"]
-        for array in (image, np.repeat(image, 3, axis=-1))
-    )
+    one, three = (segment(array, folder) for array in (image, np.repeat(image, 3, axis=-1)))
     np.testing.assert_array_equal(one, three)
     with pytest.raises(InputError, match=r"the model's 3 channels, or one. Got 2 in a"):
-        segment_with_stardist({"a": np.repeat(image, 2, axis=-1)}, folder)
+        segment(np.repeat(image, 2, axis=-1), folder)
 
 
 @pytest.mark.parametrize(
-    "segment",
+    "method",
     [
         partial(segment_with_stardist, source="nowhere", model_diameter=20),
-        segment_with_cellpose,
+        partial(segment_with_cellpose, model="cpsam"),
         segment_all_classically,
     ],
 )
-def test_a_diameter_of_nothing_is_refused(segment):
+def test_a_diameter_of_nothing_is_refused(method):
     with pytest.raises(InputError, match=r"a diameter must be above 0. Got 0"):
-        segment({"a": scene()[0]}, diameter=0)
+        method({"a": scene()[0]}, diameter=0)
 
 
 @pytest.fixture
@@ -126,17 +130,17 @@ def published(model, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(pretrained, "_MODELS", {})
     monkeypatch.setattr(pretrained, "_ALIASES", {})
-    pretrained.register_model(StarDist2D, "tiny", archive.as_uri(), weights._sha256(archive))
+    pretrained.register_model(StarDist2D, "tiny", archive.as_uri(), hash_file(archive))
     pretrained.register_aliases(StarDist2D, "tiny", "Tiny (discs)")
     return archive
 
 
 def test_a_published_model_is_downloaded_once(published, model, tmp_path, capfd):
-    image = {"a": scene()[0]}
-    first = segment_with_stardist(image, "tiny")["a"]
-    np.testing.assert_array_equal(first, segment_with_stardist(image, model[0])["a"])
+    image = scene()[0]
+    first = segment(image, "tiny")
+    np.testing.assert_array_equal(first, segment(image, model[0]))
     published.unlink()
-    np.testing.assert_array_equal(first, segment_with_stardist(image, "Tiny (discs)")["a"])
+    np.testing.assert_array_equal(first, segment(image, "Tiny (discs)"))
     assert (tmp_path / "keras/models/StarDist2D/tiny/tiny.zip").exists()
     out, err = capfd.readouterr()
     assert "Found" not in out and "ownload" not in out + err
@@ -146,14 +150,14 @@ def test_a_file_in_the_cache_that_is_not_whole_is_downloaded_again(published, tm
     kept = tmp_path / "keras/models/StarDist2D/tiny/tiny.zip"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(published.read_bytes()[:100])
-    segment_with_stardist({"a": scene()[0]}, "tiny")
+    segment(scene()[0], "tiny")
     assert kept.read_bytes() == published.read_bytes()
 
 
 def test_a_published_model_that_cannot_be_had_says_what_to_do(published, tmp_path):
     published.unlink()
     with pytest.raises(WeightsMissing) as refused:
-        segment_with_stardist({"a": scene()[0]}, "tiny")
+        segment(scene()[0], "tiny")
     message = str(refused.value)
     assert "\n" not in message
     assert "weights of StarDist tiny" in message and published.as_uri() in message
@@ -161,13 +165,13 @@ def test_a_published_model_that_cannot_be_had_says_what_to_do(published, tmp_pat
     assert isinstance(refused.value, InputError)
     published.write_bytes(b"something else")
     with pytest.raises(WeightsMissing, match="not the file that was published"):
-        segment_with_stardist({"a": scene()[0]}, "tiny")
+        segment(scene()[0], "tiny")
     assert not list((tmp_path / "keras").rglob("*zip*"))
 
 
 def test_a_name_that_stardist_does_not_publish_is_refused():
     with pytest.raises(InputError, match=r"\(2D_versatile_fluo, .*Got nonesuch"):
-        segment_with_stardist({"a": scene()[0]}, "nonesuch")
+        segment(scene()[0], "nonesuch")
 
 
 class Answer:
@@ -205,9 +209,9 @@ def test_a_zip_file_without_a_model_is_refused(published, tmp_path):
     with zipfile.ZipFile(published, "w") as archive:
         archive.writestr("readme.txt", "nothing")
     del pretrained._MODELS[StarDist2D]["tiny"]
-    pretrained.register_model(StarDist2D, "tiny", published.as_uri(), weights._sha256(published))
+    pretrained.register_model(StarDist2D, "tiny", published.as_uri(), hash_file(published))
     with pytest.raises(InputError, match=r"Got no config.json"):
-        segment_with_stardist({"a": scene()[0]}, "tiny")
+        segment(scene()[0], "tiny")
 
 
 class FakeCellpose:
@@ -260,7 +264,7 @@ def test_cellpose_gets_images_weights_and_diameter(cellpose, tmp_path):
 def test_cellpose_finds_its_weights_in_its_cache(cellpose, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "cpsam_v2").write_bytes(b"weights")
-    segment_with_cellpose({"a": np.zeros((20, 30, 1))})
+    segment_with_cellpose({"a": np.zeros((20, 30, 1))}, "cpsam_v2", diameter=24.0)
     assert FakeCellpose.calls[0]["weights"] == str(tmp_path / "cache" / "cpsam_v2")
 
 
@@ -270,27 +274,27 @@ def test_cellpose_without_weights_says_what_to_do(cellpose, tmp_path, monkeypatc
 
     monkeypatch.setattr(weights, "urlopen", unreachable)
     with pytest.raises(WeightsMissing, match=r"Cellpose cpsam .*not known; download that file"):
-        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, "cpsam")
+        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, "cpsam", diameter=24.0)
     assert not FakeCellpose.calls
     with pytest.raises(InputError, match=r"one of cpsam_v2, cpsam. Got nuclei"):
-        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, "nuclei")
+        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, "nuclei", diameter=24.0)
 
 
 def test_cellpose_that_is_absent_or_of_another_version_says_what_to_do(cellpose, monkeypatch):
     image = {"a": np.zeros((20, 30, 1))}
     cellpose["cellpose"] = "3.1.0"
     with pytest.raises(WeightsMissing, match=r"must be version 4.*Got 3.1.0; pip install 'oce2"):
-        segment_with_cellpose(image)
+        segment_with_cellpose(image, "cpsam_v2", diameter=24.0)
     monkeypatch.setitem(sys.modules, "cellpose.models", None)
     with pytest.raises(WeightsMissing, match=r"must be installed.*'oce2stardist\[cellpose\]'"):
-        segment_with_cellpose(image)
+        segment_with_cellpose(image, "cpsam_v2", diameter=24.0)
     assert logging.getLogger("cellpose").level == logging.NOTSET
 
 
 def test_weights_that_are_not_those_of_cellpose_are_refused(cellpose, tmp_path):
     (tmp_path / "broken").write_bytes(b"weights")
     with pytest.raises(InputError, match="broken must hold weights of Cellpose 4"):
-        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, str(tmp_path / "broken"))
+        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, str(tmp_path / "broken"), diameter=24.0)
 
 
 def test_the_classical_method_treats_every_image_by_itself():
@@ -303,9 +307,8 @@ def test_the_classical_method_treats_every_image_by_itself():
 def test_the_oracle_finds_what_the_arrows_of_a_run_point_to(tmp_path):
     config = Config()
     prepared, truth = gathering_run(tmp_path, config)
-    result = search_scenes(
-        SegmentationInputs(prepared, tmp_path, config), truth, settings=config.pseudo
-    )
+    scenes = SegmentationInputs(prepared, tmp_path, config)
+    result = oracle_line_search(scenes, truth, settings=config.pseudo, border=Border())
     assert result.oracle_scores.f1 == 1
     assert score_image(result.oracle_labels[0], truth["a"]).f1 == 1
     assert len(result.oracle_table) == 6 * 9
@@ -336,7 +339,7 @@ def test_the_oracle_is_no_worse_than_the_run_that_it_searches(tmp_path):
     found = ImageSet.from_arrays({stem: image for stem, (image, _) in scenes.items()})
     config = Config().replace(**LEARNS)
     run = make_pseudo_labels(found, tmp_path / "run", config=config, diameter=16.0)
-    labels, table = search_with_oracle(tmp_path / "run", labelled(scenes))
+    labels, table = search_with_oracle(tmp_path / "run", labelled(scenes), Border())
     assert {stem: one.shape for stem, one in labels.items()} == {"0": (96, 112), "1": (96, 112)}
 
     def pooled(by_stem):
@@ -347,7 +350,7 @@ def test_the_oracle_is_no_worse_than_the_run_that_it_searches(tmp_path):
     assert pooled(labels) == pytest.approx(table["f1"].max())
     assert pooled(labels) >= pooled(run.labels) - 0.1  # its bandwidths are not the run's
     with pytest.raises(InputError, match=r"must be those of the run. Got 'other'"):
-        search_with_oracle(tmp_path / "run", labelled({"other": scene(0)}))
+        search_with_oracle(tmp_path / "run", labelled({"other": scene(0)}), Border())
 
 
 def test_the_oracle_searches_by_the_scores_that_count(tmp_path):
@@ -355,7 +358,7 @@ def test_the_oracle_searches_by_the_scores_that_count(tmp_path):
     prepared, truth = gathering_run(tmp_path, config)
     scenes = SegmentationInputs(prepared, tmp_path, config)
     counted = [
-        search_scenes(scenes, truth, settings=config.pseudo, **options).oracle_scores.n_true
-        for options in ({}, {"border": 40}, {"border_by_centroid": 40})
+        oracle_line_search(scenes, truth, settings=config.pseudo, border=border).oracle_scores
+        for border in (Border(), Border(rim=40), Border(by_centroid=40))
     ]
-    assert counted[0] >= counted[1] > counted[2]
+    assert counted[0].n_true >= counted[1].n_true > counted[2].n_true

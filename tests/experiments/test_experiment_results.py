@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from oce2stardist.evaluation.scores import pool_scores, score_image
-from oce2stardist.experiments.cells import GridRun, Outcome
+from oce2stardist.experiments.grid_runs import GridRun, Outcome
 from oce2stardist.experiments.results import summarise, write_tables
-from oce2stardist.experiments.scoring import IOU_THRESHOLDS, score_labels
+from oce2stardist.experiments.scoring import IOU_THRESHOLDS, Border, score_labels
 
 SHAPE = (40, 60)
 
@@ -24,7 +24,7 @@ def write_scores(folder, cell, predicted, truth, groups):
         def __init__(self, stem):
             self.stem, self.labels, self.group = stem, truth[stem], groups[stem]
 
-    scores = score_labels(predicted, [One(stem) for stem in truth])
+    scores = score_labels(predicted, [One(stem) for stem in truth], Border())
     path = folder / "cells" / cell.folder_name / "scores.csv"
     path.parent.mkdir(parents=True)
     scores.to_csv(path, index=False)

@@ -9,7 +9,12 @@ from scenes import disc, empty_image, two_touching_discs
 from oce2stardist.datasets import LabelledImage, LabelledImages
 from oce2stardist.errors import InputError
 from oce2stardist.evaluation.scores import overlap_matrix, score_image, seg_at_thresholds, seg_ious
-from oce2stardist.experiments.scoring import IOU_THRESHOLDS, SCORE_COLUMNS, score_labels
+from oce2stardist.experiments.scoring import (
+    IOU_THRESHOLDS,
+    SCORE_COLUMNS,
+    Border,
+    score_labels,
+)
 
 
 def blocks(rng, shape=(40, 50), n=12):
@@ -83,7 +88,7 @@ def test_a_table_has_a_row_for_every_image_and_threshold():
     truth = {stem: true for stem, (_, true) in pairs.items()} | {"none": empty_image()}
     predicted = {stem: found for stem, (found, _) in pairs.items()} | {"none": empty_image()}
     test, reads = data_set(truth, groups={"01": "skin"})
-    table = score_labels(predicted, test)
+    table = score_labels(predicted, test, Border())
     assert reads == list(truth)
     assert tuple(table.columns) == SCORE_COLUMNS
     assert list(zip(table["image"], table["iou"], strict=True)) == list(
@@ -113,22 +118,22 @@ def edge_scene():
     ("options", "n_true"),
     [
         ({}, 3),
-        ({"border": 5}, 3),
-        ({"border": 10}, 2),  # the first ends at row 8, the second reaches row 15
-        ({"border_by_centroid": 10}, 1),
-        ({"border_by_centroid": 5}, 2),
+        ({"rim": 5}, 3),
+        ({"rim": 10}, 2),  # the first ends at row 8, the second reaches row 15
+        ({"by_centroid": 10}, 1),
+        ({"by_centroid": 5}, 2),
     ],
 )
 def test_objects_outside_the_field_are_left_out_predicted_or_true(options, n_true):
     truth = edge_scene()
     test, _ = data_set({"a": truth})
-    table = score_labels({"a": truth}, test, **options)
+    table = score_labels({"a": truth}, test, Border(**options))
     assert set(table["n_true"]) == set(table["n_predicted"]) == {n_true}
-    nothing = score_labels({"a": np.zeros_like(truth)}, test, **options)
+    nothing = score_labels({"a": np.zeros_like(truth)}, test, Border(**options))
     assert set(nothing["fn"]) == {n_true}
 
 
 def test_an_image_without_a_prediction_is_named():
     test, _ = data_set({"a": empty_image(), "b": empty_image()})
     with pytest.raises(InputError, match="Got none for b; predict it"):
-        score_labels({"a": empty_image()}, test)
+        score_labels({"a": empty_image()}, test, Border())

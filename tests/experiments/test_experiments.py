@@ -9,6 +9,7 @@ from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import score_image
 from oce2stardist.experiments.baseline import segment_classically
 from oce2stardist.experiments.oracle import HALOS, OracleResult, oracle_line_search
+from oce2stardist.experiments.scoring import Border
 from oce2stardist.pseudo_labels.inputs import Scene
 
 SHAPE = (100, 100)
@@ -37,7 +38,9 @@ def predict(labels, *, spread=0.0):
 def search(scenes, truth, **options):
     """Search images numbered from 0; settings are the defaults unless given."""
     scenes, truth = ({str(at): one for at, one in enumerate(given)} for given in (scenes, truth))
-    return oracle_line_search(scenes, truth, **{"settings": PseudoConfig()} | options)
+    return oracle_line_search(
+        scenes, truth, **{"settings": PseudoConfig(), "border": Border()} | options
+    )
 
 
 def predicted_discs(radius):
@@ -148,7 +151,7 @@ def test_oracle_leaves_out_objects_at_the_border():
     truth[truth == 3] = 0
     options = {"bandwidths": [12.0], "halos": [("none", 0.0)]}
     everything = search([predicted_discs(RADIUS)], [truth], **options)
-    inner = search([predicted_discs(RADIUS)], [truth], border_by_centroid=29.5, **options)
+    inner = search([predicted_discs(RADIUS)], [truth], border=Border(by_centroid=29.5), **options)
     assert (everything.oracle_scores.tp, everything.oracle_scores.fp) == (2, 1)
     assert (inner.oracle_scores.tp, inner.oracle_scores.fp) == (0, 0)
 
