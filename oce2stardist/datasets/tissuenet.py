@@ -182,12 +182,13 @@ def _open_split(
         images, labels = _read_headers(archive, file)
         metadata = _read_metadata(archive, file, columns) if columns else None
     n_images = images.shape[0]
-    for names in (metadata.tissues, metadata.platforms) if metadata else ():
-        if len(names) != n_images:
-            raise InputError(
-                f"{metadata.source} must describe every image of {file}. Got {len(names)} "
-                f"entries for {n_images} images; take both from one version and split."
-            )
+    if metadata:
+        for names in (metadata.tissues, metadata.platforms):
+            if len(names) != n_images:
+                raise InputError(
+                    f"{metadata.source} must describe every image of {file}. Got {len(names)} "
+                    f"entries for {n_images} images; take both from one version and split."
+                )
     stems = [f"{split}_{at:05d}" for at in range(n_images)]
     groups = metadata.tissues if metadata else [""] * n_images
 

@@ -21,7 +21,7 @@ def segment_classically(image: NDArray[np.floating], diameter: float) -> NDArray
     """Segment bright cells by Otsu's threshold and a watershed of their distance transform.
 
     Smooth, threshold, fill holes; the deepest places of what is left are cell centres, from
-    which a watershed floods it.
+    which a watershed floods it. A constant image has no cell.
 
     Parameters
     ----------
@@ -29,11 +29,6 @@ def segment_classically(image: NDArray[np.floating], diameter: float) -> NDArray
         Cells brighter than the ground; channels are averaged.
     diameter : float, > 0
         Median cell diameter, pixels. All other parameters follow from it.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        Labels 1..n, 0 elsewhere; all 0 for a constant image.
     """
     if not diameter > 0:
         raise ValueError(f"diameter must be above 0. Got {diameter} instead.")

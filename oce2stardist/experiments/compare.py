@@ -83,13 +83,10 @@ class Comparison:
             "repeats; one run says nothing of other seeds. Of twenty rows without any "
             "difference, one may seem to differ by chance.",
         ]
-        for words, table in (
-            ("Only in A", self.only_a),
-            ("Only in B", self.only_b),
-            ("Without scores", self.unscored),
-        ):
+        titles = ("Only in A", "Only in B", "Without scores")
+        for title, table in zip(titles, (self.only_a, self.only_b, self.unscored), strict=True):
             if len(table):
-                lines += ["", f"{words}:"]
+                lines += ["", f"{title}:"]
                 lines += [f"- {_name(row)}" for row in table.to_dict("records")]
         return "\n".join(lines)
 
@@ -97,30 +94,27 @@ class Comparison:
 def compare_results(a: Path, b: Path, *, n_boot: int = 2000, seed: int = 0) -> Comparison:
     """Compare F1 and SEG of everything that two results have in common.
 
+    docs/experiments.md says how the intervals come about.
+
     Parameters
     ----------
     a, b : Path
         Folders of experiments, or their `results.csv`.
     n_boot : int, >= 100
-        Bootstrap draws of images; docs/experiments.md says how the intervals come about.
+        Bootstrap draws of images.
     seed : int, >= 0
-
-    Raises
-    ------
-    InputError
-        If a table is missing or not such a table, has an image twice, or the two have no
-        setting in common.
     """
     if n_boot < 100:
         raise InputError(f"n_boot must be at least 100. Got {n_boot}; 2000 is usual.")
-    files = [_find_table(path) for path in (a, b)]
+    files = [path / "results.csv" if path.is_dir() else path for path in (Path(a), Path(b))]
     (scored_a, all_a), (scored_b, all_b) = (_read_sums(file) for file in files)
     if not all_a & all_b:
         raise InputError(
             f"{files[0]} and {files[1]} must share a {', '.join(_KEY)}. "
             f"Got none of {len(all_a)} and {len(all_b)} in both; compare the same study."
         )
-    compared, unscored = {}, {}
+    compared: dict[_Key, dict[str, Any]] = {}
+    unscored: dict[_Key, dict[str, Any]] = {}
     for key in all_a & all_b:
         without = [side for side, own in (("A", scored_a), ("B", scored_b)) if key not in own]
         if without:
@@ -128,7 +122,8 @@ def compare_results(a: Path, b: Path, *, n_boot: int = 2000, seed: int = 0) -> C
         else:
             compared[key] = _compare(scored_a[key], scored_b[key], n_boot, seed)
     return Comparison(
-        *files,
+        a=files[0],
+        b=files[1],
         rows=_tabulate(compared, _COMPARED),
         only_a=_tabulate({key: {} for key in all_a - all_b}),
         only_b=_tabulate({key: {} for key in all_b - all_a}),
@@ -138,13 +133,12 @@ def compare_results(a: Path, b: Path, *, n_boot: int = 2000, seed: int = 0) -> C
 
 
 def read_results(file: Path) -> pd.DataFrame:
-    """Read `results.csv`, with "" where an image has no group and no name taken for a number.
-
-    Raises
-    ------
-    InputError
-        If it is no such table.
-    """
+    """Read `results.csv`, with "" where an image has no group and no name taken for a number."""
+    if not file.is_file():
+        raise InputError(
+            f"{file} must exist. Got no such file; give the folder of an experiment or its "
+            "results.csv."
+        )
     table = read_table(file, {"data_set", "method", "image", "group", *_NUMBERS})
     for name in _NUMBERS:
         numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
@@ -160,23 +154,10 @@ def read_results(file: Path) -> pd.DataFrame:
     return table
 
 
-def _find_table(path: Path) -> Path:
-    file = Path(path)
-    if file.is_dir():
-        file /= "results.csv"
-    if not file.is_file():
-        raise InputError(
-            f"{file} must exist. Got no such file; give the folder of an experiment or its "
-            "results.csv."
-        )
-    return file
-
-
 def _read_sums(file: Path) -> tuple[dict[_Key, pd.DataFrame], set[_Key]]:
-    """Sum up every scored setting and group of a table, and list all that it has.
+    """Take what scores are made of, for every scored setting and group, and list all settings.
 
-    A sum has a row for each image, and for each repeat TP, FP + FN, SEG times true cells, and
-    true cells.
+    For each image (rows) and repeat: TP, FP + FN, SEG times true cells, and true cells.
     """
     table = read_results(file)
     numbers = [*SETTING[2:], "seed"]
@@ -188,11 +169,8 @@ def _read_sums(file: Path) -> tuple[dict[_Key, pd.DataFrame], set[_Key]]:
             f"{file} must have one row for every image and repeat of a setting. "
             f"Got {images.loc[again, 'image'].iloc[0]!r} twice; write the table again."
         )
-    images = images.assign(
-        wrong=images["fp"] + images["fn"],
-        seg_sum=images["seg"].fillna(0) * images["n_true"],
-        part=ALL,
-    )
+    seg_sum = images["seg"].fillna(0) * images["n_true"]
+    images = images.assign(wrong=images["fp"] + images["fn"], seg_sum=seg_sum, part=ALL)
     grouped = images[~images["group"].isin(["", ALL])]
     parts = pd.concat([images, grouped.assign(part=grouped["group"])])
     values = ["tp", "wrong", "seg_sum", "n_true"]

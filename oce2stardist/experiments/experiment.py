@@ -115,11 +115,8 @@ def run_experiment(
             answers=answers,
             test_images={hashed.config.title: open_data(hashed.config).test for hashed in data},
         )
-        unfinished = {
-            one.run.name: outcomes[one.run.key]
-            for one in planned
-            if outcomes[one.run.key].status != "finished"
-        }
+        ended = {one.run.name: outcomes[one.run.key] for one in planned}
+        unfinished = {name: how for name, how in ended.items() if how.status != "finished"}
         return ExperimentResult(folder, summary, answers, unfinished, report)
 
 
@@ -143,14 +140,8 @@ def _run(
         again = f", {n_done} are finished and used again" if n_done else ""
         n_workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
         reporter.say(f"{total} grid cells{again}; {n_workers} at a time.")
-        return run_grid(
-            [one.run for one in planned],
-            folder,
-            client,
-            threads=where.cell_threads,
-            on_end=tell,
-            should_stop=should_stop,
-        )
+        runs, threads = [one.run for one in planned], where.cell_threads
+        return run_grid(runs, folder, client, threads=threads, on_end=tell, should_stop=should_stop)
 
 
 def _planned(shown: Sequence[GridRun], folder: Path) -> list[PlannedRun]:

@@ -13,13 +13,7 @@ from typing import Any
 from distributed import Client, Future, wait
 
 from oce2stardist.errors import one_line
-from oce2stardist.experiments.grid_runs import (
-    GridRun,
-    Outcome,
-    in_order,
-    read_outcome,
-    write_grid_run,
-)
+from oce2stardist.experiments.grid_runs import GridRun, Outcome, in_order, read_outcome, write_run
 from oce2stardist.runs.cluster import limited_to
 from oce2stardist.runs.interruption import Interrupted
 
@@ -44,40 +38,24 @@ def run_grid(
 ) -> dict[str, Outcome]:
     """Do runs and what they need, but for those finished before; return outcomes by key.
 
-    One that fails stops none but those that need it.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the runs' folders are; the workers must see it, too.
-    threads : int
-        Of each run.
-    on_end : callable
-        Told of every run that ends, with its outcome.
-    should_stop : callable
-        Looked at every second. Where it says yes, the runs save what they did and stop, and this
-        ends in Interrupted.
+    One that fails stops none but those that need it. The workers must see `folder`, too; each run
+    uses so many threads. `should_stop` is asked every second: once it says yes, the runs save
+    what they did and stop, and this ends in Interrupted.
     """
     folder = folder.resolve()  # a worker's working directory is its own
     stop_file = folder / f".stop-{secrets.token_hex(4)}"
     futures: dict[Future[Outcome], GridRun] = {}
     outcomes: dict[str, Any] = {}  # or, of what is still to be done, the future of an outcome
     for priority, run in enumerate(in_order(runs)):
-        own_folder = write_grid_run(folder, run)
+        own_folder = write_run(folder, run)
         before = read_outcome(own_folder)
         if before is not None and before.status == "finished":
             outcomes[run.key] = before
             continue
-        future = client.submit(
-            do_run,
-            own_folder,
-            {needed.name: outcomes[needed.key] for needed in run.needs.values()},
-            threads,
-            stop_file,
-            program,
-            key=f"{run.folder_name}-{stop_file.name}",
-            priority=-priority,
-        )
+        waits_for = {needed.name: outcomes[needed.key] for needed in run.needs.values()}
+        arguments = (own_folder, waits_for, threads, stop_file, program)
+        key = f"{run.folder_name}-{stop_file.name}"
+        future = client.submit(do_run, *arguments, key=key, priority=-priority)
         futures[future] = run
         outcomes[run.key] = future
     try:
@@ -100,7 +78,11 @@ def _collect(
         except TimeoutError:
             done = set()
         for future in done:
-            outcome = _outcome_of(future)
+            if future.status == "finished":
+                outcome: Outcome = future.result()
+            else:  # the worker failed, not the run
+                error = future.exception()
+                outcome = Outcome("failed", f"{type(error).__name__}: {one_line(error)}")
             outcomes[futures[future].key] = outcome
             on_end(futures[future], outcome)
         if pending and should_stop():
@@ -111,14 +93,6 @@ def _collect(
                 f"Stopped; {len(pending)} grid cells are left. The same command goes on from there."
             )
     return outcomes
-
-
-def _outcome_of(future: "Future[Outcome]") -> Outcome:
-    if future.status == "finished":
-        outcome: Outcome = future.result()
-        return outcome
-    error = future.exception()
-    return Outcome("failed", f"{type(error).__name__}: {one_line(error)}")
 
 
 def do_run(

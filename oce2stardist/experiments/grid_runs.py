@@ -76,7 +76,7 @@ def in_order(runs: Iterable[GridRun]) -> list[GridRun]:
     return list(listed.values())
 
 
-def write_grid_run(parent: Path, run: GridRun) -> Path:
+def write_run(parent: Path, run: GridRun) -> Path:
     """Write cell.yaml, from which a process of its own does the run; returns its folder."""
     content = {
         "name": run.name,

@@ -151,7 +151,20 @@ def _import_cellpose() -> ModuleType:
 def _open_cellpose(models: ModuleType, model: str) -> Any:
     import torch
 
-    path = Path(model) if Path(model).exists() else _cellpose_weights(models, model)
+    path = Path(model)
+    if not path.exists():
+        if model not in models.MODEL_NAMES:  # Cellpose takes others for a name it does not know
+            raise InputError(
+                "a Cellpose model must be a file of weights or one of "
+                f"{', '.join(models.MODEL_NAMES)}. Got {model}; pass one of these."
+            )
+        path = fetch_weights(
+            f"Cellpose {model}",
+            _CELLPOSE_URL + model,
+            Path(models.MODEL_DIR) / model,
+            advice="download that file where there is a network and pass its path",
+            at_most=3600,
+        )
     try:
         return models.CellposeModel(pretrained_model=str(path), device=torch.device("cpu"))
     except (ValueError, KeyError, RuntimeError, NameError, pickle.UnpicklingError) as error:
@@ -159,22 +172,6 @@ def _open_cellpose(models: ModuleType, model: str) -> Any:
         raise InputError(
             f"{path} must hold weights of Cellpose 4. Got: {reason}; pass another file."
         ) from error
-
-
-def _cellpose_weights(models: ModuleType, model: str) -> Path:
-    """Find weights by their name: Cellpose itself takes others for a name it does not know."""
-    if model not in models.MODEL_NAMES:
-        raise InputError(
-            f"a Cellpose model must be a file of weights or one of {', '.join(models.MODEL_NAMES)}."
-            f" Got {model}; pass one of these."
-        )
-    return fetch_weights(
-        f"Cellpose {model}",
-        _CELLPOSE_URL + model,
-        Path(models.MODEL_DIR) / model,
-        advice="download that file where there is a network and pass its path",
-        at_most=3600,
-    )
 
 
 @contextmanager

@@ -27,11 +27,8 @@ from oce2stardist.runners.finished_run import read_finished_run
 Halo = tuple[HaloMethod, float]
 """Method, and pixels at working scale where it shrinks; see `remove_halo`."""
 
-HALOS: tuple[Halo, ...] = (
-    *(("shrink", float(width)) for width in range(7)),
-    ("otsu", 0.0),
-    ("contrast", 0.0),
-)
+_SHRUNK: list[Halo] = [("shrink", float(width)) for width in range(7)]
+HALOS: tuple[Halo, ...] = (*_SHRUNK, ("otsu", 0.0), ("contrast", 0.0))
 """The paper's 0 to 6 px, its code's nuclei by intensity, and this package's own."""
 
 BANDWIDTHS = tuple(step / 14 for step in (4, 5, 6, 7, 8, 10))
@@ -94,8 +91,6 @@ def oracle_line_search(
         Everything that is not searched.
     bandwidths : sequence of float, > 0, optional
         Pixels at working scale; default: those of `BANDWIDTHS`.
-    halos : sequence of (method, width)
-    border : Border
     """
     if bandwidths is None:
         bandwidths = [share * settings.working_diameter for share in BANDWIDTHS]

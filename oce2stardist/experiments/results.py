@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,8 +54,8 @@ def write_tables(
         pooled = _pool(images)
         at_iou = [scores[np.isclose(scores["iou"], IOU)] for scores in (images, pooled)]
         own = pd.concat(at_iou, ignore_index=True)[["image", "group", *_SCORES]]
-        results.append(_with(own, row))
-        curves.append(_with(pooled[["group", "iou", "f1", "seg_at"]], row))
+        results.append(own.assign(**row))
+        curves.append(pooled[["group", "iou", "f1", "seg_at"]].assign(**row))
     table = pd.concat(results, ignore_index=True).reindex(columns=_RESULTS)
     curve_table = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
     summary = summarise(table)
@@ -105,8 +104,3 @@ def _pool(scores: pd.DataFrame) -> pd.DataFrame:
             row = {"image": ALL, "group": group, "iou": iou, "seg_at": seg_at}
             rows.append(row | pool_scores(every).to_dict())
     return pd.DataFrame(rows)
-
-
-def _with(table: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
-    """Add the columns of a row that a table lacks."""
-    return table.assign(**{name: value for name, value in row.items() if name not in table})

@@ -46,15 +46,9 @@ class Border:
 def score_labels(
     predicted: Mapping[str, NDArray[np.integer]], test: LabelledImages, border: Border
 ) -> pd.DataFrame:
-    """Score predicted labels at IoU thresholds from 0.5 to 0.95.
+    """Score predicted labels, at the scale of the truth, at IoU thresholds from 0.5 to 0.95.
 
-    Parameters
-    ----------
-    predicted : mapping of image stem to integer array of shape (Y, X)
-        Of every image in `test`, at its scale; others are not looked at.
-    test : LabelledImages
-        Read once, one image after the other.
-    border : Border
+    The images of `test` are read once, one after the other.
 
     Returns
     -------
@@ -62,11 +56,6 @@ def score_labels(
         A row per image and threshold, with the columns `SCORE_COLUMNS`: `seg` is that of the
         image whatever the threshold, `seg_at` counts cells below it as 0. Both are nan where
         there is no true cell.
-
-    Raises
-    ------
-    InputError
-        If an image has no prediction, or one of another shape.
     """
     rows = []
     for image in test:

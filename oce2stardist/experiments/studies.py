@@ -20,6 +20,8 @@ from oce2stardist.experiments.grid_runs import GridRun
 from oce2stardist.files.digests import digest
 from oce2stardist.files.records import read_yaml_if_there
 
+Needs = Mapping[str, GridRun]
+
 _TRAINING_ONLY = {"every", "diameter"}
 """Settings of a data set that do not change its test images."""
 
@@ -37,7 +39,7 @@ class HashedData:
         suffix: str,
         settings: Mapping[str, Any],
         *,
-        needs: Mapping[str, GridRun],
+        needs: Needs,
         source: str | None = None,
         test_only: bool = False,
         **row: Any,
@@ -49,14 +51,9 @@ class HashedData:
         where = {"data_path": str(Path(self.config.path).resolve())}
         if source is not None:
             where["source_path"] = str(Path(source).resolve()) if Path(source).exists() else source
-        return GridRun(
-            name=f"{self.config.title}-{suffix}",
-            kind=kind,
-            settings={"data": data, "sha256": self.sha256, **settings},
-            needs=needs,
-            where=where,
-            row={"data_set": self.config.title, **row},
-        )
+        title = self.config.title
+        settings = {"data": data, "sha256": self.sha256, **settings}
+        return GridRun(f"{title}-{suffix}", kind, settings, needs, where, {"data_set": title} | row)
 
 
 def hash_all(config: ExperimentConfig, kept: Path) -> tuple[list[HashedData], dict[str, str]]:
@@ -143,17 +140,14 @@ def _plan_scales(config: ScalesConfig, data: HashedData) -> Iterator[GridRun]:
 
 
 def _embeddings(
-    config: ExperimentConfig,
-    data: HashedData,
-    needs: Mapping[str, GridRun] = {},
-    scale: float = 1.0,
+    config: ExperimentConfig, data: HashedData, needs: Needs | None = None, scale: float = 1.0
 ) -> GridRun:
     part = _part(config.settings.replace(seed=config.seed), "embedding", "pseudo")
     return data.grid_run(
         "train_embeddings",
         "embeddings" + ("" if scale == 1 else f"-scale{scale:g}"),
         {"scale": scale, "config": part},
-        needs=needs,
+        needs=needs or {},
         method="embeddings",
     )
 
@@ -161,7 +155,7 @@ def _embeddings(
 def _pseudo_labels(
     data: HashedData,
     embeddings: GridRun,
-    needs: Mapping[str, GridRun] = {},
+    needs: Needs | None = None,
     scale: float = 1.0,
     **row: Any,
 ) -> GridRun:
@@ -169,7 +163,7 @@ def _pseudo_labels(
         "label_test_images",
         "pseudo" + ("" if scale == 1 else f"-scale{scale:g}"),
         {"scale": scale},
-        needs={"embeddings": embeddings, **needs},
+        needs={"embeddings": embeddings, **(needs or {})},
         method="pseudo",
         scale=scale,
         **row,

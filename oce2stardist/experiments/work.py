@@ -11,13 +11,9 @@ from typing import Any
 
 from oce2stardist.config import Config
 from oce2stardist.datasets import LabelledImage
+from oce2stardist.experiments import methods
 from oce2stardist.experiments.config import DataConfig
 from oce2stardist.experiments.data import open_data
-from oce2stardist.experiments.methods import (
-    segment_all_classically,
-    segment_with_cellpose,
-    segment_with_stardist,
-)
 from oce2stardist.experiments.oracle import search_with_oracle
 from oce2stardist.experiments.scoring import Border, score_labels
 from oce2stardist.files.atomic import write_text
@@ -46,13 +42,8 @@ def _train_embeddings(settings: Settings, needs: Needs, folder: Path) -> None:
     if factor is not None:  # a scale study brings the images to their size itself
         diameter = config.pseudo.working_diameter
         config = _grown(config, settings["scale"])
-    make_pseudo_labels(
-        _image_set(open_data(data).train, factor),
-        folder / "run",
-        config=config,
-        diameter=diameter,
-        command=_COMMAND,
-    )
+    images = _image_set(open_data(data).train, factor)
+    make_pseudo_labels(images, folder / "run", config=config, diameter=diameter, command=_COMMAND)
 
 
 def _factor(settings: Settings, needs: Needs) -> float | None:
@@ -82,15 +73,13 @@ def _label_test_images(settings: Settings, needs: Needs, folder: Path) -> None:
     trained = needs["embeddings"] / "run"
     test = open_data(data).test
     if data.kind == "pairs":  # the test images are the training images
-        files = {stem: trained / "pseudo" / "labels" / f"{stem}.tif" for stem in test.stems}
-        labels = {stem: read_labels(file) for stem, file in files.items()}
+        where = trained / "pseudo" / "labels"
+        labels = {stem: read_labels(where / f"{stem}.tif") for stem in test.stems}
     else:
+        images = _image_set(test, _factor(settings, needs))
+        config = Config(**read_yaml(trained / "run.yaml")["config"])
         labels = make_pseudo_labels(
-            _image_set(test, _factor(settings, needs)),
-            folder / "run",
-            config=Config(**read_yaml(trained / "run.yaml")["config"]),
-            trained=trained,
-            command=_COMMAND,
+            images, folder / "run", config=config, trained=trained, command=_COMMAND
         ).labels
     _score(labels, data, folder)
 
@@ -109,28 +98,26 @@ def _finetune(settings: Settings, needs: Needs, folder: Path) -> None:
         config=Config(**settings["config"]),
         command=_COMMAND,
     )
-    labels = predict_images(
-        _image_set(opened.test),
-        model=folder / "model",
-        deterministic=settings["config"].get("deterministic", False),
-    )
+    deterministic = settings["config"].get("deterministic", False)
+    images = _image_set(opened.test)
+    labels = predict_images(images, model=folder / "model", deterministic=deterministic)
     _score(labels, data, folder)
 
 
 def _classical(settings: Settings, needs: Needs, folder: Path) -> None:
     """Otsu and watershed."""
-    _segment(segment_all_classically, settings, needs, folder)
+    _segment(methods.segment_all_classically, settings, needs, folder)
 
 
 def _stardist(settings: Settings, needs: Needs, folder: Path) -> None:
     """Apply a StarDist network that others trained."""
     options = {"source": settings["source_path"], "model_diameter": settings["model_diameter"]}
-    _segment(partial(segment_with_stardist, **options), settings, needs, folder)
+    _segment(partial(methods.segment_with_stardist, **options), settings, needs, folder)
 
 
 def _cellpose(settings: Settings, needs: Needs, folder: Path) -> None:
     """Apply a Cellpose network that others trained."""
-    method = partial(segment_with_cellpose, model=settings["source_path"])
+    method = partial(methods.segment_with_cellpose, model=settings["source_path"])
     _segment(method, settings, needs, folder)
 
 

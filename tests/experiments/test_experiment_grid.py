@@ -24,8 +24,8 @@ from oce2stardist.experiments.grid_runs import (
     Outcome,
     in_order,
     read_outcome,
-    write_grid_run,
     write_outcome,
+    write_run,
 )
 from oce2stardist.runs import cluster
 from oce2stardist.runs.cluster import ClusterSettings, connected, slurm_cluster
@@ -174,7 +174,7 @@ def test_a_stopped_grid_leaves_no_process_and_goes_on(tmp_path, client):
 
 
 def test_a_run_stops_when_what_started_it_dies(tmp_path):
-    folder = write_grid_run(tmp_path, grid_run("slow", "sleep", seconds=60))
+    folder = write_run(tmp_path, grid_run("slow", "sleep", seconds=60))
     command = f"{PROGRAM[0]} {PROGRAM[1]} {folder} & wait"
     shell = psutil.Popen(
         ["sh", "-c", command], env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
