@@ -76,7 +76,8 @@ def read_pairs(
         for at in positions:
             image_file, label_file = files[at]
             image = read_image(image_file)
-            labels = read_labels(label_file, shape=image.shape[:2], image=image_file)
+            height, width = image.shape[:2]
+            labels = read_labels(label_file, shape=(height, width), image=image_file)
             yield LabelledImage(stems[at], image, labels, group)
 
     return LabelledImages(stems, [group] * len(stems), read)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def write_tables(
     results, curves = [], []
     for run in runs:
         name = f"cells/{run.folder_name}"
-        row = {"oracle": False, **run.row, "study": study, "run": name}
+        row: dict[str, Any] = {"oracle": False, **run.row, "study": study, "run": name}
         drawn = folder / name / "model" / "training" / "cells.csv"
         if drawn.exists():
             row["cells"] = len(pd.read_csv(drawn))

@@ -16,8 +16,7 @@ from oce2stardist.evaluation.scores import (
     seg_at_thresholds,
 )
 
-IOU_THRESHOLDS = tuple(step / 100 for step in range(50, 100, 5))
-"""0.5, 0.55 ... 0.95."""
+IOU_THRESHOLDS = tuple(step / 100 for step in range(50, 100, 5))  # 0.5, 0.55 ... 0.95
 
 SCORE_COLUMNS = (
     "image", "group", "iou", "f1", "seg", "seg_at", "precision", "recall", "tp", "fp", "fn",

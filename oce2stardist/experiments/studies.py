@@ -22,8 +22,7 @@ from oce2stardist.files.records import read_yaml_if_there
 
 Needs = Mapping[str, GridRun]
 
-_TRAINING_ONLY = {"every", "diameter"}
-"""Settings of a data set that do not change its test images."""
+_TRAINING_ONLY = {"every", "diameter"}  # settings of a data set that leave its test images alone
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ def hash_all(config: ExperimentConfig, kept: Path) -> tuple[list[HashedData], di
             "data must name at least one data set. Got none; name it in the config or pass --data."
         )
     before = read_yaml_if_there(kept)
-    hashed, hashes = [], {}
+    hashed: list[HashedData] = []
+    hashes: dict[str, str] = {}
     for data in config.data:
         sha256, files = hash_data(data, before)
         hashes |= files
