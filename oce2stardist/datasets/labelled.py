@@ -28,12 +28,8 @@ class LabelledImages(Sequence[LabelledImage]):
     Iterating reads each image once, in order; that is the quickest way through a
     compressed file. A slice is such a sequence again and reads nothing.
 
-    Parameters
-    ----------
-    stems, groups : sequences of str
-        Of every image, known without reading its pixels.
-    read : function
-        Yields the images at the positions it is given, 0 <= position < ``len(stems)``.
+    Stems and groups are known without reading pixels; `read` yields the images at the positions
+    it is given, 0 <= position < ``len(stems)``.
     """
 
     def __init__(
