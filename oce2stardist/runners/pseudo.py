@@ -342,8 +342,7 @@ def _draw(
     images = prepared.found.images
     estimate = prepared.scales.estimate
     if estimate is not None and estimate.diameter is not None:
-        picture = diameter_picture(list(images.values()), estimate, names=list(images))
-        write_bytes(folder / "diameter.png", picture)
+        write_bytes(folder / "diameter.png", diameter_picture(images, estimate))
     for stem in labels if overlay else ():
         write_overlay(folder / "overlays" / f"{stem}.png", images[stem], labels[stem])
 

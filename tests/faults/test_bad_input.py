@@ -12,7 +12,7 @@ from corpus import CORPUS, BadInput, as_page
 from labs import make_lab, make_model, ordinary_user, run, snapshot
 
 from oce2stardist.files.atomic import write_text
-from oce2stardist.reports.run_files import read_pseudo_objects
+from oce2stardist.files.tables import read_objects
 
 INPUTS = [
     pytest.param(one, group == "Models", id=f"{group}: {one.title}")
@@ -105,7 +105,7 @@ def test_tables_give_back_the_names_of_images(tmp_path, name):
     objects = pd.DataFrame({"image": [name], "label": [1], "confidence": [1.0]})
     (tmp_path / "pseudo").mkdir()
     write_text(tmp_path / "pseudo" / "objects.csv", objects.to_csv(index=False))
-    assert read_pseudo_objects(tmp_path)["image"].tolist() == [name]
+    assert read_objects(tmp_path / "pseudo" / "objects.csv")["image"].tolist() == [name]
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,7 @@ from oce2stardist.reports.drawing.figures import (
 )
 from oce2stardist.reports.drawing.picture_figures import (
     ScoredImage,
-    gallery_figure,
-    percentiles_figure,
+    scored_figure,
     strip_figure,
 )
 from oce2stardist.reports.drawing.series import name_series
@@ -71,7 +70,7 @@ def curves(methods=("pseudo", "classical"), data_sets=("one", "two")):
 @pytest.mark.parametrize("groups", [("(all)",), GROUPS, ("a", "b", "c", "d", "e", "(all)")])
 def test_fractions_figure_plots_the_summary(groups):
     summary = fractions_summary(groups)
-    figure = fractions_figure(summary)
+    figure = fractions_figure(summary, title="")
     for group in groups:
         if len(groups) == 1:
             panels = figure.axes
@@ -94,26 +93,26 @@ def test_fractions_figure_plots_the_summary(groups):
 
 def test_error_bars_are_one_standard_deviation():
     summary = fractions_summary()
-    bars = fractions_figure(summary).axes[0].containers[0].lines[2][0].get_segments()
+    bars = fractions_figure(summary, title="").axes[0].containers[0].lines[2][0].get_segments()
     own = summary[(summary["method"] == "finetune") & (summary["alpha"] == 0)]
     np.testing.assert_allclose([np.ptp(bar[:, 1]) / 2 for bar in bars], own["f1_sd"])
 
 
 def test_pseudo_labels_alone_are_dashed():
-    for axes in fractions_figure(fractions_summary()).axes:
+    for axes in fractions_figure(fractions_summary(), title="").axes:
         line = next(line for line in axes.lines if line.get_label() == "pseudo labels")
         assert line.is_dashed()
 
 
 def test_ticks_name_cells_and_their_share():
-    axes = fractions_figure(fractions_summary()).axes[1]
+    axes = fractions_figure(fractions_summary(), title="").axes[1]
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["50\n0.25 %", "200\n1 %", "2,000\n10 %", "20,000\n100 %"]
 
 
 def test_repeats_without_deviation_and_one_fraction_can_be_drawn():
     summary = fractions_summary().query("fraction in (0.01, 0)").assign(f1_sd=np.nan)
-    drawn = lines_of(fractions_figure(summary).axes[0])
+    drawn = lines_of(fractions_figure(summary, title="").axes[0])
     assert drawn["StarDist, fine-tuned, alpha 0"].shape == (2, 1)
 
 
@@ -122,7 +121,7 @@ def test_fractions_figure_refuses_other_than_one_data_set(names):
     summary = pd.concat([fractions_summary().assign(data_set=name) for name in ["a", *names]])
     summary = summary[summary["data_set"] != "a"] if not names else summary
     with pytest.raises(ValueError, match="Got none" if not names else "Got a, one, two"):
-        fractions_figure(summary)
+        fractions_figure(summary, title="")
 
 
 def test_scales_figure_plots_the_summary_in_order_of_scale():
@@ -148,8 +147,8 @@ def test_curves_figure_averages_repeats_of_all_images():
 
 
 def test_curves_figure_needs_its_group():
-    with pytest.raises(ValueError, match=r"row of group SKIN\. Got none"):
-        curves_figure(curves(), group="SKIN")
+    with pytest.raises(ValueError, match=r"row of group \(all\)\. Got none"):
+        curves_figure(curves().query("group == 'LUNG'"))
 
 
 def test_no_two_lines_differ_in_colour_only():
@@ -187,37 +186,36 @@ def scored(n=2, **changes):
 
 
 def test_picture_figures_have_a_panel_for_each_picture_and_captions_with_scores():
-    figure = percentiles_figure(scored())
+    figure = scored_figure(scored())
     texts = [text.get_text() for text in figure.texts]
     assert texts[:4] == ["Image", "Embeddings", "Labels", "Truth"]
     assert texts[4] == r"costs \$ and 0\$   F1 0.500   SEG –"
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0, 1, 1]
-    assert len(percentiles_figure(scored(offsets=None)).axes) == 6
-    assert len(gallery_figure(scored(3)).axes) == 9
+    assert len(scored_figure(scored(offsets=None)).axes) == 6
 
 
 def test_long_titles_are_cut_and_their_scores_kept():
-    (row,) = scored(1, title="long" * 50, f1=0.25)
+    (row,) = scored(1, title="long" * 50, f1=0.25, offsets=None)
     assert row.caption.startswith("longlong") and row.caption.endswith("…   F1 0.250   SEG –")
-    figure = gallery_figure([row])
+    figure = scored_figure([row])
     figure.draw_without_rendering()
     assert figure.texts[-1].get_window_extent().x1 < figure.bbox.x1
 
 
-def test_percentiles_figure_refuses_what_it_cannot_draw():
+def test_scored_figure_refuses_what_it_cannot_draw():
     with pytest.raises(ValueError, match=r"at least one image\. Got none"):
-        percentiles_figure([])
+        scored_figure([])
     with pytest.raises(ValueError, match=r"Got \(4, 5\) and \(60, 90\) for costs"):
-        percentiles_figure(scored(truth=np.zeros((4, 5), np.int32)))
+        scored_figure(scored(truth=np.zeros((4, 5), np.int32)))
 
 
 @pytest.mark.parametrize("with_steps", [True, False])
 def test_strip_figure_shows_the_steps_it_is_given(with_steps):
     one = scored(1)[0]
     small = one.labels[::2, ::2]
-    steps = {"foreground": small > 0, "clusters": small} if with_steps else {}
+    steps = (small > 0, small) if with_steps else None
     spread = np.where(small > 0, 0.1, 2.0)
-    figure = strip_figure(one.image, one.offsets, spread, one.labels, **steps)
+    figure = strip_figure(one.image, one.offsets, spread, one.labels, steps)
     names = [text.get_text()[3:] for text in figure.texts]
     steps = ["Foreground", "Clusters"] * with_steps
     assert names == ["Image", "Embeddings", "Spread under noise", *steps, "Labels"]
@@ -226,8 +224,9 @@ def test_strip_figure_shows_the_steps_it_is_given(with_steps):
 @pytest.mark.parametrize("draw", ["scores", "pictures"])
 def test_a_figure_saved_twice_has_the_same_bytes_and_opens(tmp_path, draw):
     def make():
-        is_plot = draw == "scores"
-        return fractions_figure(fractions_summary(GROUPS)) if is_plot else gallery_figure(scored())
+        if draw == "scores":
+            return fractions_figure(fractions_summary(GROUPS), title="")
+        return scored_figure(scored())
 
     figure = make()
     for folder, drawn in (("a", figure), ("b", figure), ("c", make())):

@@ -43,7 +43,7 @@ def test_finetune_report_at_alpha_0_shows_no_pseudo_labels(tmp_path, has_pseudo)
     model = tmp_path / "model"
     annotations = {"a": two_annotated(labels["a"])}
     finetuned(model, annotations, labels if has_pseudo else {}, alpha=0.0)
-    page = Page(write_finetune_report(model, images, labels))
+    page = Page(write_finetune_report(model, images, labels, held_back={}))
     captions = page.texts["figcaption"]
     assert page.texts["td"][5] == "0"
     assert "Sparse training labels: 1 annotated cell, 1 held back" in captions
@@ -55,7 +55,7 @@ def test_finetune_report_says_that_folds_were_trained_as_long(tmp_path):
     model = tmp_path / "model"
     finetuned(model, {"a": np.where(labels["a"] == 1, 1, -1).astype(np.int32)}, labels)
     (model / "folds").mkdir()
-    page = Page(write_finetune_report(model, images, labels))
+    page = Page(write_finetune_report(model, images, labels, held_back={}))
     assert page.texts["p"][0] == (
         "Trained on 1 annotated cell, judged by trainings of the same length on parts of them, "
         "in a set of 1 image."
@@ -65,10 +65,10 @@ def test_finetune_report_says_that_folds_were_trained_as_long(tmp_path):
 def test_a_model_that_is_not_finished_and_foreign_images_are_refused(tmp_path):
     images, labels = image_set(tmp_path, ["a"])
     with pytest.raises(InputError, match=r"needs a finished run\. Got no .*parameters\.yaml;"):
-        write_finetune_report(tmp_path / "nothing", images, labels)
+        write_finetune_report(tmp_path / "nothing", images, labels, held_back={})
     finetuned(tmp_path / "model", {"a": two_annotated(labels["a"])}, labels)
     with pytest.raises(InputError, match=r"must be those of the run\. Got none of .*such as a;"):
-        write_finetune_report(tmp_path / "model", images, {})
+        write_finetune_report(tmp_path / "model", images, {}, held_back={})
 
 
 @pytest.mark.parametrize("saw_test", [False, True])

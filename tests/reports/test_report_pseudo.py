@@ -129,9 +129,6 @@ def test_confidence_is_shown_by_colour_plot_and_words(tmp_path):
     png = imagecodecs.png_decode(base64.b64decode(shown["src"].partition(",")[2]))
     assert pixels_of(png, SKY)[labels["a"] > 1].any()
     assert not pixels_of(png, SKY)[labels["a"] == 1].any()
-    table.drop(columns="confidence").to_csv(run / "pseudo" / "objects.csv", index=False)
-    old = Page(write_pseudo_report(run, images))
-    assert "How sure it is" not in old.texts["h2"]
 
 
 def test_unfinished_runs_and_foreign_images_are_refused(tmp_path):
