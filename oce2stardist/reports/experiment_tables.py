@@ -59,7 +59,7 @@ def pivot_table(summary: pd.DataFrame) -> Table:
     for data_set, own in summary.groupby("data_set", sort=False):
         for group in sorted(own["group"].unique(), key=lambda name: (name == ALL, name)):
             cells = (by_place.get((data_set, group, method)) for method in methods)
-            names = [data_set, *[say_group(group)] * bool(has_groups)]
+            names: list[Cell] = [str(data_set), *[say_group(group)] * bool(has_groups)]
             table.append([*names, *(_both_scores(row, best) for row in cells)])
     return table
 

@@ -37,12 +37,9 @@ def panels_of(figure, title):
     """F1 and SEG axes of the column with this title."""
     titles = [axes.get_title() for axes in figure.axes]
     first = figure.axes[titles.index(title)]
-    below = [
-        axes
-        for axes in figure.axes
-        if axes.get_subplotspec().colspan == first.get_subplotspec().colspan
-    ]
-    return first, below[below.index(first) + 1]
+    places = {axes: axes.get_subplotspec().colspan for axes in figure.axes}
+    column = [axes for axes, place in places.items() if place == places[first]]
+    return first, column[column.index(first) + 1]
 
 
 def scales_summary():
@@ -72,9 +69,8 @@ def test_fractions_figure_plots_the_summary(groups):
     summary = fractions_summary(groups)
     figure = fractions_figure(summary, title="")
     for group in groups:
-        if len(groups) == 1:
-            panels = figure.axes
-        else:
+        panels = figure.axes
+        if len(groups) > 1:
             panels = panels_of(figure, group if group != "(all)" else "all images")
         rows = summary[(summary["group"] == group)]
         for measure, axes in zip(("f1", "seg"), panels, strict=True):
@@ -82,9 +78,8 @@ def test_fractions_figure_plots_the_summary(groups):
             for alpha in (0.0, 0.5):
                 own = rows[(rows["method"] == "finetune") & (rows["alpha"] == alpha)]
                 expected = own[["cells", f"{measure}_mean"]].to_numpy(float).T
-                np.testing.assert_array_equal(
-                    drawn[f"StarDist, fine-tuned, alpha {alpha:g}"], expected
-                )
+                line = drawn[f"StarDist, fine-tuned, alpha {alpha:g}"]
+                np.testing.assert_array_equal(line, expected)
             pseudo = rows.loc[rows["method"] == "pseudo", f"{measure}_mean"].item()
             assert set(drawn["pseudo labels"][1]) == {pseudo}
             assert axes.get_xscale() == "log"
@@ -98,14 +93,10 @@ def test_error_bars_are_one_standard_deviation():
     np.testing.assert_allclose([np.ptp(bar[:, 1]) / 2 for bar in bars], own["f1_sd"])
 
 
-def test_pseudo_labels_alone_are_dashed():
-    for axes in fractions_figure(fractions_summary(), title="").axes:
-        line = next(line for line in axes.lines if line.get_label() == "pseudo labels")
-        assert line.is_dashed()
-
-
-def test_ticks_name_cells_and_their_share():
+def test_pseudo_labels_alone_are_dashed_and_ticks_name_cells_and_their_share():
     axes = fractions_figure(fractions_summary(), title="").axes[1]
+    (dashed,) = (line for line in axes.lines if line.get_label() == "pseudo labels")
+    assert dashed.is_dashed()
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["50\n0.25 %", "200\n1 %", "2,000\n10 %", "20,000\n100 %"]
 
@@ -116,12 +107,11 @@ def test_repeats_without_deviation_and_one_fraction_can_be_drawn():
     assert drawn["StarDist, fine-tuned, alpha 0"].shape == (2, 1)
 
 
-@pytest.mark.parametrize("names", [[], ["one", "two"]])
-def test_fractions_figure_refuses_other_than_one_data_set(names):
-    summary = pd.concat([fractions_summary().assign(data_set=name) for name in ["a", *names]])
-    summary = summary[summary["data_set"] != "a"] if not names else summary
-    with pytest.raises(ValueError, match="Got none" if not names else "Got a, one, two"):
-        fractions_figure(summary, title="")
+@pytest.mark.parametrize(("names", "said"), [([], "none"), (["one", "two"], "one, two")])
+def test_fractions_figure_refuses_other_than_one_data_set(names, said):
+    sets = [fractions_summary().assign(data_set=name) for name in names]
+    with pytest.raises(ValueError, match=f"Got {said};"):
+        fractions_figure(pd.concat([fractions_summary()[:0], *sets]), title="")
 
 
 def test_scales_figure_plots_the_summary_in_order_of_scale():
@@ -130,11 +120,6 @@ def test_scales_figure_plots_the_summary_in_order_of_scale():
         for name, own in scales_summary().sort_values("scale").groupby("data_set"):
             expected = own[["scale", f"{measure}_mean"]].to_numpy().T
             np.testing.assert_array_equal(lines_of(axes)[name], expected)
-
-
-def test_scales_figure_needs_a_scale():
-    with pytest.raises(ValueError, match=r"row of group \(all\) with a scale. Got none"):
-        scales_figure(pd.DataFrame([summary_row()]))
 
 
 def test_curves_figure_averages_repeats_of_all_images():
@@ -146,7 +131,9 @@ def test_curves_figure_averages_repeats_of_all_images():
         np.testing.assert_allclose(seg["classical"][1], [0.25, 0.125, 0.025])
 
 
-def test_curves_figure_needs_its_group():
+def test_figures_need_a_scale_and_scores_of_all_images():
+    with pytest.raises(ValueError, match=r"row of group \(all\) with a scale\. Got none"):
+        scales_figure(pd.DataFrame([summary_row()]))
     with pytest.raises(ValueError, match=r"row of group \(all\)\. Got none"):
         curves_figure(curves().query("group == 'LUNG'"))
 
@@ -162,9 +149,8 @@ def test_no_two_lines_differ_in_colour_only():
 def test_names_say_what_applies():
     row = summary_row(method="finetune", alpha=0.5, fraction=0.0025, scale=1.0)
     assert name_series(row) == "StarDist, fine-tuned, alpha 0.5, 0.25 %"
-    assert (
-        name_series(summary_row(alpha=1.0, fraction=0.0, scale=0.5)) == "pseudo labels, scale 0.5"
-    )
+    row = summary_row(alpha=1.0, fraction=0.0, scale=0.5)
+    assert name_series(row) == "pseudo labels, scale 0.5"
     assert name_series(summary_row(method="cellpose:cyto3")) == "Cellpose (cyto3)"
 
 
@@ -211,11 +197,11 @@ def test_scored_figure_refuses_what_it_cannot_draw():
 
 @pytest.mark.parametrize("with_steps", [True, False])
 def test_strip_figure_shows_the_steps_it_is_given(with_steps):
-    one = scored(1)[0]
-    small = one.labels[::2, ::2]
+    (image,) = scored(1)
+    small = image.labels[::2, ::2]
     steps = (small > 0, small) if with_steps else None
     spread = np.where(small > 0, 0.1, 2.0)
-    figure = strip_figure(one.image, one.offsets, spread, one.labels, steps)
+    figure = strip_figure(image.image, image.offsets, spread, image.labels, steps)
     names = [text.get_text()[3:] for text in figure.texts]
     steps = ["Foreground", "Clusters"] * with_steps
     assert names == ["Image", "Embeddings", "Spread under noise", *steps, "Labels"]
