@@ -53,9 +53,10 @@ def write_finetune_report(
     n_train, n_judge = count_roles(cells)
     predicted = [stem for stem in images.images if stem in predictions]
     stems = stems_or_refuse(predicted, model, images)
-    annotated = [stem for stem in stems if stem in set(cells["image"])]
+    with_cells = set(cells["image"])
+    annotated = [stem for stem in stems if stem in with_cells]
     shown = choose_evenly(annotated)
-    shown += choose_evenly(set(stems).difference(annotated), AT_MOST - len(shown))
+    shown += choose_evenly(set(stems) - with_cells, AT_MOST - len(shown))
     about = ABOUT_TRAINING_LABELS
     if annotated:
         about += "\n\nImages with annotated cells come first."

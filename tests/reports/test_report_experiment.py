@@ -156,7 +156,7 @@ def test_images_at_the_percentiles_of_f1_are_shown_with_their_embeddings(tmp_pat
     summary, results = (read_table(folder / name) for name in ("summary.csv", "results.csv"))
     shown = best_run(summary, results, "one")
     assert (shown.name, shown.run) == ("pseudo labels", "cells/0-pseudo")  # not the oracle
-    rows = percentile_rows(folder, shown, images["one"])
+    rows = percentile_rows(folder, shown, images["one"], also=[])
     # F1 falls from the first image to the last: 0.8, 0.75 ... 0.55
     places = {0: "one05", 25: "one04", 50: "one03", 75: "one01", 100: "one00"}
     assert [row.title for row in rows] == [f"{n}th percentile: {at}" for n, at in places.items()]
