@@ -19,7 +19,8 @@ from worst_images import draw_worst, score_each
 
 from oce2stardist.evaluation.scores import pool_scores
 from oce2stardist.experiments.baseline import segment_classically
-from oce2stardist.experiments.methods import search_scenes
+from oce2stardist.experiments.oracle import oracle_line_search
+from oce2stardist.experiments.scoring import Border
 from oce2stardist.images.find import label_paths
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels
@@ -68,11 +69,11 @@ def main() -> None:
     masks = label_paths(everything.paths.values(), given.masks)
     truth = [read_labels(masks[path]) for path in found.paths.values()]
     settings = run.config.pseudo
-    oracle = search_scenes(
+    oracle = oracle_line_search(
         run.scenes,
         dict(zip(stems, truth, strict=True)),
         settings=settings,
-        border_by_centroid=given.border,
+        border=Border(by_centroid=given.border),
     )
     method, width = oracle.oracle_halo
     pseudo = [read_labels(given.run / "pseudo" / "labels" / f"{stem}.tif") for stem in stems]

@@ -181,9 +181,9 @@ def _run(
 
 
 def _print_plan(planned: list[Any]) -> None:
-    cells = [{"cell": run.cell.name, "is_finished": run.is_finished} for run in planned]
+    cells = [{"cell": plan.run.name, "is_finished": plan.is_finished} for plan in planned]
     lines = [f"{cell['cell']:<60} {'finished' * cell['is_finished']}".rstrip() for cell in cells]
-    left = sum(not run.is_finished for run in planned)
+    left = sum(not plan.is_finished for plan in planned)
     lines.append(f"{left} of {len(planned)} grid cells would run.")
     nothing = dict.fromkeys(("summary", "answers", "unfinished", "report"))
     tell({"planned": cells, **nothing}, lines)

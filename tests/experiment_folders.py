@@ -68,16 +68,27 @@ def fractions_summary(groups=("(all)",)):
     return pd.DataFrame(rows)
 
 
-def labelled_images(stems, *, shape=(60, 90), n=6, radius=7.0):
-    """Images of discs, named so."""
-    scenes = [discs_scene(n, shape, radius, seed=at) for at in range(len(stems))]
+def labelled(scenes, groups=None, reads=None):
+    """Labelled images of (image, labels) by stem; the list `reads` gets the stems that are read."""
+    groups = dict.fromkeys(scenes, "") | (groups or {})
 
     def read(positions):
         for at in positions:
-            image, labels = scenes[at]
-            yield LabelledImage(stems[at], image[..., None], labels, "")
+            stem = list(scenes)[at]
+            if reads is not None:
+                reads.append(stem)
+            yield LabelledImage(stem, *scenes[stem], groups[stem])
 
-    return LabelledImages(stems, [""] * len(stems), read)
+    return LabelledImages(list(scenes), list(groups.values()), read)
+
+
+def labelled_images(stems, *, shape=(60, 90), n=6, radius=7.0):
+    """Images of discs, named so."""
+    drawn = [discs_scene(n, shape, radius, seed=at) for at in range(len(stems))]
+    scenes = {
+        stem: (image[..., None], labels) for stem, (image, labels) in zip(stems, drawn, strict=True)
+    }
+    return labelled(scenes)
 
 
 class ExperimentFolder:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from oce2stardist.errors import InputError
-from oce2stardist.experiments.cell_process import main
+from oce2stardist.experiments.run_process import main
 from oce2stardist.experiments.weights import WeightsMissing
 from oce2stardist.experiments.work import KINDS
 

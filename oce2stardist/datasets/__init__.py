@@ -1,4 +1,4 @@
-"""Reads labelled data sets of experiments: a training and a test part, all kinds alike.
+"""Read labelled data sets of experiments: a training and a test part, all kinds alike.
 
 =================  =====================================================================
 kind               is

@@ -1,4 +1,4 @@
-"""Two-dimensional data sets of the Cell Tracking Challenge.
+"""Read two-dimensional data sets of the Cell Tracking Challenge.
 
 ::
 
@@ -16,26 +16,10 @@ a pixel without cell may thus be anything, and ``zero_is_background=False`` make
 
 The truth of three-dimensional data sets, ``man_seg_000_001.tif`` (frame and slice), is refused.
 
-Field of interest
------------------
 Cells near the edge of a frame were not all annotated. The challenge therefore names for
 every data set the width E of a rim, in pixels, and leaves out what lies wholly in the rim;
-`keep_field_of_interest` does. `FIELD_BORDERS` holds E of the two-dimensional data sets:
-
-=====================================================  ====
-DIC-C2DH-HeLa, Fluo-C2DL-Huh7, Fluo-C2DL-MSC,
-Fluo-N2DH-GOWT1, PhC-C2DH-U373                           50
-BF-C2DL-HSC, BF-C2DL-MuSC, Fluo-N2DL-HeLa,
-PhC-C2DL-PSC                                             25
-Fluo-N2DH-SIM+                                            0
-=====================================================  ====
-
-Source: second hand. The challenge's own documents, "Annotation procedure" and "Naming and
-file content conventions", could not be read while this was written. The program of the
-participant KIT-Sch-GE names them as its source for numbers and rule; at least one other
-published program has the same number for every data set above (KIT-Sch-GE lists none for
-Fluo-N2DH-SIM+ and takes 0), and two others follow the same rule. Compare with the documents
-before figures are published. Any other data set needs ``border``.
+`keep_field_of_interest` does. docs/experiments.md says where numbers and rule were read: second
+hand, so compare with the challenge's documents before figures are published.
 """
 
 import re
@@ -55,6 +39,7 @@ from oce2stardist.labels import BACKGROUND, UNLABELLED, object_sizes, remove_obj
 Truth = Literal["GT", "ST"]
 
 TRAIN, TEST = "01", "02"
+# E of all two-dimensional data sets; any other needs ``border``.
 FIELD_BORDERS = {
     "BF-C2DL-HSC": 25,
     "BF-C2DL-MuSC": 25,
@@ -99,13 +84,6 @@ def open_cell_tracking(
     LabelledSet
         Named after the folder. Stems are such as ``01_t000``, groups the sequences. The
         labels are not cropped to the field of interest.
-
-    Raises
-    ------
-    InputError
-        If a folder is absent, no frame has truth, truth has no frame or is three-dimensional,
-        or ``border`` is neither known nor given; on reading, as `read_image` and
-        `read_labels` of `oce2stardist.images`.
     """
     path = Path(path)
     name = path.resolve().name
@@ -114,7 +92,12 @@ def open_cell_tracking(
     if not path.is_dir():
         raise InputError(f"{path} must exist. Got no such folder; check the path.")
     if border is None:
-        border = _known_border(name)
+        if name not in FIELD_BORDERS:
+            raise InputError(
+                f"border must be given for data sets other than {', '.join(FIELD_BORDERS)}. "
+                f"Got the folder {name!r}; pass the width E that the challenge names, or 0."
+            )
+        border = FIELD_BORDERS[name]
     elif isinstance(border, bool) or not isinstance(border, int) or border < 0:
         raise InputError(
             f"border must be a whole number of pixels from 0 on. Got {border!r}; "
@@ -129,26 +112,16 @@ def open_cell_tracking(
 def keep_field_of_interest(labels: NDArray[np.integer], border: int) -> NDArray[np.integer]:
     """Set to background the objects of which no pixel lies in the field of interest.
 
-    Objects with a pixel in it stay whole. Apply it to predicted and true labels alike.
-    `oce2stardist.evaluation.scores.leave_out_border`, after other papers, goes by the centroid
-    instead: it also removes an object that reaches into the field if its centroid lies in
-    the rim.
+    Objects with a pixel in it stay whole, unlabelled pixels unlabelled. Apply it to predicted and
+    true labels alike. `oce2stardist.evaluation.scores.leave_out_border`, after other papers, goes
+    by the centroid instead: it also removes an object that reaches into the field if its centroid
+    lies in the rim.
 
     Parameters
     ----------
     labels : integer array of shape (Y, X)
     border : int, >= 0
-        Width of the rim outside the field, pixels; see the notes of this module.
-
-    Returns
-    -------
-    integer array of shape (Y, X) and the same dtype
-        A copy; unlabelled pixels stay unlabelled.
-
-    Raises
-    ------
-    InputError
-        If the rim leaves no field.
+        Width of the rim outside the field, pixels.
     """
     height, width = labels.shape
     if border < 0 or 2 * border >= min(height, width):
@@ -159,15 +132,6 @@ def keep_field_of_interest(labels: NDArray[np.integer], border: int) -> NDArray[
     ids, _ = object_sizes(labels)
     inside, _ = object_sizes(labels[border : height - border, border : width - border])
     return remove_objects(labels, np.setdiff1d(ids, inside))
-
-
-def _known_border(name: str) -> int:
-    if name not in FIELD_BORDERS:
-        raise InputError(
-            f"border must be given for data sets other than {', '.join(FIELD_BORDERS)}. "
-            f"Got the folder {name!r}; pass the width E that the challenge names, or 0."
-        )
-    return FIELD_BORDERS[name]
 
 
 def _open_sequence(path: Path, sequence: str, truth: Truth) -> LabelledImages:
@@ -221,13 +185,11 @@ def _number(files: list[Path], pattern: re.Pattern[str]) -> dict[int, Path]:
     numbered: dict[int, Path] = {}
     for file in files:
         named = pattern.fullmatch(file.name)
-        if named:
-            first = numbered.setdefault(int(named[1]), file)
-            if first is not file:
-                raise InputError(
-                    f"{file.parent} must hold one file for every frame. Got {first.name} and "
-                    f"{file.name}; move one away."
-                )
+        if named and numbered.setdefault(int(named[1]), file) is not file:
+            raise InputError(
+                f"{file.parent} must hold one file for every frame. Got "
+                f"{numbered[int(named[1])].name} and {file.name}; move one away."
+            )
     return numbered
 
 
@@ -236,8 +198,8 @@ def _without_background(images: LabelledImages) -> LabelledImages:
 
     def read(positions: Sequence[int]) -> Iterator[LabelledImage]:
         for at in positions:
-            found = images[at]
-            labels = np.where(found.labels == BACKGROUND, np.int32(UNLABELLED), found.labels)
-            yield replace(found, labels=labels)
+            image = images[at]
+            labels = np.where(image.labels == BACKGROUND, np.int32(UNLABELLED), image.labels)
+            yield replace(image, labels=labels)
 
     return LabelledImages(images.stems, images.groups, read)

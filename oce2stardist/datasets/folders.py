@@ -1,4 +1,4 @@
-"""Folders of images and label images, matched by name.
+"""Read folders of images and label images, matched by name.
 
 ::
 
@@ -25,22 +25,8 @@ _log = logging.getLogger(__name__)
 def open_folders(path: str | Path, *, images: str = "images", labels: str = "masks") -> LabelledSet:
     """Open ``path/train`` and ``path/test``, each with a folder of images and one of labels.
 
-    Parameters
-    ----------
-    path : str or Path
-    images, labels : str
-        Names of the folders within ``train`` and ``test``; the same name twice where labels
-        such as ``x_masks.tif`` lie beside their images.
-
-    Returns
-    -------
-    LabelledSet
-        Named after ``path``; no groups.
-
-    Raises
-    ------
-    InputError
-        As `pair_folders`, or where a name is a path or both parts share an image name.
+    These two may be the same, where labels such as ``x_masks.tif`` lie beside their images. The
+    set is named after ``path`` and has no groups.
     """
     for name in (images, labels):
         if Path(name).name != name:
@@ -66,29 +52,18 @@ def pair_folders(images: str | Path, labels: str | Path) -> LabelledImages:
 
     Images without labels are left out, with a warning; so are labels without image.
 
-    Parameters
-    ----------
-    images : str or Path
-        As `oce2stardist.images.find.find_images` takes it.
-    labels : str or Path
-        As `oce2stardist.images.find.label_paths` takes it.
-
     Raises
     ------
     InputError
         If either is absent, or no label file belongs to an image; on reading, if a file
         can't be read or the labels of an image have another shape.
     """
-    found = find_images(images)
-    labels_of = label_paths(found, labels)
-    if len(labels_of) < len(found):
-        _log.warning(
-            "%d of %d images in %s have no labels in %s and are left out",
-            len(found) - len(labels_of),
-            len(found),
-            images,
-            labels,
-        )
+    paths = find_images(images)
+    labels_of = label_paths(paths, labels)
+    n_without = len(paths) - len(labels_of)
+    if n_without:
+        what = "%d of %d images in %s have no labels in %s and are left out"
+        _log.warning(what, n_without, len(paths), images, labels)
     return read_pairs(list(labels_of.items()), [image_stem(image) for image in labels_of])
 
 
@@ -101,8 +76,7 @@ def read_pairs(
         for at in positions:
             image_file, label_file = files[at]
             image = read_image(image_file)
-            shape = (image.shape[0], image.shape[1])
-            labels = read_labels(label_file, shape=shape, image=image_file)
+            labels = read_labels(label_file, shape=image.shape[:2], image=image_file)
             yield LabelledImage(stems[at], image, labels, group)
 
     return LabelledImages(stems, [group] * len(stems), read)

@@ -1,4 +1,4 @@
-"""What every data set is read into: a training and a test part of images with true labels."""
+"""Hold a data set: a training and a test part of images with true labels, read on demand."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,24 +10,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One image with its true labels.
-
-    Attributes
-    ----------
-    stem : str
-        Names the image; no other of its data set has the same.
-    image : float32 array of shape (Y, X, C)
-        Stored values, not rescaled.
-    labels : int32 array of shape (Y, X)
-        Cells > 0, background 0, unknown -1.
-    group : str
-        What the image belongs to, such as its tissue; "" where the data set has no groups.
-    """
+    """One image with its true labels."""
 
     stem: str
+    """Names the image; no other of its data set has the same."""
     image: NDArray[np.float32]
+    """Stored values, not rescaled; shape (Y, X, C)."""
     labels: NDArray[np.int32]
+    """Cells > 0, background 0, unknown -1; shape (Y, X)."""
     group: str
+    """What the image belongs to, such as its tissue; "" where the data set has no groups."""
 
 
 class LabelledImages(Sequence[LabelledImage]):
@@ -87,20 +79,11 @@ class LabelledImages(Sequence[LabelledImage]):
 
 @dataclass(frozen=True, eq=False)
 class LabelledSet:
-    """A data set, all its kinds alike.
-
-    Attributes
-    ----------
-    name : str
-        For tables and messages.
-    train, test : LabelledImages
-        At least one image each; no stem is in both.
-    border : int, >= 0
-        Width, in pixels, of the rim that lies outside the field of interest. Where it is not
-        0, predicted and true labels pass `keep_field_of_interest` before they are scored.
-    """
+    """A data set of any kind; each part has at least one image, no stem is in both."""
 
     name: str
     train: LabelledImages
     test: LabelledImages
     border: int = 0
+    """Width, in pixels, of the rim that lies outside the field of interest. Where it is not 0,
+    predicted and true labels pass `keep_field_of_interest` before they are scored."""

@@ -1,4 +1,4 @@
-"""Reads the arrays of a NumPy archive (.npz) piece by piece, without unpickling anything.
+"""Read the arrays of a NumPy archive (.npz) piece by piece, without unpickling anything.
 
 An archive is a ZIP file with one .npy file, a header and the values, per array. The header
 is read and checked first; memory is taken for one piece at a time.
@@ -20,14 +20,8 @@ from numpy.typing import NDArray
 from oce2stardist.errors import InputError, first_line
 
 # What a broken or encrypted archive, or one packed by a method unknown here, makes zipfile raise.
-_BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,  # NotImplementedError is one
-)
+# NotImplementedError is a RuntimeError.
+_BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -64,12 +58,8 @@ def list_fields(archive: zipfile.ZipFile) -> list[str]:
 def read_header(archive: zipfile.ZipFile, field: str) -> ArrayHeader:
     """Read the header of one array and compare it with the size of its file.
 
-    Raises
-    ------
-    InputError
-        If the array holds Python objects, is not in C order, or its file has another size.
-    ValueError
-        If the header is broken.
+    Raises InputError where the array holds Python objects or is not in C order, ValueError where
+    something is broken, as `reading` expects.
     """
     path = archive.filename
     with archive.open(f"{field}.npy") as stream:

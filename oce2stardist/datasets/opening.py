@@ -1,4 +1,4 @@
-"""Opens a data set of any kind, as a configuration names it."""
+"""Open a data set of any kind, as a configuration names it."""
 
 import inspect
 from pathlib import Path
@@ -20,33 +20,18 @@ READERS = {
 def open_data_set(kind: str, path: str | Path, **options: Any) -> LabelledSet:
     """Open a data set; its images are read when asked for.
 
-    Parameters
-    ----------
-    kind : {"folders", "tissuenet", "cell_tracking"}
-    path : str or Path
-        Its folder.
-    **options
-        Those of `open_folders`, `open_tissuenet` or `open_cell_tracking`.
-
-    Returns
-    -------
-    LabelledSet
-
-    Raises
-    ------
-    InputError
-        If there is no such kind or option, or as the function of the kind says.
+    The options are those of the function in `READERS`, and so are the errors.
     """
     if kind not in READERS:
         raise InputError(
             f"kind must be one of {', '.join(READERS)}. Got {kind!r}; name one of these."
         )
     reader: Any = READERS[kind]
-    known = [name for name in inspect.signature(reader).parameters if name != "path"]
-    unknown = [name for name in options if name not in known]
+    accepted = [name for name in inspect.signature(reader).parameters if name != "path"]
+    unknown = [name for name in options if name not in accepted]
     if unknown:
         raise InputError(
-            f"options of {kind} must be among {', '.join(known)}. "
+            f"options of {kind} must be among {', '.join(accepted)}. "
             f"Got {unknown[0]!r}; leave it out or correct it."
         )
     return reader(path, **options)

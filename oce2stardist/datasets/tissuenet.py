@@ -1,4 +1,4 @@
-"""TissueNet 1.0 and 1.1: tissue sections with nuclear and membrane stain, cells in full.
+"""Read TissueNet 1.0 and 1.1: tissue sections with nuclear and membrane stain, cells in full.
 
 One .npz file per split: ``tissuenet_v1.0_train.npz``, ``tissuenet_v1.1_train.npz`` or, as
 current DeepCell unpacks it, ``train.npz``; likewise ``val`` and ``test``. Its fields:
@@ -103,13 +103,6 @@ def open_tissuenet(
         are the tissues, in lower case. Stems are such as ``train_00012``, by position in
         the file.
 
-    Raises
-    ------
-    InputError
-        If a file is absent or broken, a field is missing, pickled, of another shape or too
-        large, or no image is of the tissues and platforms; on reading, if an image is not
-        finite or labels are not whole numbers from 0 on.
-
     Notes
     -----
     Images are read one by one: see `oce2stardist.datasets.labelled.LabelledImages`. Refused,
@@ -172,14 +165,14 @@ def _find_split(folder: Path, split: Split) -> Path:
             f"Got {split!r}; name one of these."
         )
     files = sorted(folder.glob("*.npz"))
-    found = [file for file in files if file.stem == split or file.stem.endswith(f"_{split}")]
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found or files) or "none"
+    of_split = [file for file in files if file.stem == split or file.stem.endswith(f"_{split}")]
+    if len(of_split) != 1:
+        names = ", ".join(file.name for file in of_split or files) or "none"
         raise InputError(
             f"{folder} must hold one .npz file of the split {split}, such as "
             f"tissuenet_v1.0_{split}.npz. Got {names}; give the folder of one version."
         )
-    return found[0]
+    return of_split[0]
 
 
 def _open_split(
@@ -190,8 +183,12 @@ def _open_split(
         metadata = _read_metadata(archive, file, columns) if columns else None
     n_images = images.shape[0]
     if metadata:
-        _check_count(metadata, n_images, file)
-
+        for names in (metadata.tissues, metadata.platforms):
+            if len(names) != n_images:
+                raise InputError(
+                    f"{metadata.source} must describe every image of {file}. Got {len(names)} "
+                    f"entries for {n_images} images; take both from one version and split."
+                )
     stems = [f"{split}_{at:05d}" for at in range(n_images)]
     groups = metadata.tissues if metadata else [""] * n_images
 
@@ -264,15 +261,6 @@ def _read_metadata(archive: ZipFile, file: Path, columns: tuple[str, str]) -> _M
     )
 
 
-def _check_count(metadata: _Metadata, n_images: int, file: Path) -> None:
-    for names in (metadata.tissues, metadata.platforms):
-        if len(names) != n_images:
-            raise InputError(
-                f"{metadata.source} must describe every image of {file}. Got {len(names)} "
-                f"entries for {n_images} images; take both from one version and split."
-            )
-
-
 def _read_text(archive: ZipFile, file: Path, field: str, *, ndim: int) -> NDArray[np.str_]:
     try:
         header = read_header(archive, field)
@@ -341,11 +329,10 @@ def _choose(metadata: _Metadata, wanted: _Wanted) -> list[int]:
                 f"{option} must be among those of {metadata.source}: "
                 f"{', '.join(sorted(set(there)))}. Got {unknown[0]!r}; choose from these."
             )
+    pairs = zip(metadata.tissues, metadata.platforms, strict=True)
     chosen = [
         at
-        for at, (tissue, platform) in enumerate(
-            zip(metadata.tissues, metadata.platforms, strict=True)
-        )
+        for at, (tissue, platform) in enumerate(pairs)
         if (not wanted.tissues or tissue in wanted.tissues)
         and (not wanted.platforms or platform in wanted.platforms)
     ]

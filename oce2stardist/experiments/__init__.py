@@ -1,1 +1,1 @@
-"""What only experiments use: baselines, and searches that look at the truth."""
+"""The paper's studies: the runs of their grids, where these are done, tables and answers."""

@@ -1,4 +1,7 @@
-"""Say in two sentences a study what its tables show: F1 over all images, and never more."""
+"""Say in two sentences a study what its tables show: F1 over all images, and never more.
+
+docs/experiments.md says what each sentence claims.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,24 +11,18 @@ import pandas as pd
 
 from oce2stardist.experiments.compare import ALL
 
-PLATEAU = 0.01
-"""F1 within this is called unchanged, as annotations are added (taste)."""
-EQUAL = 0.005
-"""F1 lower by no more than this does the same (taste)."""
-NEAR_BEST = 0.02
-"""A scale whose F1 is lower by no more than this is in the range that works (taste)."""
+# F1, all by taste:
+PLATEAU = 0.01  # within this it is called unchanged, as annotations are added
+EQUAL = 0.005  # lower by no more than this does the same
+NEAR_BEST = 0.02  # a scale lower by no more than this is in the range that works
 
 _ROUNDING = 1e-9
 
 
 def answer(study: str, summary: pd.DataFrame) -> list[str]:
-    """Say what a study found; where there are several data sets, sentences name theirs.
+    """Say what the `summary.csv` of a study shows; of several data sets, sentences name theirs.
 
-    Parameters
-    ----------
-    study : {"fractions", "unsupervised", "scales"}
-    summary : DataFrame
-        `summary.csv`. The oracle, which looks at the truth, takes no part.
+    The oracle, which looks at the truth, takes no part.
     """
     answers = {"fractions": _fractions, "unsupervised": _best_method, "scales": _scales}
     if study not in answers:
@@ -36,16 +33,15 @@ def answer(study: str, summary: pd.DataFrame) -> list[str]:
     scored = rows[rows["f1_mean"].notna()]
     several = rows["data_set"].nunique() > 1
     said = []
-    for name, own in rows.groupby("data_set", sort=False):
-        of_set = scored.loc[own.index.intersection(scored.index)]
-        sentences = answers[study](of_set) if len(of_set) else ["Nothing has a score."]
+    for name in rows["data_set"].unique():
+        own = scored[scored["data_set"] == name]
+        sentences = answers[study](own) if len(own) else ["Nothing has a score."]
         said += [f"{name}: {sentence}" if several else sentence for sentence in sentences]
     if study == "unsupervised" and several and len(scored):
         f1 = scored.assign(f1=scored["f1_mean"].round(3))
         best = f1[f1["f1"] == f1.groupby("data_set")["f1"].transform("max")]
-        won = Counter(best["method"]).most_common()
-        parts = [f"{method} on {count}" for method, count in won]
-        said.append(f"Highest F1, of {scored['data_set'].nunique()} data sets: {_join(parts)}.")
+        won = [f"{method} on {n}" for method, n in Counter(best["method"]).most_common()]
+        said.append(f"Highest F1, of {scored['data_set'].nunique()} data sets: {_join(won)}.")
     return said
 
 
@@ -63,14 +59,9 @@ def _fractions(rows: pd.DataFrame) -> list[str]:
 
 
 def _plateau(curve: pd.DataFrame, alpha: float) -> str:
-    """Say beyond how many cells F1 changes by less than `PLATEAU`.
-
-    It is the smallest number such that the highest and the lowest F1 from it on, it included,
-    are less than `PLATEAU` apart: so neither the next step nor the last changes more.
-    """
+    """Say beyond how many cells the highest and the lowest F1 are less than `PLATEAU` apart."""
     cells, f1 = curve["cells"].to_numpy(), curve["f1_mean"].to_numpy()
-    behind = [f1[at:] for at in range(len(f1))]
-    first = next(at for at, rest in enumerate(behind) if np.ptp(rest) < PLATEAU - _ROUNDING)
+    first = next(at for at in range(len(f1)) if np.ptp(f1[at:]) < PLATEAU - _ROUNDING)
     if first == len(f1) - 1:
         return (
             f"Alpha {alpha:g}: F1 {f1[-1]:.3f} with {_cells(cells[-1])}, the most that was tried; "
@@ -84,11 +75,7 @@ def _plateau(curve: pd.DataFrame, alpha: float) -> str:
 
 
 def _saving(curve: pd.DataFrame, alone: pd.DataFrame, alpha: float) -> str:
-    """Say how many cells with pseudo labels do what how many do without.
-
-    Either is the smallest number of cells whose F1 is at most `EQUAL` below the best of
-    annotations alone.
-    """
+    """Say how few cells, with and without pseudo labels, come within `EQUAL` of the best F1."""
     best, runs = alone["f1_mean"].max(), _runs(pd.concat([curve, alone]))
     enough, enough_alone = (
         side[side["f1_mean"] >= best - EQUAL - _ROUNDING] for side in (curve, alone)
@@ -127,9 +114,8 @@ def _scales(rows: pd.DataFrame) -> list[str]:
     scales, f1 = curve["scale"].to_numpy(), curve["f1_mean"].to_numpy()
     best = int(np.argmax(f1))
     far = f1 < f1[best] - NEAR_BEST - _ROUNDING
-    low = best - int(
-        np.argmax(np.append(far[:best][::-1], True))
-    )  # the first far one below ends it
+    # The first that is far, below and above, ends the range.
+    low = best - int(np.argmax(np.append(far[:best][::-1], True)))
     high = best + int(np.argmax(np.append(far[best + 1 :], True)))
     edge = " It is at the edge of those tried: the best may lie beyond."
     return [

@@ -21,7 +21,7 @@ def segment_classically(image: NDArray[np.floating], diameter: float) -> NDArray
     """Segment bright cells by Otsu's threshold and a watershed of their distance transform.
 
     Smooth, threshold, fill holes; the deepest places of what is left are cell centres, from
-    which a watershed floods it.
+    which a watershed floods it. A constant image has no cell.
 
     Parameters
     ----------
@@ -29,37 +29,17 @@ def segment_classically(image: NDArray[np.floating], diameter: float) -> NDArray
         Cells brighter than the ground; channels are averaged.
     diameter : float, > 0
         Median cell diameter, pixels. All other parameters follow from it.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        Labels 1..n, 0 elsewhere; all 0 for a constant image.
-
-    Raises
-    ------
-    ValueError
-        If `diameter` is not above 0.
     """
     if not diameter > 0:
         raise ValueError(f"diameter must be above 0. Got {diameter} instead.")
     smooth = ndi.gaussian_filter(image.mean(axis=-1), _SMOOTHING * diameter)
     cells = ndi.binary_fill_holes(smooth > threshold_otsu(smooth))
     depth = ndi.gaussian_filter(ndi.distance_transform_edt(cells), _SMOOTHING * diameter)
-    parts = watershed(-depth, _mark_centres(depth, cells, diameter), mask=cells)
-    return remove_small(parts, min_size=_SMALLEST * np.pi / 4 * diameter**2)
-
-
-def _mark_centres(
-    depth: NDArray[np.floating], cells: NDArray[np.bool_], diameter: float
-) -> NDArray[np.int32]:
-    """Number the deepest places, at least one in every connected part."""
-    parts, _ = ndi.label(cells)
-    peaks = peak_local_max(
-        depth,
-        min_distance=max(1, round(_APART * diameter)),
-        labels=parts,
-        exclude_border=False,
+    connected, _ = ndi.label(cells)
+    centres = peak_local_max(  # at least one in every connected part
+        depth, min_distance=max(1, round(_APART * diameter)), labels=connected, exclude_border=False
     )
     markers = np.zeros(cells.shape, np.int32)
-    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return markers
+    markers[tuple(centres.T)] = np.arange(1, len(centres) + 1)
+    parts = watershed(-depth, markers, mask=cells)
+    return remove_small(parts, min_size=_SMALLEST * np.pi / 4 * diameter**2)

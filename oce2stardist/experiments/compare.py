@@ -1,5 +1,6 @@
 """Compare two results of experiments: what differs by more than chance, and what does not."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.stats import bootstrap, sem, t
 
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
@@ -27,9 +28,9 @@ _NUMBERS = (*SETTING[2:], "seed", "seg", *_COUNTS)
 _SCORES = ("f1", "seg")
 _PARTS = ("a", "b", "difference", "low", "high")
 _KEY = [*SETTING, "group"]
-_COLUMNS = [
-    *(*_KEY, "images", "images_only_a", "images_only_b", "paired", "same_truth"),
-    *("repeats_a", "repeats_b", *(f"{score}_{part}" for score in _SCORES for part in _PARTS)),
+_COMPARED = [
+    *("images", "images_only_a", "images_only_b", "paired", "same_truth", "repeats_a"),
+    *("repeats_b", *(f"{score}_{part}" for score in _SCORES for part in _PARTS)),
 ]
 _Key = tuple[Any, ...]
 _NONE = -1.0
@@ -42,21 +43,15 @@ class Comparison:
 
     Attributes
     ----------
-    a, b : Path
-        The two files.
     rows : DataFrame
-        What both have, one row per setting and group. `SETTING` and ``group``; ``images``
-        that were compared, ``images_only_a`` and ``images_only_b`` that were left out,
-        ``paired``, ``same_truth``: whether images have as many true cells in both;
-        ``repeats_a`` and ``repeats_b``; for `f1` and `seg` each ``f1_a``, ``f1_b``,
-        ``f1_difference``, ``f1_low`` and ``f1_high`` (95 % interval).
+        One row for each `SETTING` and ``group`` that both have: how many ``images`` were
+        compared and how many left out (``images_only_a``), whether they are ``paired`` and have
+        as many true cells in both (``same_truth``), repeats of each, and for `f1` and `seg`
+        ``f1_a``, ``f1_b``, ``f1_difference``, ``f1_low`` and ``f1_high`` (95 % interval).
     only_a, only_b : DataFrame
         Settings and groups of which the other has nothing.
     unscored : DataFrame
-        Settings that both have, but one or both without scores, such as a method whose
-        weights could not be had; ``side`` says which: ``A``, ``B`` or ``A and B``.
-    n_boot : int
-        Bootstrap draws.
+        Settings that both have, but without scores in ``side``: ``A``, ``B`` or ``A and B``.
     """
 
     a: Path
@@ -73,10 +68,11 @@ class Comparison:
             self.rows.assign(found="in both"),
             self.only_a.assign(found="only in A"),
             self.only_b.assign(found="only in B"),
-            self.unscored.assign(found=[f"no scores in {side}" for side in self.unscored["side"]]),
+            self.unscored.assign(found="no scores in " + self.unscored["side"].astype(str)),
         ]
         rows = [row for part in parts for row in part.to_dict("records")]
-        write_text(file, pd.DataFrame(rows, columns=[*_COLUMNS, "found"]).to_csv(index=False))
+        table = pd.DataFrame(rows, columns=[*_KEY, *_COMPARED, "found"])
+        write_text(file, table.to_csv(index=False))
 
     def as_text(self) -> str:
         """Lay a comparison out as a Markdown table, with what it lacks below."""
@@ -87,13 +83,10 @@ class Comparison:
             "repeats; one run says nothing of other seeds. Of twenty rows without any "
             "difference, one may seem to differ by chance.",
         ]
-        for words, table in (
-            ("Only in A", self.only_a),
-            ("Only in B", self.only_b),
-            ("Without scores", self.unscored),
-        ):
+        titles = ("Only in A", "Only in B", "Without scores")
+        for title, table in zip(titles, (self.only_a, self.only_b, self.unscored), strict=True):
             if len(table):
-                lines += ["", f"{words}:"]
+                lines += ["", f"{title}:"]
                 lines += [f"- {_name(row)}" for row in table.to_dict("records")]
         return "\n".join(lines)
 
@@ -101,70 +94,51 @@ class Comparison:
 def compare_results(a: Path, b: Path, *, n_boot: int = 2000, seed: int = 0) -> Comparison:
     """Compare F1 and SEG of everything that two results have in common.
 
+    docs/experiments.md says how the intervals come about.
+
     Parameters
     ----------
     a, b : Path
         Folders of experiments, or their `results.csv`.
     n_boot : int, >= 100
-        Bootstrap draws.
+        Bootstrap draws of images.
     seed : int, >= 0
-
-    Raises
-    ------
-    InputError
-        If a table is missing or not such a table, has an image twice, or the two have no
-        setting in common.
-
-    Notes
-    -----
-    Rows match by data set, method, fraction, alpha, scale and group. Scores are taken as in
-    `summary.csv`: for each repeat counts are pooled over images (SEG is the mean over true
-    cells), then the repeats are averaged.
-
-    Images are drawn (bootstrap), each with all of its repeats: those that both
-    sides have for both or neither, others are left out and counted; without any common image
-    each side is drawn by itself. Repeats (seeds) are too few to draw, three of one sign would
-    be taken for proof one time in four: Student's t of their differences (Welch's, where the
-    seeds differ) widens the interval, as the root of the sum of squares.
     """
     if n_boot < 100:
         raise InputError(f"n_boot must be at least 100. Got {n_boot}; 2000 is usual.")
-    files = [_find_table(a), _find_table(b)]
-    (scored_a, known_a), (scored_b, known_b) = (_sums_by_key(file) for file in files)
-    if not known_a & known_b:
+    files = [path / "results.csv" if path.is_dir() else path for path in (Path(a), Path(b))]
+    (scored_a, all_a), (scored_b, all_b) = (_read_sums(file) for file in files)
+    if not all_a & all_b:
         raise InputError(
             f"{files[0]} and {files[1]} must share a {', '.join(_KEY)}. "
-            f"Got none of {len(known_a)} and {len(known_b)} in both; compare the same study."
+            f"Got none of {len(all_a)} and {len(all_b)} in both; compare the same study."
         )
-    both = scored_a.keys() & scored_b.keys()
-    rows = _tabulate(both)
-    compared = [_compare(scored_a[key], scored_b[key], n_boot, seed) for key in _in_order(both)]
-    unscored = (known_a & known_b) - both
-    sides = (("A", scored_a), ("B", scored_b))
+    compared: dict[_Key, dict[str, Any]] = {}
+    unscored: dict[_Key, dict[str, Any]] = {}
+    for key in all_a & all_b:
+        without = [side for side, own in (("A", scored_a), ("B", scored_b)) if key not in own]
+        if without:
+            unscored[key] = {"side": " and ".join(without)}
+        else:
+            compared[key] = _compare(scored_a[key], scored_b[key], n_boot, seed)
     return Comparison(
         a=files[0],
         b=files[1],
-        rows=pd.concat([rows, pd.DataFrame(compared, columns=_COLUMNS[len(_KEY) :])], axis=1),
-        only_a=_tabulate(known_a - known_b),
-        only_b=_tabulate(known_b - known_a),
-        unscored=_tabulate(unscored).assign(
-            side=[
-                " and ".join(side for side, scored in sides if key not in scored)
-                for key in _in_order(unscored)
-            ]
-        ),
+        rows=_tabulate(compared, _COMPARED),
+        only_a=_tabulate({key: {} for key in all_a - all_b}),
+        only_b=_tabulate({key: {} for key in all_b - all_a}),
+        unscored=_tabulate(unscored, ["side"]),
         n_boot=n_boot,
     )
 
 
 def read_results(file: Path) -> pd.DataFrame:
-    """Read `results.csv`, with "" where an image has no group and no name taken for a number.
-
-    Raises
-    ------
-    InputError
-        If it is no such table.
-    """
+    """Read `results.csv`, with "" where an image has no group and no name taken for a number."""
+    if not file.is_file():
+        raise InputError(
+            f"{file} must exist. Got no such file; give the folder of an experiment or its "
+            "results.csv."
+        )
     table = read_table(file, {"data_set", "method", "image", "group", *_NUMBERS})
     for name in _NUMBERS:
         numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
@@ -180,47 +154,32 @@ def read_results(file: Path) -> pd.DataFrame:
     return table
 
 
-def _find_table(given: Path) -> Path:
-    path = Path(given)
-    file = path / "results.csv" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(
-            f"{file} must exist. Got no such file; give the folder of an experiment or its "
-            "results.csv."
-        )
-    return file
+def _read_sums(file: Path) -> tuple[dict[_Key, pd.DataFrame], set[_Key]]:
+    """Take what scores are made of, for every scored setting and group, and list all settings.
 
-
-def _sums_by_key(file: Path) -> tuple[dict[_Key, pd.DataFrame], set[_Key]]:
-    """Sum up every scored setting and group of a table, and list all that it has."""
+    For each image (rows) and repeat: TP, FP + FN, SEG times true cells, and true cells.
+    """
     table = read_results(file)
-    numbers = list(SETTING[2:])
+    numbers = [*SETTING[2:], "seed"]
     table[numbers] = table[numbers].round(9).fillna(_NONE)  # one number, however it was written
     images = table[(table["image"] != ALL) & table["tp"].notna()]
-    grouped = images[~images["group"].isin(["", ALL])]
-    parts = pd.concat([images.assign(part=ALL), grouped.assign(part=grouped["group"])])
-    groups = parts.groupby([*SETTING, "part"])
-    sums: dict[_Key, pd.DataFrame] = {tuple(key): _sums(rows, file) for key, rows in groups}
-    settings = table[list(SETTING)].drop_duplicates().itertuples(index=False, name=None)
-    return sums, sums.keys() | {(*setting, ALL) for setting in settings}
-
-
-def _sums(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """Take TP, FP + FN, SEG times true cells, and true cells: (images, 4 x seeds)."""
-    rows = rows.fillna({"seed": _NONE})
-    index = pd.MultiIndex.from_frame(rows[["group", "image", "seed"]])
-    if not index.is_unique:
+    again = images.duplicated([*_KEY, "image", "seed"])
+    if again.any():
         raise InputError(
             f"{file} must have one row for every image and repeat of a setting. "
-            f"Got {index[index.duplicated()][0][1]!r} twice; write the table again."
+            f"Got {images.loc[again, 'image'].iloc[0]!r} twice; write the table again."
         )
-    values = {
-        "tp": rows["tp"],
-        "wrong": rows["fp"] + rows["fn"],
-        "seg": rows["seg"].fillna(0) * rows["n_true"],
-        "n_true": rows["n_true"],
+    seg_sum = images["seg"].fillna(0) * images["n_true"]
+    images = images.assign(wrong=images["fp"] + images["fn"], seg_sum=seg_sum, part=ALL)
+    grouped = images[~images["group"].isin(["", ALL])]
+    parts = pd.concat([images, grouped.assign(part=grouped["group"])])
+    values = ["tp", "wrong", "seg_sum", "n_true"]
+    sums: dict[_Key, pd.DataFrame] = {
+        tuple(key): rows.pivot(index=["group", "image"], columns="seed", values=values)
+        for key, rows in parts.groupby([*SETTING, "part"])
     }
-    return pd.DataFrame(values).set_index(index).unstack("seed")
+    settings = table[list(SETTING)].drop_duplicates().itertuples(index=False, name=None)
+    return sums, sums.keys() | {(*setting, ALL) for setting in settings}
 
 
 def _compare(all_a: pd.DataFrame, all_b: pd.DataFrame, n_boot: int, seed: int) -> dict[str, Any]:
@@ -230,51 +189,47 @@ def _compare(all_a: pd.DataFrame, all_b: pd.DataFrame, n_boot: int, seed: int) -
     paired = len(common) > 0
     if paired:
         a, b = a.loc[common], b.loc[common]
-    sums_a, sums_b = (side.to_numpy().reshape(len(side), 4, -1) for side in (a, b))
+    sums_a, sums_b = (side.to_numpy().T.reshape(4, -1, len(side)) for side in (a, b))
 
-    repeats_a, repeats_b = _scores(sums_a.sum(axis=0)), _scores(sums_b.sum(axis=0))
-    found = repeats_b.mean(axis=-1) - repeats_a.mean(axis=-1)
-    low, high = np.full((2, 2), np.nan)
+    def differ(of_a: NDArray[np.intp], of_b: NDArray[np.intp], axis: int) -> NDArray[np.float64]:
+        """Score drawn images, given by position and of shape (draws, images)."""
+        drawn_a, drawn_b = sums_a[..., of_a].sum(axis), sums_b[..., of_b].sum(axis)
+        # A draw without true cells, which has no SEG, tells of no difference.
+        return np.nan_to_num(_score(drawn_b).mean(axis=1) - _score(drawn_a).mean(axis=1))
+
+    repeats_a, repeats_b = _score(sums_a.sum(axis=-1)), _score(sums_b.sum(axis=-1))
+    mean_a, mean_b = repeats_a.mean(axis=-1), repeats_b.mean(axis=-1)
+    difference = mean_b - mean_a
+    low = high = np.full(2, np.nan)
     if min(len(a), len(b)) > 1:
-        drawn_a = _draw(sums_a, n_boot, np.random.default_rng([seed, 0]))
-        drawn_b = _draw(sums_b, n_boot, np.random.default_rng([seed, int(not paired)]))
-        told = ~np.isnan(found)  # SEG is nan without true cells
-        drawn = (drawn_b - drawn_a)[told]
-        low[told], high[told] = np.nanquantile(drawn, [0.025, 0.975], axis=-1)
+        low, high = bootstrap(
+            (np.arange(len(a)), np.arange(len(b))),
+            differ,
+            paired=paired,
+            n_resamples=n_boot,
+            batch=100,  # bounds memory
+            method="percentile",
+            random_state=np.random.default_rng(seed),
+        ).confidence_interval
         same_seeds = list(a["tp"].columns) == list(b["tp"].columns)
         wider = _spread_of_repeats(repeats_a, repeats_b, paired=same_seeds)
-        low = found - np.hypot(np.maximum(found - low, 0), wider)
-        high = found + np.hypot(np.maximum(high - found, 0), wider)
-    columns = (repeats_a.mean(axis=-1), repeats_b.mean(axis=-1), found, low, high)
+        low = difference - np.hypot(np.maximum(difference - low, 0), wider)
+        high = difference + np.hypot(np.maximum(high - difference, 0), wider)
+    scores = np.stack([mean_a, mean_b, difference, low, high], axis=-1)
     return {
         "images": len(common) if paired else len(a) + len(b),
         "images_only_a": len(all_a) - len(common),
         "images_only_b": len(all_b) - len(common),
         "paired": paired,
-        "same_truth": not paired or np.array_equal(sums_a[:, 3, 0], sums_b[:, 3, 0]),
+        "same_truth": not paired or np.array_equal(sums_a[3, 0], sums_b[3, 0]),
         "repeats_a": repeats_a.shape[-1],
         "repeats_b": repeats_b.shape[-1],
-    } | {
-        f"{score}_{part}": column[at]
-        for at, score in enumerate(_SCORES)
-        for part, column in zip(_PARTS, columns, strict=True)
-    }
+    } | dict(zip(_COMPARED[7:], scores.ravel(), strict=True))
 
 
-def _draw(sums: NDArray[np.float64], n_boot: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw F1 and SEG, each averaged over repeats: an array of shape (2, draws).
-
-    Of n images n - 1 are drawn, which makes the variance of a mean right for few: Rao and Wu,
-    J. Am. Stat. Assoc. 83(401), 1988, doi:10.1080/01621459.1988.10478591.
-    """
-    n = len(sums)
-    times = rng.multinomial(n - 1, np.full(n, 1 / n), n_boot).astype(float)  # (draws, images)
-    return _scores(np.tensordot(times, sums, 1)).mean(axis=-1)
-
-
-def _scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn sums of shape (..., 4, seeds) into F1 and SEG, of shape (2, ..., seeds)."""
-    tp, wrong, seg, n_true = np.moveaxis(sums, -2, 0)
+def _score(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn sums of shape (4, seeds, ...) into F1 and SEG, of shape (2, seeds, ...)."""
+    tp, wrong, seg, n_true = sums
     objects = 2 * tp + wrong
     f1 = np.divide(2 * tp, objects, out=np.ones_like(tp), where=objects > 0)
     return np.stack([f1, np.divide(seg, n_true, out=np.full_like(tp, np.nan), where=n_true > 0)])
@@ -283,32 +238,29 @@ def _scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 def _spread_of_repeats(
     a: NDArray[np.float64], b: NDArray[np.float64], *, paired: bool
 ) -> NDArray[np.float64]:
-    """Take half the width of Student's interval of the mean difference; 0 of single repeats.
+    """Take half the width of Student's (Welch's) interval of the mean difference.
 
     `a` and `b` are F1 and SEG, of shape (2, repeats); paired repeats are in the same order.
+    Single repeats add nothing.
     """
     sides = [side for side in ([b - a] if paired else [a, b]) if side.shape[-1] > 1]
-    if not sides:
-        return np.zeros(2)
-    variances = np.array([side.var(axis=-1, ddof=1) / side.shape[-1] for side in sides])
-    freedom = np.array([[side.shape[-1] - 1.0] for side in sides])
+    variances = np.array([sem(side, axis=-1) ** 2 for side in sides])
+    freedom = np.array([[side.shape[-1] - 1] for side in sides])
     total, parts = variances.sum(axis=0), (variances**2 / freedom).sum(axis=0)
     welch = np.divide(total**2, parts, out=np.ones(2), where=parts > 0)
     width: NDArray[np.float64] = t.ppf(0.975, welch) * np.sqrt(total)
     return width
 
 
-def _in_order(keys: set[_Key]) -> list[Any]:
-    return sorted(keys, key=lambda key: (*key[:-1], key[-1] != ALL, key[-1]))
+def _tabulate(rows: Mapping[_Key, Mapping[str, Any]], columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Make a table of rows by key, those of all images first."""
+    ordered = sorted(rows, key=lambda key: (*key[:-1], key[-1] != ALL, key[-1]))
+    records = [dict(zip(_KEY, key, strict=True)) | rows[key] for key in ordered]
+    table = pd.DataFrame(records, columns=[*_KEY, *columns])
+    return table.replace({name: {_NONE: np.nan} for name in SETTING[2:]})
 
 
-def _tabulate(keys: set[_Key]) -> pd.DataFrame:
-    return pd.DataFrame(_in_order(keys), columns=_KEY).replace(
-        {name: {_NONE: np.nan} for name in SETTING[2:]}
-    )
-
-
-def _name(row: dict[Any, Any]) -> str:
+def _name(row: Mapping[Any, Any]) -> str:
     numbers = [f"{name} {row[name]:g}" for name in SETTING[2:] if pd.notna(row[name])]
     group = [] if row["group"] == ALL else [row["group"]]
     side = [f"(in {row['side']})"] if "side" in row else []
@@ -323,16 +275,13 @@ def _format(rows: pd.DataFrame) -> list[str]:
         + [_in_words(row)]
         for row in rows.to_dict("records")
     ]
-    widths = [max(len(line[at]) for line in (header, *body)) for at in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     rule = ["-" * width for width in widths]
-    padded = [
-        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        for line in (header, rule, *body)
-    ]
+    padded = [map(str.ljust, line, widths) for line in (header, rule, *body)]
     return [f"| {' | '.join(line)} |" for line in padded] + [""]
 
 
-def _format_score(row: dict[Any, Any], score: str) -> list[str]:
+def _format_score(row: Mapping[Any, Any], score: str) -> list[str]:
     a, b, difference, low, high = (row[f"{score}_{part}"] for part in _PARTS)
     if np.isnan(difference):
         return ["", "", ""]
@@ -340,20 +289,19 @@ def _format_score(row: dict[Any, Any], score: str) -> list[str]:
     return [f"{a:.3f}", f"{b:.3f}", f"{difference:+.3f}{interval}"]
 
 
-def _in_words(row: dict[Any, Any]) -> str:
+def _in_words(row: Mapping[Any, Any]) -> str:
+    left_out = row["paired"] and row["images_only_a"] + row["images_only_b"] > 0
+    notes = {
+        "Unpaired: no image in common.": not row["paired"],
+        f"On the {row['images']} images of both.": left_out,
+        "The same images have other numbers of true cells.": not row["same_truth"],
+        "One run.": min(row["repeats_a"], row["repeats_b"]) == 1,
+    }
     said = [f"{score.upper()}: {_judge(row, score)}." for score in _SCORES]
-    if not row["paired"]:
-        said.append("Unpaired: no image in common.")
-    elif row["images_only_a"] or row["images_only_b"]:
-        said.append(f"On the {row['images']} images of both.")
-    if not row["same_truth"]:
-        said.append("The same images have other numbers of true cells.")
-    if min(row["repeats_a"], row["repeats_b"]) == 1:
-        said.append("One run.")
-    return " ".join(said)
+    return " ".join(said + [note for note, applies in notes.items() if applies])
 
 
-def _judge(row: dict[Any, Any], score: str) -> str:
+def _judge(row: Mapping[Any, Any], score: str) -> str:
     difference, low, high = (row[f"{score}_{part}"] for part in _PARTS[2:])
     if np.isnan(difference):
         return "no true cells"

@@ -66,42 +66,38 @@ class ExperimentConfig(Document):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "ExperimentConfig":
-        names = [one.title for one in self.data]
+        names = [data.title for data in self.data]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names of data sets must differ. Got {twice[0]!r} twice; name them.")
         return self
 
     def with_data_at(self, places: Sequence[str]) -> Self:
-        """Say where data sets are.
+        """Say where data sets are, by "PATH" or "NAME=PATH".
 
-        Parameters
-        ----------
-        places : sequence of "PATH" or "NAME=PATH"
-            Where the config names data sets, the path of that name, or of its only one. Where it
-            names none, a new data set: pairs if it has a folder ``images``, else folders.
-
-        Raises
-        ------
-        InputError
-            If no data set has the name, or it takes a name to know which is meant.
+        Where the config names data sets, it is the path of that name, or of its only one. Where
+        it names none, a new data set: pairs if it has a folder ``images``, else folders.
         """
         if not places:
             return self
-        given = [_split_place(place) for place in places]
-        if not self.data:
-            return self.replace(data=[_describe(name, path) for name, path in given])
-        data = {one.title: one.model_dump() for one in self.data}
-        for name, path in given:
-            if name is None and len(data) == 1:
-                name = next(iter(data))
-            if name not in data:
+        described = {data.title: data.model_dump() for data in self.data}
+        new = []
+        for place in places:
+            before, equals, after = place.partition("=")
+            name, path = (before, after) if equals else (None, place)
+            if not described:
+                kind = "pairs" if (Path(path) / "images").is_dir() else "folders"
+                new.append({"name": name, "path": path, "kind": kind})
+                continue
+            if name is None and len(described) == 1:
+                name = next(iter(described))
+            if name not in described:
                 raise InputError(
-                    f"--data must name a data set of the config ({', '.join(data)}). Got "
+                    f"--data must name a data set of the config ({', '.join(described)}). Got "
                     f"{name or path!r}; pass NAME=PATH."
                 )
-            data[name] |= {"path": path, "name": name}
-        return self.replace(data=list(data.values()))
+            described[name] |= {"path": path, "name": name}
+        return self.replace(data=new or list(described.values()))
 
 
 class FractionsConfig(ExperimentConfig):
@@ -123,18 +119,14 @@ class FractionsConfig(ExperimentConfig):
     @field_validator("fractions")
     @classmethod
     def _are_shares(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not values or not all(0 < value <= 1 for value in values):
-            raise ValueError(
-                f"fractions must be above 0 and at most 1. Got {list(values)}; 0.01 is 1 %."
-            )
-        return tuple(sorted(set(values)))
+        fit = all(0 < value <= 1 for value in values)
+        return _ascending(values, fit, "fractions must be above 0 and at most 1", "0.01 is 1 %")
 
     @field_validator("alphas")
     @classmethod
     def _are_weights(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not values or not all(0 <= value <= 1 for value in values):
-            raise ValueError(f"alphas must be from 0 to 1. Got {list(values)}; 0.5 is usual.")
-        return tuple(sorted(set(values)))
+        fit = all(0 <= value <= 1 for value in values)
+        return _ascending(values, fit, "alphas must be from 0 to 1", "0.5 is usual")
 
 
 class UnsupervisedConfig(ExperimentConfig):
@@ -172,9 +164,8 @@ class ScalesConfig(ExperimentConfig):
     @field_validator("scales")
     @classmethod
     def _are_factors(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not values or not all(0.1 <= value <= 10 for value in values):
-            raise ValueError(f"scales must be from 0.1 to 10. Got {list(values)}; 1 is usual.")
-        return tuple(sorted(set(values)))
+        fit = all(0.1 <= value <= 10 for value in values)
+        return _ascending(values, fit, "scales must be from 0.1 to 10", "1 is usual")
 
 
 STUDIES: dict[str, type[ExperimentConfig]] = {
@@ -191,14 +182,11 @@ def _put_over(base: Any, changes: Any) -> Any:
     return base | {key: _put_over(base.get(key), value) for key, value in changes.items()}
 
 
-def _split_place(place: str) -> tuple[str | None, str]:
-    name, found, path = place.partition("=")
-    return (name, path) if found else (None, place)
-
-
-def _describe(name: str | None, path: str) -> dict[str, Any]:
-    kind = "pairs" if (Path(path) / "images").is_dir() else "folders"
-    return {"name": name, "path": path, "kind": kind}
+def _ascending(values: tuple[float, ...], fit: bool, must: str, example: str) -> tuple[float, ...]:
+    """Sort values that fit, each once; there must be one."""
+    if not values or not fit:
+        raise ValueError(f"{must}. Got {list(values)}; {example}.")
+    return tuple(sorted(set(values)))
 
 
 def study_of(config: ExperimentConfig) -> str:

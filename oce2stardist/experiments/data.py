@@ -1,4 +1,4 @@
-"""Open the data sets of an experiment, thin them out, and hash them for the keys of its cells."""
+"""Open the data sets of an experiment, thin them out, and hash them for the keys of its runs."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,50 +8,26 @@ from pathlib import Path
 from oce2stardist.datasets import LabelledSet, open_data_set, pair_folders
 from oce2stardist.errors import InputError
 from oce2stardist.experiments.config import DataConfig
-
-_AT_ONCE = 1 << 20
-"""Bytes read at a time."""
+from oce2stardist.files.digests import hash_file
 
 
 def open_data(data: DataConfig) -> LabelledSet:
-    """Open a data set as an experiment's config names it; pixels are read when asked for.
-
-    Raises
-    ------
-    InputError
-        As the reader of its kind.
-    """
+    """Open a data set as an experiment's config names it; pixels are read when asked for."""
     path = Path(data.path)
     if data.kind == "pairs":
         images = pair_folders(path / "images", path / "masks", **data.options)
         images = images[:: data.test_every]
         return LabelledSet(data.title, images, images)
     opened = open_data_set(data.kind, path, **data.options)
-    return replace(
-        opened,
-        name=data.title,
-        train=opened.train[:: data.every],
-        test=opened.test[:: data.test_every],
-    )
+    train, test = opened.train[:: data.every], opened.test[:: data.test_every]
+    return replace(opened, name=data.title, train=train, test=test)
 
 
-def hash_data(data: DataConfig, known: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Hash names and contents of a data set's files.
+def hash_data(data: DataConfig, hashes: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Hash names and contents of a data set's files; return that, and the files' own hashes.
 
-    Parameters
-    ----------
-    data : DataConfig
-    known : mapping
-        What an earlier call returned: files of unchanged size and time are not read again.
-
-    Returns
-    -------
-    hash, and hashes by file, size and time
-
-    Raises
-    ------
-    InputError
-        If there is no such folder or it holds no file.
+    The latter are by file, size and time. `hashes` are those of an earlier call: what has not
+    changed is not read again.
     """
     root = Path(data.path)
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name[0] != ".")
@@ -64,14 +40,6 @@ def hash_data(data: DataConfig, known: Mapping[str, str]) -> tuple[str, dict[str
     for path in files:
         status = path.stat()
         mark = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-        seen[mark] = known.get(mark) or _hash_file(path)
+        seen[mark] = hashes.get(mark) or hash_file(path)
         total.update(f"{path.relative_to(root).as_posix()}\0{seen[mark]}\n".encode())
     return total.hexdigest(), seen
-
-
-def _hash_file(path: Path) -> str:
-    content = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_AT_ONCE):
-            content.update(block)
-    return content.hexdigest()

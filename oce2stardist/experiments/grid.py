@@ -1,109 +1,72 @@
-"""Run grid cells on a dask cluster: each once, in order of need, going on after a kill."""
+"""Do the runs of a grid on a dask cluster: each once, in order of need, going on after a kill."""
 
 import os
 import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from distributed import Client, Future, wait
 
 from oce2stardist.errors import one_line
-from oce2stardist.experiments.cells import GridRun, Outcome, in_order, read_outcome, write_cell
+from oce2stardist.experiments.grid_runs import GridRun, Outcome, in_order, read_outcome, write_run
 from oce2stardist.runs.cluster import limited_to
 from oce2stardist.runs.interruption import Interrupted
 
-_LOOK_EVERY = 1.0
-"""Seconds between two looks at what has ended, and at whether to stop."""
+Program = Sequence[str]
 
-_TIME_TO_STOP = 60.0
-"""Seconds for cells to save what is under way."""
+PROGRAM: Program = (sys.executable, "-m", "oce2stardist.experiments.run_process")
+"""What does a run, given its folder."""
 
-PROGRAM = (sys.executable, "-m", "oce2stardist.experiments.cell_process")
-"""What runs a cell."""
-
-Ended = Callable[[GridRun, Outcome], None]
+_LOOK_EVERY = 1.0  # seconds between two looks at what has ended, and at whether to stop
+_TIME_TO_STOP = 60.0  # seconds for runs to save what is under way
 
 
-def run_cells(
-    cells: Sequence[GridRun],
+def run_grid(
+    runs: Sequence[GridRun],
     folder: Path,
     client: Client,
     *,
     threads: int,
-    on_end: Ended,
+    on_end: Callable[[GridRun, Outcome], None],
     should_stop: Callable[[], bool],
-    program: Sequence[str] = PROGRAM,
+    program: Program = PROGRAM,
 ) -> dict[str, Outcome]:
-    """Run cells and what they need; those finished before are not run again.
+    """Do runs and what they need, but for those finished before; return outcomes by key.
 
-    Parameters
-    ----------
-    cells : sequence of GridRun
-    folder : Path
-        Where the cells' folders are; the workers must see it, too.
-    client : distributed.Client
-    threads : int
-        Of each cell.
-    on_end : callable
-        Told of every cell that ends, with its outcome.
-    should_stop : callable
-        Looked at every second. Where it says yes, the cells save what they did and stop.
-    program : sequence of str
-        What runs a cell, given its folder.
-
-    Returns
-    -------
-    dict of key to Outcome
-        One failing cell stops none but those that need it.
-
-    Raises
-    ------
-    Interrupted
-        If `should_stop` said so.
+    One that fails stops none but those that need it. The workers must see `folder`, too; each run
+    uses so many threads. `should_stop` is asked every second: once it says yes, the runs save
+    what they did and stop, and this ends in Interrupted.
     """
-    # Absolute: a worker's working directory is its own.
-    folder = folder.resolve()
-    ordered = in_order(cells)
+    folder = folder.resolve()  # a worker's working directory is its own
     stop_file = folder / f".stop-{secrets.token_hex(4)}"
-    outcomes: dict[str, Outcome] = {}
     futures: dict[Future[Outcome], GridRun] = {}
-    future_of: dict[str, Future[Outcome]] = {}
-    for priority, cell in enumerate(ordered):
-        path = write_cell(folder, cell)
-        before = read_outcome(path)
+    outcomes: dict[str, Any] = {}  # or, of what is still to be done, the future of an outcome
+    for priority, run in enumerate(in_order(runs)):
+        own_folder = write_run(folder, run)
+        before = read_outcome(own_folder)
         if before is not None and before.status == "finished":
-            outcomes[cell.key] = before
+            outcomes[run.key] = before
             continue
-        waits_for = {
-            needed.name: future_of.get(needed.key, outcomes.get(needed.key))
-            for needed in cell.needs.values()
-        }
-        future = client.submit(
-            run_cell,
-            str(path),
-            waits_for,
-            threads,
-            str(stop_file),
-            program,
-            key=f"{cell.folder_name}-{stop_file.name}",
-            priority=-priority,
-            pure=False,
-        )
-        futures[future] = cell
-        future_of[cell.key] = future
+        waits_for = {needed.name: outcomes[needed.key] for needed in run.needs.values()}
+        arguments = (own_folder, waits_for, threads, stop_file, program)
+        key = f"{run.folder_name}-{stop_file.name}"
+        future = client.submit(do_run, *arguments, key=key, priority=-priority)
+        futures[future] = run
+        outcomes[run.key] = future
     try:
-        outcomes |= _collect(futures, on_end, should_stop, stop_file)
+        return outcomes | _collect(futures, on_end, should_stop, stop_file)
     finally:
         stop_file.unlink(missing_ok=True)
-    return outcomes
 
 
 def _collect(
-    futures: dict["Future[Outcome]", GridRun],
-    on_end: Ended,
+    futures: Mapping["Future[Outcome]", GridRun],
+    on_end: Callable[[GridRun, Outcome], None],
     should_stop: Callable[[], bool],
     stop_file: Path,
 ) -> dict[str, Outcome]:
@@ -115,93 +78,62 @@ def _collect(
         except TimeoutError:
             done = set()
         for future in done:
-            outcome = _outcome_of(future)
+            if future.status == "finished":
+                outcome: Outcome = future.result()
+            else:  # the worker failed, not the run
+                error = future.exception()
+                outcome = Outcome("failed", f"{type(error).__name__}: {one_line(error)}")
             outcomes[futures[future].key] = outcome
             on_end(futures[future], outcome)
         if pending and should_stop():
-            _stop(pending, stop_file)
+            stop_file.touch()  # asks runs to save and stop
+            with suppress(TimeoutError):
+                wait(pending, timeout=_TIME_TO_STOP)
             raise Interrupted(
                 f"Stopped; {len(pending)} grid cells are left. The same command goes on from there."
             )
     return outcomes
 
 
-def _outcome_of(future: "Future[Outcome]") -> Outcome:
-    if future.status == "finished":
-        outcome: Outcome = future.result()
-        return outcome
-    error = future.exception()
-    return Outcome("failed", f"{type(error).__name__}: {one_line(error)}")
-
-
-def _stop(pending: set["Future[Outcome]"], stop_file: Path) -> None:
-    """Ask running cells to save and stop, and wait until they have."""
-    stop_file.touch()
-    try:
-        wait(pending, timeout=_TIME_TO_STOP)
-    except TimeoutError:
-        return
-
-
-def run_cell(
-    folder: str,
-    waits_for: dict[str, Outcome],
-    threads: int,
-    stop_file: str,
-    program: Sequence[str],
+def do_run(
+    folder: Path, waits_for: Mapping[str, Outcome], threads: int, stop_file: Path, program: Program
 ) -> Outcome:
-    """Run one cell in a process of its own; called by a dask worker.
+    """Do the run of `folder` in a process of its own; called by a dask worker.
 
-    Parameters
-    ----------
-    folder : str
-        The cell's, with cell.yaml.
-    waits_for : dict of name to Outcome
-        How the cells it needs ended.
-    threads : int
-        That its libraries may use.
-    stop_file : str
-        Once this file exists, the cell is asked to stop.
-    program : sequence of str
-        What runs a cell, given its folder.
+    `waits_for` says how the runs that it needs ended. Once `stop_file` exists, it is asked to stop.
     """
-    path, stop = Path(folder), Path(stop_file)
-    if stop.exists():
+    if stop_file.exists():
         return Outcome("stopped", "not started")
     for name, outcome in waits_for.items():
         if outcome.status != "finished":
             return Outcome(outcome.status, f"needs {name}, which is {outcome.status}")
-    # Of a session of its own: Ctrl-C on a terminal goes to the runner alone, which asks cells.
-    with (path / "log.txt").open("ab") as log:
+    # Of a session of its own: Ctrl-C on a terminal goes to the runner alone, which asks runs.
+    with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            [*program, folder],
+            [*program, str(folder)],
             env=os.environ | limited_to(threads),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-        code = _wait(process, stop)
-    ended = read_outcome(path)
+        code = _wait(process, stop_file)
+    ended = read_outcome(folder)
     if code == 0 and ended is not None:
         return ended
-    if stop.exists():
+    if stop_file.exists():
         return Outcome("stopped", "stopped; the same command goes on from there")
-    return Outcome("failed", f"its process ended with {_say_code(code)}; see log.txt")
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return Outcome("failed", f"its process ended with {how}; see log.txt")
 
 
-def _wait(process: "subprocess.Popen[bytes]", stop: Path) -> int:
+def _wait(process: "subprocess.Popen[bytes]", stop_file: Path) -> int:
+    """Wait for the end of a process; once the file exists, ask it to stop."""
     asked = False
     while True:
         try:
             return process.wait(timeout=_LOOK_EVERY)
         except subprocess.TimeoutExpired:
-            if not asked and stop.exists():
+            if not asked and stop_file.exists():
                 process.send_signal(signal.SIGTERM)
                 asked = True
-
-
-def _say_code(code: int) -> str:
-    if code < 0:
-        return f"signal {signal.Signals(-code).name}"
-    return f"exit code {code}"

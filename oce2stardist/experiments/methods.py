@@ -1,8 +1,7 @@
-"""Segment by other methods, for comparison: published models, no learning, and the oracle.
+"""Segment by other methods, for comparison: published models, and no learning.
 
 Each takes images by stem, float arrays of shape (Y, X, C), which are read one after the other,
-and gives int32 labels of shape (Y, X) by stem. Published models see images at the scale of their
-own training data where the diameter is known; labels are always at the original scale.
+and the diameter of a median cell in them, pixels; it gives int32 labels of shape (Y, X) by stem.
 WeightsMissing says that weights can't be had here, InputError that a model or image won't do.
 """
 
@@ -18,61 +17,42 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from oce2stardist.config import PseudoConfig
-from oce2stardist.datasets import LabelledImages
 from oce2stardist.errors import InputError, one_line
 from oce2stardist.experiments.baseline import segment_classically
-from oce2stardist.experiments.oracle import OracleResult, oracle_line_search
 from oce2stardist.experiments.weights import WeightsMissing, fetch_weights
-from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.scale import to_working_scale
 from oce2stardist.labels import Image, Labels, resize_labels
-from oce2stardist.pseudo_labels.inputs import SegmentationInputs
-from oce2stardist.runners.finished_run import read_finished_run
 
 if TYPE_CHECKING:
     from oce2stardist.stardist_model.network import SparseStarDist2D
 
 Images = Mapping[str, NDArray[np.floating]]
 
-ORACLE_BANDWIDTHS = tuple(step / 14 for step in (4, 5, 6, 7, 8, 10))
-"""Shares of the diameter: 8 to 20 px where cells measure 28."""
-
-_CELLPOSE = "4.2.1"
-"""The version whose interface this was written for."""
-
+_CELLPOSE = "4.2.1"  # the version whose interface this was written for
 _CELLPOSE_URL = "https://huggingface.co/mouseland/cellpose-sam/resolve/main/"
 
 
 def segment_with_stardist(
-    images: Images,
-    source: str | Path,
-    *,
-    diameter: float | None = None,
-    model_diameter: float | None = None,
+    images: Images, source: str | Path, *, diameter: float, model_diameter: float | None
 ) -> dict[str, Labels]:
     """Segment with a StarDist model as it is.
+
+    Channels are normalised each from their percentiles 1 and 99.8. A model of one channel sees
+    their mean, normalised again; one of three sees a grey image three times.
 
     Parameters
     ----------
     source : str or Path
-        A StarDist model folder, or the name of a published model: ``2D_versatile_fluo``,
-        ``2D_versatile_he``, ``2D_paper_dsb2018``, ``2D_demo``.
-    diameter, model_diameter : float > 0, optional
-        Of a median cell in the images, and of one that the model was trained on, pixels. With
-        both, images are rescaled from one to the other.
-
-    Notes
-    -----
-    Channels are normalised each from their percentiles 1 and 99.8. A model of one channel sees
-    their mean, normalised again; one of three sees a grey image three times.
+        A StarDist model folder, or the name of a published model, such as ``2D_versatile_fluo``.
+    model_diameter : float > 0, optional
+        Of a median cell that the model was trained on: images are rescaled to it. By default
+        they are seen as they are.
     """
     factor = 1.0
-    if diameter is not None and model_diameter is not None:
+    if model_diameter is not None:
         factor = _positive(model_diameter) / _positive(diameter)
 
     from oce2stardist.stardist_model.network import prepare_tensorflow
@@ -89,96 +69,27 @@ def segment_with_stardist(
     return labels
 
 
-def segment_with_cellpose(
-    images: Images, model: str = "cpsam_v2", *, diameter: float | None = None
-) -> dict[str, Labels]:
+def segment_with_cellpose(images: Images, model: str, *, diameter: float) -> dict[str, Labels]:
     """Segment with a model of Cellpose 4, on the processor.
 
-    Parameters
-    ----------
-    images : mapping of image stem to array of shape (Y, X, C)
-        Cellpose normalises them itself, and looks at no more than three channels.
-    model : str
-        A file of weights, or a name that Cellpose knows, such as ``cpsam_v2``.
-    diameter : float > 0, optional
-        Of a median cell, pixels. Default: images are seen as they are.
+    Cellpose normalises images itself, and looks at no more than three channels. `model` is a
+    file of weights, or a name that it knows, such as ``cpsam_v2``.
     """
-    if diameter is not None:
-        _positive(diameter)
+    _positive(diameter)
     with _quiet_cellpose():
         models = _import_cellpose()
         network = _open_cellpose(models, model)
         labels = {}
         for stem in images:
             image = np.asarray(images[stem], np.float32)
-            found = network.eval(image, channel_axis=-1, diameter=diameter)[0]
-            labels[stem] = np.asarray(found, np.int32).reshape(image.shape[:2])
+            masks = network.eval(image, channel_axis=-1, diameter=diameter)[0]
+            labels[stem] = np.asarray(masks, np.int32).reshape(image.shape[:2])
     return labels
 
 
 def segment_all_classically(images: Images, *, diameter: float) -> dict[str, Labels]:
     """Segment without learning; see `segment_classically`."""
     return {stem: segment_classically(images[stem], _positive(diameter)) for stem in images}
-
-
-def search_with_oracle(
-    run: str | Path, test: LabelledImages, *, border: int = 0, border_by_centroid: float = 0.0
-) -> tuple[dict[str, Labels], pd.DataFrame]:
-    """Pick bandwidth and halo with the truth itself, as the paper does: an upper bound.
-
-    Parameters
-    ----------
-    run : path
-        A finished run of `make_pseudo_labels` on the images of `test`, all of them.
-    test : LabelledImages
-        With complete labels.
-    border, border_by_centroid
-        As in `score_labels`, for the scores that the search goes by.
-
-    Returns
-    -------
-    labels : dict of image stem to int32 array of shape (Y, X)
-    table : DataFrame
-        A row per combination tried; see `OracleResult`.
-
-    Raises
-    ------
-    InputError
-        If the run is not finished, or lacks one of the images.
-    """
-    finished = read_finished_run(run)
-    images, truth = {}, {}
-    for one in test:
-        images[one.stem], truth[one.stem] = one.image, one.labels
-    prepared = finished.prepare_own(ImageSet.from_arrays(images))
-    stems = list(truth)
-    result = search_scenes(
-        finished.read_scenes(prepared),
-        truth,
-        settings=finished.config.pseudo,
-        border=border,
-        border_by_centroid=border_by_centroid,
-    )
-    return dict(zip(stems, result.oracle_labels, strict=True)), result.oracle_table
-
-
-def search_scenes(
-    scenes: SegmentationInputs,
-    truth: Mapping[str, NDArray[np.integer]],
-    *,
-    settings: PseudoConfig,
-    border: int = 0,
-    border_by_centroid: float = 0.0,
-) -> OracleResult:
-    """Search bandwidths from 0.29 to 0.71 diameters, and every halo, on the images in `truth`."""
-    return oracle_line_search(
-        scenes,
-        truth,
-        bandwidths=[share * settings.working_diameter for share in ORACLE_BANDWIDTHS],
-        settings=settings,
-        border=border,
-        border_by_centroid=border_by_centroid,
-    )
 
 
 def _positive(diameter: float) -> float:
@@ -242,7 +153,18 @@ def _open_cellpose(models: ModuleType, model: str) -> Any:
 
     path = Path(model)
     if not path.exists():
-        path = _cellpose_weights(models, model)
+        if model not in models.MODEL_NAMES:  # Cellpose takes others for a name it does not know
+            raise InputError(
+                "a Cellpose model must be a file of weights or one of "
+                f"{', '.join(models.MODEL_NAMES)}. Got {model}; pass one of these."
+            )
+        path = fetch_weights(
+            f"Cellpose {model}",
+            _CELLPOSE_URL + model,
+            Path(models.MODEL_DIR) / model,
+            advice="download that file where there is a network and pass its path",
+            at_most=3600,
+        )
     try:
         return models.CellposeModel(pretrained_model=str(path), device=torch.device("cpu"))
     except (ValueError, KeyError, RuntimeError, NameError, pickle.UnpicklingError) as error:
@@ -250,22 +172,6 @@ def _open_cellpose(models: ModuleType, model: str) -> Any:
         raise InputError(
             f"{path} must hold weights of Cellpose 4. Got: {reason}; pass another file."
         ) from error
-
-
-def _cellpose_weights(models: ModuleType, model: str) -> Path:
-    """Find weights by their name: Cellpose itself takes others for a name it does not know."""
-    if model not in models.MODEL_NAMES:
-        raise InputError(
-            f"a Cellpose model must be a file of weights or one of {', '.join(models.MODEL_NAMES)}."
-            f" Got {model}; pass one of these."
-        )
-    return fetch_weights(
-        f"Cellpose {model}",
-        _CELLPOSE_URL + model,
-        Path(models.MODEL_DIR) / model,
-        advice="download that file where there is a network and pass its path",
-        at_most=3600,
-    )
 
 
 @contextmanager

@@ -1,30 +1,27 @@
-"""Do the work of each kind of grid cell: read a data set and other cells' folders, write its own.
+"""Do the work of each kind of run: read a data set and the folders of other runs, write its own.
 
-Every function takes the cell's settings, the folders of the cells it needs by role, and its
+Every function takes the run's settings, the folders of the runs it needs by role, and its
 folder. What scores leaves ``labels/<stem>.tif`` and ``scores.csv``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from oce2stardist.config import Config
 from oce2stardist.datasets import LabelledImage
+from oce2stardist.experiments import methods
 from oce2stardist.experiments.config import DataConfig
 from oce2stardist.experiments.data import open_data
-from oce2stardist.experiments.methods import (
-    search_with_oracle,
-    segment_all_classically,
-    segment_with_cellpose,
-    segment_with_stardist,
-)
-from oce2stardist.experiments.scoring import score_labels
+from oce2stardist.experiments.oracle import search_with_oracle
+from oce2stardist.experiments.scoring import Border, score_labels
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.records import read_yaml
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.images.scale import to_working_scale
-from oce2stardist.labels import Image, Labels, resize_labels
+from oce2stardist.labels import Labels, resize_labels
 from oce2stardist.runners.finetune import finetune_stardist
 from oce2stardist.runners.predict import predict_images
 from oce2stardist.runners.pseudo import make_pseudo_labels
@@ -36,11 +33,6 @@ Needs = Mapping[str, Path]
 _COMMAND = "oce2stardist experiment"
 
 
-def run_kind(kind: str, settings: Settings, needs: Needs, folder: Path) -> None:
-    """Do what cells of a kind do."""
-    KINDS[kind](settings, needs, folder)
-
-
 def _train_embeddings(settings: Settings, needs: Needs, folder: Path) -> None:
     """Train the offset network on the training images, which get pseudo labels."""
     data = _data(settings)
@@ -50,13 +42,8 @@ def _train_embeddings(settings: Settings, needs: Needs, folder: Path) -> None:
     if factor is not None:  # a scale study brings the images to their size itself
         diameter = config.pseudo.working_diameter
         config = _grown(config, settings["scale"])
-    make_pseudo_labels(
-        _image_set(open_data(data).train, factor),
-        folder / "run",
-        config=config,
-        diameter=diameter,
-        command=_COMMAND,
-    )
+    images = _image_set(open_data(data).train, factor)
+    make_pseudo_labels(images, folder / "run", config=config, diameter=diameter, command=_COMMAND)
 
 
 def _factor(settings: Settings, needs: Needs) -> float | None:
@@ -72,30 +59,27 @@ def _grown(config: Config, scale: float) -> Config:
     Field of view and kappa stay: whether they fit is what a scale study asks.
     """
     pseudo = config.pseudo
-    return config.replace(
-        **{
-            "pseudo.bandwidth": scale * pseudo.kernel_radius,
-            "pseudo.min_cluster": min(0.99, scale**2 * pseudo.min_cluster),
-            "pseudo.min_size": min(0.99, scale**2 * pseudo.min_size),
-        }
-    )
+    grown = {
+        "pseudo.bandwidth": scale * pseudo.kernel_radius,
+        "pseudo.min_cluster": min(0.99, scale**2 * pseudo.min_cluster),
+        "pseudo.min_size": min(0.99, scale**2 * pseudo.min_size),
+    }
+    return config.replace(**grown)
 
 
 def _label_test_images(settings: Settings, needs: Needs, folder: Path) -> None:
-    """Make pseudo labels of the test images with the embeddings of a ``train_embeddings`` cell."""
+    """Make pseudo labels of the test images with the embeddings of a ``train_embeddings`` run."""
     data = _data(settings)
     trained = needs["embeddings"] / "run"
     test = open_data(data).test
     if data.kind == "pairs":  # the test images are the training images
-        files = {stem: trained / "pseudo" / "labels" / f"{stem}.tif" for stem in test.stems}
-        labels = {stem: read_labels(file) for stem, file in files.items()}
+        where = trained / "pseudo" / "labels"
+        labels = {stem: read_labels(where / f"{stem}.tif") for stem in test.stems}
     else:
+        images = _image_set(test, _factor(settings, needs))
+        config = Config(**read_yaml(trained / "run.yaml")["config"])
         labels = make_pseudo_labels(
-            _image_set(test, _factor(settings, needs)),
-            folder / "run",
-            config=_config_of(trained),
-            trained=trained,
-            command=_COMMAND,
+            images, folder / "run", config=config, trained=trained, command=_COMMAND
         ).labels
     _score(labels, data, folder)
 
@@ -108,49 +92,43 @@ def _finetune(settings: Settings, needs: Needs, folder: Path) -> None:
     finetune_stardist(
         _image_set(train),
         folder / "model",
-        annotations={one.stem: one.labels for one in train},
+        annotations={image.stem: image.labels for image in train},
         pseudo=needs["embeddings"] / "run" if "embeddings" in needs else None,
         cells=CellDraw(fraction=settings["fraction"]),
         config=Config(**settings["config"]),
         command=_COMMAND,
     )
-    labels = predict_images(
-        _image_set(opened.test),
-        model=folder / "model",
-        deterministic=settings["config"].get("deterministic", False),
-    )
+    deterministic = settings["config"].get("deterministic", False)
+    images = _image_set(opened.test)
+    labels = predict_images(images, model=folder / "model", deterministic=deterministic)
     _score(labels, data, folder)
 
 
 def _classical(settings: Settings, needs: Needs, folder: Path) -> None:
-    """Otsu and watershed, at the diameter that the embeddings were trained for."""
-    data = _data(settings)
-    diameter = _chosen(needs["embeddings"] / "run", "diameter")
-    _score(
-        segment_all_classically(_test_images(data), diameter=diameter),
-        data,
-        folder,
-    )
+    """Otsu and watershed."""
+    _segment(methods.segment_all_classically, settings, needs, folder)
 
 
 def _stardist(settings: Settings, needs: Needs, folder: Path) -> None:
     """Apply a StarDist network that others trained."""
-    data = _data(settings)
-    labels = segment_with_stardist(
-        _test_images(data),
-        settings["source_path"],
-        diameter=_chosen(needs["embeddings"] / "run", "diameter"),
-        model_diameter=settings["model_diameter"],
-    )
-    _score(labels, data, folder)
+    options = {"source": settings["source_path"], "model_diameter": settings["model_diameter"]}
+    _segment(partial(methods.segment_with_stardist, **options), settings, needs, folder)
 
 
 def _cellpose(settings: Settings, needs: Needs, folder: Path) -> None:
     """Apply a Cellpose network that others trained."""
+    method = partial(methods.segment_with_cellpose, model=settings["source_path"])
+    _segment(method, settings, needs, folder)
+
+
+def _segment(
+    method: Callable[..., dict[str, Labels]], settings: Settings, needs: Needs, folder: Path
+) -> None:
+    """Segment the test images, at the diameter that the embeddings were trained for."""
     data = _data(settings)
+    images = _image_set(open_data(data).test).images
     diameter = _chosen(needs["embeddings"] / "run", "diameter")
-    labels = segment_with_cellpose(_test_images(data), settings["source_path"], diameter=diameter)
-    _score(labels, data, folder)
+    _score(method(images, diameter=diameter), data, folder)
 
 
 def _oracle(settings: Settings, needs: Needs, folder: Path) -> None:
@@ -158,9 +136,8 @@ def _oracle(settings: Settings, needs: Needs, folder: Path) -> None:
     data = _data(settings)
     embeddings = needs["embeddings" if data.kind == "pairs" else "labels"] / "run"
     opened = open_data(data)
-    labels, table = search_with_oracle(
-        embeddings, opened.test, border=opened.border, border_by_centroid=data.border
-    )
+    border = Border(opened.border, data.border)
+    labels, table = search_with_oracle(embeddings, opened.test, border)
     write_text(folder / "tried.csv", table.to_csv(index=False))
     _score(labels, data, folder)
 
@@ -183,30 +160,22 @@ def _data(settings: Settings) -> DataConfig:
 def _image_set(images: Iterable[LabelledImage], factor: float | None = None) -> ImageSet:
     """Take the images, resized by a factor, without their labels."""
     return ImageSet.from_arrays(
-        {one.stem: to_working_scale(one.image, factor or 1.0) for one in images}
+        {labelled.stem: to_working_scale(labelled.image, factor or 1.0) for labelled in images}
     )
-
-
-def _test_images(data: DataConfig) -> dict[str, Image]:
-    return _image_set(open_data(data).test).images
 
 
 def _score(labels: Mapping[str, Labels], data: DataConfig, folder: Path) -> None:
     """Write labels at the size of the truth, and their scores."""
     opened = open_data(data)
-    at_scale = {one.stem: resize_labels(labels[one.stem], one.labels.shape) for one in opened.test}
-    for stem, one in at_scale.items():
-        write_labels(folder / "labels" / f"{stem}.tif", one)
-    scores = score_labels(
-        at_scale, opened.test, border=opened.border, border_by_centroid=data.border
-    )
+    at_scale = {
+        true.stem: resize_labels(labels[true.stem], true.labels.shape) for true in opened.test
+    }
+    for stem, resized in at_scale.items():
+        write_labels(folder / "labels" / f"{stem}.tif", resized)
+    scores = score_labels(at_scale, opened.test, Border(opened.border, data.border))
     write_text(folder / "scores.csv", scores.to_csv(index=False))
 
 
 def _chosen(run: Path, name: str) -> float:
     """Read what a run of pseudo labels chose."""
     return float(read_yaml(run / "pseudo" / "parameters.yaml")[name]["value"])
-
-
-def _config_of(run: Path) -> Config:
-    return Config(**read_yaml(run / "run.yaml")["config"])

@@ -9,17 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def hash_file(path: Path) -> str:
+    """Hash the content of a file."""
+    content = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            content.update(block)
+    return content.hexdigest()
+
+
 def digest(paths: Iterable[Path]) -> str:
     """Hash names and contents of files; the same for the same files in any folder."""
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda one: one.name):
-        with path.open("rb") as file:
-            content = (
-                hashlib.file_digest(file, "sha256")
-                if hasattr(hashlib, "file_digest")
-                else hashlib.sha256(file.read())
-            )
-        total.update(f"{path.name}\0{content.hexdigest()}\n".encode())
+        total.update(f"{path.name}\0{hash_file(path)}\n".encode())
     return total.hexdigest()
 
 

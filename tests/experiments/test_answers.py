@@ -3,26 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
+from experiment_folders import summary_row
 
 from oce2stardist.experiments.answers import answer
 
 CELLS = {0.0025: 23, 0.01: 93, 0.1: 930, 1.0: 9297}
 
 
-def row(f1, *, method="finetune", repeats=3, sd=0.002, **setting):
-    return {
-        "study": "fractions", "data_set": "nuclei", "method": method, "fraction": np.nan,
-        "cells": np.nan, "alpha": np.nan, "scale": np.nan, "oracle": method == "oracle",
-        "group": "(all)", "repeats": repeats, "f1_mean": f1,
-        "f1_sd": sd if repeats > 1 else np.nan, "seg_mean": 0.8, "seg_sd": np.nan,
-    } | setting  # fmt: skip
+def row(f1, *, data_set="nuclei", repeats=3, **setting):
+    sd = 0.002 if repeats > 1 else np.nan
+    return summary_row(f1_mean=f1, data_set=data_set, repeats=repeats, f1_sd=sd, **setting)
 
 
 def curve(alpha, *scores, **setting):
-    return [
-        row(f1, fraction=fraction, cells=cells, alpha=alpha, **setting)
-        for f1, (fraction, cells) in zip(scores, CELLS.items(), strict=False)
-    ]
+    setting |= {"method": "finetune", "alpha": alpha}
+    places = zip(scores, CELLS.items(), strict=False)
+    return [row(f1, fraction=share, cells=cells, **setting) for f1, (share, cells) in places]
 
 
 def fractions(*parts):
@@ -68,8 +64,8 @@ def test_no_saving_is_said():
 
 
 def test_without_alpha_0_nothing_is_compared():
-    sentences = fractions(curve(0.5, 0.9, 0.93, 0.935, 0.936))
-    assert len(sentences) == 1 and "beyond 93 cells" in sentences[0]
+    (sentence,) = fractions(curve(0.5, 0.9, 0.93, 0.935, 0.936))
+    assert "beyond 93 cells" in sentence
 
 
 def test_data_sets_are_named_where_there_are_several():
@@ -80,18 +76,14 @@ def test_data_sets_are_named_where_there_are_several():
 def test_trainings_that_failed_claim_nothing():
     failed = curve(0, np.nan, np.nan)
     assert fractions(failed) == ["Nothing has a score."]
-    assert fractions(failed, [row(0.9, method="pseudo")]) == ["No training has a score."]
+    assert fractions(failed, [row(0.9)]) == ["No training has a score."]
 
 
 def test_the_best_method_and_its_wins():
-    table = [
-        row(0.92, method="pseudo", repeats=1), row(0.90, method="stardist", repeats=1),
-        row(0.99, method="oracle", repeats=1),
-        row(0.70, method="pseudo", data_set="tissue"),
-        row(0.81, method="stardist", data_set="tissue"),
-        row(0.81, method="classical", data_set="tissue"),
-        row(np.nan, method="cellpose", data_set="tissue"),
-    ]  # fmt: skip
+    nuclei = {"pseudo": 0.92, "stardist": 0.90, "oracle": 0.99}
+    tissue = {"pseudo": 0.70, "stardist": 0.81, "classical": 0.81, "cellpose": np.nan}
+    table = [row(f1, method=method, repeats=1) for method, f1 in nuclei.items()]
+    table += [row(f1, method=method, data_set="tissue") for method, f1 in tissue.items()]
     assert answer("unsupervised", pd.DataFrame(table)) == [
         "nuclei: pseudo is best, F1 0.920; next stardist, 0.900 (one run each).",
         "tissue: stardist and classical share the first place, F1 0.810; next pseudo, 0.700 "
@@ -101,7 +93,7 @@ def test_the_best_method_and_its_wins():
 
 
 def scales(*scores, **setting):
-    rows = [row(f1, method="pseudo", scale=0.5 + at / 4, **setting) for at, f1 in enumerate(scores)]
+    rows = [row(f1, scale=0.5 + at / 4, **setting) for at, f1 in enumerate(scores)]
     return answer("scales", pd.DataFrame(rows))
 
 
@@ -126,6 +118,5 @@ def test_an_unknown_study_is_refused():
 
 
 def test_images_of_another_group_take_no_part():
-    assert fractions(curve(0, 0.9, 0.93), curve(0, 0.5, 0.501, group="skin")) == fractions(
-        curve(0, 0.9, 0.93)
-    )
+    alone = curve(0, 0.9, 0.93)
+    assert fractions(alone, curve(0, 0.5, 0.501, group="skin")) == fractions(alone)

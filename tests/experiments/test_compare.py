@@ -1,4 +1,4 @@
-"""Comparisons of two tables of results, whose differences are drawn or counted by hand."""
+"""Comparing two results: known differences are drawn or counted by hand."""
 
 import time
 
@@ -13,33 +13,21 @@ N_TRUE = 50
 
 
 def draw_rows(
-    rng,
-    *,
-    recall=0.9,
-    images=40,
-    seeds=(0,),
-    seed_sd=0.0,
-    group="",
-    first=0,
-    hardness=None,
-    **setting,
+    rng, *, recall=0.9, images=40, seeds=(0,), seed_sd=0.0, first=0, hardness=(0.0,), **setting
 ):
     """One setting: the true cells of each image are found with a chance, per image and seed."""
     rows = []
     for seed in seeds:
         shift = rng.normal(0, seed_sd)
         for at in range(first, first + images):
-            chance = np.clip(recall + shift + (0 if hardness is None else hardness[at]), 0, 1)
-            tp = int(rng.binomial(N_TRUE, chance))
-            fp = int(rng.binomial(5, 0.5))
+            chance = np.clip(recall + shift + hardness[at % len(hardness)], 0, 1)
+            tp, fp = int(rng.binomial(N_TRUE, chance)), int(rng.binomial(5, 0.5))
             rows.append(
                 {
-                    "study": "fractions", "data_set": "drawn", "method": "finetune",
-                    "fraction": 0.01, "cells": 93, "alpha": 0.5, "scale": np.nan, "seed": seed,
-                    "oracle": False, "image": f"image{at:03d}", "group": group,
-                    "f1": np.nan, "seg": 0.8 * tp / N_TRUE, "precision": np.nan,
-                    "recall": np.nan, "tp": tp, "fp": fp, "fn": N_TRUE - tp, "n_true": N_TRUE,
-                    "n_predicted": tp + fp, "run": "cells/x",
+                    "data_set": "drawn", "method": "finetune", "fraction": 0.01, "alpha": 0.5,
+                    "scale": np.nan, "seed": seed, "image": f"image{at:03d}", "group": "",
+                    "seg": 0.8 * tp / N_TRUE, "tp": tp, "fp": fp, "fn": N_TRUE - tp,
+                    "n_true": N_TRUE,
                 }
                 | setting
             )  # fmt: skip
@@ -58,18 +46,28 @@ def compare(tmp_path, a, b, **options):
     return compare_results(write(tmp_path / "a", *a), write(tmp_path / "b", *b), **options)
 
 
-def only_row(comparison):
+def compare_one(tmp_path, a, b):
+    """Compare one setting; returns its row, and the text."""
+    comparison = compare(tmp_path, [a], [b])
     assert len(comparison.rows) == 1
-    return comparison.rows.iloc[0]
+    return comparison.rows.iloc[0], comparison.as_text()
+
+
+def f1_of(rows):
+    tp, fp, fn = (sum(row[name] for row in rows) for name in ("tp", "fp", "fn"))
+    return pytest.approx(2 * tp / (2 * tp + fp + fn))
+
+
+def width(row):
+    return row["f1_high"] - row["f1_low"]
 
 
 def test_scores_are_those_of_pooled_counts(tmp_path):
     rng = np.random.default_rng(0)
     a, b = draw_rows(rng), draw_rows(rng, recall=0.8)
-    row = only_row(compare(tmp_path, [a], [b]))
+    row, _ = compare_one(tmp_path, a, b)
     for side, rows in (("a", a), ("b", b)):
-        tp, fp, fn = (sum(r[name] for r in rows) for name in ("tp", "fp", "fn"))
-        assert row[f"f1_{side}"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+        assert row[f"f1_{side}"] == f1_of(rows)
         assert row[f"seg_{side}"] == pytest.approx(np.mean([r["seg"] for r in rows]))
     assert row["f1_difference"] == pytest.approx(row["f1_b"] - row["f1_a"])
 
@@ -77,31 +75,26 @@ def test_scores_are_those_of_pooled_counts(tmp_path):
 def test_repeats_are_averaged_as_in_the_summary(tmp_path):
     rng = np.random.default_rng(1)
     a = [draw_rows(rng, recall=recall, seeds=[seed]) for seed, recall in enumerate([0.9, 0.5])]
-    row = only_row(compare(tmp_path, a, a))
-    of_seeds = []
-    for rows in a:
-        tp, fp, fn = (sum(r[name] for r in rows) for name in ("tp", "fp", "fn"))
-        of_seeds.append(2 * tp / (2 * tp + fp + fn))
-    assert row["f1_a"] == pytest.approx(np.mean(of_seeds))
+    both = [*a[0], *a[1]]
+    row, _ = compare_one(tmp_path, both, both)
+    assert row["f1_a"] == pytest.approx(np.mean([f1_of(rows).expected for rows in a]))
     assert (row["repeats_a"], row["repeats_b"]) == (2, 2)
 
 
 def test_a_result_equals_itself(tmp_path):
     rows = draw_rows(np.random.default_rng(2), seeds=range(3), seed_sd=0.05)
-    comparison = compare(tmp_path, [rows], [rows])
-    row = only_row(comparison)
+    row, text = compare_one(tmp_path, rows, rows)
     assert row["f1_low"] == row["f1_difference"] == row["f1_high"] == 0
-    assert "F1: the same. SEG: the same. |" in comparison.as_text()
+    assert "F1: the same. SEG: the same. |" in text
 
 
 def test_a_plain_difference_is_seen_and_its_side_named(tmp_path):
     rng = np.random.default_rng(3)
     a, b = draw_rows(rng, recall=0.7), draw_rows(rng, recall=0.9)
-    comparison, backwards = compare(tmp_path, [a], [b]), compare(tmp_path, [b], [a])
-    there, back = only_row(comparison), only_row(backwards)
+    (there, text), (back, text_back) = compare_one(tmp_path, a, b), compare_one(tmp_path, b, a)
     assert there["f1_low"] > 0
-    assert "F1: B is higher. SEG: B is higher. One run." in comparison.as_text()
-    assert "F1: A is higher." in backwards.as_text()
+    assert "F1: B is higher. SEG: B is higher. One run." in text
+    assert "F1: A is higher." in text_back
     assert back["f1_low"] == pytest.approx(-there["f1_high"])
 
 
@@ -119,12 +112,9 @@ def test_the_same_chance_twice_is_told_apart_one_time_in_twenty(tmp_path):
 
 def test_three_repeats_of_the_same_are_not_told_apart_more_often(tmp_path):
     rng = np.random.default_rng(21)
-    parts = [[], []]
-    for at in range(150):
-        for side in parts:
-            side.append(
-                draw_rows(rng, recall=0.8, seeds=range(3), seed_sd=0.03, data_set=f"set{at}")
-            )
+    options = {"recall": 0.8, "seeds": range(3), "seed_sd": 0.03}
+    sets = [f"set{at}" for at in range(150)]
+    parts = [[draw_rows(rng, data_set=name, **options) for name in sets] for _ in range(2)]
     rows = compare(tmp_path, *parts).rows
     assert ((rows["f1_low"] > 0) | (rows["f1_high"] < 0)).mean() < 0.09  # drawn seeds: 0.25
 
@@ -133,7 +123,7 @@ def test_repeats_of_other_seeds_are_unpaired(tmp_path):
     rng = np.random.default_rng(22)
     a = draw_rows(rng, seeds=range(4), seed_sd=0.02, recall=0.8)
     shifted = [row | {"seed": row["seed"] + 10} for row in a]
-    same, other = (only_row(compare(tmp_path, [a], [b])) for b in (a, shifted))
+    same, other = (compare_one(tmp_path, a, b)[0] for b in (a, shifted))
     assert same["f1_low"] == 0
     assert other["f1_low"] < 0 < other["f1_high"]
     of_seeds = pd.DataFrame(a).groupby("seed")[["tp", "fp", "fn"]].sum()
@@ -146,43 +136,36 @@ def test_the_interval_has_the_width_of_theory(tmp_path):
     # no false positives: F1 = 2m / (1 + m) of the mean recall m, whose variance is known
     rng = np.random.default_rng(5)
     a, b = ([row | {"fp": 0} for row in draw_rows(rng, recall=0.8, images=400)] for _ in range(2))
-    row = only_row(compare(tmp_path, [a], [b]))
+    row, _ = compare_one(tmp_path, a, b)
     sd_of_mean = np.sqrt(2 * 0.8 * 0.2 / (400 * N_TRUE)) * 2 / 1.8**2
-    assert row["f1_high"] - row["f1_low"] == pytest.approx(2 * 1.96 * sd_of_mean, rel=0.1)
+    assert width(row) == pytest.approx(2 * 1.96 * sd_of_mean, rel=0.1)
 
 
 def test_pairing_takes_out_how_hard_the_images_are(tmp_path):
     rng = np.random.default_rng(6)
-    hardness = rng.normal(0, 0.2, 200)
-    a = draw_rows(rng, recall=0.6, images=100, hardness=hardness)
-    b = draw_rows(rng, recall=0.65, images=100, hardness=hardness)
+    hard = {"images": 100, "hardness": rng.normal(0, 0.2, 200)}
+    a, b = draw_rows(rng, recall=0.6, **hard), draw_rows(rng, recall=0.65, **hard)
     elsewhere = [row | {"image": f"other{row['image']}"} for row in b]
-    paired = only_row(compare(tmp_path, [a], [b]))
-    comparison = compare(tmp_path, [a], [elsewhere])
-    unpaired = only_row(comparison)
-    assert "Unpaired: no image in common." in comparison.as_text()
+    paired, _ = compare_one(tmp_path, a, b)
+    unpaired, text = compare_one(tmp_path, a, elsewhere)
+    assert "Unpaired: no image in common." in text
     assert paired["paired"] and not unpaired["paired"]
     assert paired["f1_low"] > 0
-    width, wider = (row["f1_high"] - row["f1_low"] for row in (paired, unpaired))
-    assert wider > 2 * width
+    assert width(unpaired) > 2 * width(paired)
 
 
 def test_images_that_only_one_has_are_left_out_and_counted(tmp_path):
     rng = np.random.default_rng(7)
-    a = draw_rows(rng, images=40)
-    b = draw_rows(rng, images=30, first=15)
-    comparison = compare(tmp_path, [a], [b])
-    row = only_row(comparison)
+    a, b = draw_rows(rng), draw_rows(rng, images=30, first=15)
+    row, text = compare_one(tmp_path, a, b)
     assert (row["images"], row["images_only_a"], row["images_only_b"]) == (25, 15, 5)
-    assert "On the 25 images of both." in comparison.as_text()
-    tp, fp, fn = (sum(r[name] for r in a[15:]) for name in ("tp", "fp", "fn"))
-    assert row["f1_a"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    assert "On the 25 images of both." in text
+    assert row["f1_a"] == f1_of(a[15:])
 
 
 def test_an_image_that_one_repeat_lacks_is_left_out_and_counted(tmp_path):
-    rng = np.random.default_rng(8)
-    a = draw_rows(rng, seeds=range(2))
-    row = only_row(compare(tmp_path, [a[:-1]], [a]))
+    a = draw_rows(np.random.default_rng(8), seeds=range(2))
+    row, _ = compare_one(tmp_path, a[:-1], a)
     assert (row["images"], row["images_only_a"], row["images_only_b"]) == (39, 1, 1)
 
 
@@ -191,8 +174,8 @@ def test_repeats_that_differ_widen_the_interval(tmp_path):
     options = {"seeds": range(5), "images": 200}
     steady = [draw_rows(rng, **options) for _ in range(2)]
     moody = [draw_rows(rng, seed_sd=0.05, recall=0.8, **options) for _ in range(2)]
-    narrow, wide = (only_row(compare(tmp_path, [a], [b])) for a, b in (steady, moody))
-    assert wide["f1_high"] - wide["f1_low"] > 3 * (narrow["f1_high"] - narrow["f1_low"])
+    narrow, wide = (compare_one(tmp_path, a, b)[0] for a, b in (steady, moody))
+    assert width(wide) > 3 * width(narrow)
 
 
 def test_groups_are_compared_alone_and_together(tmp_path):
@@ -203,7 +186,7 @@ def test_groups_are_compared_alone_and_together(tmp_path):
     assert rows["images"].tolist() == [80, 40, 40]  # one name in two groups is two images
 
 
-def test_rows_of_only_one_result_are_listed(tmp_path):
+def test_rows_of_only_one_result_are_listed_and_written(tmp_path):
     rng = np.random.default_rng(11)
     common, a, b = (draw_rows(rng, alpha=alpha) for alpha in (0.0, 0.5, 1.0))
     comparison = compare(tmp_path, [common, a], [common, b])
@@ -212,53 +195,54 @@ def test_rows_of_only_one_result_are_listed(tmp_path):
     text = comparison.as_text()
     assert "Only in A:\n- drawn finetune fraction 0.01 alpha 0.5\n" in text
     assert text.endswith("Only in B:\n- drawn finetune fraction 0.01 alpha 1")
+    file = tmp_path / "new" / "comparison.csv"
+    comparison.write_csv(file)
+    table = pd.read_csv(file)
+    assert table["found"].tolist() == ["in both", "only in A", "only in B"]
+    assert table["alpha"].tolist() == [0.0, 0.5, 1.0]
+    assert table["f1_low"].notna().tolist() == [True, False, False]
+    columns = ["data_set", "method", "fraction", "alpha", "scale", "group"]
+    assert table.columns[:6].tolist() == columns
 
 
 def test_methods_without_scores_are_listed(tmp_path):
     rng = np.random.default_rng(12)
-    common, found = draw_rows(rng), draw_rows(rng, method="cellpose", seed=np.nan)
-    none = dict.fromkeys(("f1", "seg", "tp", "fp", "fn"), np.nan)
-    missing = [found[0] | none | {"image": "(all)", "group": "(all)", "n_true": 0}]
-    comparison = compare(tmp_path, [common, missing], [common, found])
+    common, scored = draw_rows(rng), draw_rows(rng, method="cellpose", seed=np.nan)
+    none = dict.fromkeys(("seg", "tp", "fp", "fn"), np.nan)
+    missing = [scored[0] | none | {"image": "(all)", "group": "(all)", "n_true": 0}]
+    comparison = compare(tmp_path, [common, missing], [common, scored])
     assert comparison.unscored[["method", "side"]].to_numpy().tolist() == [["cellpose", "A"]]
-    assert (
-        "Without scores:\n- drawn cellpose fraction 0.01 alpha 0.5 (in A)" in comparison.as_text()
-    )
+    listed = "Without scores:\n- drawn cellpose fraction 0.01 alpha 0.5 (in A)"
+    assert listed in comparison.as_text()
     assert len(comparison.rows) == 1
 
 
 def test_few_images_do_not_tell(tmp_path):
     rng = np.random.default_rng(13)
     a, b = (draw_rows(rng, recall=recall, images=5) for recall in (0.2, 0.9))
-    assert "F1: too few images to tell." in compare(tmp_path, [a], [b]).as_text()
-    single = only_row(compare(tmp_path, [a[:1]], [b[:1]]))
-    assert np.isnan(single["f1_low"])
+    assert "F1: too few images to tell." in compare_one(tmp_path, a, b)[1]
+    assert np.isnan(compare_one(tmp_path, a[:1], b[:1])[0]["f1_low"])
 
 
 def test_images_without_cells_have_no_seg_and_perfect_f1(tmp_path):
-    rows = [
-        row | {"tp": 0, "fp": 0, "fn": 0, "n_true": 0, "seg": np.nan}
-        for row in draw_rows(np.random.default_rng(14))
-    ]
-    comparison = compare(tmp_path, [rows], [rows])
-    row = only_row(comparison)
+    nothing = {"tp": 0, "fp": 0, "fn": 0, "n_true": 0, "seg": np.nan}
+    rows = draw_rows(np.random.default_rng(14), **nothing)
+    row, text = compare_one(tmp_path, rows, rows)
     assert row["f1_a"] == 1
-    assert np.isnan(row["seg_difference"])
-    assert "SEG: no true cells." in comparison.as_text()
+    assert np.isnan(row["seg_difference"]) and np.isnan(row["seg_low"])
+    assert "SEG: no true cells." in text
 
 
 def test_another_truth_is_said(tmp_path):
-    rng = np.random.default_rng(15)
-    a = draw_rows(rng)
+    a = draw_rows(np.random.default_rng(15))
     b = [row | {"n_true": 49, "fn": row["fn"] - 1} for row in a if row["fn"]]
-    text = compare(tmp_path, [a], [b]).as_text()
-    assert "The same images have other numbers of true cells." in text
+    assert "The same images have other numbers of true cells." in compare_one(tmp_path, a, b)[1]
 
 
 def test_a_row_does_not_depend_on_other_rows_or_their_order(tmp_path):
     rng = np.random.default_rng(16)
     a, b, more = draw_rows(rng), draw_rows(rng), draw_rows(rng, alpha=0.0, images=39)
-    alone = compare(tmp_path, [a], [b]).rows.iloc[0]
+    alone, _ = compare_one(tmp_path, a, b)
     beside = compare(tmp_path, [more, a], [b[::-1], more]).rows
     assert beside["alpha"].tolist() == [0.0, 0.5]
     pd.testing.assert_series_equal(beside.iloc[1], alone, check_names=False)
@@ -268,33 +252,17 @@ def test_a_row_does_not_depend_on_other_rows_or_their_order(tmp_path):
 
 def test_thousands_of_images_take_seconds(tmp_path):
     rng = np.random.default_rng(17)
-    a, b = ([draw_rows(rng, images=3000, seeds=range(3))] for _ in range(2))
-    write(tmp_path / "a", *a), write(tmp_path / "b", *b)
+    for side in "ab":
+        write(tmp_path / side, draw_rows(rng, images=3000, seeds=range(3)))
     start = time.process_time()
     compare_results(tmp_path / "a", tmp_path / "b")
     assert time.process_time() - start < 5
 
 
-def test_comparison_csv_holds_every_row(tmp_path):
-    rng = np.random.default_rng(18)
-    common, a, b = (draw_rows(rng, alpha=alpha) for alpha in (0.0, 0.5, 1.0))
-    comparison = compare(tmp_path, [common, a], [common, b])
-    file = tmp_path / "new" / "comparison.csv"
-    comparison.write_csv(file)
-    table = pd.read_csv(file)
-    assert table["found"].tolist() == ["in both", "only in A", "only in B"]
-    assert table["alpha"].tolist() == [0.0, 0.5, 1.0]
-    assert table["f1_low"].notna().tolist() == [True, False, False]
-    assert table.columns[:6].tolist() == [
-        "data_set", "method", "fraction", "alpha", "scale", "group",
-    ]  # fmt: skip
-
-
 def test_the_table_has_one_line_a_row(tmp_path):
     rng = np.random.default_rng(19)
-    rows = draw_rows(rng, recall=0.8), draw_rows(rng, recall=0.95)
-    lines = compare(tmp_path, rows[:1], rows[1:]).as_text().splitlines()
-    table = [line for line in lines if line.startswith("|")]
+    _, text = compare_one(tmp_path, draw_rows(rng, recall=0.8), draw_rows(rng, recall=0.95))
+    table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 3
     assert len({len(line) for line in table}) == 1
     assert "drawn finetune fraction 0.01 alpha 0.5" in table[2]
@@ -306,44 +274,40 @@ def test_names_that_look_like_missing_values_are_names(tmp_path):
     assert (table["group"][0], table["data_set"][0]) == ("NA", "null")
 
 
-def test_a_missing_table_is_refused(tmp_path):
+def test_missing_tables_and_columns_are_refused(tmp_path):
     a = write(tmp_path / "a", draw_rows(np.random.default_rng(0)))
-    with pytest.raises(InputError, match=r"nowhere must exist. Got no such file"):
-        compare_results(a, tmp_path / "nowhere")
     (tmp_path / "empty.csv").touch()
-    with pytest.raises(InputError, match=r"empty.csv can't be read as a table: No columns"):
-        compare_results(a, tmp_path / "empty.csv")
-
-
-def test_missing_columns_are_named(tmp_path):
-    a = write(tmp_path / "a", draw_rows(np.random.default_rng(0)))
     table = pd.read_csv(a / "results.csv").drop(columns=["alpha", "tp"])
     table.to_csv(tmp_path / "less.csv", index=False)
-    with pytest.raises(InputError, match=r"less.csv must have the columns .*; alpha is missing"):
-        compare_results(a, tmp_path / "less.csv")
+    for name, message in (
+        ("nowhere", r"nowhere must exist. Got no such file"),
+        ("empty.csv", r"empty.csv can't be read as a table: No columns"),
+        ("less.csv", r"less.csv must have the columns .*; alpha is missing"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compare_results(a, tmp_path / name)
 
 
-@pytest.mark.parametrize("wrong", ["many", "-3"])
-def test_counts_that_are_none_are_refused(tmp_path, wrong):
-    rows = draw_rows(np.random.default_rng(0))
-    a, b = write(tmp_path / "a", rows), write(tmp_path / "b", [rows[0] | {"tp": wrong}])
-    with pytest.raises(InputError, match=rf"tp in .*results.csv must hold numbers.*Got .*{wrong}"):
-        compare_results(a, b)
+ROWS = draw_rows(np.random.default_rng(0))
 
 
-def test_results_without_a_common_row_are_refused(tmp_path):
-    rng = np.random.default_rng(0)
-    with pytest.raises(InputError, match=r"must share a data_set.*Got none of 1 and 1 in both"):
-        compare(tmp_path, [draw_rows(rng)], [draw_rows(rng, data_set="other")])
-
-
-def test_an_image_twice_is_refused(tmp_path):
-    rows = draw_rows(np.random.default_rng(0))
-    with pytest.raises(InputError, match=r"one row for every image.*Got 'image000' twice"):
-        compare(tmp_path, [rows + rows[:1]], [rows])
+@pytest.mark.parametrize(
+    ("b", "message"),
+    [
+        ([ROWS[0] | {"tp": "many"}], r"tp in .*results.csv must hold numbers.*Got .*many"),
+        ([ROWS[0] | {"tp": "-3"}], r"tp in .*results.csv must hold numbers.*Got .*-3"),
+        (
+            [row | {"data_set": "other"} for row in ROWS],
+            r"must share a data_set.*Got none of 1 and 1 in both",
+        ),
+        (ROWS + ROWS[:1], r"one row for every image.*Got 'image000' twice"),
+    ],
+)
+def test_what_is_no_result_to_compare_with_is_refused(tmp_path, b, message):
+    with pytest.raises(InputError, match=message):
+        compare(tmp_path, [ROWS], [b])
 
 
 def test_too_few_draws_are_refused(tmp_path):
-    rows = draw_rows(np.random.default_rng(0))
     with pytest.raises(InputError, match=r"n_boot must be at least 100\. Got 10"):
-        compare(tmp_path, [rows], [rows], n_boot=10)
+        compare(tmp_path, [ROWS], [ROWS], n_boot=10)

@@ -1,4 +1,4 @@
-"""Grid cells run once, in order of need, and whatever happens to one, the others go on."""
+"""Runs are done once, in order of need, and whatever happens to one, the others go on."""
 
 import json
 import os
@@ -13,20 +13,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 from dask import config as dask_config
 from distributed import LocalCluster
 
 from oce2stardist.errors import InputError
-from oce2stardist.experiments.cells import (
+from oce2stardist.experiments.grid import run_grid
+from oce2stardist.experiments.grid_runs import (
     GridRun,
     Outcome,
     in_order,
     read_outcome,
-    write_cell,
     write_outcome,
+    write_run,
 )
-from oce2stardist.experiments.grid import run_cells
 from oce2stardist.runs import cluster
 from oce2stardist.runs.cluster import ClusterSettings, connected, slurm_cluster
 from oce2stardist.runs.interruption import Interrupted
@@ -35,9 +34,9 @@ LOOPBACK = "127.0.0.1:0"
 PROGRAM = (sys.executable, str(Path(__file__).parents[1] / "grid_program.py"))
 
 
-def cell(name, kind="count", needs=(), **settings):
+def grid_run(name, kind="count", needs=(), **settings):
     settings = {"value": 1, **settings}
-    return GridRun(name, kind, settings, needs={one.name: one for one in needs})
+    return GridRun(name, kind, settings, needs={needed.name: needed for needed in needs})
 
 
 @pytest.fixture(scope="module")
@@ -46,51 +45,54 @@ def client():
         yield client
 
 
-def run(cells, folder, client, *, threads=1, should_stop=lambda: False):
+def finish(runs, folder, client, *, threads=1, should_stop=lambda: False):
+    """Do the runs; returns outcomes by key, and by name those of what was not finished before."""
     ended = {}
-    outcomes = run_cells(
-        cells,
-        folder,
-        client,
-        threads=threads,
-        on_end=lambda cell, outcome: ended.update({cell.name: outcome}),
-        should_stop=should_stop,
-        program=PROGRAM,
-    )
-    return outcomes, ended
+
+    def tell(run, outcome):
+        ended[run.name] = outcome
+
+    options = {"threads": threads, "should_stop": should_stop, "program": PROGRAM}
+    return run_grid(runs, folder, client, on_end=tell, **options), ended
 
 
-def n_runs(folder, one):
-    return len((folder / one.folder_name / "runs.txt").read_text().splitlines())
+def finish_all(runs, folder, client, **options):
+    """Do the runs, which all succeed; returns their values, and by name what was done now."""
+    outcomes, ended = finish(runs, folder, client, **options)
+    assert {outcome.status for outcome in outcomes.values()} == {"finished"}
+    assert {run.key for run in in_order(runs)} == set(outcomes)
+    return [int((folder / run.folder_name / "value.txt").read_text()) for run in runs], set(ended)
+
+
+def threads_of(folder, run):
+    """How many threads each start of a run was given."""
+    return (folder / run.folder_name / "runs.txt").read_text().split()
 
 
 # --- keys
 
 
 def test_a_key_depends_on_what_a_result_depends_on_and_nothing_else():
-    first = cell("first", value=3)
-    second = cell("second", needs=[first])
-    assert (
-        replace(second, name="renamed", row={"a": 1}, where={"data_path": "/x"}).key == second.key
-    )
+    first = grid_run("first", value=3)
+    second = grid_run("second", needs=[first])
+    renamed = replace(second, name="renamed", row={"a": 1}, where={"data_path": "/x"})
+    assert renamed.key == second.key
     assert replace(second, settings={"value": 2}).key != second.key
     assert replace(second, kind="sleep").key != second.key
-    other = cell("second", needs=[replace(first, settings={"value": 4})])
+    other = grid_run("second", needs=[replace(first, settings={"value": 4})])
     assert other.key != second.key
 
 
-def test_a_cell_comes_once_and_after_what_it_needs():
-    base = cell("base")
-    left, right = cell("left", needs=[base], value=2), cell("right", needs=[base], value=3)
-    top = cell("top", needs=[left, right])
-    assert [one.name for one in in_order([top, right])] == ["base", "left", "right", "top"]
+def test_a_run_comes_once_and_after_what_it_needs():
+    base = grid_run("base")
+    left, right = grid_run("left", needs=[base], value=2), grid_run("right", needs=[base], value=3)
+    top = grid_run("top", needs=[left, right])
+    assert in_order([top, right]) == [base, left, right, top]
 
 
-def test_a_folder_name_is_safe_and_tells_cells_apart():
-    name = cell("../a b/<c>").folder_name
-    assert "/" not in name
-    assert " " not in name
-    assert cell("x", value=1).folder_name != cell("x", value=2).folder_name
+def test_a_folder_name_is_safe_and_tells_runs_apart():
+    assert not set(grid_run("../a b/<c>").folder_name) & set("/ <>")
+    assert grid_run("x", value=1).folder_name != grid_run("x", value=2).folder_name
 
 
 def test_an_outcome_comes_back_from_its_file(tmp_path):
@@ -103,75 +105,69 @@ def test_an_outcome_comes_back_from_its_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_cells_get_what_they_need_and_are_never_run_twice(tmp_path, client):
-    base = cell("base", value=5)
-    tops = [cell(f"top{i}", needs=[base], value=i) for i in range(3)]
-    outcomes, ended = run(tops, tmp_path, client, threads=3)
-    assert {one.status for one in outcomes.values()} == {"finished"}
-    assert set(ended) == {"base", "top0", "top1", "top2"}
-    values = [(tmp_path / one.folder_name / "value.txt").read_text() for one in tops]
-    assert values == ["5", "6", "7"]
-    assert (tmp_path / base.folder_name / "runs.txt").read_text() == "3\n"
-
-    more = cell("top9", needs=[base], value=9)
-    outcomes, ended = run([*tops, more], tmp_path, client)
-    assert set(ended) == {"top9"}
-    assert len(outcomes) == 5
-    assert n_runs(tmp_path, base) == 1
+def test_runs_get_what_they_need_and_are_never_run_twice(tmp_path, client):
+    base = grid_run("base", value=5)
+    tops = [grid_run(f"top{i}", needs=[base], value=i) for i in range(3)]
+    values, ended = finish_all(tops, tmp_path, client, threads=3)
+    assert values == [5, 6, 7]
+    assert ended == {"base", "top0", "top1", "top2"}
+    assert threads_of(tmp_path, base) == ["3"]
+    values, ended = finish_all([*tops, grid_run("top9", needs=[base], value=9)], tmp_path, client)
+    assert values == [5, 6, 7, 14]
+    assert ended == {"top9"}
+    assert threads_of(tmp_path, base) == ["3"]
 
 
 @pytest.mark.slow
-def test_a_failing_cell_stops_only_what_needs_it_and_is_tried_again(tmp_path, client):
-    bad = {kind: cell(kind, kind) for kind in ("refuse", "miss", "break_down", "die")}
-    good, hopeless = cell("good"), cell("hopeless", needs=[bad["refuse"]])
-    _, ended = run([*bad.values(), good, hopeless], tmp_path, client)
-    assert ended["refuse"] == replace(
-        ended["refuse"], status="failed", reason="value must be right. Got a wrong one."
-    )
-    assert (ended["miss"].status, ended["miss"].reason) == ("missing", "no weights here")
-    assert ended["break_down"].reason == "RuntimeError: it broke; see log.txt"
-    log = (tmp_path / bad["break_down"].folder_name / "log.txt").read_text()
-    assert "Traceback" in log
-    assert ended["die"].reason == "its process ended with signal SIGKILL; see log.txt"
-    assert ended["hopeless"].reason == "needs refuse, which is failed"
-    assert ended["good"].status == "finished"
-    _, ended = run([bad["refuse"], good], tmp_path, client)
+def test_a_failing_run_stops_only_what_needs_it_and_is_tried_again(tmp_path, client):
+    bad = {kind: grid_run(kind, kind) for kind in ("refuse", "miss", "break_down", "die")}
+    good, hopeless = grid_run("good"), grid_run("hopeless", needs=[bad["refuse"]])
+    _, ended = finish([*bad.values(), good, hopeless], tmp_path, client)
+    assert {name: (outcome.status, outcome.reason) for name, outcome in ended.items()} == {
+        "refuse": ("failed", "value must be right. Got a wrong one."),
+        "miss": ("missing", "no weights here"),
+        "break_down": ("failed", "RuntimeError: it broke; see log.txt"),
+        "die": ("failed", "its process ended with signal SIGKILL; see log.txt"),
+        "hopeless": ("failed", "needs refuse, which is failed"),
+        "good": ("finished", ""),
+    }
+    assert "Traceback" in (tmp_path / bad["break_down"].folder_name / "log.txt").read_text()
+    _, ended = finish([bad["refuse"], good], tmp_path, client)
     assert set(ended) == {"refuse"}
 
 
 @pytest.mark.slow
-def test_a_cell_of_a_killed_worker_runs_on_another(tmp_path, client):
-    slow = cell("slow", "sleep", seconds=4)
-    others = [cell(f"other{i}", value=i) for i in range(3)]
+def test_a_run_of_a_killed_worker_runs_on_another(tmp_path, client):
+    slow = grid_run("slow", "sleep", seconds=4)
+    others = [grid_run(f"other{i}", value=i) for i in range(3)]
     started = tmp_path / slow.folder_name / "process.txt"
 
     def kill_worker():
         while not started.exists():
             time.sleep(0.05)
-        process = psutil.Process(int(started.read_text()))
-        process.parent().kill()
+        psutil.Process(int(started.read_text())).parent().kill()
 
     killer = threading.Thread(target=kill_worker)
     killer.start()
-    outcomes, _ = run([slow, *others], tmp_path, client)
+    finish_all([slow, *others], tmp_path, client)
     killer.join()
-    assert {one.status for one in outcomes.values()} == {"finished"}
-    assert n_runs(tmp_path, slow) == 1
+    assert len(threads_of(tmp_path, slow)) == 1
 
 
 @pytest.mark.slow
 def test_a_stopped_grid_leaves_no_process_and_goes_on(tmp_path, client):
-    slow = cell("slow", "sleep", seconds=60)
+    slow = grid_run("slow", "sleep", seconds=60)
     started = tmp_path / slow.folder_name / "process.txt"
+    after = grid_run("after", needs=[slow])
     with pytest.raises(Interrupted, match="2 grid cells are left"):
-        run([slow, cell("after", needs=[slow])], tmp_path, client, should_stop=started.exists)
+        finish([slow, after], tmp_path, client, should_stop=started.exists)
     assert not psutil.pid_exists(int(started.read_text()))
     assert read_outcome(started.parent).status == "stopped"
     assert not list(tmp_path.glob(".stop-*"))
 
 
-def test_a_cell_stops_when_what_started_it_dies(tmp_path):
-    folder = write_cell(tmp_path, cell("slow", "sleep", seconds=60))
+def test_a_run_stops_when_what_started_it_dies(tmp_path):
+    folder = write_run(tmp_path, grid_run("slow", "sleep", seconds=60))
     command = f"{PROGRAM[0]} {PROGRAM[1]} {folder} & wait"
     shell = psutil.Popen(
         ["sh", "-c", command], env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
@@ -218,14 +214,11 @@ def dask(command, *options):
 
 
 @pytest.mark.slow
-def test_cells_run_on_the_workers_of_a_scheduler_started_by_hand(tmp_path, scheduler):
-    cells = [cell(f"c{i}", value=i) for i in range(4)]
+def test_runs_are_done_on_the_workers_of_a_scheduler_started_by_hand(tmp_path, scheduler):
+    runs = [grid_run(f"c{i}", value=i) for i in range(4)]
     with connected(ClusterSettings(scheduler=scheduler)) as client:
         client.wait_for_workers(2, timeout=60)
-        outcomes, _ = run(cells, tmp_path / "cells", client)
-    assert {one.status for one in outcomes.values()} == {"finished"}
-    values = [(tmp_path / "cells" / one.folder_name / "value.txt").read_text() for one in cells]
-    assert values == ["0", "1", "2", "3"]
+        assert finish_all(runs, tmp_path / "cells", client)[0] == [0, 1, 2, 3]
 
 
 def test_a_cluster_leaves_the_environment_as_it_was():
@@ -246,17 +239,10 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
 
 def test_a_slurm_file_becomes_a_job_script(tmp_path):
     path = tmp_path / "slurm.yaml"
-    content = {
-        "jobs": 3,
-        "queue": "gpu",
-        "account": "lab",
-        "cores": 1,
-        "job_cpu": 8,
-        "memory": "32GB",
-        "walltime": "08:00:00",
-        "job_extra_directives": ["--gres=gpu:1"],
-    }
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(
+        "{jobs: 3, queue: gpu, account: lab, cores: 1, job_cpu: 8, memory: 32GB, "
+        'walltime: "08:00:00", job_extra_directives: [--gres=gpu:1]}'
+    )
     slurm, jobs = slurm_cluster(path)
     with slurm:
         script = slurm.job_script()

@@ -1,36 +1,37 @@
 """Other ways to labels: published models opened here, none downloaded."""
 
+import io
 import logging
 import shutil
 import sys
-import types
 import zipfile
 from functools import partial
-from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from csbdeep.models import pretrained
+from experiment_folders import labelled
 from run_folders import gathering_run
 from scenes import discs_scene
 from stardist.models import StarDist2D
 
 from oce2stardist.config import Config, StarDistConfig
-from oce2stardist.datasets import LabelledImage, LabelledImages
 from oce2stardist.errors import InputError
-from oce2stardist.evaluation.scores import score_image
-from oce2stardist.experiments import weights
+from oce2stardist.evaluation.scores import pool_scores, score_image
+from oce2stardist.experiments import methods, weights
 from oce2stardist.experiments.baseline import segment_classically
 from oce2stardist.experiments.methods import (
-    search_scenes,
-    search_with_oracle,
     segment_all_classically,
     segment_with_cellpose,
     segment_with_stardist,
 )
+from oce2stardist.experiments.oracle import oracle_line_search, search_with_oracle
+from oce2stardist.experiments.scoring import Border
 from oce2stardist.experiments.weights import WeightsMissing, fetch_weights
+from oce2stardist.files.digests import hash_file
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.pseudo_labels.inputs import SegmentationInputs
@@ -42,12 +43,8 @@ from oce2stardist.stardist_model.predict import predict_labels
 
 def stardist_folder(folder, channels=1):
     """A model that was trained on nothing, with thresholds at which it finds something."""
-    model = create_model(
-        folder,
-        StarDistConfig(n_rays=8, width=4, features=8, batch_norm=False, patch_size=64),
-        channels=channels,
-        seed=0,
-    )
+    config = StarDistConfig(n_rays=8, width=4, features=8, batch_norm=False, patch_size=64)
+    model = create_model(folder, config, channels=channels, seed=0)
     # Distances of 6 px everywhere, whatever the image.
     kernel, bias = model.keras_model.get_layer("dist").get_weights()
     model.keras_model.get_layer("dist").set_weights([0 * kernel, 0 * bias + 6])
@@ -66,10 +63,16 @@ def scene(seed=0, shape=(96, 112)):
     return image[..., None], labels
 
 
+def segment(image, source, *, model_diameter=None):
+    """Labels of one image, "a", of cells of 10 px, by a StarDist model."""
+    options = {"diameter": 10, "model_diameter": model_diameter}
+    return segment_with_stardist({"a": image}, source, **options)["a"]
+
+
 def test_stardist_predicts_what_its_folder_predicts(model):
     folder, network = model
     images = {"a": scene(0)[0], "b": scene(1)[0]}
-    found = segment_with_stardist(images, folder)
+    found = segment_with_stardist(images, folder, diameter=10, model_diameter=None)
     assert list(found) == ["a", "b"]
     for stem, image in images.items():
         expected = predict_labels(network, normalise_percentiles(image))
@@ -81,13 +84,13 @@ def test_stardist_predicts_what_its_folder_predicts(model):
 def test_stardist_sees_the_mean_of_channels_that_are_equally_bright(model):
     image = scene()[0]
     two = np.concatenate([image, 100 * image + 7], axis=-1)
-    one, both = (segment_with_stardist({"a": array}, model[0])["a"] for array in (image, two))
-    assert score_image(both, one, iou_threshold=0.9).f1 > 0.9
+    of_image, of_two = (segment(array, model[0]) for array in (image, two))
+    assert score_image(of_two, of_image, iou_threshold=0.9).f1 > 0.9
 
 
 def test_stardist_labels_come_back_from_the_scale_of_the_model(model):
     image = scene(shape=(97, 113))[0]
-    found = segment_with_stardist({"a": image}, model[0], diameter=10, model_diameter=20)["a"]
+    found = segment(image, model[0], model_diameter=20)
     assert found.shape == (97, 113)
     sizes = np.bincount(found.ravel())[1:]
     # Polygons of 6 px at twice the scale measure 3 px here.
@@ -97,26 +100,23 @@ def test_stardist_labels_come_back_from_the_scale_of_the_model(model):
 def test_a_grey_image_is_colour_for_a_model_of_three_channels(tmp_path):
     folder, _ = stardist_folder(tmp_path / "colour", channels=3)
     image = scene()[0]
-    one, three = (
-        segment_with_stardist({"a": array}, folder)["a"]
-        for array in (image, np.repeat(image, 3, axis=-1))
-    )
-    np.testing.assert_array_equal(one, three)
+    of_image, of_three = (segment(np.repeat(image, n, axis=-1), folder) for n in (1, 3))
+    np.testing.assert_array_equal(of_image, of_three)
     with pytest.raises(InputError, match=r"the model's 3 channels, or one. Got 2 in a"):
-        segment_with_stardist({"a": np.repeat(image, 2, axis=-1)}, folder)
+        segment(np.repeat(image, 2, axis=-1), folder)
 
 
 @pytest.mark.parametrize(
-    "segment",
+    "method",
     [
         partial(segment_with_stardist, source="nowhere", model_diameter=20),
-        segment_with_cellpose,
+        partial(segment_with_cellpose, model="cpsam"),
         segment_all_classically,
     ],
 )
-def test_a_diameter_of_nothing_is_refused(segment):
+def test_a_diameter_of_nothing_is_refused(method):
     with pytest.raises(InputError, match=r"a diameter must be above 0. Got 0"):
-        segment({"a": scene()[0]}, diameter=0)
+        method({"a": scene()[0]}, diameter=0)
 
 
 @pytest.fixture
@@ -126,17 +126,17 @@ def published(model, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(pretrained, "_MODELS", {})
     monkeypatch.setattr(pretrained, "_ALIASES", {})
-    pretrained.register_model(StarDist2D, "tiny", archive.as_uri(), weights._sha256(archive))
+    pretrained.register_model(StarDist2D, "tiny", archive.as_uri(), hash_file(archive))
     pretrained.register_aliases(StarDist2D, "tiny", "Tiny (discs)")
     return archive
 
 
 def test_a_published_model_is_downloaded_once(published, model, tmp_path, capfd):
-    image = {"a": scene()[0]}
-    first = segment_with_stardist(image, "tiny")["a"]
-    np.testing.assert_array_equal(first, segment_with_stardist(image, model[0])["a"])
+    image = scene()[0]
+    first = segment(image, "tiny")
+    np.testing.assert_array_equal(first, segment(image, model[0]))
     published.unlink()
-    np.testing.assert_array_equal(first, segment_with_stardist(image, "Tiny (discs)")["a"])
+    np.testing.assert_array_equal(first, segment(image, "Tiny (discs)"))
     assert (tmp_path / "keras/models/StarDist2D/tiny/tiny.zip").exists()
     out, err = capfd.readouterr()
     assert "Found" not in out and "ownload" not in out + err
@@ -146,14 +146,14 @@ def test_a_file_in_the_cache_that_is_not_whole_is_downloaded_again(published, tm
     kept = tmp_path / "keras/models/StarDist2D/tiny/tiny.zip"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(published.read_bytes()[:100])
-    segment_with_stardist({"a": scene()[0]}, "tiny")
+    segment(scene()[0], "tiny")
     assert kept.read_bytes() == published.read_bytes()
 
 
 def test_a_published_model_that_cannot_be_had_says_what_to_do(published, tmp_path):
     published.unlink()
     with pytest.raises(WeightsMissing) as refused:
-        segment_with_stardist({"a": scene()[0]}, "tiny")
+        segment(scene()[0], "tiny")
     message = str(refused.value)
     assert "\n" not in message
     assert "weights of StarDist tiny" in message and published.as_uri() in message
@@ -161,41 +161,33 @@ def test_a_published_model_that_cannot_be_had_says_what_to_do(published, tmp_pat
     assert isinstance(refused.value, InputError)
     published.write_bytes(b"something else")
     with pytest.raises(WeightsMissing, match="not the file that was published"):
-        segment_with_stardist({"a": scene()[0]}, "tiny")
+        segment(scene()[0], "tiny")
     assert not list((tmp_path / "keras").rglob("*zip*"))
 
 
 def test_a_name_that_stardist_does_not_publish_is_refused():
     with pytest.raises(InputError, match=r"\(2D_versatile_fluo, .*Got nonesuch"):
-        segment_with_stardist({"a": scene()[0]}, "nonesuch")
+        segment(scene()[0], "nonesuch")
 
 
-class Answer:
-    """What a server sends: `body`, after announcing `length` bytes."""
+def answer_downloads(monkeypatch, announced):
+    """Answer every download with five bytes, after announcing so many."""
 
-    def __init__(self, body, length):
-        self.headers, self._left = {"Content-Length": str(length)}, body
+    class Answer(io.BytesIO):
+        headers = {"Content-Length": announced}  # noqa: RUF012
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def read(self, size):
-        chunk, self._left = self._left[:size], self._left[size:]
-        return chunk
+    monkeypatch.setattr(weights, "urlopen", lambda url, timeout: Answer(b"12345"))
 
 
 def test_half_a_download_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "urlopen", lambda url, timeout: Answer(b"12345", 10))
+    answer_downloads(monkeypatch, "10")
     with pytest.raises(WeightsMissing, match="Got from u: 5 bytes of 10; do this"):
         fetch_weights("x", "u", tmp_path / "w", advice="do this")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_download_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "urlopen", lambda url, timeout: Answer(b"12345", 5))
+    answer_downloads(monkeypatch, "5")
     with pytest.raises(WeightsMissing, match="not done after -1 s"):
         fetch_weights("x", "u", tmp_path / "w", advice="do this", at_most=-1)
     assert fetch_weights("x", "u", tmp_path / "w", advice="").read_bytes() == b"12345"
@@ -205,9 +197,9 @@ def test_a_zip_file_without_a_model_is_refused(published, tmp_path):
     with zipfile.ZipFile(published, "w") as archive:
         archive.writestr("readme.txt", "nothing")
     del pretrained._MODELS[StarDist2D]["tiny"]
-    pretrained.register_model(StarDist2D, "tiny", published.as_uri(), weights._sha256(published))
+    pretrained.register_model(StarDist2D, "tiny", published.as_uri(), hash_file(published))
     with pytest.raises(InputError, match=r"Got no config.json"):
-        segment_with_stardist({"a": scene()[0]}, "tiny")
+        segment(scene()[0], "tiny")
 
 
 class FakeCellpose:
@@ -227,22 +219,19 @@ class FakeCellpose:
 
 @pytest.fixture
 def cellpose(tmp_path, monkeypatch):
+    """A package of which version and cache can be changed, and the calls be looked at."""
     FakeCellpose.calls = []
-    models = types.ModuleType("cellpose.models")
-    models.CellposeModel = FakeCellpose
-    models.MODEL_NAMES = ["cpsam_v2", "cpsam"]
-    models.MODEL_DIR = tmp_path / "cache"
-    package = types.ModuleType("cellpose")
-    package.models = models
-    monkeypatch.setitem(sys.modules, "cellpose", package)
+    models = SimpleNamespace(
+        CellposeModel=FakeCellpose, MODEL_NAMES=["cpsam_v2", "cpsam"], MODEL_DIR=tmp_path / "cache"
+    )
     monkeypatch.setitem(sys.modules, "cellpose.models", models)
     versions = {"cellpose": "4.2.1.1"}
-    original = metadata.version
-    monkeypatch.setattr(
-        "oce2stardist.experiments.methods.version",
-        lambda name: versions.get(name) or original(name),
-    )
+    monkeypatch.setattr(methods, "version", versions.get)
     return versions
+
+
+def segment_empty(model="cpsam_v2"):
+    return segment_with_cellpose({"a": np.zeros((20, 30, 1))}, str(model), diameter=24.0)
 
 
 def test_cellpose_gets_images_weights_and_diameter(cellpose, tmp_path):
@@ -251,16 +240,17 @@ def test_cellpose_gets_images_weights_and_diameter(cellpose, tmp_path):
     found = segment_with_cellpose(images, str(tmp_path / "mine"), diameter=24.0)
     assert {stem: labels.shape for stem, labels in found.items()} == {"a": (20, 30), "b": (20, 31)}
     assert all(labels.dtype == np.int32 for labels in found.values())
-    opened, *evaluated = FakeCellpose.calls
-    assert opened == {"weights": str(tmp_path / "mine"), "device": torch.device("cpu")}
-    assert [one["shape"] for one in evaluated] == [(20, 30, 2), (20, 31, 1)]
-    assert all(one["axis"] == -1 and one["diameter"] == 24 for one in evaluated)
+    assert FakeCellpose.calls == [
+        {"weights": str(tmp_path / "mine"), "device": torch.device("cpu")},
+        {"shape": (20, 30, 2), "axis": -1, "diameter": 24},
+        {"shape": (20, 31, 1), "axis": -1, "diameter": 24},
+    ]
 
 
 def test_cellpose_finds_its_weights_in_its_cache(cellpose, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "cpsam_v2").write_bytes(b"weights")
-    segment_with_cellpose({"a": np.zeros((20, 30, 1))})
+    segment_empty()
     assert FakeCellpose.calls[0]["weights"] == str(tmp_path / "cache" / "cpsam_v2")
 
 
@@ -270,27 +260,23 @@ def test_cellpose_without_weights_says_what_to_do(cellpose, tmp_path, monkeypatc
 
     monkeypatch.setattr(weights, "urlopen", unreachable)
     with pytest.raises(WeightsMissing, match=r"Cellpose cpsam .*not known; download that file"):
-        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, "cpsam")
-    assert not FakeCellpose.calls
+        segment_empty("cpsam")
     with pytest.raises(InputError, match=r"one of cpsam_v2, cpsam. Got nuclei"):
-        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, "nuclei")
+        segment_empty("nuclei")
+    (tmp_path / "broken").write_bytes(b"weights")
+    with pytest.raises(InputError, match="broken must hold weights of Cellpose 4"):
+        segment_empty(tmp_path / "broken")
+    assert not FakeCellpose.calls
 
 
 def test_cellpose_that_is_absent_or_of_another_version_says_what_to_do(cellpose, monkeypatch):
-    image = {"a": np.zeros((20, 30, 1))}
     cellpose["cellpose"] = "3.1.0"
     with pytest.raises(WeightsMissing, match=r"must be version 4.*Got 3.1.0; pip install 'oce2"):
-        segment_with_cellpose(image)
+        segment_empty()
     monkeypatch.setitem(sys.modules, "cellpose.models", None)
     with pytest.raises(WeightsMissing, match=r"must be installed.*'oce2stardist\[cellpose\]'"):
-        segment_with_cellpose(image)
+        segment_empty()
     assert logging.getLogger("cellpose").level == logging.NOTSET
-
-
-def test_weights_that_are_not_those_of_cellpose_are_refused(cellpose, tmp_path):
-    (tmp_path / "broken").write_bytes(b"weights")
-    with pytest.raises(InputError, match="broken must hold weights of Cellpose 4"):
-        segment_with_cellpose({"a": np.zeros((20, 30, 1))}, str(tmp_path / "broken"))
 
 
 def test_the_classical_method_treats_every_image_by_itself():
@@ -300,24 +286,18 @@ def test_the_classical_method_treats_every_image_by_itself():
         np.testing.assert_array_equal(found[stem], segment_classically(image, 20))
 
 
-def test_the_oracle_finds_what_the_arrows_of_a_run_point_to(tmp_path):
+@pytest.mark.parametrize(
+    ("border", "n_true"), [(Border(), 8), (Border(rim=40), 8), (Border(by_centroid=40), 3)]
+)
+def test_the_oracle_finds_what_the_arrows_of_a_run_point_to(tmp_path, border, n_true):
     config = Config()
     prepared, truth = gathering_run(tmp_path, config)
-    result = search_scenes(
-        SegmentationInputs(prepared, tmp_path, config), truth, settings=config.pseudo
-    )
+    scenes = SegmentationInputs(prepared, tmp_path, config)
+    result = oracle_line_search(scenes, truth, settings=config.pseudo, border=border)
     assert result.oracle_scores.f1 == 1
+    assert result.oracle_scores.n_true == n_true
     assert score_image(result.oracle_labels[0], truth["a"]).f1 == 1
     assert len(result.oracle_table) == 6 * 9
-
-
-def labelled(scenes):
-    def read(positions):
-        for at in positions:
-            stem = list(scenes)[at]
-            yield LabelledImage(stem, *scenes[stem], group="")
-
-    return LabelledImages(list(scenes), [""] * len(scenes), read)
 
 
 LEARNS = {
@@ -333,29 +313,17 @@ LEARNS = {
 
 def test_the_oracle_is_no_worse_than_the_run_that_it_searches(tmp_path):
     scenes = {f"{seed}": scene(seed) for seed in range(2)}
-    found = ImageSet.from_arrays({stem: image for stem, (image, _) in scenes.items()})
+    images = ImageSet.from_arrays({stem: image for stem, (image, _) in scenes.items()})
     config = Config().replace(**LEARNS)
-    run = make_pseudo_labels(found, tmp_path / "run", config=config, diameter=16.0)
-    labels, table = search_with_oracle(tmp_path / "run", labelled(scenes))
-    assert {stem: one.shape for stem, one in labels.items()} == {"0": (96, 112), "1": (96, 112)}
+    run = make_pseudo_labels(images, tmp_path / "run", config=config, diameter=16.0)
+    labels, table = search_with_oracle(tmp_path / "run", labelled(scenes), Border())
+    assert {stem: own.shape for stem, own in labels.items()} == {"0": (96, 112), "1": (96, 112)}
 
     def pooled(by_stem):
         scores = [score_image(by_stem[stem], truth) for stem, (_, truth) in scenes.items()]
-        tp, wrong = sum(one.tp for one in scores), sum(one.fp + one.fn for one in scores)
-        return 2 * tp / (2 * tp + wrong)
+        return pool_scores(scores).f1
 
     assert pooled(labels) == pytest.approx(table["f1"].max())
     assert pooled(labels) >= pooled(run.labels) - 0.1  # its bandwidths are not the run's
     with pytest.raises(InputError, match=r"must be those of the run. Got 'other'"):
-        search_with_oracle(tmp_path / "run", labelled({"other": scene(0)}))
-
-
-def test_the_oracle_searches_by_the_scores_that_count(tmp_path):
-    config = Config()
-    prepared, truth = gathering_run(tmp_path, config)
-    scenes = SegmentationInputs(prepared, tmp_path, config)
-    counted = [
-        search_scenes(scenes, truth, settings=config.pseudo, **options).oracle_scores.n_true
-        for options in ({}, {"border": 40}, {"border_by_centroid": 40})
-    ]
-    assert counted[0] >= counted[1] > counted[2]
+        search_with_oracle(tmp_path / "run", labelled({"other": scene(0)}), Border())

@@ -1,13 +1,14 @@
-"""Tables of an experiment say what the scores of its grid cells say, pooled and averaged."""
+"""Tables of an experiment say what the scores of its runs say, pooled and averaged."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from experiment_folders import labelled
 
 from oce2stardist.evaluation.scores import pool_scores, score_image
-from oce2stardist.experiments.cells import GridRun, Outcome
+from oce2stardist.experiments.grid_runs import GridRun, Outcome
 from oce2stardist.experiments.results import summarise, write_tables
-from oce2stardist.experiments.scoring import IOU_THRESHOLDS, score_labels
+from oce2stardist.experiments.scoring import IOU_THRESHOLDS, Border, score_labels
 
 SHAPE = (40, 60)
 
@@ -19,17 +20,6 @@ def squares(*corners, side=10, shift=0):
     return labels
 
 
-def write_scores(folder, cell, predicted, truth, groups):
-    class One:
-        def __init__(self, stem):
-            self.stem, self.labels, self.group = stem, truth[stem], groups[stem]
-
-    scores = score_labels(predicted, [One(stem) for stem in truth])
-    path = folder / "cells" / cell.folder_name / "scores.csv"
-    path.parent.mkdir(parents=True)
-    scores.to_csv(path, index=False)
-
-
 @pytest.fixture
 def tables(tmp_path):
     """Two repeats of a method on three images of two groups, and a method without weights."""
@@ -39,38 +29,41 @@ def tables(tmp_path):
         "c": squares((5, 5)),
     }
     groups = {"1": "lung", "b": "lung", "c": "skin"}
-    runs = [
+    test = labelled({stem: (labels, labels) for stem, labels in truth.items()}, groups)
+    predictions = [
         {"1": squares((2, 2), (2, 20)), "b": squares((5, 5), shift=2), "c": squares((25, 45))},
-        {stem: labels.copy() for stem, labels in truth.items()},
+        truth,
     ]
-    cells, outcomes = [], {}
-    for seed, predicted in enumerate(runs):
-        cell = GridRun(
-            f"run{seed}", "finetune", {"seed": seed},
-            row={"data_set": "d", "method": "finetune", "fraction": 0.1, "alpha": 0.5,
-                 "seed": seed},
-        )  # fmt: skip
-        write_scores(tmp_path, cell, predicted, truth, groups)
-        cells.append(cell)
-        outcomes[cell.key] = Outcome("finished")
+    runs = []
+    for seed, predicted in enumerate(predictions):
+        row = {"data_set": "d", "method": "finetune", "fraction": 0.1, "alpha": 0.5, "seed": seed}
+        runs.append(GridRun(f"run{seed}", "finetune", {"seed": seed}, row=row))
+        path = tmp_path / "cells" / runs[-1].folder_name / "scores.csv"
+        path.parent.mkdir(parents=True)
+        score_labels(predicted, test, Border()).to_csv(path, index=False)
+    outcomes = {run.key: Outcome("finished") for run in runs}
     absent = GridRun("absent", "stardist", {}, row={"data_set": "d", "method": "StarDist"})
     outcomes[absent.key] = Outcome("missing", "no weights")
-    results, summary = write_tables(tmp_path, "fractions", [*cells, absent], outcomes)
-    return tmp_path, truth, runs, results, summary
+    results, summary = write_tables(tmp_path, "fractions", [*runs, absent], outcomes)
+    return tmp_path, truth, predictions, results, summary
 
 
-def test_pooled_rows_are_the_scores_of_all_images_together(tables):
-    _, truth, runs, results, _ = tables
-    for seed, predicted in enumerate(runs):
-        expected = pool_scores([score_image(predicted[stem], truth[stem]) for stem in truth])
-        pooled = results[(results["seed"] == seed) & (results["image"] == "(all)")]
-        (row,) = pooled[pooled["group"] == "(all)"].to_dict("records")
-        assert row["f1"] == pytest.approx(expected.f1)
-        assert row["seg"] == pytest.approx(expected.seg)
-        assert (row["tp"], row["fp"], row["fn"]) == (expected.tp, expected.fp, expected.fn)
-        lung = pool_scores([score_image(predicted[stem], truth[stem]) for stem in ("1", "b")])
-        (row,) = pooled[pooled["group"] == "lung"].to_dict("records")
-        assert row["f1"] == pytest.approx(lung.f1)
+def one_row(table, **values):
+    """The only row with these values."""
+    for name, value in values.items():
+        table = table[table[name] == value]
+    (row,) = table.to_dict("records")
+    return row
+
+
+@pytest.mark.parametrize(("group", "stems"), [("(all)", "1bc"), ("lung", "1b"), ("skin", "c")])
+def test_pooled_rows_are_the_scores_of_all_images_together(tables, group, stems):
+    _, truth, predictions, results, _ = tables
+    for seed, predicted in enumerate(predictions):
+        expected = pool_scores([score_image(predicted[stem], truth[stem]) for stem in stems])
+        row = one_row(results, seed=seed, image="(all)", group=group)
+        for name in ("f1", "seg", "tp", "fp", "fn"):
+            assert row[name] == pytest.approx(getattr(expected, name))
 
 
 def test_every_image_has_a_row_that_names_its_run(tables):
@@ -85,9 +78,7 @@ def test_the_summary_is_mean_and_deviation_over_repeats(tables):
     _, _, _, results, summary = tables
     pooled = results[(results["image"] == "(all)") & (results["group"] == "(all)")]
     values = pooled.loc[pooled["method"] == "finetune", "f1"].to_numpy(float)
-    (row,) = summary[(summary["method"] == "finetune") & (summary["group"] == "(all)")].to_dict(
-        "records"
-    )
+    row = one_row(summary, method="finetune", group="(all)")
     assert row["repeats"] == 2
     assert row["f1_mean"] == pytest.approx(values.mean())
     assert row["f1_sd"] == pytest.approx(np.std(values, ddof=1))
@@ -95,11 +86,10 @@ def test_the_summary_is_mean_and_deviation_over_repeats(tables):
 
 def test_what_could_not_be_had_has_a_row_without_scores(tables):
     _, _, _, results, summary = tables
-    (row,) = results[results["method"] == "StarDist"].to_dict("records")
+    row = one_row(results, method="StarDist")
     assert np.isnan(row["f1"])
     assert (row["image"], row["n_true"]) == ("(all)", 0)
-    (row,) = summary[summary["method"] == "StarDist"].to_dict("records")
-    assert row["repeats"] == 0
+    assert one_row(summary, method="StarDist")["repeats"] == 0
 
 
 def test_one_repeat_has_no_deviation(tables):

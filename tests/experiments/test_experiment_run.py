@@ -133,7 +133,7 @@ def cells_below(process):
     found = []
     for one in psutil.Process(process.pid).children(recursive=True):
         try:
-            if any("cell_process" in word for word in one.cmdline()):
+            if any("run_process" in word for word in one.cmdline()):
                 found.append(one)
         except psutil.Error:
             continue

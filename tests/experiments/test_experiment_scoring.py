@@ -4,12 +4,17 @@ from itertools import product
 
 import numpy as np
 import pytest
+from experiment_folders import labelled
 from scenes import disc, empty_image, two_touching_discs
 
-from oce2stardist.datasets import LabelledImage, LabelledImages
 from oce2stardist.errors import InputError
 from oce2stardist.evaluation.scores import overlap_matrix, score_image, seg_at_thresholds, seg_ious
-from oce2stardist.experiments.scoring import IOU_THRESHOLDS, SCORE_COLUMNS, score_labels
+from oce2stardist.experiments.scoring import (
+    IOU_THRESHOLDS,
+    SCORE_COLUMNS,
+    Border,
+    score_labels,
+)
 
 
 def blocks(rng, shape=(40, 50), n=12):
@@ -36,27 +41,17 @@ def seg_ious_by_hand(predicted, truth):
     ious = []
     for cell in sorted(set(truth[truth > 0])):
         best = 0.0
-        for found in set(predicted[predicted > 0]):
-            shared = int(((truth == cell) & (predicted == found)).sum())
+        for label in set(predicted[predicted > 0]):
+            shared = int(((truth == cell) & (predicted == label)).sum())
             if shared > (truth == cell).sum() / 2:
-                best = shared / int(((truth == cell) | (predicted == found)).sum())
+                best = shared / int(((truth == cell) | (predicted == label)).sum())
         ious.append(best)
     return ious
 
 
-def data_set(images, groups=None):
-    """A data set of label images that counts how often each was read."""
-    reads = []
-
-    def read(positions):
-        for at in positions:
-            stem = list(images)[at]
-            reads.append(stem)
-            image = np.zeros((*images[stem].shape, 1), np.float32)
-            yield LabelledImage(stem, image, images[stem], (groups or {}).get(stem, ""))
-
-    stems = list(images)
-    return LabelledImages(stems, [(groups or {}).get(stem, "") for stem in stems], read), reads
+def data_set(labels, **options):
+    """A data set of label images by stem, with empty images."""
+    return labelled({stem: (own[..., None] * 0.0, own) for stem, own in labels.items()}, **options)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -66,11 +61,11 @@ def test_seg_over_thresholds_is_what_the_definition_says(seed):
     assert 0 < np.count_nonzero(ious) <= len(ious)
     overlap = overlap_matrix(predicted, truth)
     np.testing.assert_allclose(seg_ious(overlap), ious)
-    by_hand = [sum(one for one in ious if one >= at) / len(ious) for at in (0, *IOU_THRESHOLDS)]
-    found = seg_at_thresholds(overlap, iou_thresholds=(0, *IOU_THRESHOLDS))
-    np.testing.assert_allclose(found, by_hand)
-    assert found == sorted(found, reverse=True)
-    assert found[0] == pytest.approx(score_image(predicted, truth).seg)
+    by_hand = [sum(iou for iou in ious if iou >= at) / len(ious) for at in (0, *IOU_THRESHOLDS)]
+    seg_at = seg_at_thresholds(overlap, iou_thresholds=(0, *IOU_THRESHOLDS))
+    np.testing.assert_allclose(seg_at, by_hand)
+    assert seg_at == sorted(seg_at, reverse=True)
+    assert seg_at[0] == pytest.approx(score_image(predicted, truth).seg)
 
 
 def test_seg_over_thresholds_of_an_image_without_cells_is_nan():
@@ -82,8 +77,9 @@ def test_a_table_has_a_row_for_every_image_and_threshold():
     pairs = {f"{seed:02}": random_pair(seed) for seed in range(4)}
     truth = {stem: true for stem, (_, true) in pairs.items()} | {"none": empty_image()}
     predicted = {stem: found for stem, (found, _) in pairs.items()} | {"none": empty_image()}
-    test, reads = data_set(truth, groups={"01": "skin"})
-    table = score_labels(predicted, test)
+    reads = []
+    test = data_set(truth, groups={"01": "skin"}, reads=reads)
+    table = score_labels(predicted, test, Border())
     assert reads == list(truth)
     assert tuple(table.columns) == SCORE_COLUMNS
     assert list(zip(table["image"], table["iou"], strict=True)) == list(
@@ -113,22 +109,22 @@ def edge_scene():
     ("options", "n_true"),
     [
         ({}, 3),
-        ({"border": 5}, 3),
-        ({"border": 10}, 2),  # the first ends at row 8, the second reaches row 15
-        ({"border_by_centroid": 10}, 1),
-        ({"border_by_centroid": 5}, 2),
+        ({"rim": 5}, 3),
+        ({"rim": 10}, 2),  # the first ends at row 8, the second reaches row 15
+        ({"by_centroid": 10}, 1),
+        ({"by_centroid": 5}, 2),
     ],
 )
 def test_objects_outside_the_field_are_left_out_predicted_or_true(options, n_true):
     truth = edge_scene()
-    test, _ = data_set({"a": truth})
-    table = score_labels({"a": truth}, test, **options)
+    test, border = data_set({"a": truth}), Border(**options)
+    table = score_labels({"a": truth}, test, border)
     assert set(table["n_true"]) == set(table["n_predicted"]) == {n_true}
-    nothing = score_labels({"a": np.zeros_like(truth)}, test, **options)
+    nothing = score_labels({"a": np.zeros_like(truth)}, test, border)
     assert set(nothing["fn"]) == {n_true}
 
 
 def test_an_image_without_a_prediction_is_named():
-    test, _ = data_set({"a": empty_image(), "b": empty_image()})
+    test = data_set({"a": empty_image(), "b": empty_image()})
     with pytest.raises(InputError, match="Got none for b; predict it"):
-        score_labels({"a": empty_image()}, test)
+        score_labels({"a": empty_image()}, test, Border())

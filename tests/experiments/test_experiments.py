@@ -9,11 +9,13 @@ from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import score_image
 from oce2stardist.experiments.baseline import segment_classically
 from oce2stardist.experiments.oracle import HALOS, OracleResult, oracle_line_search
+from oce2stardist.experiments.scoring import Border
 from oce2stardist.pseudo_labels.inputs import Scene
 
 SHAPE = (100, 100)
 CENTRES = [(28, 28), (28, 70), (70, 50)]
 RADIUS = 14
+NO_HALO = [("none", 0.0)]
 
 
 def discs(radius):
@@ -34,10 +36,12 @@ def predict(labels, *, spread=0.0):
     return Scene(offsets, labels > 0, np.zeros((*labels.shape, 1)))
 
 
-def search(scenes, truth, **options):
-    """Search images numbered from 0; settings are the defaults unless given."""
-    scenes, truth = ({str(at): one for at, one in enumerate(given)} for given in (scenes, truth))
-    return oracle_line_search(scenes, truth, **{"settings": PseudoConfig()} | options)
+def search(predicted, truth, **options):
+    """Search images "0", "1" ... all alike, of which there is one unless told."""
+    n_images, n_true = options.pop("n_images", 1), options.pop("n_true", 1)
+    options = {"settings": PseudoConfig(), "border": Border(), "bandwidths": [12.0]} | options
+    scenes = {str(at): predicted for at in range(n_images)}
+    return oracle_line_search(scenes, {str(at): truth for at in range(n_true)}, **options)
 
 
 def predicted_discs(radius):
@@ -97,71 +101,67 @@ def test_baseline_refuses_a_diameter_of_nothing(diameter):
 
 @pytest.mark.parametrize("halo", [0, 3, 5])
 def test_oracle_finds_the_width_of_the_halo(halo):
-    found = search(
-        [predicted_discs(RADIUS + halo)], [discs(RADIUS)], bandwidths=[12.0], halos=HALOS[:7]
-    )
-    assert found.oracle_halo[0] == "shrink"
-    assert found.oracle_halo[1] == pytest.approx(halo, abs=1)
-    assert found.oracle_scores.f1 == 1
-    assert found.oracle_scores.seg > 0.93
+    result = search(predicted_discs(RADIUS + halo), discs(RADIUS), halos=HALOS[:7])
+    assert result.oracle_halo == ("shrink", pytest.approx(halo, abs=1))
+    assert result.oracle_scores.f1 == 1
+    assert result.oracle_scores.seg > 0.93
 
 
 def test_oracle_finds_the_bandwidth_that_neither_merges_nor_splits():
     truth = two_touching_discs()
-    found = search(
-        [predict(truth, spread=9.0)],
-        [truth],
-        bandwidths=[4.0, 12.0, 60.0],
-        halos=[("none", 0.0)],
-        # Without the limit, merged cells, hardly gathered, would go; with unity, pieces be joined.
-        settings=PseudoConfig(max_ratio=1000, min_unity=1),
-    )
-    assert found.oracle_bandwidth == 12.0
-    counts = found.oracle_table.set_index("bandwidth")["n_predicted"]
+    # Without the limit, merged cells, hardly gathered, would go; with unity, pieces be joined.
+    settings = PseudoConfig(max_ratio=1000, min_unity=1)
+    options = {"bandwidths": [4.0, 12.0, 60.0], "halos": NO_HALO, "settings": settings}
+    result = search(predict(truth, spread=9.0), truth, **options)
+    assert result.oracle_bandwidth == 12.0
+    counts = result.oracle_table.set_index("bandwidth")["n_predicted"]
     assert counts.to_dict() == {4.0: 4, 12.0: 2, 60.0: 1}
 
 
 def test_oracle_says_so_in_everything_it_returns():
-    found = search([predicted_discs(RADIUS)] * 2, [discs(RADIUS)] * 2, bandwidths=[10.0, 12.0])
+    options = {"bandwidths": [10.0, 12.0], "n_images": 2, "n_true": 2}
+    result = search(predicted_discs(RADIUS), discs(RADIUS), **options)
     assert all(name.startswith("oracle_") for name in OracleResult.__annotations__)
-    assert set(found.oracle_table["chosen_by"]) == {"oracle"}
-    assert len(found.oracle_table) == 2 * len(HALOS)
-    assert found.oracle_scores.n_true == 2 * len(CENTRES)
+    assert set(result.oracle_table["chosen_by"]) == {"oracle"}
+    assert len(result.oracle_table) == 2 * len(HALOS)
+    assert result.oracle_scores.n_true == 2 * len(CENTRES)
 
 
 def test_oracle_labels_are_those_it_scored():
     truth = discs(RADIUS)
-    found = search([predicted_discs(RADIUS + 3)], [truth], bandwidths=[12.0])
-    assert score_image(found.oracle_labels[0], truth) == found.oracle_scores
-    assert found.oracle_scores.f1 == found.oracle_table["f1"].max()
+    result = search(predicted_discs(RADIUS + 3), truth)
+    assert score_image(result.oracle_labels[0], truth) == result.oracle_scores
+    assert result.oracle_scores.f1 == result.oracle_table["f1"].max()
 
 
 def test_oracle_works_at_the_scale_of_the_truth():
     truth = np.kron(discs(RADIUS), np.ones((2, 2), np.int32))
-    found = search([predicted_discs(RADIUS)], [truth], bandwidths=[12.0], halos=[("none", 0.0)])
-    assert found.oracle_labels[0].shape == truth.shape
-    assert found.oracle_scores.seg == 1
+    result = search(predicted_discs(RADIUS), truth, halos=NO_HALO)
+    assert result.oracle_labels[0].shape == truth.shape
+    assert result.oracle_scores.seg == 1
 
 
 def test_oracle_leaves_out_objects_at_the_border():
     truth = discs(RADIUS)
     truth[truth == 3] = 0
-    options = {"bandwidths": [12.0], "halos": [("none", 0.0)]}
-    everything = search([predicted_discs(RADIUS)], [truth], **options)
-    inner = search([predicted_discs(RADIUS)], [truth], border_by_centroid=29.5, **options)
-    assert (everything.oracle_scores.tp, everything.oracle_scores.fp) == (2, 1)
-    assert (inner.oracle_scores.tp, inner.oracle_scores.fp) == (0, 0)
+    for border, tp, fp in ((Border(), 2, 1), (Border(by_centroid=29.5), 0, 0)):
+        scores = search(predicted_discs(RADIUS), truth, halos=NO_HALO, border=border).oracle_scores
+        assert (scores.tp, scores.fp) == (tp, fp)
 
 
 def test_oracle_takes_what_it_does_not_search_from_the_settings():
     settings = PseudoConfig(min_cluster=0.9, min_size=0.9, working_diameter=60)
-    found = search([predicted_discs(RADIUS)], [discs(RADIUS)], bandwidths=[12.0], settings=settings)
-    assert not found.oracle_labels[0].any()
+    result = search(predicted_discs(RADIUS), discs(RADIUS), settings=settings)
+    assert not result.oracle_labels[0].any()
 
 
-def test_oracle_refuses_images_without_truth_and_empty_searches():
-    one, truth = predicted_discs(RADIUS), discs(RADIUS)
-    with pytest.raises(ValueError, match=r"every image of truth, at least one. Got 0 and 0, 1"):
-        search([one], [truth] * 2, bandwidths=[12.0])
-    with pytest.raises(ValueError, match=r"at least one value. Got 0 and 9"):
-        search([one], [truth], bandwidths=[])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_true": 2}, r"every image of truth, at least one. Got 0 and 0, 1"),
+        ({"bandwidths": []}, r"at least one value. Got 0 and 9"),
+    ],
+)
+def test_oracle_refuses_images_without_truth_and_empty_searches(options, message):
+    with pytest.raises(ValueError, match=message):
+        search(predicted_discs(RADIUS), discs(RADIUS), **options)

@@ -96,7 +96,7 @@ COMMANDS = {
                 "--write labels,rois,geojson,csv,overlay", ("*",)),
         Command("experiment", "experiment unsupervised {lab}/study.yaml -o {out} --workers 2",
                 ("*.csv", "cells/*/labels/*.tif", "cells/*/scores.csv"),
-                same_files=False, begun="cells/*/lock", worker="cell_process"),
+                same_files=False, begun="cells/*/lock", worker="run_process"),
         Command("predict in blocks", "predict {lab}/large.tif --model {lab}/model -o {out} "
                 "--blocks-above 0.001 --block 64 --workers 2", ("*.tif",), begun=".*/found/*",
                 worker=_WORKER),

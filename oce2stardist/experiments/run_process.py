@@ -1,8 +1,8 @@
-"""The process of one grid cell: ``python -m oce2stardist.experiments.cell_process FOLDER``.
+"""Do one run of the grid: ``python -m oce2stardist.experiments.run_process FOLDER``.
 
 A process of its own, so that torch and TensorFlow never share one, threads can be limited
-before either is loaded, and what goes wrong ends one cell and not the experiment. It ends with
-exit code 0 whatever becomes of the cell; outcome.yaml says that. Where the process that started
+before either is loaded, and what goes wrong ends one run and not the experiment. It ends with
+exit code 0 whatever becomes of the run; outcome.yaml says that. Where the process that started
 it dies, it stops itself: the next start goes on from what it had written.
 """
 
@@ -19,64 +19,56 @@ from pathlib import Path
 from filelock import FileLock
 
 from oce2stardist.errors import InputError, one_line
-from oce2stardist.experiments.cells import Outcome, Status, read_outcome, write_outcome
+from oce2stardist.experiments.grid_runs import Outcome, Status, read_outcome, write_outcome
 from oce2stardist.experiments.weights import WeightsMissing
-from oce2stardist.experiments.work import run_kind
+from oce2stardist.experiments.work import KINDS
 from oce2stardist.files.records import read_yaml
 from oce2stardist.runs.interruption import Interrupted
 
-_LOOK_EVERY = 1.0
-"""Seconds between two looks at whether the parent is alive."""
-
-_TIME_TO_STOP = 30.0
-"""Seconds to save what is under way."""
+_LOOK_EVERY = 1.0  # seconds between two looks at whether the parent is alive
+_TIME_TO_STOP = 30.0  # seconds to save what is under way
 
 
 def main(folder: Path) -> None:
-    """Run the cell whose cell.yaml is in `folder`, unless it is finished."""
-    _stop_with_parent()
+    """Do the run whose cell.yaml is in `folder`, unless it is finished."""
+    threading.Thread(target=_stop_with, args=(os.getppid(),), daemon=True).start()
     # The operating system takes the lock away with its process.
     with FileLock(folder / "lock"):
-        before = read_outcome(folder)
-        if before is not None and before.status == "finished":
+        before = read_outcome(folder) or Outcome("stopped")
+        if before.status == "finished":
             return
-        seconds_before = before.seconds if before is not None else 0.0
         (folder / "outcome.yaml").unlink(missing_ok=True)
         started = time.monotonic()
         status, reason = _run(folder)
-        seconds = seconds_before + time.monotonic() - started
+        seconds = before.seconds + time.monotonic() - started
         write_outcome(folder, Outcome(status, reason, seconds))
 
 
 def _run(folder: Path) -> tuple[Status, str]:
-    cell = read_yaml(folder / "cell.yaml")
-    needs = {role: folder.parent / name for role, name in cell["needs"].items()}
+    run = read_yaml(folder / "cell.yaml")
+    needs = {role: folder.parent / name for role, name in run["needs"].items()}
     try:
-        run_kind(cell["kind"], cell["settings"] | cell["where"], needs, folder)
+        KINDS[run["kind"]](run["settings"] | run["where"], needs, folder)
     except (Interrupted, KeyboardInterrupt):
         return "stopped", "stopped; the same command goes on from there"
     except WeightsMissing as error:
         return "missing", one_line(error)
     except InputError as error:
         return "failed", one_line(error)
-    except Exception as error:  # whatever it is, it ends this cell and is reported, with log.txt
+    except Exception as error:  # whatever it is, it ends this run and is reported, with log.txt
         traceback.print_exc()
         return "failed", f"{type(error).__name__}: {one_line(error)}; see log.txt"
     return "finished", ""
 
 
-def _stop_with_parent() -> None:
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_EVERY)
-        with suppress(ProcessLookupError):
-            os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_TIME_TO_STOP)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _stop_with(parent: int) -> None:
+    """Stop this process once `parent`, which started it, has died."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY)
+    with suppress(ProcessLookupError):
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_TIME_TO_STOP)
+    os._exit(1)
 
 
 if __name__ == "__main__":
