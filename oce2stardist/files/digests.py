@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,27 @@ from numpy.typing import NDArray
 
 def digest(paths: Iterable[Path]) -> str:
     """Hash names and contents of files; the same for the same files in any folder."""
-    total = hashlib.sha256()
-    for path in sorted(paths, key=lambda one: one.name):
+    named = []
+    for path in paths:
         with path.open("rb") as file:
-            content = (
-                hashlib.file_digest(file, "sha256")
-                if hasattr(hashlib, "file_digest")
-                else hashlib.sha256(file.read())
-            )
-        total.update(f"{path.name}\0{content.hexdigest()}\n".encode())
+            named.append((path.name, digest_content(file)))
+    return digest_named(named)
+
+
+def digest_content(file: BinaryIO) -> str:
+    """Hash all that an open file holds, piece by piece."""
+    content = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(2**20):
+        content.update(piece)
+    return content.hexdigest()
+
+
+def digest_named(contents: Iterable[tuple[str, str]]) -> str:
+    """Hash names of files with the hashes of their contents, as `digest` does."""
+    total = hashlib.sha256()
+    for name, content in sorted(contents, key=lambda named: named[0]):
+        total.update(f"{name}\0{content}\n".encode())
     return total.hexdigest()
 
 
