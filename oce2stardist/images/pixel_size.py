@@ -28,13 +28,10 @@ class PixelSize(NamedTuple):
 
 
 def read_pixel_size(path: str | Path) -> PixelSize | None:
-    """Read the size of a pixel, where the file says it in a unit of length.
+    """Read the size of a pixel, where an image file says it in a unit of length.
 
-    Parameters
-    ----------
-    path : str or Path
-        An image. OME-TIFF and ImageJ's TIFF say it. The dots per inch of other TIFF and PNG
-        files are not believed: most are 72 by default.
+    OME-TIFF and ImageJ's TIFF say it. The dots per inch of other TIFF and PNG files are not
+    believed: most are 72 by default.
     """
     path = Path(path)
     if path.suffix.lower() not in TIFF_SUFFIXES:
@@ -64,7 +61,7 @@ def to_pixel_size(
     if height is None or width is None:
         return None
     size = PixelSize(height, width)
-    return size if all(0 < one < math.inf for one in size) else None
+    return size if all(0 < side < math.inf for side in size) else None
 
 
 def _ome_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:

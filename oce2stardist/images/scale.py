@@ -59,13 +59,10 @@ def choose_scales(
     annotations: Mapping[str, Labels] | None,
     seed: int,
 ) -> Scales:
-    """Find the factors that bring median cells to the working diameter.
+    """Find the factors that bring median cells to the working diameter, in pixels.
 
     Parameters
     ----------
-    found : ImageSet
-    working : float
-        Diameter in pixels that a median cell gets.
     mode : {"auto", "set", "image"}
         One factor for the set, or one for each image from its own estimate; ``auto`` takes
         the latter where the images' estimates differ by more than a factor of two.
@@ -75,11 +72,6 @@ def choose_scales(
     annotations : mapping of image stem to label image, optional
     seed : int
         Of the estimate.
-
-    Raises
-    ------
-    InputError
-        If a diameter is out of range, or the CSV file does not name it for every image.
     """
     if isinstance(diameter, (str, Path)):
         given = _read_diameters(Path(diameter), found)
@@ -92,8 +84,8 @@ def choose_scales(
         if mode == "image":
             return _annotated_images(found, annotations, working)
         measured = _annotated_diameter(annotations)
-        reason = f"the annotated cells have a median diameter of {measured:.1f} px"
-        return _same_for_all(found, working, measured, reason)
+        said = f"the annotated cells have a median diameter of {measured:.1f} px"
+        return _same_for_all(found, working, measured, said)
     return _estimated(found, working, mode, seed)
 
 
@@ -101,12 +93,11 @@ def to_working_scale(image: Image, factor: float) -> Image:
     """Rescale an image of shape (Y, X, C); smoothed before it is made smaller."""
     if factor == 1.0:
         return image
-    return np.asarray(
-        rescale(
-            image, factor, order=1, channel_axis=-1, anti_aliasing=factor < 1, preserve_range=True
-        ),
-        dtype=np.float32,
+    smooth = factor < 1
+    scaled = rescale(
+        image, factor, order=1, channel_axis=-1, anti_aliasing=smooth, preserve_range=True
     )
+    return np.asarray(scaled, dtype=np.float32)
 
 
 def _factor(working: float, diameter: float) -> float:
@@ -128,9 +119,8 @@ def _same_for_all(found: ImageSet, working: float, diameter: float, reason: str)
 def _annotated_images(found: ImageSet, labels: Mapping[str, Labels], working: float) -> Scales:
     """Scale images by their own annotated cells, and the rest by all of them."""
     median = _annotated_diameter(labels)
-    own = {
-        stem: _annotated_diameter({stem: one}) for stem, one in labels.items() if (one > 0).any()
-    }
+    annotated = {stem: image for stem, image in labels.items() if (image > 0).any()}
+    own = {stem: _annotated_diameter({stem: image}) for stem, image in annotated.items()}
     factors = {stem: _factor(working, own.get(stem, median)) for stem in found.images}
     reason = (
         f"{len(own)} images have annotated cells of their own; the others take the median "
@@ -142,40 +132,34 @@ def _annotated_images(found: ImageSet, labels: Mapping[str, Labels], working: fl
 def _estimated(found: ImageSet, working: float, mode: ScaleMode, seed: int) -> Scales:
     images = list(found.images.values())
     estimate = estimate_diameter(images, at_most=len(images) if mode == "image" else 100, seed=seed)
-    if estimate.diameter is None or estimate.low is None or estimate.high is None:
-        reason = f"{estimate.reason}, so a diameter of {working:g} px is assumed; pass --diameter"
-        return Scales(
-            dict.fromkeys(found.images, 1.0), working, reason, trusted=False, estimate=estimate
-        )
     own = _own_diameters(found, estimate)
     if mode == "auto" and _mixed(list(own.values())):
         if len(images) > 100:
             estimate = estimate_diameter(images, at_most=len(images), seed=seed)
             own = _own_diameters(found, estimate)
         mode = "image"
-    median = float(estimate.diameter or working)
-    said = (
-        f"{median:.1f} px (90 % interval {estimate.low:.1f} to {estimate.high:.1f}): "
-        f"{estimate.reason}"
-    )
-    interval = (estimate.low, estimate.high, estimate.trusted, estimate)
+    median, low, high = estimate.diameter, estimate.low, estimate.high
+    original = dict.fromkeys(found.images, 1.0)
+    if median is None or low is None or high is None:
+        reason = f"{estimate.reason}, so a diameter of {working:g} px is assumed; pass --diameter"
+        return Scales(original, working, reason, trusted=False, estimate=estimate)
+    said = f"{median:.1f} px (90 % interval {low:.1f} to {high:.1f}): {estimate.reason}"
     if mode == "image":
         factors = {stem: _factor(working, own.get(stem, median)) for stem in found.images}
         reason = (
             f"sizes differ between images, so each has its own scale; median estimated as {said}"
         )
-        return Scales(factors, median, reason, *interval)
-    if not estimate.trusted:
+    elif estimate.trusted:
+        factors = dict.fromkeys(found.images, _factor(working, median))
+        reason = f"estimated as {said}"
+    else:
         # A wrong scale costs more than none: a size too small makes images many times larger.
         reason = (
             f"the estimate can't be trusted, {said}, so {working:g} px is assumed; look at "
             "pseudo/diameter.png and pass --diameter"
         )
-        return Scales(
-            dict.fromkeys(found.images, 1.0), working, reason, trusted=False, estimate=estimate
-        )
-    factors = dict.fromkeys(found.images, _factor(working, median))
-    return Scales(factors, median, f"estimated as {said}", *interval)
+        return Scales(original, working, reason, trusted=False, estimate=estimate)
+    return Scales(factors, median, reason, low, high, estimate.trusted, estimate)
 
 
 def _own_diameters(found: ImageSet, estimate: DiameterEstimate) -> dict[str, float]:
@@ -227,7 +211,6 @@ def _read_diameters(path: Path, found: ImageSet) -> dict[str, float]:
 
 
 def _annotated_diameter(labels: Mapping[str, Labels]) -> float:
-    """Take the median diameter of the annotated cells, pixels."""
     diameter = median_diameter(labels.values())
     if diameter is None:
         raise InputError(

@@ -62,10 +62,7 @@ class Prediction:
     def table(self) -> pd.DataFrame:
         """Measurements, one row per object, the name of the image in front."""
         measured = measure_objects(
-            self.labels,
-            self.image,
-            probabilities=self.probabilities,
-            pixel_size=self.pixel_size,
+            self.labels, self.image, probabilities=self.probabilities, pixel_size=self.pixel_size
         )
         measured.insert(0, "image", self.stem)
         return measured
@@ -113,11 +110,7 @@ def _write_ome_zarr(folder: Path, made: Prediction) -> None:
         )
     with replacing_folder(store) as temporary:
         write_with_labels(
-            temporary,
-            narrowest(made.image),
-            made.labels,
-            name="cells",
-            size=made.pixel_size,
+            temporary, narrowest(made.image), made.labels, name="cells", size=made.pixel_size
         )
 
 

@@ -179,12 +179,7 @@ class Stage:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        settings: Mapping[str, Any],
-        *,
-        overwrite: bool,
-        results: Sequence[str],
+        self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool, results: Sequence[str]
     ) -> None:
         self.folder = folder
         self._file = folder / "stage.yaml"

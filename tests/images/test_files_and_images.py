@@ -441,19 +441,12 @@ def test_palette_png_becomes_rgb(tmp_path):
         colour=3,
         palette=bytes(sum(palette, ())),
     )
-    assert read_image(path).tolist() == [
-        [[10, 20, 30], [40, 50, 60]],
-        [[70, 80, 90], [10, 20, 30]],
-    ]
+    assert read_image(path).tolist() == [[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [10, 20, 30]]]
 
 
 @pytest.mark.parametrize(
     ("depth", "row", "values"),
-    [
-        (1, 0b10110000, [1, 0, 1, 1]),
-        (2, 0b11100100, [3, 2, 1, 0]),
-        (4, 0xF3, [15, 3]),
-    ],
+    [(1, 0b10110000, [1, 0, 1, 1]), (2, 0b11100100, [3, 2, 1, 0]), (4, 0xF3, [15, 3])],
 )
 def test_png_of_few_bits_is_not_stretched(tmp_path, depth, row, values):
     size = (1, len(values))

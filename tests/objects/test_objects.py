@@ -289,7 +289,7 @@ def test_predict_writes_the_same_objects_in_every_format(predicted_discs, tmp_pa
 
 def test_an_ome_zarr_holds_the_image_and_its_labels_at_the_same_places(predicted_discs, tmp_path):
     zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
-    from oce2stardist.images.open import list_images
+    from oce2stardist.images.sources import list_images
 
     out = tmp_path / "out"
     (tmp_path / "images").mkdir()
