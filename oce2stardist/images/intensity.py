@@ -11,20 +11,12 @@ Floats = NDArray[np.float32]
 def compress(image: NDArray[np.floating], *, knee: float) -> Floats:
     """Compress each channel's intensities so that dim cells count beside bright ones.
 
-    Each channel becomes ``arcsinh((x - median) / (knee * noise))``: linear around the median,
-    logarithmic far above and below it. A network that is trained on linear intensities
-    overlooks cells that are some ten times dimmer than the brightest (benchmarks/RESULTS.md,
-    "Intensities"). An addition to the paper (arXiv:2310.08501).
+    Each channel of (Y, X, C), in any unit, becomes ``arcsinh((x - median) / (knee * noise))``:
+    linear around the median, logarithmic from about `knee` standard deviations of the noise on.
+    A network that is trained on linear intensities overlooks cells that are some ten times
+    dimmer than the brightest (benchmarks/RESULTS.md, "Intensities"). An addition to the paper
+    (arXiv:2310.08501).
 
-    Parameters
-    ----------
-    image : float array of shape (Y, X, C)
-        As the camera gave it, in any unit.
-    knee : float, > 0
-        Where the logarithm sets in, in standard deviations of the noise.
-
-    Notes
-    -----
     The noise is measured on the differences of neighbouring pixels: their median size over
     0.6745, the median size of a standard normal variable, and over the root of two. A channel
     without noise, as drawn images may have, takes a hundredth of its range instead.

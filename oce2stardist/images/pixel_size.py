@@ -114,14 +114,12 @@ def warn_of_pixel_sizes(
     trained: PixelSize | None, sizes: Mapping[str, PixelSize | None]
 ) -> list[str]:
     """Say which images have pixels of another size than those that a model was trained on."""
-    others = {
-        stem: size
-        for stem, size in sizes.items()
-        if trained is not None and size is not None and _differ(trained, size)
-    }
-    if not others or trained is None:
+    if trained is None:
         return []
-    stem, size = next(iter(others.items()))
+    others = [(stem, size) for stem, size in sizes.items() if size and _differ(trained, size)]
+    if not others:
+        return []
+    stem, size = others[0]
     return [
         f"{len(others)} of {len(sizes)} images have pixels of another size than those that the "
         f"model was trained on, such as {stem}: {_say(size)} where it was {_say(trained)}; "
@@ -129,8 +127,8 @@ def warn_of_pixel_sizes(
     ]
 
 
-def _differ(one: PixelSize, other: PixelSize) -> bool:
-    return any(max(a, b) > _PIXELS_APART * min(a, b) for a, b in zip(one, other, strict=True))
+def _differ(here: PixelSize, there: PixelSize) -> bool:
+    return any(max(a, b) > _PIXELS_APART * min(a, b) for a, b in zip(here, there, strict=True))
 
 
 def _say(size: PixelSize) -> str:
