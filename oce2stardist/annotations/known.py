@@ -36,22 +36,10 @@ def read_known(
     *,
     zero_is_background: bool = False,
 ) -> AnnotationSet:
-    """Take annotations from files or arrays.
+    """Take annotations of images from files, as `read_annotations` does, or from arrays by stem.
 
-    Parameters
-    ----------
-    found : ImageSet
-        The images that they belong to.
-    annotations : path or mapping of image stem to integer array of shape (Y, X)
-        Files as `oce2stardist.annotations.read_annotations` reads them; or arrays with
-        cells > 0, known background 0 and unknown -1.
-    zero_is_background : bool
-        What 0 means in files; see there.
-
-    Raises
-    ------
-    InputError
-        If none matches an image, or one is not usable.
+    Arrays are integers (Y, X) with cells > 0, known background 0 and unknown -1;
+    `zero_is_background` tells what 0 means in files.
     """
     if isinstance(annotations, Mapping):
         return _check_annotations(annotations, found)
