@@ -41,10 +41,6 @@ def add_noise(image, sigma, seed=0):
     return (image + noise).astype(np.float32)
 
 
-def white_noise(side=256, seed=0):
-    return add_noise(np.zeros((side, side, 1)), 1.0, seed)
-
-
 @pytest.mark.parametrize("diameter", [12, 20, 28, 50, 80])
 def test_diameter_is_that_of_drawn_cells(diameter):
     n, side = (20, 20 * diameter) if diameter < 50 else (12, 10 * diameter)
@@ -147,7 +143,8 @@ def test_nothing_to_measure_gives_none_and_says_so(image):
 
 @pytest.mark.parametrize("smooth", [0, 1, 2])
 def test_noise_is_not_trusted(smooth):
-    images = [ndi.gaussian_filter(white_noise(seed=seed), (smooth, smooth, 0)) for seed in (0, 1)]
+    noise = [add_noise(np.zeros((256, 256, 1)), 1.0, seed) for seed in (0, 1)]
+    images = [ndi.gaussian_filter(image, (smooth, smooth, 0)) for image in noise]
     assert not estimate_diameter(images).trusted
 
 

@@ -25,6 +25,13 @@ def ramp(*shape, dtype=np.uint16):
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
 
 
+def channels_last(stored, order):
+    """Bring an array with these axes, z and t of one element, to (Y, X, C)."""
+    kept = [axis for axis in "yxcs" if axis in order]
+    moved = np.einsum(f"{order}->{''.join(kept)}", stored)
+    return moved.reshape(*moved.shape[:2], -1)
+
+
 def two_touching_squares():
     labels = np.zeros((12, 16), np.int32)
     labels[3:9, 2:8] = 4
@@ -80,16 +87,9 @@ def names(paths):
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [
-        ("a.tif", "a"),
-        ("a.TIFF", "a"),
-        ("a.ome.tif", "a"),
-        ("a.OME.TIFF", "a"),
-        ("a.b.png", "a.b"),
-        ("a.ome.png", "a.ome"),
-        ("folder.x/a.tif", "a"),
-    ],
-)
+    [("a.tif", "a"), ("a.TIFF", "a"), ("a.ome.tif", "a"), ("a.OME.TIFF", "a"), ("a.b.png", "a.b"),
+     ("a.ome.png", "a.ome"), ("folder.x/a.tif", "a")],
+)  # fmt: skip
 def test_stem_is_the_name_without_its_suffix(name, stem):
     assert image_stem(name) == stem
     assert image_stem(Path(name)) == stem
@@ -125,11 +125,6 @@ def test_one_file_gives_itself_even_where_its_name_looks_like_a_pattern(tmp_path
     assert names(find_images(tmp_path / "b_masks.tif")) == ["b_masks.tif"]
 
 
-def test_missing_source_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere must exist\. Got no such file or folder"):
-        find_images(tmp_path / "nowhere")
-
-
 @pytest.mark.parametrize(
     ("files", "found"),
     [
@@ -144,7 +139,9 @@ def test_folder_without_images_is_refused(tmp_path, files, found):
         find_images(tmp_path)
 
 
-def test_file_that_is_no_image_and_glob_without_match_are_refused(tmp_path):
+def test_missing_source_other_file_and_glob_without_match_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere must exist\. Got no such file or folder"):
+        find_images(tmp_path / "nowhere")
     touch(tmp_path, "a.jpg")
     with pytest.raises(InputError, match=r"Got a\.jpg;"):
         find_images(tmp_path / "a.jpg")
@@ -162,46 +159,41 @@ def test_two_images_with_one_stem_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "options", "to_yxc"),
+    ("shape", "options", "order"),
     [
-        ((5, 7), {}, lambda a: a[..., None]),
-        ((5, 7), {"metadata": None}, lambda a: a[..., None]),
-        ((5, 7), {"ome": True}, lambda a: a[..., None]),
-        ((5, 7), {"imagej": True}, lambda a: a[..., None]),
-        ((1, 7), {}, lambda a: a[..., None]),
-        ((1, 5, 7), {}, lambda a: a[0, ..., None]),
-        ((1, 5, 1, 7), {}, lambda a: a[0, :, 0, :, None]),
-        ((5, 7, 1), {"metadata": {"axes": "YXC"}}, lambda a: a),
-        ((7, 5), {"metadata": {"axes": "XY"}}, lambda a: a.T[..., None]),
-        ((2, 5, 7), {"metadata": {"axes": "CYX"}}, lambda a: a.transpose(1, 2, 0)),
-        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "ome": True}, lambda a: a.transpose(1, 2, 0)),
-        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "imagej": True}, lambda a: a.transpose(1, 2, 0)),
-        ((1, 3, 5, 7), {"metadata": {"axes": "ZCYX"}}, lambda a: a[0].transpose(1, 2, 0)),
-        ((1, 3, 5, 7), {"metadata": {"axes": "TCYX"}, "ome": True},
-         lambda a: a[0].transpose(1, 2, 0)),
-        ((5, 7, 3), {"photometric": "rgb"}, lambda a: a),
-        ((5, 7, 3), {"photometric": "rgb", "metadata": None}, lambda a: a),
-        ((5, 7, 3), {"photometric": "rgb", "ome": True}, lambda a: a),
-        ((5, 7, 4), {"photometric": "rgb"}, lambda a: a),
-        ((3, 5, 7), {"photometric": "rgb", "planarconfig": "separate"},
-         lambda a: a.transpose(1, 2, 0)),
-        ((5, 7, 6), {"planarconfig": "contig"}, lambda a: a),
-        ((5, 7, 3), {}, lambda a: a),  # unnamed: pages of 7 x 3
-        ((5, 7, 4), {"metadata": None}, lambda a: a),
-        ((2, 5, 7, 3), {"photometric": "rgb", "metadata": {"axes": "CYXS"}},
-         lambda a: a.transpose(1, 2, 0, 3).reshape(5, 7, 6)),
-        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "compression": "lzw", "ome": True},
-         lambda a: a.transpose(1, 2, 0)),
-        ((48, 32), {"tile": (16, 16), "compression": "zlib"}, lambda a: a[..., None]),
-        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "bigtiff": True},
-         lambda a: a.transpose(1, 2, 0)),
+        ((5, 7), {}, "yx"),
+        ((5, 7), {"metadata": None}, "yx"),
+        ((5, 7), {"ome": True}, "yx"),
+        ((5, 7), {"imagej": True}, "yx"),
+        ((1, 7), {}, "yx"),
+        ((1, 5, 7), {}, "zyx"),
+        ((1, 5, 1, 7), {}, "tyzx"),
+        ((5, 7, 1), {"metadata": {"axes": "YXC"}}, "yxc"),
+        ((7, 5), {"metadata": {"axes": "XY"}}, "xy"),
+        ((2, 5, 7), {"metadata": {"axes": "CYX"}}, "cyx"),
+        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "ome": True}, "cyx"),
+        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "imagej": True}, "cyx"),
+        ((1, 3, 5, 7), {"metadata": {"axes": "ZCYX"}}, "zcyx"),
+        ((1, 3, 5, 7), {"metadata": {"axes": "TCYX"}, "ome": True}, "tcyx"),
+        ((5, 7, 3), {"photometric": "rgb"}, "yxs"),
+        ((5, 7, 3), {"photometric": "rgb", "metadata": None}, "yxs"),
+        ((5, 7, 3), {"photometric": "rgb", "ome": True}, "yxs"),
+        ((5, 7, 4), {"photometric": "rgb"}, "yxs"),
+        ((3, 5, 7), {"photometric": "rgb", "planarconfig": "separate"}, "syx"),
+        ((5, 7, 6), {"planarconfig": "contig"}, "yxs"),
+        ((5, 7, 3), {}, "yxc"),  # unnamed: pages of 7 x 3
+        ((5, 7, 4), {"metadata": None}, "yxc"),
+        ((2, 5, 7, 3), {"photometric": "rgb", "metadata": {"axes": "CYXS"}}, "cyxs"),
+        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "compression": "lzw", "ome": True}, "cyx"),
+        ((48, 32), {"tile": (16, 16), "compression": "zlib"}, "yx"),
+        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "bigtiff": True}, "cyx"),
     ],
-)  # fmt: skip
-def test_tiff_layouts_come_with_channels_last(tmp_path, shape, options, to_yxc):
+)
+def test_tiff_layouts_come_with_channels_last(tmp_path, shape, options, order):
     stored = ramp(*shape)
     image = read_image(write_tiff(tmp_path / "a.tif", stored, **options))
     assert image.dtype == np.float32
-    np.testing.assert_array_equal(image, to_yxc(stored))
+    np.testing.assert_array_equal(image, channels_last(stored, order))
 
 
 @pytest.mark.parametrize(
@@ -220,14 +212,9 @@ def test_tiff_layouts_come_with_channels_last(tmp_path, shape, options, to_yxc):
     ],
 )
 def test_stored_values_are_kept(tmp_path, dtype):
-    values = np.array([[0, 1, 100]]).astype(dtype)
+    values = np.array([[0, 1, 100, -100]]).astype(dtype)
     image = read_image(write_tiff(tmp_path / "a.tif", values))
     np.testing.assert_array_equal(image[..., 0], values.astype(float))
-
-
-def test_negative_values_are_kept(tmp_path):
-    image = read_image(write_tiff(tmp_path / "a.tif", np.array([[-300, 7]], np.int16)))
-    assert image.ravel().tolist() == [-300, 7]
 
 
 def test_pyramid_gives_its_full_size(tmp_path):
@@ -242,27 +229,23 @@ def test_pyramid_gives_its_full_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes", "to_yxc"),
+    ("shape", "axes", "options"),
     [
-        ((2, 5, 7), "CYX", lambda a: a.transpose(1, 2, 0)),
-        ((2, 5, 7), "cyx", lambda a: a.transpose(1, 2, 0)),
-        ((5, 7, 2), "YXC", lambda a: a),
-        ((5, 7, 3), "CYX", lambda a: a.transpose(1, 2, 0)),
-        ((5, 2, 7), "YCX", lambda a: a.transpose(0, 2, 1)),
-        ((5, 7), "XY", lambda a: a.T[..., None]),
-        ((1, 2, 5, 7), "TCYX", lambda a: a[0].transpose(1, 2, 0)),
+        ((2, 5, 7), "CYX", {}),
+        ((2, 5, 7), "cyx", {}),
+        ((5, 7, 2), "YXC", {}),
+        ((5, 7, 3), "CYX", {}),
+        ((5, 2, 7), "YCX", {}),
+        ((5, 7), "XY", {}),
+        ((1, 2, 5, 7), "TCYX", {}),
+        ((5, 6, 7), "CYX", {"imagej": True, "metadata": {"axes": "ZYX"}}),
     ],
 )
-def test_named_axes_replace_those_of_the_file(tmp_path, shape, axes, to_yxc):
+def test_named_axes_replace_those_of_the_file(tmp_path, shape, axes, options):
     stored = ramp(*shape)
-    path = write_tiff(tmp_path / "a.tif", stored)
-    np.testing.assert_array_equal(read_image(path, axes=axes), to_yxc(stored))
-
-
-def test_named_axes_turn_a_mislabelled_stack_into_channels(tmp_path):
-    stored = ramp(5, 6, 7)
-    path = write_tiff(tmp_path / "a.tif", stored, imagej=True, metadata={"axes": "ZYX"})
-    np.testing.assert_array_equal(read_image(path, axes="CYX"), stored.transpose(1, 2, 0))
+    path = write_tiff(tmp_path / "a.tif", stored, **options)
+    expected = channels_last(stored, axes.lower())
+    np.testing.assert_array_equal(read_image(path, axes=axes), expected)
 
 
 @pytest.mark.parametrize("axes", ["YX", "CCX", "CZX", "YYX", "CCYX", ""])
@@ -362,15 +345,9 @@ def test_missing_file_and_other_suffix_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"compression": "zlib"},
-        {"imagej": True},
-        {"imagej": True, "truncate": True},
-        {"ome": True},
-        {"bigtiff": True},
-    ],
-)
+    [{}, {"compression": "zlib"}, {"imagej": True}, {"imagej": True, "truncate": True},
+     {"ome": True}, {"bigtiff": True}],
+)  # fmt: skip
 def test_truncated_tiff_is_never_read_in_part(tmp_path, options):
     whole = write_tiff(tmp_path / "a.tif", ramp(3, 30, 20), metadata={"axes": "CYX"}, **options)
     data = whole.read_bytes()
@@ -400,12 +377,8 @@ def test_ome_tiff_whose_planes_lie_in_other_files_is_refused(tmp_path):
 
 
 def test_imagej_tiff_with_fewer_planes_than_it_declares_is_refused(tmp_path):
-    write_tiff(
-        tmp_path / "a.tif",
-        ramp(5, 7),
-        description="ImageJ=1.53\nimages=4\nchannels=4\nhyperstack=true\n",
-        metadata=None,
-    )
+    declared = "ImageJ=1.53\nimages=4\nchannels=4\nhyperstack=true\n"
+    write_tiff(tmp_path / "a.tif", ramp(5, 7), description=declared, metadata=None)
     with pytest.raises(InputError, match="it holds fewer planes than the 4 it declares"):
         read_image(tmp_path / "a.tif")
 
@@ -432,15 +405,8 @@ def test_png_loses_its_alpha_channel_with_a_warning(tmp_path, caplog, channels):
 
 
 def test_palette_png_becomes_rgb(tmp_path):
-    palette = [(10, 20, 30), (40, 50, 60), (70, 80, 90)]
-    path = write_png(
-        tmp_path / "a.png",
-        [bytes([0, 1]), bytes([2, 0])],
-        size=(2, 2),
-        depth=8,
-        colour=3,
-        palette=bytes(sum(palette, ())),
-    )
+    palette, rows = bytes(range(10, 100, 10)), [bytes([0, 1]), bytes([2, 0])]
+    path = write_png(tmp_path / "a.png", rows, size=(2, 2), depth=8, colour=3, palette=palette)
     assert read_image(path).tolist() == [[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [10, 20, 30]]]
 
 
@@ -489,11 +455,6 @@ def test_labels_out_of_range_are_refused(tmp_path, value):
         read_labels(path)
 
 
-def test_labels_at_the_ends_of_the_range_are_kept(tmp_path):
-    path = write_tiff(tmp_path / "a.tif", np.array([[-1, 2**31 - 1]], np.int64))
-    assert read_labels(path).tolist() == [[-1, 2**31 - 1]]
-
-
 def test_labels_of_several_channels_are_refused(tmp_path):
     path = write_array_as_png(tmp_path / "a.png", ramp(5, 7, 3, dtype=np.uint8))
     with pytest.raises(InputError, match=r"one channel of labels\. Got 3 channels"):
@@ -525,10 +486,8 @@ def test_labels_beside_the_images_need_an_ending(tmp_path, caplog):
     touch(tmp_path, "x.tif", "x_masks.tif", "y.tif", "y_labels.tif", "z.tif", "z_b.tif")
     images = find_images(tmp_path)
     found = label_paths(images, tmp_path)
-    assert [(a.name, b.name) for a, b in found.items()] == [
-        ("x.tif", "x_masks.tif"),
-        ("y.tif", "y_labels.tif"),
-    ]
+    pairs = [names(pair) for pair in found.items()]
+    assert pairs == [["x.tif", "x_masks.tif"], ["y.tif", "y_labels.tif"]]
     assert not caplog.records
 
 
@@ -701,13 +660,6 @@ def test_percentiles_of_every_channel_become_0_and_1():
     assert scaled.dtype == np.float32
     np.testing.assert_allclose(scaled[0, :, 0], (np.arange(1001) - 10) / 988, atol=1e-6)
     np.testing.assert_allclose(scaled[0, ::-1, 1], scaled[0, :, 0], atol=1e-5)
-
-
-def test_scaling_ignores_gain_and_offset():
-    image = np.random.default_rng(0).random((20, 30, 2))
-    np.testing.assert_allclose(
-        normalise_percentiles(image * 700 + 90), normalise_percentiles(image), atol=1e-4
-    )
 
 
 def test_constant_channel_becomes_0_and_the_input_is_left_alone():
