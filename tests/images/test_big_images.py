@@ -213,7 +213,6 @@ def test_a_stack_and_two_places_are_refused_in_one_line(tmp_path, arguments, mes
 
 def test_in_place_is_refused_without_an_ome_zarr(tmp_path):
     tifffile.imwrite(tmp_path / "k.tif", random_image(40, 40))
-    result = CliRunner().invoke(
-        main, ["predict", str(tmp_path / "k.tif"), "--model", "m", "-o", "out", "--in-place"]
-    )
+    arguments = ["predict", str(tmp_path / "k.tif"), "--model", "m", "-o", "out", "--in-place"]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2 and "--in-place needs an OME-Zarr" in result.output
