@@ -96,7 +96,7 @@ class LargeImages:
                 f"{diameter}; run images of other sizes on their own."
             )
         settings = config.pseudo
-        found, channels, scales = choose_channels_and_scales(
+        image_set, channels, scales = choose_channels_and_scales(
             self.crops, config, "set", diameter, annotations, scales
         )
         knee = settings.knee if settings.intensity == "compressed" else None
@@ -106,11 +106,11 @@ class LargeImages:
             check_size(name, working.shape, scales.median)
             whole[name] = working.with_levels(knee=knee, seed=config.seed)
         seen, linear = {}, {}
-        for crop in found.images:
+        for crop in image_set.images:
             working = whole[self.image_of[crop]]
             window = working.to_working(self.windows[crop])
             seen[crop], linear[crop] = working[window], working.linear(window)
-        return PreparedImages(found, scales, channels, seen, linear, self.image_of, whole)
+        return PreparedImages(image_set, scales, channels, seen, linear, self.image_of, whole)
 
 
 def _crop_windows(shape: tuple[int, int], *, seed: int, largest: int) -> list[Window]:

@@ -104,10 +104,10 @@ _PIXELS_APART = 1.1
 
 def common_pixel_size(sizes: Mapping[str, PixelSize | None]) -> PixelSize | None:
     """Take the pixel size of all images that tell one; None if they differ or none does."""
-    known = [size for size in sizes.values() if size is not None]
-    if not known or any(_differ(known[0], size) for size in known):
+    told = [size for size in sizes.values() if size is not None]
+    if not told or any(_differ(told[0], size) for size in told):
         return None
-    return known[0]
+    return told[0]
 
 
 def warn_of_pixel_sizes(

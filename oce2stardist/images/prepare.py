@@ -41,7 +41,7 @@ class PreparedImages:
 
 
 def prepare_images(
-    found: ImageSet,
+    image_set: ImageSet,
     config: Config,
     *,
     diameter: float | str | Path | None = None,
@@ -54,11 +54,11 @@ def prepare_images(
     Where `scales` are given they are taken as they are, and nothing is chosen from the others.
     """
     settings = config.pseudo
-    found, channels, scales = choose_channels_and_scales(
-        found, config, settings.scale, diameter, annotations, scales
+    image_set, channels, scales = choose_channels_and_scales(
+        image_set, config, settings.scale, diameter, annotations, scales
     )
     seen, linear = {}, {}
-    for stem, image in found.images.items():
+    for stem, image in image_set.images.items():
         scaled = to_working_scale(image, scales.factors[stem])
         check_size(stem, scaled.shape, scales.factors[stem])
         linear[stem] = normalise_percentiles(scaled)
@@ -67,11 +67,11 @@ def prepare_images(
             if settings.intensity == "compressed"
             else linear[stem]
         )
-    return PreparedImages(found, scales, channels, seen, linear)
+    return PreparedImages(image_set, scales, channels, seen, linear)
 
 
 def choose_channels_and_scales(
-    found: ImageSet,
+    image_set: ImageSet,
     config: Config,
     mode: ScaleMode,
     diameter: float | str | Path | None,
@@ -79,18 +79,18 @@ def choose_channels_and_scales(
     scales: Scales | None,
 ) -> tuple[ImageSet, ChannelChoice, Scales]:
     """Choose channels, to which the images are brought, and the scales unless they are given."""
-    channels = choose_channels(list(found.images.values()), mode=config.pseudo.channels)
-    mixed = {stem: channels.apply(image) for stem, image in found.images.items()}
-    found = replace(found, images=mixed)
+    channels = choose_channels(list(image_set.images.values()), mode=config.pseudo.channels)
+    mixed = {stem: channels.apply(image) for stem, image in image_set.images.items()}
+    image_set = replace(image_set, images=mixed)
     scales = scales or choose_scales(
-        found,
+        image_set,
         working=config.pseudo.working_diameter,
         mode=mode,
         diameter=diameter,
         annotations=annotations,
         seed=config.seed,
     )
-    return found, channels, scales
+    return image_set, channels, scales
 
 
 def check_size(name: str, shape: tuple[int, ...], factor: float) -> None:

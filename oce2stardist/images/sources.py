@@ -46,20 +46,20 @@ def find_sources(
     return Sources([path for path in files if path not in big], stores + big)
 
 
-def open_in_blocks(found: Sources, *, axes: str | None = None) -> list[LazyImage]:
+def open_in_blocks(sources: Sources, *, axes: str | None = None) -> list[LazyImage]:
     """List all images of a set that holds one, at least, to go through in blocks; else none.
 
     A run treats all its images alike, so small TIFF beside large ones are read lazily, too.
     """
-    if not found.in_blocks:
+    if not sources.in_blocks:
         return []
-    others = [path for path in found.at_once if path.suffix.lower() not in TIFF_SUFFIXES]
+    others = [path for path in sources.at_once if path.suffix.lower() not in TIFF_SUFFIXES]
     if others:
         raise InputError(
             "images beside those that are read in blocks must be TIFF or OME-Zarr. Got "
             f"{others[0]}; convert it, or run it on its own."
         )
-    paths = sorted([*found.at_once, *found.in_blocks])
+    paths = sorted([*sources.at_once, *sources.in_blocks])
     return [image for path in paths for image in list_images(path, axes=axes)]
 
 
