@@ -27,10 +27,10 @@ class Sources:
 def find_sources(
     source: str | Path, *, axes: str | None = None, largest: float = LARGEST_AT_ONCE
 ) -> Sources:
-    """List what a glob, a file, an OME-Zarr or a folder, which may hold OME-Zarr, too, holds.
+    """List the images of a folder (files and OME-Zarr), a glob, one file or one OME-Zarr.
 
-    Above so many megapixels a TIFF is taken in blocks; so are all OME-Zarr and all TIFF with
-    several time points.
+    A TIFF of more than `largest` megapixels is taken in blocks; so are all OME-Zarr and all TIFF
+    with several time points.
     """
     source = Path(source)
     if is_ome_zarr(source):

@@ -79,7 +79,7 @@ def create_labels(
 
     The store is the image's own group, with its NGFF `version`, or a new one. A label image of
     this name is replaced. The image gives shape, axes (labels have all of them but channels), and
-    place. Chunks measure so many pixels a side.
+    place. Chunks measure `chunk` pixels a side.
 
     Returns
     -------

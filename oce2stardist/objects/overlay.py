@@ -28,8 +28,7 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """Draw the image as `draw_image` does, with its objects outlined in colour.
 
-    Outlines, so many pixels thick, lie inside the objects; touching objects have different
-    colours.
+    Outlines lie inside the objects; touching objects have different colours.
     """
     assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
     canvas = draw_image(image)

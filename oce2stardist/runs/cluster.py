@@ -96,8 +96,8 @@ def connected(
 ) -> Iterator[Client]:
     """Yield a client of the cluster; what was started for it ends with the block.
 
-    At so many bytes of memory, unless 0, a worker on this machine is started anew; elsewhere
-    whoever starts the workers sets it. The variables of `environment` are theirs, too.
+    A worker on this machine gets the variables of `environment`, and is started anew where it
+    takes more than `memory` bytes, unless that is 0; elsewhere whoever starts the workers decides.
     """
     if where.scheduler is not None:
         with _client(where.scheduler) as client:
