@@ -477,7 +477,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
 
     from oce2stardist.blockwise.polygons import StarDistImage
     from oce2stardist.images.lazy import percentiles
-    from oce2stardist.images.open import list_images
+    from oce2stardist.images.sources import list_images
 
     (image,) = list_images(mosaic(work, -(-3 * block // 1024) * 1024, "cost"))
     start = time.process_time()

@@ -9,7 +9,7 @@ from distributed import Client
 from oce2stardist.blockwise.job import label_in_blocks, plane_folder, run_all, store_of
 from oce2stardist.blockwise.polygons import StarDistImage, check_model
 from oce2stardist.images.lazy import percentiles
-from oce2stardist.images.open import list_images
+from oce2stardist.images.sources import list_images
 from oce2stardist.runs.progress import Reporter, SilentReporter
 
 LABELS = "cells"

@@ -14,9 +14,9 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.digests import digest
 from oce2stardist.files.records import read_yaml
-from oce2stardist.images.image_set import ImageSet, name_source, read_images
+from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size
+from oce2stardist.images.pixel_size import common_pixel_size
 from oce2stardist.labels import Image, Labels
 from oce2stardist.pseudo_labels.files import Confidences, PseudoLabels, read_pseudo_labels
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
@@ -156,7 +156,11 @@ def finetune_stardist(
                 parameters = read_yaml(folder / "parameters.yaml")
                 history = pd.read_csv(folder / "history.csv")
             else:
-                recorded = {"images_from": name_source(images), "pixel_size_um": _pixel_size(found)}
+                size = common_pixel_size(found.pixel_sizes)
+                recorded = {
+                    "images_from": found.source,
+                    "pixel_size_um": None if size is None else list(size),
+                }
                 write_run_file(
                     folder,
                     command=command,
@@ -246,9 +250,3 @@ def _preview_predictions(model: Path, images: Mapping[str, Image]) -> dict[str, 
     stems += choose_evenly(set(images).difference(cells), AT_MOST - len(stems))
     network = open_model(model)
     return {stem: predict_labels(network, images[stem]) for stem in stems}
-
-
-def _pixel_size(found: ImageSet) -> list[float] | None:
-    """Find the size (y, x) of the images' pixels, micrometres, if those that tell agree."""
-    size = common_pixel_size({stem: read_pixel_size(path) for stem, path in found.paths.items()})
-    return None if size is None else list(size)

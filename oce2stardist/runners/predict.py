@@ -197,7 +197,7 @@ def _predict_in_blocks(
     """Predict images that need not fit into memory; returns the number of cells of each."""
     from oce2stardist.blockwise.job import block_workers
     from oce2stardist.blockwise.predict import predict_in_blocks
-    from oce2stardist.images.open import list_images
+    from oce2stardist.images.sources import list_images
 
     for path in paths:  # what is wrong with them is said before workers are started
         list_images(path, axes=axes)

@@ -12,7 +12,7 @@ from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.crops import LargeImages
-from oce2stardist.images.image_set import ImageSet, name_source, read_images
+from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
 from oce2stardist.labels import Labels
@@ -351,7 +351,7 @@ def _name(images: ImageSet | LargeImages) -> str | None:
     """Say where images came from, for the record; None for arrays."""
     if isinstance(images, LargeImages):
         return ", ".join(sorted({str(image.path) for image in images.images.values()}))
-    return name_source(images)
+    return images.source
 
 
 def _prepare(

@@ -34,8 +34,11 @@ from ngff import write_ome_zarr  # noqa: E402
 
 from oce2stardist.blockwise.pseudo import label_whole_images  # noqa: E402
 from oce2stardist.images.crops import LargeImages  # noqa: E402
-from oce2stardist.images.open import list_images  # noqa: E402
-from oce2stardist.images.sources import find_sources, open_in_blocks  # noqa: E402
+from oce2stardist.images.sources import (  # noqa: E402
+    find_sources,
+    list_images,
+    open_in_blocks,
+)
 from oce2stardist.images.working import RescaledImage  # noqa: E402
 
 LEARNS = {
