@@ -192,7 +192,7 @@ def _facts_of(
         channels=config.n_channel_in,
         n_rays=config.n_rays,
         grid=(config.grid[0], config.grid[1]),
-        multiple=int(max(network._axes_div_by("YX"))),
+        multiple=network.multiple,
         prob_thresh=float(network.thresholds.prob),
         nms_thresh=float(network.thresholds.nms),
         pixel_size=pixel_size,

@@ -1,4 +1,4 @@
-"""The training loop of the StarDist network, top to bottom."""
+"""Train the StarDist network: the loop, top to bottom."""
 
 import math
 import time
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import check_finite
 from oce2stardist.stardist_model.backend import dismantle_func_graph, keras, tf
+from oce2stardist.stardist_model.loss import weighted_loss
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.patches import BatchStream
 
 Row = dict[str, float]
-"""What is known of a step; see `StarDistTraining.history`."""
+"""Of a step: step, loss, loss_sparse, loss_pseudo, learning_rate, seconds; and at checks score and
+score_error."""
 
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 """Arrays by name, and what JSON can hold."""
@@ -27,17 +29,14 @@ class StarDistTraining:
 
     Attributes
     ----------
-    history : list of dict
-        step, loss, loss_sparse, loss_pseudo, learning_rate, seconds; and at checks score and
-        score_error.
     kept_step : int
         Step whose weights were kept; 0 before the first check.
     best_score, best_error : float
         Highest score so far and its standard error; -inf and 0 before the first check.
     checks_in_vain : int
         Checks since the best score rose.
-    stopped_early, finished : bool
-        Whether patience ended; whether there is nothing left to do.
+    finished : bool
+        Whether there is nothing left to do: all steps are done, or patience ended.
     """
 
     history: list[Row] = field(default_factory=list)
@@ -45,7 +44,6 @@ class StarDistTraining:
     best_score: float = -math.inf
     best_error: float = 0.0
     checks_in_vain: int = 0
-    stopped_early: bool = False
     finished: bool = False
 
 
@@ -93,30 +91,16 @@ def train_stardist(
 
     Parameters
     ----------
-    model : SparseStarDist2D
-    batches : BatchStream
     n_sparse, alpha
         See `oce2stardist.stardist_model.loss.weighted_loss`.
-    steps : int
     rate_at : callable
         Learning rate by step, from 0; see `oce2stardist.runs.schedule`.
-    checks : Checks
-        When the weights are judged, and which are kept.
     resume : (arrays, facts), optional
         A state that `save` was given earlier.
     save, save_every, should_stop
         As in `oce2stardist.embeddings.train.train_offsets`.
     on_step : callable, optional
         Given the row of history of every step.
-
-    Returns
-    -------
-    StarDistTraining
-
-    Raises
-    ------
-    InputError
-        If the loss is no longer finite.
     """
     network, judge = model.keras_model, checks.judge
     optimiser = _Adam(rate_at(0), name="adam")
@@ -133,16 +117,9 @@ def train_stardist(
         run = StarDistTraining(**facts)
 
     def state() -> State:
-        arrays = {f"{index:04d}": np.asarray(one) for index, one in enumerate(variables)}
-        facts = {
-            "step": done,
-            "history": run.history,
-            "kept_step": run.kept_step,
-            "best_score": run.best_score,
-            "best_error": run.best_error,
-            "checks_in_vain": run.checks_in_vain,
-        }
-        return arrays, facts
+        arrays = {f"{index:04d}": np.asarray(variable) for index, variable in enumerate(variables)}
+        facts = {name: value for name, value in vars(run).items() if name != "finished"}
+        return arrays, {"step": done} | facts
 
     # Nothing here is control flow over tensors: without autograph it starts sooner.
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
@@ -151,7 +128,14 @@ def train_stardist(
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             predicted = network(images, training=True)
-            losses = model.loss(predicted, (prob, dist, weight), n_sparse=n_sparse, alpha=alpha)
+            losses = weighted_loss(
+                predicted,
+                (prob, dist, weight),
+                n_sparse=n_sparse,
+                alpha=alpha,
+                loss_weights=model.config.train_loss_weights,
+                background_reg=model.config.train_background_reg,
+            )
         gradients = tape.gradient(losses[0], network.trainable_variables)
         optimiser.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
         return losses
@@ -195,12 +179,12 @@ def train_stardist(
             save(state())
             saved = now
         if judge is not None and run.checks_in_vain >= (checks.patience or math.inf):
-            run.stopped_early = done < steps
+            run.finished = True
             break
     if compiled is not None:
         # Its operations refer to each other where Python's garbage collector can't see it.
         dismantle_func_graph(compiled.graph)
-    run.finished = done >= steps or run.stopped_early
+    run.finished |= done >= steps
     if save is not None and _is_finite(network):
         save(state())
     return run
@@ -219,4 +203,6 @@ class _Adam(keras.optimizers.Adam):  # type: ignore[misc]  # keras is not typed
 
 def _is_finite(network: keras.Model) -> bool:
     """Tell whether the weights are worth saving: the next loss would tell it too late."""
-    return all(bool(np.isfinite(np.asarray(one)).all()) for one in network.trainable_variables)
+    return all(
+        bool(np.isfinite(np.asarray(weight)).all()) for weight in network.trainable_variables
+    )
