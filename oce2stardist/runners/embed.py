@@ -73,11 +73,7 @@ def main_first() -> Iterator[None]:
 
 def used_precision(config: Config) -> dict[str, str]:
     """Tell in which precision the offset network is trained and predicts on this machine."""
-    from oce2stardist.embeddings.device import (
-        resolve_precision,
-        torch_device,
-        training_precision,
-    )
+    from oce2stardist.embeddings.device import resolve_precision, torch_device, training_precision
 
     asked = config.embedding.precision
     return {
@@ -116,12 +112,7 @@ def open_stages(
         "embedding": config.embedding.model_dump(mode="json"),
     } | describe_determinism(config)
     refuse_foreign(folder / "pseudo", _PSEUDO_RESULTS)  # before anything is written
-    oce = Stage(
-        folder / "oce",
-        basis,
-        overwrite=overwrite,
-        results=_OCE_RESULTS,
-    )
+    oce = Stage(folder / "oce", basis, overwrite=overwrite, results=_OCE_RESULTS)
     # New pseudo settings on the same embeddings cost seconds, so they are simply computed.
     stage = Stage(
         folder / "pseudo",

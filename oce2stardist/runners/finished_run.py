@@ -192,13 +192,7 @@ def read_finished_run(folder: str | Path) -> FinishedRun:
     except (KeyError, TypeError) as error:
         raise _refuse(folder, "no mode of channels in pseudo/parameters.yaml") from error
     settings = oce["settings"]
-    return FinishedRun(
-        folder,
-        config,
-        parameters,
-        settings["axes"],
-        settings["scale"],
-    )
+    return FinishedRun(folder, config, parameters, settings["axes"], settings["scale"])
 
 
 def _weights_file(folder: Path) -> Path:

@@ -156,10 +156,7 @@ def _predict_at_once(
         reporter.warn(warning)
     predicted: dict[str, Labels] = {}
     tables = []
-    with (
-        stop_on_signal() as should_stop,
-        reporter.task("Predicting", len(stems)) as advance,
-    ):
+    with stop_on_signal() as should_stop, reporter.task("Predicting", len(stems)) as advance:
         for done, stem in enumerate(stems, start=1):
             if should_stop():
                 raise Interrupted(f"Stopped after {done - 1} of {len(stems)} images.")

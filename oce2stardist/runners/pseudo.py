@@ -17,11 +17,7 @@ from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
 from oce2stardist.labels import Labels
 from oce2stardist.objects.overlay import write_overlay
-from oce2stardist.pseudo_labels.label_images import (
-    LabelContext,
-    label_images,
-    write_parameters,
-)
+from oce2stardist.pseudo_labels.label_images import LabelContext, label_images, write_parameters
 from oce2stardist.pseudo_labels.trust import Trust
 from oce2stardist.reports import write_choices, write_pseudo_report
 from oce2stardist.reports.drawing.diameter_picture import diameter_picture
@@ -36,12 +32,7 @@ from oce2stardist.runners.embed import (
 )
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 from oce2stardist.runs.determinism import one_thread_for_sums
-from oce2stardist.runs.folder import (
-    Times,
-    lock_folder,
-    refuse_inputs_in_output,
-    write_run_file,
-)
+from oce2stardist.runs.folder import Times, lock_folder, refuse_inputs_in_output, write_run_file
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
 
@@ -250,13 +241,7 @@ def label_set(
         for note in known.notes if known is not None else ():
             log.warn(note)
         annotated = known.labels if known else None
-        prepared = _prepare(
-            images,
-            config,
-            source,
-            diameter=diameter,
-            annotations=annotated,
-        )
+        prepared = _prepare(images, config, source, diameter=diameter, annotations=annotated)
         inputs: dict[str, Any] = {"images": len(found.images), "sha256": found.digest()}
         if source:
             inputs["trained_sha256"] = source.digest

@@ -113,11 +113,7 @@ def propose_windows(
 
 
 def choose_windows(
-    candidates: pd.DataFrame,
-    *,
-    count: int,
-    n_images: int,
-    taken: pd.DataFrame | None = None,
+    candidates: pd.DataFrame, *, count: int, n_images: int, taken: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Take the best windows of all images, none overlapping another.
 

@@ -483,10 +483,7 @@ def test_merging_a_run_repeats_the_draw_of_another(tmp_path):
     for stem in ("a", "b"):
         write_labels(tmp_path / "annotations" / f"{stem}.tif", cells())
     first = merge_run(
-        run,
-        tmp_path / "annotations",
-        cells=CellDraw(count=3),
-        config=NEAR.replace(seed=1),
+        run, tmp_path / "annotations", cells=CellDraw(count=3), config=NEAR.replace(seed=1)
     )
     assert len(first.cells) == 3
     # Few annotations are simulated: only background near the drawn cells is known.
@@ -494,10 +491,7 @@ def test_merging_a_run_repeats_the_draw_of_another(tmp_path):
     saved = tmp_path / "saved.csv"
     saved.write_bytes((run / "training" / "cells.csv").read_bytes())
     again = merge_run(
-        run,
-        tmp_path / "annotations",
-        cells=CellDraw(listed_in=saved),
-        config=NEAR.replace(seed=2),
+        run, tmp_path / "annotations", cells=CellDraw(listed_in=saved), config=NEAR.replace(seed=2)
     )
     for stem, labels in first.sparse.items():
         np.testing.assert_array_equal(again.sparse[stem], labels)
