@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from oce2stardist.errors import InputError
-from oce2stardist.labels import BACKGROUND, object_sizes, remove_objects
+from oce2stardist.labels import BACKGROUND, centroids, object_sizes, remove_objects
 
 
 @dataclass(frozen=True)
@@ -271,9 +270,6 @@ def leave_out_border(labels: NDArray[np.integer], width: float) -> NDArray[np.in
     pixels stay so. Returns a copy.
     """
     ids, _ = object_sizes(labels)
-    if ids.size == 0:
-        return labels.copy()
-    centroids = np.array(ndi.center_of_mass(labels > BACKGROUND, labels, ids))  # (objects, ndim)
-    far_edge = np.array(labels.shape) - 1
-    distance = np.minimum(centroids, far_edge - centroids).min(axis=1)
+    centres, far_edge = centroids(labels, ids), np.array(labels.shape) - 1
+    distance = np.minimum(centres, far_edge - centres).min(axis=1)
     return remove_objects(labels, ids[distance < width])
