@@ -1,4 +1,4 @@
-"""Stages two and three: annotations and pseudo labels in, a StarDist model out."""
+"""Train a StarDist model on annotations and pseudo labels: stages two and three."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
