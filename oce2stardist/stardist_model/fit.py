@@ -28,18 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What every training of a run shares.
-
-    ``images`` are normalised float32 arrays (Y, X, C) by stem, ``init`` is the StarDist folder to
-    start from, and ``tensorboard`` asks for event files in ``logs`` of each training's folder.
-    """
+    """What every training of a run shares."""
 
     folder: Path
-    images: dict[str, Image]
+    images: dict[str, Image]  # normalised, by stem
     config: Config
     reporter: Reporter
-    init: Path | None
-    tensorboard: bool
+    init: Path | None  # a StarDist folder to start from
+    tensorboard: bool  # write event files to logs/ in the folder of each training
 
 
 @dataclass(frozen=True)
@@ -66,16 +62,9 @@ def train_network(
     The folder gets config.json, weights_best.h5, weights_last.h5, history.csv and, until the
     training has ended, state.safetensors.
 
-    Parameters
-    ----------
-    alpha : float
-        Weight of the pseudo half.
-    start_from : Path, optional
-        A StarDist folder whose weights are the first.
-    select : bool
-        Keep the latest weights that held-back cells can't tell from the best; off: the last.
-    title : str
-        What the progress bar says.
+    The weights of `start_from`, a StarDist folder, are the first. `select` keeps the latest
+    weights that held-back cells can't tell from the best, otherwise the last are kept. `title` is
+    what the progress bar says.
     """
     from oce2stardist.stardist_model.checkpoint import read_state, write_state, write_weights
     from oce2stardist.stardist_model.tensorboard import scalar_writer

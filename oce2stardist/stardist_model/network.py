@@ -33,12 +33,8 @@ def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
     faster when they add in whatever order are not used. XLA, which would be another fifth
     faster on a processor, can't be had together with that.
 
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda", "mps"}
-    threads : int, optional
-        Among which sums are shared out, which makes a difference in their last bits. Default: as
-        many as processors are free.
+    `threads` are those among which sums are shared out, which makes a difference in their last
+    bits; by default as many as processors are free.
     """
     if device == "cuda" and not GPUS:
         raise InputError(
@@ -112,9 +108,8 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
         *setup, _, tiling = super()._predict_setup(*arguments, **options)
 
         def predict(tile: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-            return tuple(
-                output[0] for output in self.keras_model.predict_on_batch(tile[np.newaxis])
-            )
+            outputs = self.keras_model.predict_on_batch(tile[np.newaxis])
+            return tuple(output[0] for output in outputs)
 
         return (*setup, predict, tiling)
 
@@ -221,11 +216,8 @@ def _build(folder: Path, config: Any, *, half_precision: bool, seed: int) -> Spa
 
 def open_model(folder: Path) -> SparseStarDist2D:
     """Open a StarDist model folder, ours or stock, with its best weights and thresholds."""
-    missing = [
-        what
-        for what, pattern in (("config.json", "config.json"), ("weights (.h5)", "*.h5"))
-        if not any(folder.glob(pattern))
-    ]
+    needed = {"config.json": "config.json", "weights (.h5)": "*.h5"}
+    missing = [what for what, pattern in needed.items() if not any(folder.glob(pattern))]
     if missing:
         raise InputError(
             f"{folder} must be a StarDist model folder. It lacks {' and '.join(missing)}; "

@@ -47,15 +47,9 @@ def train_rounds(
     The folder of `job` gets the files of the best model, which is returned with round, score and
     kept of every round after the first.
 
-    Parameters
-    ----------
-    labels, alpha
-        Of the first round.
-    verdict : Verdict, optional
-        That of a cross-validation; without it the held-back cells judge.
-    relabel : callable
-        Makes training labels and alpha of a further round from the labels that the model predicts
-        and the probabilities of their objects.
+    `labels` and `alpha` are those of the first round. The held-back cells judge, unless there is
+    the `verdict` of a cross-validation. `relabel` makes training labels and alpha of a further
+    round from the labels that the model predicts and the probabilities of their objects.
     """
     best, tried = _train(job, labels, 1, alpha=alpha, start_from=job.init, verdict=verdict), []
     for number in range(2, job.config.stardist.rounds + 1):

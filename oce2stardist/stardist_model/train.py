@@ -25,25 +25,16 @@ State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
 @dataclass
 class StarDistTraining:
-    """What training leaves behind.
-
-    Attributes
-    ----------
-    kept_step : int
-        Step whose weights were kept; 0 before the first check.
-    best_score, best_error : float
-        Highest score so far and its standard error; -inf and 0 before the first check.
-    checks_in_vain : int
-        Checks since the best score rose.
-    finished : bool
-        Whether there is nothing left to do: all steps are done, or patience ended.
-    """
+    """What training leaves behind; `finished` once no step is left, or patience has ended."""
 
     history: list[Row] = field(default_factory=list)
     kept_step: int = 0
+    """Step whose weights were kept; 0 before the first check."""
     best_score: float = -math.inf
     best_error: float = 0.0
+    """Standard error of the highest score so far."""
     checks_in_vain: int = 0
+    """Checks since the best score rose."""
     finished: bool = False
 
 
@@ -60,8 +51,8 @@ class Checks:
         the best so far less its standard error. The learning rate falls as training goes on, so
         the latest weights are the better ones where a handful of cells can't tell.
     judge : callable, optional
-        Scores the model on held-back annotated cells, higher is better, and gives the standard
-        error of that score. None: the last weights are kept.
+        Gives a score of the model on held-back cells, higher is better, and its standard error.
+        None: the last weights are kept.
     patience : int, optional
         End early once so many checks in a row brought no score above the best before.
     """
@@ -89,18 +80,10 @@ def train_stardist(
 ) -> StarDistTraining:
     """Train with Adam.
 
-    Parameters
-    ----------
-    n_sparse, alpha
-        See `oce2stardist.stardist_model.loss.weighted_loss`.
-    rate_at : callable
-        Learning rate by step, from 0; see `oce2stardist.runs.schedule`.
-    resume : (arrays, facts), optional
-        A state that `save` was given earlier.
-    save, save_every, should_stop
-        As in `oce2stardist.embeddings.train.train_offsets`.
-    on_step : callable, optional
-        Given the row of history of every step.
+    For `n_sparse` and `alpha` see `weighted_loss`. `rate_at` gives the learning rate by step, from
+    0; `on_step` gets the row of history of each. `save` is called with the state every `save_every`
+    seconds, at a stop and at the end; `resume` is a state that it was given. `should_stop` is asked
+    between steps; True ends the training with ``finished`` False.
     """
     network, judge = model.keras_model, checks.judge
     optimiser = _Adam(rate_at(0), name="adam")

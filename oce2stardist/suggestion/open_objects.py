@@ -90,12 +90,10 @@ def _model_objects(
     prob_thresh: float,
 ) -> pd.DataFrame:
     """Describe what the model found or nearly found, each with its pseudo partner."""
-    if model is None:
+    if model is None or probabilities is None:  # they come together
         return _describe(None)
     table = _describe(model)
     partner, is_judged = _partners(model, pseudo)
-    if probabilities is None:
-        probabilities = np.ones(int(model.max(initial=0)))
     table["probability"] = np.asarray(probabilities, float)[table["label"].to_numpy() - 1]
     is_found = table["probability"].to_numpy() >= prob_thresh
     table["in_model"] = is_found

@@ -47,18 +47,10 @@ def propose_windows(
     window: int,
     known: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
-    """Score a window around every object of one image; they overlap.
+    """Score a window around every object of one image, as `compare_objects` lists them.
 
-    Parameters
-    ----------
-    objects : DataFrame
-        As `compare_objects` makes it.
-    shape : (int, int)
-        Of the image, (Y, X).
-    window : int, >= 8
-        Side of the windows, pixels; images that are smaller are one window.
-    known : bool array of shape (Y, X), optional
-        Annotated pixels.
+    They overlap, and measure `window` pixels a side; images that are smaller are one window.
+    `known` marks annotated pixels (Y, X).
 
     Returns
     -------
@@ -102,20 +94,10 @@ def propose_windows(
 def choose_windows(candidates: pd.DataFrame, *, count: int, n_images: int) -> pd.DataFrame:
     """Take the best windows of all images, none overlapping another.
 
-    Parameters
-    ----------
-    candidates : DataFrame
-        What `propose_windows` returns for each image, with its name as ``image``.
-    count : int, >= 1
-        At most this many are taken; windows of score 0 never are.
-    n_images : int, >= 1
-        Images that were looked at. No more than ``ceil(count / n_images) + 1`` windows are
-        taken of one, unless the other images have none left.
-
-    Returns
-    -------
-    DataFrame
-        Rows of `candidates`, the highest score first.
+    Of `candidates`, which `propose_windows` returns for each image, with its name as ``image``, at
+    most `count` are taken, the highest score first, and those of score 0 never. Of `n_images` that
+    were looked at no more than ``ceil(count / n_images) + 1`` windows are taken of one, unless the
+    others have none left.
     """
     useful = candidates[candidates["score"] > 0]
     order = useful.sort_values(["score", "image", "y0", "x0"], ascending=[False, True, True, True])
