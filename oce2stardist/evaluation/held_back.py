@@ -99,10 +99,10 @@ def _windows_of(
         # Moved back into the image: a network sees cells at the edge as they are, not mirrored.
         rows, columns = (
             slice(
-                start := max(0, min((one.start + one.stop - side) // 2, length - side)),
+                start := max(0, min((own.start + own.stop - side) // 2, length - side)),
                 start + side,
             )
-            for one, length in zip(window, labels.shape, strict=True)
+            for own, length in zip(window, labels.shape, strict=True)
         )
         own = np.where(owner[rows, columns] == label, labels[rows, columns], UNLABELLED)
         yield Window(stem, (rows, columns), own.astype(np.int32))

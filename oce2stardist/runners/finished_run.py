@@ -89,7 +89,7 @@ class FinishedRun:
 
     def prepare_others(
         self,
-        found: ImageSet | LargeImages,
+        images: ImageSet | LargeImages,
         *,
         diameter: float | str | Path | None,
         annotations: Mapping[str, Labels] | None,
@@ -98,10 +98,9 @@ class FinishedRun:
         one_for_all = not isinstance(self.scale, dict)
         scales = None
         if one_for_all and diameter is None and annotations is None:
-            images = found.crops if isinstance(found, LargeImages) else found
-            scales = self._scales(images)
-        if isinstance(found, LargeImages):
-            prepared = found.prepare(
+            scales = self._scales(images.crops if isinstance(images, LargeImages) else images)
+        if isinstance(images, LargeImages):
+            prepared = images.prepare(
                 self.config, diameter=diameter, annotations=annotations, scales=scales
             )
         else:
@@ -109,7 +108,7 @@ class FinishedRun:
             if not one_for_all:
                 config = config.replace(**{"pseudo.scale": "image"})
             prepared = prepare_images(
-                found, config, diameter=diameter, annotations=annotations, scales=scales
+                images, config, diameter=diameter, annotations=annotations, scales=scales
             )
         channels = self.parameters["channels"]["value"]
         given = next(iter(prepared.seen.values())).shape[-1]
@@ -120,15 +119,15 @@ class FinishedRun:
             )
         return prepared
 
-    def prepare_own(self, found: ImageSet) -> PreparedImages:
+    def prepare_own(self, images: ImageSet) -> PreparedImages:
         """Bring the run's own images to the scale at which it worked."""
-        foreign = [stem for stem in found.images if not predicted_file(self.folder, stem).exists()]
+        foreign = [stem for stem in images.images if not predicted_file(self.folder, stem).exists()]
         if foreign:
             raise InputError(
                 f"the images must be those of the run. Got {foreign[0]!r}, which {self.folder} "
                 "does not have; pass the images that it was run on."
             )
-        return prepare_images(found, self.config, scales=self._scales(found))
+        return prepare_images(images, self.config, scales=self._scales(images))
 
     def read_scenes(self, prepared: PreparedImages) -> SegmentationInputs:
         """Read what clustering started from, for the images of `prepare_own`."""

@@ -124,9 +124,9 @@ def make_pseudo_labels(
     """
     folder, config = Path(output), config or Config()
     blocks = blocks or Blocks(side=_SIDE)
-    found, large = _read(images, folder, blocks, axes=axes, seed=config.seed)
+    image_set, large = _read(images, folder, blocks, axes=axes, seed=config.seed)
     result = label_set(
-        large or found,
+        large or image_set,
         folder,
         config=config,
         diameter=diameter,
@@ -141,7 +141,7 @@ def make_pseudo_labels(
     if result.made is None:  # one of several processes under torchrun, and not the main one
         return result
     whole_objects = _label_whole(result.made, folder, blocks, command, reporter) if large else {}
-    report = write_pseudo_report(folder, found)
+    report = write_pseudo_report(folder, image_set)
     return replace(result, whole_objects=whole_objects, report=report)
 
 
@@ -214,16 +214,16 @@ def label_set(
     ):
         if source and ignored:
             log.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
-        found = images.crops if isinstance(images, LargeImages) else images
-        known = read_known(found, annotations) if annotations is not None else None
+        image_set = images.crops if isinstance(images, LargeImages) else images
+        known = read_known(image_set, annotations) if annotations is not None else None
         for note in known.notes if known is not None else ():
             log.warn(note)
         annotated = known.labels if known else None
         prepared = _prepare(images, config, source, diameter=diameter, annotations=annotated)
-        inputs: dict[str, Any] = {"images": len(found.images), "sha256": found.digest()}
+        inputs: dict[str, Any] = {"images": len(image_set.images), "sha256": image_set.digest()}
         if source:
             inputs["trained_sha256"] = source.digest
-        files = found.files + (known.files if known else [])
+        files = image_set.files + (known.files if known else [])
         refuse_inputs_in_output(folder, ("oce", "pseudo"), files)
         with main_first():
             if main:

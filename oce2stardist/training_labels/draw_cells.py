@@ -52,7 +52,7 @@ class CellDraw:
     @property
     def is_sample(self) -> bool:
         """Whether cells are left out, to simulate few annotations on complete ones."""
-        return any(one is not None for one in (self.fraction, self.count, self.listed_in))
+        return any(choice is not None for choice in (self.fraction, self.count, self.listed_in))
 
     @property
     def zero_is_background(self) -> bool:
