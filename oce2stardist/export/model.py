@@ -43,13 +43,10 @@ _SIDE = 256
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export_model` wrote, on which image it was compared, and what the format can't carry.
-
-    ``difference`` is the largest from the model's own output, as `TOLERANCE` counts it.
-    """
+    """What `export_model` wrote, on which image it was compared, and what the format can't carry."""
 
     files: list[Path]
-    difference: float
+    difference: float  # largest from the model's own output, as `TOLERANCE` counts it
     compared_on: str
     lost: tuple[str, ...]
 

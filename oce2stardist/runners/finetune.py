@@ -158,7 +158,7 @@ def finetune_stardist(
                 parameters = read_yaml(folder / "parameters.yaml")
                 history = pd.read_csv(folder / "history.csv")
             else:
-                recorded = {
+                source = {
                     "images_from": name_source(images),
                     "pixel_size_um": _pixel_size(image_set),
                 }
@@ -166,7 +166,7 @@ def finetune_stardist(
                     folder,
                     command=command,
                     config=config,
-                    inputs=inputs | recorded,
+                    inputs=inputs | source,
                     precision={"training": choose_precision(config)},
                 )
                 start = Path(init) if init is not None else None
@@ -255,7 +255,6 @@ def _preview_predictions(model: Path, images: Mapping[str, Image]) -> dict[str, 
 
 def _pixel_size(image_set: ImageSet) -> list[float] | None:
     """Find the size (y, x) of the images' pixels, micrometres, if those that tell agree."""
-    size = common_pixel_size(
-        {stem: read_pixel_size(path) for stem, path in image_set.paths.items()}
-    )
+    sizes = {stem: read_pixel_size(path) for stem, path in image_set.paths.items()}
+    size = common_pixel_size(sizes)
     return None if size is None else list(size)
