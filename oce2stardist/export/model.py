@@ -43,7 +43,7 @@ _SIDE = 256
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export_model` wrote, on which image it was compared, and what the format can't carry."""
+    """What `export_model` wrote, compared on which image, and what the format can't carry."""
 
     files: list[Path]
     difference: float  # largest from the model's own output, as `TOLERANCE` counts it

@@ -88,11 +88,6 @@ def predict_images(
         By image stem int32 arrays of shape (Y, X), equal to what
         ``StarDist2D(None, name, basedir).predict_instances`` gives on the image normalised per
         channel from its 1st and 99.8th percentile. Images taken in blocks are only counted.
-
-    Raises
-    ------
-    InputError
-        If an input is missing, unreadable or has another number of channels than the model.
     """
     blocks = blocks or Blocks(side=_SIDE)
     kinds = check_kinds(write) | ({"overlay"} if overlay else set())
