@@ -60,13 +60,11 @@ def describe_model(
         parameters[name] = {"value": None, "reason": nobody}
         if verdict.counts is not None:
             score = round(float(measure(f1_by_iou(verdict.counts))), 4)
+            parameters[name] = {"value": score}
             interval = bootstrap_interval(verdict.counts, measure, seed=seed)
-            bounds = (
-                {"interval": [round(bound, 4) for bound in interval]}
-                if interval is not None
-                else {}
-            )
-            parameters[name] = {"value": score, **bounds, "reason": f"{what} on {judges}{few}"}
+            if interval is not None:
+                parameters[name]["interval"] = [round(bound, 4) for bound in interval]
+            parameters[name]["reason"] = f"{what} on {judges}{few}"
     parameters["prob_thresh"] = {"value": verdict.prob_thresh, "reason": reason}
     parameters["nms_thresh"] = {"value": verdict.nms_thresh, "reason": reason}
     if rounds:
