@@ -122,14 +122,11 @@ def _compare_all(
     source: SuggestionRun, reporter: Reporter
 ) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[int, int]]]:
     """List the objects of every image with their weights, and the images' shapes."""
-    objects, shapes = {}, {}
-    with (
-        stop_on_signal() as should_stop,
-        reporter.task("Looking at images", len(source.paths)) as advance,
-    ):
+    objects, shapes, n_images = {}, {}, len(source.paths)
+    with stop_on_signal() as should_stop, reporter.task("Looking at images", n_images) as advance:
         for done, stem in enumerate(source.paths, start=1):
             if should_stop():
-                raise Interrupted(f"Stopped after {done - 1} of {len(source.paths)} images.")
+                raise Interrupted(f"Stopped after {done - 1} of {n_images} images.")
             view = source.view(stem)
             shapes[stem] = (view.image.shape[0], view.image.shape[1])
             # Without a model to compare with, an image without pseudo labels tells nothing.

@@ -286,12 +286,6 @@ def test_folds_in_turn_judge_every_cell_once_and_train_on_the_others():
     assert sorted(judged) == [(stem, label) for stem, ids in drawn.items() for label in ids]
 
 
-def test_a_single_cell_is_not_held_back():
-    merged = make({"a": annotated([1])}, {}, share=0.5)
-    assert merged.cells["role"].tolist() == ["training"]
-    assert merged.held_back == {}
-
-
 def test_all_cells_may_be_held_back_by_name():
     merged = make({"a": annotated([1])}, {"a": cells()}, held_back={"a": [1]})
     assert merged.sparse == {}
