@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 Image = NDArray[np.float32]  # (Y, X, C)
 Labels = NDArray[np.int32]  # (Y, X)
@@ -57,6 +58,13 @@ def ids_at_edge(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """List the ids of the objects that touch the edge of an image of shape (Y, X)."""
     rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.unique(rim[rim > BACKGROUND]).astype(np.int64)
+
+
+def centroids(labels: NDArray[np.integer], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Find the centroids of objects, in pixels; array of shape (objects, dimensions)."""
+    if not len(ids):
+        return np.empty((0, labels.ndim))
+    return np.array(ndi.center_of_mass(labels > BACKGROUND, labels, ids), float)
 
 
 def remove_objects(labels: NDArray[np.integer], ids: Iterable[int]) -> NDArray[np.integer]:

@@ -17,11 +17,6 @@ def hash_file(path: Path) -> str:
 
 def digest(paths: Iterable[Path]) -> str:
     """Hash names and contents of files; the same for the same files in any folder."""
-<<<<<<< HEAD
-    total = hashlib.sha256()
-    for path in sorted(paths, key=lambda one: one.name):
-        total.update(f"{path.name}\0{hash_file(path)}\n".encode())
-=======
     return digest_named((path.name, hash_file(path)) for path in paths)
 
 
@@ -39,7 +34,6 @@ def digest_named(contents: Iterable[tuple[str, str]]) -> str:
     total = hashlib.sha256()
     for name, content in sorted(contents, key=lambda named: named[0]):
         total.update(f"{name}\0{content}\n".encode())
->>>>>>> h-images
     return total.hexdigest()
 
 
