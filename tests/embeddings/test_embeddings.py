@@ -438,7 +438,7 @@ def test_spread_is_zero_without_noise_and_positive_with_it():
 def test_weights_come_back_from_disk(tmp_path):
     net = network(channels=2)
     path = tmp_path / "weights.safetensors"
-    write_weights(path, net, channels=2, feature_maps=4, growth=2)
+    write_weights(path, net)
     image = torch.rand(1, 2, 32, 32)
     assert torch.equal(read_weights(path)(image), net(image))
 
