@@ -101,8 +101,9 @@ def _run(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list
     """Apply convolutions, each with a ReLU; return what comes out of each."""
     features = []
     for weight, bias in zip(weights, biases, strict=True):
-        x = _convolution(x, weight, bias).relu_()
-        features.append(x)
+        pointwise = _is_pointwise(weight)
+        x = _pointwise(x, weight, bias) if pointwise else F.conv2d(x, _last(weight), bias)
+        features.append(x.relu_())
     return features
 
 
@@ -130,12 +131,6 @@ def _is_pointwise(weight: Tensor) -> bool:
 
 def _last(weight: Tensor) -> Tensor:
     return weight.contiguous(memory_format=torch.channels_last)
-
-
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if _is_pointwise(weight):
-        return _pointwise(x, weight, bias)
-    return F.conv2d(x, _last(weight), bias)
 
 
 def _convolution_backward(

@@ -23,6 +23,8 @@ instead of asked for anew (benchmarks/training_step.py)."""
 _MAPS_KEPT = 10
 """Feature maps, in units of the input's pixels and feature_maps, kept for the backward pass."""
 
+_WHY_FP32 = "labels of networks trained in bfloat16 are worse"
+
 
 @dataclass(frozen=True)
 class Computation:
@@ -47,10 +49,7 @@ def choose_computation(
     resolution.
     """
     chosen = training_precision(precision)
-    if precision != "auto" or "OCE2STARDIST_PRECISION" in os.environ:
-        reason = f"{chosen} was asked for"
-    else:
-        reason = "labels of networks trained in bfloat16 are worse"
+    asked = precision != "auto" or "OCE2STARDIST_PRECISION" in os.environ
     at_once = batch_size
     if device.type == "cpu":
         bytes_per_crop = 4 * _MAPS_KEPT * maps * crop_size**2
@@ -68,7 +67,7 @@ def choose_computation(
         crops_at_once=at_once,
         passes=math.ceil(batch_size / at_once),
         threads=torch.get_num_threads(),
-        reason=reason,
+        reason=f"{chosen} was asked for" if asked else _WHY_FP32,
     )
 
 

@@ -15,8 +15,6 @@ The output is exactly this much smaller than the input; because pooling joins pi
 pairs, what a single output pixel depends on is up to 2 pixels wider.
 """
 
-Initialisation = Literal["wide", "default"]
-
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:
     """Build two valid 3x3 convolutions around two 1x1 ones, each with a ReLU (App. A)."""
@@ -52,7 +50,7 @@ class OffsetNetwork(nn.Module):
         channels: int,
         feature_maps: int,
         growth: int,
-        initialisation: Initialisation = "wide",
+        initialisation: Literal["wide", "default"] = "wide",
     ) -> None:
         super().__init__()
         wide = feature_maps * growth

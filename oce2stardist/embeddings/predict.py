@@ -15,6 +15,7 @@ from oce2stardist.embeddings.device import Precision, autocast, on_device, torch
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.noise import copies_per_cycle, noise_turns
 from oce2stardist.embeddings.workers import workers_for
+from oce2stardist.images.blocks import Window
 
 NOISE_VALUES = (0.5, 1.0)
 """What salt-and-pepper pixels are set to, in turn, as in the paper's code."""
@@ -24,9 +25,6 @@ _MARGIN = FIELD_OF_VIEW // 2
 _COPIES_ON_GPU = 8
 """Copies in a batch: enough work for a graphics processor in tiles of 256 pixels; about 1 GB."""
 
-Region = tuple[slice, slice]
-"""Rows and columns, pixels of the image."""
-
 
 class ImageSource(Protocol):
     """An image that is read in windows: an array of NumPy or Zarr, or what slices like one."""
@@ -35,20 +33,15 @@ class ImageSource(Protocol):
     def shape(self) -> tuple[int, ...]:
         """(Y, X, C)."""
 
-    def __getitem__(self, window: tuple[slice, slice], /) -> Any:
+    def __getitem__(self, window: Window, /) -> Any:
         """Return pixels of shape (y, x, C), normalised, at the network's scale."""
 
 
-@dataclass(frozen=True)
-class PredictedOffsets:
-    """Mean offsets (y, x) of shape (2, Y, X) and their spread of shape (Y, X), pixels."""
+class PredictedOffsets(NamedTuple):
+    """Mean offsets (2, y, x) in a window of an image, and their spread (y, x), pixels.
 
-    offsets: NDArray[np.float32]
-    spread: NDArray[np.float32]
-
-
-class PredictedTile(NamedTuple):
-    """Where a tile lies in its image, its offsets (2, y, x) and their spread (y, x), pixels."""
+    The spread is the standard deviation over copies, summed over both components.
+    """
 
     rows: slice
     columns: slice
@@ -88,23 +81,23 @@ def predict_offsets(
     settings: PredictionSettings,
     *,
     device: str,
-    region: Region | None = None,
+    region: Window | None = None,
 ) -> PredictedOffsets:
     """Predict offsets on noisy copies of one image (paper, section 3, foreground).
 
     Takes the parameters of `predict_tiles` and puts its tiles together; the arrays are as large
-    as the region. The spread is the standard deviation over copies, summed over both components.
+    as the region.
     """
-    rows, columns = region = region or _whole(image)
-    top, left = rows.start, columns.start
-    spread = np.empty((rows.stop - top, columns.stop - left), np.float32)
+    region = region or _whole(image)
+    top, left = (span.start for span in region)
+    spread = np.empty([span.stop - span.start for span in region], np.float32)
     offsets = np.empty((2, *spread.shape), np.float32)
     for tile in predict_tiles(network, image, settings, device=device, region=region):
         rows = slice(tile.rows.start - top, tile.rows.stop - top)
         columns = slice(tile.columns.start - left, tile.columns.stop - left)
         offsets[:, rows, columns] = tile.offsets
         spread[rows, columns] = tile.spread
-    return PredictedOffsets(offsets, spread)
+    return PredictedOffsets(*region, offsets, spread)
 
 
 def predict_tiles(
@@ -113,8 +106,8 @@ def predict_tiles(
     settings: PredictionSettings,
     *,
     device: str,
-    region: Region | None = None,
-) -> Iterator[PredictedTile]:
+    region: Window | None = None,
+) -> Iterator[PredictedOffsets]:
     """Predict offsets tile by tile, holding no more of the image than one tile needs.
 
     Parameters
@@ -128,7 +121,7 @@ def predict_tiles(
 
     Yields
     ------
-    PredictedTile
+    PredictedOffsets
         In reading order; together they cover the region once.
 
     Raises
@@ -156,25 +149,21 @@ def predict_tiles(
     network = on_device(network, where)
     tiles = itertools.product(*(_even_parts(span, settings.tile_size) for span in region))
 
-    def predict(tile: tuple[slice, ...]) -> PredictedTile:
+    def predict(tile: tuple[slice, ...]) -> PredictedOffsets:
         rows, columns = tile
         window = torch.from_numpy(_read_window(image, rows, columns)).to(where)
-        passes = (
-            predicted
-            for batch in _noisy_batches(window, rows, columns, settings)
-            for predicted in _run(network, batch, settings.precision)
-        )
-        mean, spread = _mean_and_spread(passes)
+        batches = _noisy_batches(window, rows, columns, settings)
+        passes = (_run(network, batch, settings.precision) for batch in batches)
+        mean, spread = _mean_and_spread(itertools.chain.from_iterable(passes))
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        return PredictedTile(
-            rows, columns, mean[:, :height, :width].numpy(), spread[:height, :width].numpy()
-        )
+        mean, spread = mean[:, :height, :width], spread[:height, :width]
+        return PredictedOffsets(rows, columns, mean.numpy(), spread.numpy())
 
     with workers_for(where) as workers:
         yield from workers.map(predict, tiles)
 
 
-def _whole(image: ImageSource) -> Region:
+def _whole(image: ImageSource) -> Window:
     return slice(0, image.shape[0]), slice(0, image.shape[1])
 
 

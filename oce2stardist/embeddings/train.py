@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,9 @@ def train_offsets(
     seed : int
         Every step draws from its own generator, seeded by (seed, step), so a resumed run
         sees what an uninterrupted one would have seen.
-    resume : dict, optional
-        A state that `save` was given earlier.
-    save : callable, optional
-        Called with the state now and then, at a stop and at the end, in the main process only.
+    save, resume : callable, dict, optional
+        The main process calls `save` with its state now and then, at a stop and at the end;
+        a later call can resume from there.
     on_step : callable, optional
         Called with the number of steps done and the loss.
     should_stop : callable
@@ -101,12 +101,18 @@ def train_offsets(
     InputError
         If there are more processes than crops in a batch, or the loss is no longer finite.
     """
+    processes = rank_and_size()[1]
+    if settings.batch_size < processes:
+        raise InputError(
+            f"batch_size must be at least the number of processes, {processes}. "
+            f"Got {settings.batch_size} instead."
+        )
     where = torch_device(device)
     computation = choose_computation(
         where,
         precision=settings.precision,
         crop_size=settings.crop_size,
-        batch_size=_largest_share(settings.batch_size),
+        batch_size=math.ceil(settings.batch_size / processes),  # the largest share
         maps=settings.feature_maps,
     )
     torch.manual_seed(seed)
@@ -117,7 +123,9 @@ def train_offsets(
         initialisation=settings.initialisation,
     )
     network = on_device(network, where)
-    optimise = _optimiser(settings, network)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
+    fused = where.type in ("cpu", "cuda")
+    optimise = kind(network.parameters(), lr=settings.learning_rate, fused=fused)
     run = OffsetTraining(network, computation)
     done = 0
     if resume is not None:
@@ -138,7 +146,6 @@ def train_offsets(
         rng = np.random.default_rng([seed, step])
         return _draw_batch(padded, settings, rng), _draw_pairs(settings, rng)
 
-    processes = rank_and_size()[1]
     model: Any = DistributedDataParallel(network) if processes > 1 else network
 
     def part_of_loss(crops: Tensor, *, drawn: Drawn, weight: float) -> Tensor:
@@ -221,30 +228,13 @@ def _learning_rate(settings: EmbeddingConfig, progress: float) -> float:
     return dropping_rate(progress, steps=1, peak=settings.learning_rate, drop_at=settings.drop_at)
 
 
-def _largest_share(batch_size: int) -> int:
-    processes = rank_and_size()[1]
-    if batch_size < processes:
-        raise InputError(
-            f"batch_size must be at least the number of processes, {processes}. "
-            f"Got {batch_size} instead."
-        )
-    return math.ceil(batch_size / processes)
-
-
-def _optimiser(settings: EmbeddingConfig, network: OffsetNetwork) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
-    fused = next(network.parameters()).device.type in ("cpu", "cuda")
-    return kind(network.parameters(), lr=settings.learning_rate, fused=fused)
-
-
 def _ahead(draw: Callable[[int], Any], first: int) -> Generator[Any, None, None]:
     """Yield what `draw` returns for first, first + 1, ..., drawn in another thread meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = deque(pool.submit(draw, first + step) for step in range(_DRAWN_AHEAD))
-        while True:
-            first += 1
+        waiting = deque(pool.submit(draw, first + ahead) for ahead in range(_DRAWN_AHEAD))
+        for step in count(first + _DRAWN_AHEAD):
             ready = waiting.popleft().result()
-            waiting.append(pool.submit(draw, first + _DRAWN_AHEAD - 1))
+            waiting.append(pool.submit(draw, step))
             yield ready
 
 
