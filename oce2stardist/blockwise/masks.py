@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
-Window = tuple[slice, slice]
+from oce2stardist.images.blocks import Window
+from oce2stardist.pseudo_labels.halo import each_object
 
 _SAME = 0.5
 """Share of the smaller object's pixels that two must have in common to be one cell."""
@@ -90,10 +90,7 @@ class Masks:
             Half open: a centroid on its far border belongs to the next block.
         """
         points, corners, chosen, pixels = [], [], [], []
-        for index, box in enumerate(ndi.find_objects(labels), start=1):
-            if box is None:
-                continue
-            inside = labels[box] == index
+        for index, box, inside in each_object(labels):
             place = np.array([side.start for side in box]) + corner
             point = np.argwhere(inside).mean(axis=0) + place
             if all(side.start <= at < side.stop for side, at in zip(core, point, strict=True)):

@@ -10,8 +10,8 @@ from distributed import Client
 from oce2stardist.blockwise.job import label_in_blocks, plane_folder, store_of
 from oce2stardist.blockwise.masks import Masks
 from oce2stardist.blockwise.offsets import EmbeddingImage
-from oce2stardist.pseudo_labels import ImageStatistics, measure_whole
-from oce2stardist.pseudo_labels.label_images import LabelContext
+from oce2stardist.pseudo_labels.label_images import LabelledImages
+from oce2stardist.pseudo_labels.segment import ImageStatistics, measure_whole
 from oce2stardist.runs.progress import Reporter, SilentReporter
 
 LABELS = "pseudo"
@@ -19,7 +19,7 @@ LABELS = "pseudo"
 
 
 def label_whole_images(
-    made: LabelContext,
+    made: LabelledImages,
     run: Path,
     *,
     client: Client,
@@ -32,8 +32,8 @@ def label_whole_images(
 
     Parameters
     ----------
-    made : LabelContext
-        Of the result of that run.
+    made : LabelledImages
+        The result of that run.
     run : Path
         Its folder; labels and tables come into ``pseudo/whole``.
     client : distributed.Client
@@ -75,7 +75,7 @@ def label_whole_images(
 
 
 def _planes(
-    made: LabelContext, run: Path, output: Path, *, side: int, in_place: bool
+    made: LabelledImages, run: Path, output: Path, *, side: int, in_place: bool
 ) -> Iterator[EmbeddingImage]:
     from oce2stardist.embeddings.predict import PredictionSettings
 
@@ -98,25 +98,25 @@ def _planes(
             spread=config.pseudo.spread,
             smoothing=config.pseudo.smoothing,
             threshold=threshold,
-            settings=made.pseudo.settings,
+            settings=made.settings,
             whole=measured,
             variants=config.pseudo.variants,
             reach_in_crops=reach,
         )
 
 
-def _measured(made: LabelContext, name: str) -> tuple[float, ImageStatistics]:
+def _measured(made: LabelledImages, name: str) -> tuple[float, ImageStatistics]:
     """Take threshold, centre and signal from an image's crops; without any, from all crops."""
-    scenes, image_of = made.pseudo.scenes, made.prepared.image_of
+    scenes, image_of = made.scenes, made.prepared.image_of
     own = [crop for crop in scenes if image_of[crop] == name] or list(scenes)
     parts = [(one.offsets, one.foreground, one.image) for one in map(scenes.__getitem__, own)]
     threshold = float(np.median([scenes.thresholds[crop] for crop in own]))
-    return threshold, measure_whole(parts, made.pseudo.settings, seed=made.config.seed)
+    return threshold, measure_whole(parts, made.settings, seed=made.config.seed)
 
 
-def _reaches(made: LabelContext) -> Iterator[float]:
+def _reaches(made: LabelledImages) -> Iterator[float]:
     """Tell for every crop how far its cells reach from their centroids, stored pixels."""
-    for labels in made.pseudo.labels.values():
+    for labels in made.labels.values():
         whole = (slice(0, labels.shape[0]), slice(0, labels.shape[1]))
         sure = np.ones(int(labels.max(initial=0)))
         yield Masks.from_labels(labels, sure, corner=(0, 0), core=whole).reach

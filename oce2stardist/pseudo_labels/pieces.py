@@ -1,13 +1,15 @@
-"""Pieces of one cell come together again: convex unions without a dip between the pieces."""
+"""Join the pieces of one cell: convex unions without a dip between the pieces."""
 
 import heapq
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.spatial import ConvexHull
+
+from oce2stardist.pseudo_labels.halo import each_object
 
 Points = NDArray[np.float64]  # (N, 2)
 
@@ -27,7 +29,7 @@ _MOST_DIAMETERS = 2.0
 
 @dataclass
 class _Piece:
-    """What is known of a piece or a union of pieces; all of it adds up."""
+    """A piece or a union of pieces, in numbers that add up."""
 
     area: int
     corners: Points  # of the convex hull
@@ -59,6 +61,8 @@ def merge_pieces(
     and between neighbours there is often a dark line. An addition to the paper
     (arXiv:2310.08501), measured in benchmarks/RESULTS.md.
 
+    Each union has the smallest label of its pieces.
+
     Parameters
     ----------
     labels : integer array of shape (Y, X)
@@ -74,17 +78,12 @@ def merge_pieces(
         for every diameter between the mean embeddings of the two pieces, and less 0.38 times
         the dip of the signal where they touch (0: as bright as the dimmer piece, 1: as dark as
         the ground). 1 or more joins nothing.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        Each union has the smallest label of its pieces.
     """
     merged = labels.astype(np.int32, copy=True)
     if min_unity >= 1:
         return merged
     seams = _seams(merged, signal)
-    pieces = dict(_pieces(merged, offsets, signal, wanted={one for pair in seams for one in pair}))
+    pieces = _pieces(merged, offsets, signal, wanted=set(chain.from_iterable(seams)))
     neighbours: dict[int, set[int]] = {index: set() for index in pieces}
     for one, other in seams:
         neighbours[one].add(other)
@@ -124,7 +123,8 @@ def merge_pieces(
 
 def _unity(one: _Piece, other: _Piece, seam: _Seam | None, diameter: float) -> float:
     area = one.area + other.area
-    solidity = area / _hull_area(np.concatenate([one.corners, other.corners]))
+    # In two dimensions, `volume` is the area.
+    solidity = area / ConvexHull(np.concatenate([one.corners, other.corners])).volume
     distance = np.hypot(*(one.embedded / one.area - other.embedded / other.area)) / diameter
     dip = 0.0
     if seam is not None:
@@ -142,24 +142,22 @@ def _seams(
     labels: NDArray[np.int32], signal: NDArray[np.floating] | None
 ) -> dict[tuple[int, int], _Seam]:
     """Find every pair of touching objects (4-connected), and how bright it is where they touch."""
-    found: dict[tuple[int, int], _Seam] = {}
+    seams: dict[tuple[int, int], _Seam] = {}
     for here, there in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
         one, other = labels[here], labels[there]
         touching = (one != other) & (one > 0) & (other > 0)
         pairs = np.sort(np.stack([one[touching], other[touching]], axis=1), axis=1)
-        bright = (
-            np.zeros(len(pairs))
-            if signal is None
-            else (signal[here][touching] + signal[there][touching]) / 2
-        )
+        bright = np.zeros(len(pairs))
+        if signal is not None:
+            bright = (signal[here][touching] + signal[there][touching]) / 2
         unique, index = np.unique(pairs, axis=0, return_inverse=True)
         counts = np.bincount(index.ravel(), minlength=len(unique))
         sums = np.bincount(index.ravel(), bright, minlength=len(unique))
         for (first, second), count, total in zip(unique.tolist(), counts, sums, strict=True):
-            seam = found.setdefault((first, second), _Seam(0, 0.0))
+            seam = seams.setdefault((first, second), _Seam(0, 0.0))
             seam.count += int(count)
             seam.brightness += float(total)
-    return found
+    return seams
 
 
 def _pieces(
@@ -168,16 +166,16 @@ def _pieces(
     signal: NDArray[np.floating] | None,
     *,
     wanted: set[int],
-) -> Iterator[tuple[int, _Piece]]:
-    for index, window in enumerate(ndi.find_objects(labels), start=1):
-        if window is None or index not in wanted:
-            continue
-        inside = labels[window] == index
-        origin = np.array([side.start for side in window])
-        pixels = np.argwhere(inside) + origin
-        embedded = pixels + offsets[:, window[0], window[1]][:, inside].T
-        brightness = 0.0 if signal is None else float(signal[window][inside].sum())
-        yield index, _Piece(len(pixels), _corners(inside, origin), embedded.sum(axis=0), brightness)
+) -> dict[int, _Piece]:
+    pieces = {}
+    for index, window, inside in each_object(labels):
+        if index in wanted:
+            origin = np.array([side.start for side in window])
+            pixels = np.argwhere(inside) + origin
+            embedded = (pixels + offsets[:, window[0], window[1]][:, inside].T).sum(axis=0)
+            brightness = 0.0 if signal is None else float(signal[window][inside].sum())
+            pieces[index] = _Piece(len(pixels), _corners(inside, origin), embedded, brightness)
+    return pieces
 
 
 def _corners(inside: NDArray[np.bool_], origin: NDArray[np.int64]) -> Points:
@@ -198,10 +196,6 @@ def _joined(one: _Piece, other: _Piece) -> _Piece:
 
 def _hull(points: Points) -> Points:
     return np.asarray(points[ConvexHull(points).vertices])
-
-
-def _hull_area(points: Points) -> float:
-    return float(ConvexHull(points).volume)  # in two dimensions, `volume` is the area
 
 
 def _relabel(labels: NDArray[np.int32], parent: dict[int, int]) -> NDArray[np.int32]:

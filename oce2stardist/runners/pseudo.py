@@ -18,7 +18,7 @@ from oce2stardist.images.sources import find_sources, open_in_blocks
 from oce2stardist.labels import Labels
 from oce2stardist.objects.overlay import write_overlay
 from oce2stardist.pseudo_labels.label_images import (
-    LabelContext,
+    LabelledImages,
     label_images,
     write_parameters,
 )
@@ -66,7 +66,7 @@ class PseudoResult:
     seconds : dict
         By step.
     trust : Trust, optional
-    made : LabelContext, optional
+    made : LabelledImages, optional
         For more labels of the same kind; None in all but the main process of torchrun.
     whole_objects : dict of image name to number of objects
         Of images that were labelled in blocks.
@@ -77,7 +77,7 @@ class PseudoResult:
     parameters: dict[str, dict[str, Any]]
     seconds: dict[str, float]
     trust: Trust | None = None
-    made: LabelContext | None = None
+    made: LabelledImages | None = None
     whole_objects: dict[str, int] = field(default_factory=dict)
     report: Path | None = None
 
@@ -193,7 +193,7 @@ def _read(
 
 
 def _label_whole(
-    made: LabelContext, folder: Path, blocks: Blocks, command: str, reporter: Reporter | None
+    made: LabelledImages, folder: Path, blocks: Blocks, command: str, reporter: Reporter | None
 ) -> dict[str, int]:
     """Label the whole images block by block; returns their numbers of objects."""
     from oce2stardist.blockwise.job import block_workers
@@ -326,13 +326,7 @@ def label_set(
         if not result.trust.trusted:
             log.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
         log.say(f"Diameter: {result.parameters['diameter']['reason']}.")
-    return PseudoResult(
-        result.labels,
-        result.parameters,
-        times.seconds,
-        result.trust,
-        LabelContext(config, prepared, result, number_of_copies(config.embedding.copies, prepared)),
-    )
+    return PseudoResult(result.labels, result.parameters, times.seconds, result.trust, result)
 
 
 def _draw(

@@ -9,20 +9,12 @@ from scipy import ndimage as ndi
 from sklearn.metrics import adjusted_rand_score
 
 from oce2stardist.config import PseudoConfig
-from oce2stardist.pseudo_labels import (
-    ClusteringSettings,
-    HaloSettings,
-    cluster_embeddings,
-    foreground_threshold,
-    gathering,
-    remove_halo,
-    remove_small,
-    remove_ungathered,
-    segment,
-    smooth_log_spread,
-    split_parts,
-)
 from oce2stardist.pseudo_labels.choose import segmentation_settings
+from oce2stardist.pseudo_labels.clustering import ClusteringSettings, cluster_embeddings
+from oce2stardist.pseudo_labels.foreground import foreground_threshold, smooth_log_spread
+from oce2stardist.pseudo_labels.gathering import gathering, remove_ungathered
+from oce2stardist.pseudo_labels.halo import HaloSettings, remove_halo, remove_small, split_parts
+from oce2stardist.pseudo_labels.segment import segment
 
 SHAPE = (90, 120)
 CENTRES = [(30, 30), (30, 62), (60, 90)]
