@@ -1,4 +1,4 @@
-"""Pseudo labels of whole images larger than memory, with what was chosen on crops of them."""
+"""Label whole images larger than memory with what was chosen on crops of them."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -28,7 +28,7 @@ def label_whole_images(
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
-    """Label the whole images of a run on `LargeImages`.
+    """Label the whole images of a run on `LargeImages`; returns numbers of objects by name.
 
     Parameters
     ----------
@@ -36,26 +36,10 @@ def label_whole_images(
         The result of that run.
     run : Path
         Its folder; labels and tables come into ``pseudo/whole``.
-    client : distributed.Client
-        Its workers must see the same folders.
-    side : int
-        Of a block, pixels.
-    in_place : bool
-        Write into the ``labels`` group of each OME-Zarr itself.
-    reporter : Reporter, optional
-    should_stop : callable
-        Looked at every second.
-
-    Returns
-    -------
-    dict of image name to number of objects
-
-    Raises
-    ------
-    InputError
-        If labels would replace those of others.
-    Interrupted
-        If `should_stop` said so; the same call goes on from there.
+    client, reporter, should_stop
+        As in `label_in_blocks`.
+    side, in_place
+        See `Blocks`.
     """
     run = run.resolve()  # a worker's working directory is its own
     output = run / "pseudo" / "whole"
@@ -80,8 +64,7 @@ def _planes(
     from oce2stardist.embeddings.predict import PredictionSettings
 
     config, prepared = made.config, made.prepared
-    copies = made.copies
-    prediction = PredictionSettings.of(config.embedding, copies=copies, seed=config.seed)
+    prediction = PredictionSettings.of(config.embedding, copies=made.copies, seed=config.seed)
     reach = max([config.pseudo.working_diameter / 2 / prepared.scales.median, *_reaches(made)])
     for name, working in prepared.whole.items():
         threshold, measured = _measured(made, name)
@@ -92,6 +75,7 @@ def _planes(
             work=plane_folder(working.image, output),
             store=store_of(working.image, output, in_place=in_place),
             arrays=(),
+            known_reach=reach,
             weights=run / "oce" / "weights.safetensors",
             working=working,
             prediction=prediction,
@@ -101,7 +85,6 @@ def _planes(
             settings=made.settings,
             whole=measured,
             variants=config.pseudo.variants,
-            reach_in_crops=reach,
         )
 
 
@@ -109,7 +92,9 @@ def _measured(made: LabelledImages, name: str) -> tuple[float, ImageStatistics]:
     """Take threshold, centre and signal from an image's crops; without any, from all crops."""
     scenes, image_of = made.scenes, made.prepared.image_of
     own = [crop for crop in scenes if image_of[crop] == name] or list(scenes)
-    parts = [(one.offsets, one.foreground, one.image) for one in map(scenes.__getitem__, own)]
+    parts = [
+        (scene.offsets, scene.foreground, scene.image) for scene in map(scenes.__getitem__, own)
+    ]
     threshold = float(np.median([scenes.thresholds[crop] for crop in own]))
     return threshold, measure_whole(parts, made.settings, seed=made.config.seed)
 
