@@ -149,8 +149,12 @@ def test_pixels_without_a_finite_offset_belong_to_no_object(method, wild):
     assert adjusted_rand_score(labels[rest], found[rest]) == pytest.approx(1.0)
 
 
-def test_no_finite_offset_at_all_gives_no_object():
-    assert not cluster(np.full((2, *SHAPE), np.nan), np.ones(SHAPE, bool)).any()
+@pytest.mark.parametrize("method", ["density", "mean_shift"])
+def test_no_foreground_and_no_finite_offset_give_no_object(method):
+    for offset, is_foreground in ((0.0, False), (np.nan, True)):
+        offsets, foreground = np.full((2, *SHAPE), offset), np.full(SHAPE, is_foreground)
+        found = cluster(offsets, foreground, method=method)
+        assert found.dtype == np.int32 and not found.any()
 
 
 def test_wild_offsets_ask_for_no_more_memory_and_make_no_cell():
