@@ -328,7 +328,7 @@ def broken_modules(modules: Sequence[str]) -> dict[str, str]:
         return dict(answer["broken"])
     if len(modules) == 1 or "timed_out" in answer:
         return dict.fromkeys(modules, answer["error"])
-    return {name: why for one in modules for name, why in broken_modules([one]).items()}
+    return {name: why for module in modules for name, why in broken_modules([module]).items()}
 
 
 def import_each(modules: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -71,14 +71,14 @@ class EmbeddingImage(BlockwiseImage):
             # Lattices on which clustering starts, and pooling, fall on the same pixels everywhere.
             align = 2 * lattice_spacing(self.settings.bandwidth)
             window = widen(core, margin, shape, align=align)
-            found = self._find_in(core, window)
+            objects = self._find_in(core, window)
             whole = all((w.start, w.stop) == (0, n) for w, n in zip(window, shape, strict=True))
-            enough = 2 * found.reach + self.settings.diameter <= margin
+            enough = 2 * objects.reach + self.settings.diameter <= margin
             if whole or margin == _WIDEST_MARGIN or enough:
                 break
-            expected = found.reach
-        self._write(self.found(block), found)
-        return found.reach * self._stored_pixels
+            expected = objects.reach
+        self._write(self.found(block), objects)
+        return objects.reach * self._stored_pixels
 
     def drop_doubles(self, block: Block, reach: float) -> int:
         own = read_masks(self.found(block))

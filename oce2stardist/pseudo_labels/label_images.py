@@ -102,7 +102,7 @@ def _find_objects(
     with reporter.task("Finding objects", len(prepared.seen)) as advance:
         for done, stem in enumerate(prepared.seen, start=1):
             scene, variants = scenes[stem], config.pseudo.variants
-            found, confidence = segment_surely(
+            segmented, confidence = segment_surely(
                 scene.offsets,
                 scene.foreground,
                 scene.image,
@@ -110,7 +110,7 @@ def _find_objects(
                 variants=variants,
                 seed=config.seed,
             )
-            resized = resize_labels(found, prepared.found.images[stem].shape[:2])
+            resized = resize_labels(segmented, prepared.found.images[stem].shape[:2])
             kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
             labels[stem], confidence = renumber(resized)[0], confidence[kept - 1]
             write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels[stem])

@@ -85,57 +85,57 @@ def merge_pieces(
     seams = _seams(merged, signal)
     pieces = _pieces(merged, offsets, signal, wanted=set(chain.from_iterable(seams)))
     neighbours: dict[int, set[int]] = {index: set() for index in pieces}
-    for one, other in seams:
-        neighbours[one].add(other)
-        neighbours[other].add(one)
+    for piece, other in seams:
+        neighbours[piece].add(other)
+        neighbours[other].add(piece)
     max_area = np.pi / 4 * (_MOST_DIAMETERS * diameter) ** 2
     queue: list[tuple[float, int, int]] = []
 
-    def consider(one: int, other: int) -> None:
-        if pieces[one].area + pieces[other].area <= max_area:
-            seam = seams[_pair(one, other)] if signal is not None else None
-            unity = _unity(pieces[one], pieces[other], seam, diameter)
+    def consider(piece: int, other: int) -> None:
+        if pieces[piece].area + pieces[other].area <= max_area:
+            seam = seams[_pair(piece, other)] if signal is not None else None
+            unity = _unity(pieces[piece], pieces[other], seam, diameter)
             if unity >= min_unity:
-                heapq.heappush(queue, (-unity, one, other))
+                heapq.heappush(queue, (-unity, piece, other))
 
-    for one, other in seams:
-        consider(one, other)
+    for piece, other in seams:
+        consider(piece, other)
     parent: dict[int, int] = {}
     union = int(merged.max(initial=0))
     while queue:
-        _, one, other = heapq.heappop(queue)
-        if one in parent or other in parent:
+        _, piece, other = heapq.heappop(queue)
+        if piece in parent or other in parent:
             continue  # one of them is part of a larger union by now
         union += 1
-        parent[one] = parent[other] = union
-        pieces[union] = _joined(pieces[one], pieces[other])
-        neighbours[union] = (neighbours[one] | neighbours[other]) - {one, other}
+        parent[piece] = parent[other] = union
+        pieces[union] = _joined(pieces[piece], pieces[other])
+        neighbours[union] = (neighbours[piece] | neighbours[other]) - {piece, other}
         for third in neighbours[union]:
-            keys = (_pair(one, third), _pair(other, third))
+            keys = (_pair(piece, third), _pair(other, third))
             touching = [seams[key] for key in keys if key in seams]
             seams[_pair(union, third)] = _Seam(
                 sum(seam.count for seam in touching), sum(seam.brightness for seam in touching)
             )
-            neighbours[third] = (neighbours[third] - {one, other}) | {union}
+            neighbours[third] = (neighbours[third] - {piece, other}) | {union}
             consider(third, union)
     return _relabel(merged, parent)
 
 
-def _unity(one: _Piece, other: _Piece, seam: _Seam | None, diameter: float) -> float:
-    area = one.area + other.area
+def _unity(piece: _Piece, other: _Piece, seam: _Seam | None, diameter: float) -> float:
+    area = piece.area + other.area
     # In two dimensions, `volume` is the area.
-    solidity = area / ConvexHull(np.concatenate([one.corners, other.corners])).volume
-    distance = np.hypot(*(one.embedded / one.area - other.embedded / other.area)) / diameter
+    solidity = area / ConvexHull(np.concatenate([piece.corners, other.corners])).volume
+    distance = np.hypot(*(piece.embedded / piece.area - other.embedded / other.area)) / diameter
     dip = 0.0
     if seam is not None:
-        dimmer = min(one.brightness / one.area, other.brightness / other.area)
+        dimmer = min(piece.brightness / piece.area, other.brightness / other.area)
         # A seam brighter than its pieces says nothing more: membranes are bright, too.
         dip = 1.0 - min(seam.brightness / seam.count / max(dimmer, 1e-9), 1.0)
     return float(solidity - _EXCHANGE * (distance + min(dip, 1.0)))
 
 
-def _pair(one: int, other: int) -> tuple[int, int]:
-    return (one, other) if one < other else (other, one)
+def _pair(piece: int, other: int) -> tuple[int, int]:
+    return (piece, other) if piece < other else (other, piece)
 
 
 def _seams(
@@ -144,9 +144,9 @@ def _seams(
     """Find every pair of touching objects (4-connected), and how bright it is where they touch."""
     seams: dict[tuple[int, int], _Seam] = {}
     for here, there in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-        one, other = labels[here], labels[there]
-        touching = (one != other) & (one > 0) & (other > 0)
-        pairs = np.sort(np.stack([one[touching], other[touching]], axis=1), axis=1)
+        piece, other = labels[here], labels[there]
+        touching = (piece != other) & (piece > 0) & (other > 0)
+        pairs = np.sort(np.stack([piece[touching], other[touching]], axis=1), axis=1)
         bright = np.zeros(len(pairs))
         if signal is not None:
             bright = (signal[here][touching] + signal[there][touching]) / 2
@@ -185,12 +185,12 @@ def _corners(inside: NDArray[np.bool_], origin: NDArray[np.int64]) -> Points:
     return _hull((rim[:, None] + _EDGES).reshape(-1, 2))
 
 
-def _joined(one: _Piece, other: _Piece) -> _Piece:
+def _joined(piece: _Piece, other: _Piece) -> _Piece:
     return _Piece(
-        one.area + other.area,
-        _hull(np.concatenate([one.corners, other.corners])),
-        one.embedded + other.embedded,
-        one.brightness + other.brightness,
+        piece.area + other.area,
+        _hull(np.concatenate([piece.corners, other.corners])),
+        piece.embedded + other.embedded,
+        piece.brightness + other.brightness,
     )
 
 
