@@ -167,7 +167,7 @@ class EmbeddingImage(BlockwiseImage):
 
     def _write(self, path: Path, masks: Masks) -> None:
         pixels = [np.ravel(inside) for inside in masks.pixels] or [np.empty(0, bool)]
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "points": masks.points,
             "corners": masks.corners,
             "sizes": masks.sizes,

@@ -163,13 +163,17 @@ def _line_search(
             continue
         default = getattr(settings, setting)
         tried = {
-            value: score(replace(settings, **{setting: value}))
+            value: score(_with(settings, setting, value))
             for value in sorted({default, *candidates})
         }
         best = _best(tried, default=default)
-        settings = replace(settings, **{setting: best})
+        settings = _with(settings, setting, best)
         choices.append(Choice(setting, best, criterion, tried))
     return settings, choices
+
+
+def _with(settings: SegmentationSettings, setting: str, value: Any) -> SegmentationSettings:
+    return replace(settings, **{setting: value})
 
 
 def _best(scores: dict[float, float], *, default: float) -> float:

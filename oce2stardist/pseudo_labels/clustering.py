@@ -149,7 +149,7 @@ def _density_modes(embeddings: Points, bandwidth: float) -> Points:
     moments = _disc_moments(counts, bandwidth)
     spacing = lattice_spacing(bandwidth)
     nodes, *_ = _distinct_places(np.rint(embeddings / spacing).astype(np.int64))
-    modes, pixels = _climb(moments, nodes * float(spacing), still=_STILL * bandwidth)
+    modes, pixels = _climb(moments, (nodes * spacing).astype(np.float64), still=_STILL * bandwidth)
     peopled = pixels >= min(_FEWEST_PIXELS, pixels.max())
     return _distinct(modes[peopled], pixels[peopled], bandwidth)
 
