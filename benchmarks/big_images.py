@@ -495,6 +495,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
         work=state,
         store=work / "cost-labels.zarr",
         arrays=("0",),
+        known_reach=1.0,
         model=Path(model),
         low=low,
         high=high,

@@ -14,7 +14,7 @@ from scenes import discs_scene
 from oce2stardist.config import EmbeddingConfig
 from oce2stardist.embeddings.checkpoint import read_state, write_state
 from oce2stardist.embeddings.distributed import (
-    barrier,
+    agree_on_any,
     init_from_env,
     is_main_process,
     main_process_first,
@@ -55,7 +55,7 @@ def main(folder: Path, settings: dict[str, object], stop_after: int | None) -> N
             save=lambda state: saved.append(write_state(state_file, state)),
             should_stop=should_stop,
         )
-        barrier()
+        agree_on_any(False)  # returns once every process has come here
         found = {
             "losses": [row["loss"] for row in run.history],
             "weights": sum(float(p.detach().abs().sum()) for p in run.network.parameters()),

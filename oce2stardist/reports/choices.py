@@ -11,9 +11,9 @@ from scipy import ndimage as ndi
 from oce2stardist.config import PseudoConfig
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.labels import Labels, object_sizes
-from oce2stardist.pseudo_labels import SegmentationSettings, segment
 from oce2stardist.pseudo_labels.choose import BANDWIDTHS, Choice
 from oce2stardist.pseudo_labels.inputs import Scene, SegmentationInputs
+from oce2stardist.pseudo_labels.segment import SegmentationSettings, segment
 from oce2stardist.reports.drawing.choices_picture import ChoicePanel, ChoiceRow, choices_picture
 
 _WINDOW, _MARGIN = 5, 2

@@ -16,8 +16,8 @@ from oce2stardist.datasets.labelled import LabelledImages
 from oce2stardist.files.records import read_yaml_if_there
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import Labels
-from oce2stardist.pseudo_labels import smooth_log_spread
 from oce2stardist.pseudo_labels.choose import segmentation_settings
+from oce2stardist.pseudo_labels.foreground import smooth_log_spread
 from oce2stardist.pseudo_labels.inputs import read_predicted
 from oce2stardist.pseudo_labels.segment import cluster_cells
 from oce2stardist.reports.drawing.picture_figures import ScoredImage, strip_figure

@@ -129,13 +129,11 @@ def trained_network(
     if source:
         reporter.say(f"The network of {source.folder} is used; nothing is trained.")
         return source.copy_network(oce.folder)
-    channels = next(iter(prepared.seen.values())).shape[-1]
-    return _train(prepared.training_images, channels, config, folder, oce, reporter)
+    return _train(prepared.training_images, config, folder, oce, reporter)
 
 
 def _train(
     images: "Sequence[ImageSource]",
-    channels: int,
     config: Config,
     folder: Path,
     stage: Stage,
@@ -185,13 +183,7 @@ def _train(
             "the same command goes on from there."
         )
     if main:
-        write_weights(
-            stage.folder / "weights.safetensors",
-            run.network,
-            channels=channels,
-            feature_maps=settings.feature_maps,
-            growth=settings.growth,
-        )
+        write_weights(stage.folder / "weights.safetensors", run.network)
     return run.network
 
 

@@ -17,7 +17,11 @@ from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
 from oce2stardist.labels import Labels
 from oce2stardist.objects.overlay import write_overlay
-from oce2stardist.pseudo_labels.label_images import LabelContext, label_images, write_parameters
+from oce2stardist.pseudo_labels.label_images import (
+    LabelledImages,
+    label_images,
+    write_parameters,
+)
 from oce2stardist.pseudo_labels.trust import Trust
 from oce2stardist.reports import write_choices, write_pseudo_report
 from oce2stardist.reports.drawing.diameter_picture import diameter_picture
@@ -53,7 +57,7 @@ class PseudoResult:
     parameters: dict[str, dict[str, Any]]
     seconds: dict[str, float]
     trust: Trust | None = None
-    made: LabelContext | None = None
+    made: LabelledImages | None = None
     whole_objects: dict[str, int] = field(default_factory=dict)
     report: Path | None = None
 
@@ -162,7 +166,7 @@ def _read(
 
 
 def _label_whole(
-    made: LabelContext, folder: Path, blocks: Blocks, command: str, reporter: Reporter | None
+    made: LabelledImages, folder: Path, blocks: Blocks, command: str, reporter: Reporter | None
 ) -> dict[str, int]:
     """Label the whole images block by block; returns their numbers of objects."""
     from oce2stardist.blockwise.job import block_workers
@@ -278,8 +282,7 @@ def label_set(
         if not result.trust.trusted:
             log.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
         log.say(f"Diameter: {result.parameters['diameter']['reason']}.")
-    made = LabelContext(config, prepared, result, copies)
-    return PseudoResult(result.labels, result.parameters, times.seconds, result.trust, made)
+    return PseudoResult(result.labels, result.parameters, times.seconds, result.trust, result)
 
 
 def _draw(

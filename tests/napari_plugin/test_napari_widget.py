@@ -33,7 +33,7 @@ def viewer():
 @pytest.fixture
 def widget(viewer, qtbot, tmp_path):
     widget = StepsWidget(viewer)
-    widget.images.set_folder(tmp_path / "work")
+    widget.images.folder.show_folder(tmp_path / "work")
     yield widget
     widget.job.close()
 
@@ -136,7 +136,7 @@ def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, 
 
 def test_a_closed_widget_stops_its_command_and_hears_no_more_of_napari(qtbot, viewer, tmp_path):
     widget = StepsWidget(viewer)
-    widget.images.set_folder(tmp_path / "work")
+    widget.images.folder.show_folder(tmp_path / "work")
     image, truth = open_scene(viewer)
     cells = add_pseudo(widget, image, truth)
     click(qtbot, widget.pseudo.button)
@@ -374,7 +374,7 @@ def test_a_working_folder_with_other_files_is_refused_and_left_alone(
     open_scene(viewer)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    widget.images.set_folder(tmp_path / "mine")
+    widget.images.folder.show_folder(tmp_path / "mine")
     assert "which holds something else" in refused(qtbot, widget, widget.pseudo.button)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
@@ -382,7 +382,7 @@ def test_a_working_folder_with_other_files_is_refused_and_left_alone(
 def test_what_a_command_refuses_is_said_in_the_widget(qtbot, viewer, widget, tmp_path):
     open_scene(viewer)
     (tmp_path / "no model").mkdir()
-    widget.predict.set_model(tmp_path / "no model")
+    widget.predict.model.show_folder(tmp_path / "no model")
     outcome = click_and_wait(qtbot, widget, widget.predict.button)
     assert outcome.result is None and "no model" in said(widget) and "\n" not in said(widget)
     assert widget.predict.button.isEnabled()
