@@ -25,22 +25,23 @@ FINETUNING = Config().replace(
 def small_model(folder, *, channels=1, half_precision=False, **changes):
     from oce2stardist.stardist_model.network import create_model
 
-    settings = StarDistConfig(
-        n_rays=N_RAYS,
-        patch_size=64,
-        batch_size=4,
-        learning_rate=1e-3,
-        distance_weight=0.2,
-        **{"width": 4, "features": 8} | changes,
-    )
-    return create_model(folder, settings, channels=channels, half_precision=half_precision, seed=0)
+    settings = {
+        "n_rays": N_RAYS, "width": 4, "features": 8, "patch_size": 64, "batch_size": 4,
+        "learning_rate": 1e-3, "distance_weight": 0.2,
+    }  # fmt: skip
+    config = StarDistConfig(**settings | changes)
+    return create_model(folder, config, channels=channels, half_precision=half_precision, seed=0)
 
 
-def write_model(folder, *, prob, nms, **changes):
-    """Write a model folder with weights as initialised; returns the folder."""
+def write_model(folder, *, prob, nms, longer=0.0, **changes):
+    """Write a model folder with weights as initialised, distances by so many pixels longer."""
     from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
 
-    write_weights(folder / "weights_best.h5", small_model(folder, **changes))
+    model = small_model(folder, **changes)
+    distances = model.keras_model.get_layer("dist")
+    kernel, bias = distances.get_weights()
+    distances.set_weights([kernel, bias + longer])
+    write_weights(folder / "weights_best.h5", model)
     write_thresholds(folder, prob=prob, nms=nms)
     return folder
 

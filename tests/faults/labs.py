@@ -16,11 +16,11 @@ from oce2stardist.cli.main import main
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where a script here is run by hand
 from scenes import discs_scene
+from small_models import write_model
 
 from oce2stardist.images.label_files import write_labels
 
 SHAPE = (64, 80)
-IMAGE_NAMES_OF_STRANGERS = ("<script>alert(1)<script>", "<img src=x onerror=alert(1)>")
 TINY = {
     "embedding": {"feature_maps": 2, "steps": 1, "crop_size": 40, "batch_size": 1, "copies": 2},
     "pseudo": {"choose": False, "variants": 1, "working_diameter": 18},
@@ -59,36 +59,23 @@ def make_lab(folder: Path) -> Path:
     return folder
 
 
-def make_model(folder: Path, *, channels: int = 1, finds: bool = False) -> Path:
+def make_model(folder: Path, *, finds: bool = False) -> Path:
     """Write an untrained StarDist model that finds nothing, fast; or discs here and there."""
-    from oce2stardist.config import StarDistConfig
-    from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
-    from oce2stardist.stardist_model.network import create_model
-
-    model = create_model(
-        folder,
-        StarDistConfig(n_rays=4, width=2, features=2, batch_norm=False, patch_size=32),
-        channels=channels,
-        seed=0,
-    )
+    network = {"n_rays": 4, "width": 2, "features": 2, "batch_norm": False, "patch_size": 32}
     if finds:
-        kernel, bias = model.keras_model.get_layer("dist").get_weights()
-        model.keras_model.get_layer("dist").set_weights([kernel, bias + 6])
-    write_weights(folder / "weights_best.h5", model)
-    write_thresholds(folder, prob=0.5 if finds else 0.9, nms=0.4)
-    return folder
+        return write_model(folder, prob=0.5, nms=0.4, longer=6, **network)
+    return write_model(folder, prob=0.9, nms=0.4, **network)
 
 
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Contents of all files below a folder, by relative name; None for what can't be read."""
-    found: dict[str, bytes | None] = {}
-    for path in sorted(folder.rglob("*")):
+def snapshot(folder: Path) -> dict[str, tuple[bytes | None, int]]:
+    """Contents and times of all files below a folder; None for what can't be read."""
+    files: dict[str, tuple[bytes | None, int]] = {}
+    for path in folder.rglob("*"):
         if path.is_file():
-            try:
-                found[str(path.relative_to(folder))] = path.read_bytes()
-            except OSError:
-                found[str(path.relative_to(folder))] = None
-    return found
+            readable = os.access(path, os.R_OK)
+            content = path.read_bytes() if readable else None
+            files[str(path.relative_to(folder))] = (content, path.stat().st_mtime_ns)
+    return files
 
 
 @contextmanager
