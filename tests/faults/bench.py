@@ -53,6 +53,8 @@ class Command(NamedTuple):
         Globs of files in the output that must equal those of an undisturbed run, byte for byte.
     same_files : bool
         Whether just the files of an undisturbed run must be there.
+    read : str
+        A file in the laboratory that it reads, and one that it reads later.
     begun, worker : str
         Of a command with workers: a glob of files that say that they have begun, and what the
         command line of such a process holds.
@@ -61,6 +63,7 @@ class Command(NamedTuple):
     words: str
     compared: str
     same_files: bool = True
+    read: str = "images/a.tif images/b.tif"
     begun: str = ""
     worker: str = ""
 
@@ -69,7 +72,8 @@ COMMANDS = {
     "pseudo": Command(
         "pseudo {lab}/images -o {out} --config {lab}/matrix.yaml --diameter 18 --overlay",
         "pseudo/**/* oce/predicted/* oce/weights.safetensors run.yaml"),
-    "merge": Command("merge {out} --annotations {lab}/masks", "training/**/*"),
+    "merge": Command("merge {out} --annotations {lab}/masks", "training/**/*",
+                     read="masks/a.tif masks/b.tif"),
     "finetune": Command(
         "finetune {lab}/images --pseudo {lab}/run --annotations {lab}/masks -o {out} "
         "--config {lab}/matrix.yaml --alpha 0.5",
@@ -80,7 +84,8 @@ COMMANDS = {
     "experiment": Command(
         "experiment unsupervised {lab}/study.yaml -o {out} --workers 2",
         "*.csv cells/*/labels/*.tif cells/*/scores.csv",
-        same_files=False, begun="cells/*/lock", worker="cell_process"),
+        same_files=False, begun="cells/*/lock", worker="cell_process",
+        read="data/train/images/train2.tif data/train/images/train3.tif"),
     "predict in blocks": Command(
         "predict {lab}/large.tif --model {lab}/model -o {out} --blocks-above 0.001 --block 64 "
         "--workers 2",

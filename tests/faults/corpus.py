@@ -21,11 +21,17 @@ Change = bytes | np.ndarray | str | Path | int | None
 """Content of a file; or a path in the lab to link to, permissions, None to take it away."""
 
 
-class InLab(NamedTuple):
+PSEUDO = "pseudo {0}/images -o {0}/out --config {0}/tiny.yaml --diameter 18"
+MERGE = "merge {0}/run --annotations {0}/masks"
+EVALUATE = "evaluate {0}/run/pseudo/labels {0}/masks"
+PREDICT = "predict {0}/images --model {0}/model -o {0}/out"
+
+
+class Lab(NamedTuple):
     """Changes to files of the lab, by name, and the command that meets them there."""
 
     changes: dict[str, Change]
-    command: str
+    command: str = PSEUDO
 
     def prepare(self, lab: Path) -> list[str]:
         """Make the changes; returns the words of the command."""
@@ -55,7 +61,7 @@ class BadInput(NamedTuple):
 
     outcome: str
     title: str
-    given: InLab
+    given: Lab
     says: str
 
 
@@ -65,31 +71,26 @@ accepted = functools.partial(BadInput, "accepted")
 
 # What spoils the lab, and the command that meets it there
 
-PSEUDO = "pseudo {0}/images -o {0}/out --config {0}/tiny.yaml --diameter 18"
-MERGE = "merge {0}/run --annotations {0}/masks"
-EVALUATE = "evaluate {0}/run/pseudo/labels {0}/masks"
-PREDICT = "predict {0}/images --model {0}/model -o {0}/out"
+
+def image(content: Change, name: str = "c.tif") -> Lab:
+    return Lab({f"images/{name}": content})
 
 
-def image(content: Change, name: str = "c.tif") -> InLab:
-    return InLab({f"images/{name}": content}, PSEUDO)
+def only_image(content: Change, name: str = "c.tif") -> Lab:
+    return Lab({"images/a.tif": None, "images/b.tif": None, f"images/{name}": content})
 
 
-def only_image(content: Change, name: str = "c.tif") -> InLab:
-    return InLab({"images/a.tif": None, "images/b.tif": None, f"images/{name}": content}, PSEUDO)
-
-
-def mask(content: Change, name: str = "a.tif") -> InLab:
+def mask(content: Change, name: str = "a.tif") -> Lab:
     """Annotate image a, or that of the name, by this file instead of a mask."""
-    return InLab({"masks/a.tif": None} | {f"masks/{name}": content}, MERGE)
+    return Lab({"masks/a.tif": None} | {f"masks/{name}": content}, MERGE)
 
 
-def config(text: str | bytes) -> InLab:
-    return InLab({"bad.yaml": text}, "pseudo {0}/images -o {0}/out --config {0}/bad.yaml")
+def config(text: str | bytes) -> Lab:
+    return Lab({"bad.yaml": text}, "pseudo {0}/images -o {0}/out --config {0}/bad.yaml")
 
 
-def model(content: Change, name: str) -> InLab:
-    return InLab({f"model/{name}": content}, PREDICT)
+def model(content: Change, name: str) -> Lab:
+    return Lab({f"model/{name}": content}, PREDICT)
 
 
 # The messages of more than one
@@ -165,21 +166,19 @@ CORPUS = {
         refused("Link to itself as image", image(Path("images/loop.tif"), "loop.tif"),
                 "must lead to a file. Got a link that leads nowhere"),
         refused("Link to itself as folder",
-                InLab({"loop": Path("loop")}, "pseudo {0}/loop -o {0}/out"), "must exist"),
+                Lab({"loop": Path("loop")}, "pseudo {0}/loop -o {0}/out"), "must exist"),
         refused("Unreadable file", image(0, "a.tif"), "Permission denied"),
-        refused("Unreadable folder", InLab({"images": 0}, PSEUDO), "Permission denied"),
+        refused("Unreadable folder", Lab({"images": 0}), "Permission denied"),
         refused("Output where nothing may be written",
-                InLab({"locked": 0o500}, PSEUDO.replace("/out", "/locked/out")),
+                Lab({"locked": 0o500}, PSEUDO.replace("/out", "/locked/out")),
                 "can't be read or written: Permission denied"),
-        refused("Output that is a file", InLab({"out": "mine"}, PSEUDO),
-                "can't be read or written"),
-        refused("Empty folder", InLab({"nothing": 0o700}, "pseudo {0}/nothing -o {0}/out"),
+        refused("Output that is a file", Lab({"out": "mine"}), "can't be read or written"),
+        refused("Empty folder", Lab({"nothing": 0o700}, "pseudo {0}/nothing -o {0}/out"),
                 "must hold images"),
     ],
     "Label images": [
         refused("Float labels", mask(LABELS.astype(np.float32)), "must be integer. Got float32"),
-        refused("Negative labels", mask(INT_LABELS - 5),
-                "must lie from -1 to 2147483647. Got -5"),
+        refused("Negative labels", mask(INT_LABELS - 5), "must lie from -1 to 2147483647. Got -5"),
         refused("Ids above 2³¹", mask(LABELS.astype(np.uint32) + 2**31),
                 "must lie from -1 to 2147483647"),
         refused("Colours in place of ids", mask(RGB_TIFF), "must hold one channel of labels"),
@@ -187,23 +186,22 @@ CORPUS = {
         accepted("Mask without cells", mask(ZERO), "nothing is known of that image"),
         accepted("Single-pixel objects", mask(POINTS), "kept as they are"),
         accepted("Signed 16-bit labels", mask(LABELS.astype(np.int16)), "read as they are"),
-        warned("Mask without image", InLab({"masks/stranger.tif": LABELS}, MERGE),
-               "match no image"),
-        accepted("Image without mask", InLab({"masks/b.tif": None}, MERGE),
+        warned("Mask without image", Lab({"masks/stranger.tif": LABELS}, MERGE), "match no image"),
+        accepted("Image without mask", Lab({"masks/b.tif": None}, MERGE),
                  "not every image needs annotations"),
         refused("No mask that matches an image",
-                InLab({"masks/a.tif": None, "masks/b.tif": None, "masks/x.tif": LABELS}, MERGE),
+                Lab({"masks/a.tif": None, "masks/b.tif": None, "masks/x.tif": LABELS}, MERGE),
                 "must be named after the images"),
-        refused("Truth without prediction", InLab({"masks/c.tif": LABELS}, EVALUATE),
+        refused("Truth without prediction", Lab({"masks/c.tif": LABELS}, EVALUATE),
                 "must have a prediction"),
         refused("Two annotations of one image",
-                InLab({"masks/a.geojson": geojson(square(5, 25))}, MERGE),
+                Lab({"masks/a.geojson": geojson(square(5, 25))}, MERGE),
                 "must have its annotations in one file"),
         warned("Annotations at another scale than the pseudo labels",
-               InLab({"masks/a.tif": TINY_CELL, "masks/b.tif": TINY_CELL}, MERGE),
+               Lab({"masks/a.tif": TINY_CELL, "masks/b.tif": TINY_CELL}, MERGE),
                "one of them is not at the scale of the cells"),
         refused("Annotations where the result is written",
-                InLab({"run/training/a.tif": LABELS}, MERGE.replace("masks", "run/training")),
+                Lab({"run/training/a.tif": LABELS}, MERGE.replace("masks", "run/training")),
                 "inputs must lie outside of what a run writes"),
     ],
     "Outlines": [
@@ -258,24 +256,24 @@ CORPUS = {
         refused("Not text", config(b"\xff\xfe\x00\x01"), "the config can't be read"),
         refused("Two megabytes", config("# " + "x" * 2_000_000),
                 "must be smaller than 1000000 bytes"),
-        refused("A folder", InLab({}, "pseudo {0}/images -o {0}/out --config {0}/masks"),
+        refused("A folder", Lab({}, "pseudo {0}/images -o {0}/out --config {0}/masks"),
                 "the config can't be read"),
     ],
     "Runs": [
-        refused("Run of something else", InLab({"run/pseudo/stage.yaml": "- a list"}, MERGE),
+        refused("Run of something else", Lab({"run/pseudo/stage.yaml": "- a list"}, MERGE),
                 NOT_A_RUN),
         refused("Run that was interrupted",
-                InLab({"run/pseudo/stage.yaml": "{finished: false, settings: {}}"}, MERGE),
+                Lab({"run/pseudo/stage.yaml": "{finished: false, settings: {}}"}, MERGE),
                 "must be a finished run"),
         refused("Run with a broken stage.yaml",
-                InLab({"out/oce/stage.yaml": "finished: ["}, PSEUDO), NOT_A_RUN),
+                Lab({"out/oce/stage.yaml": "finished: ["}), NOT_A_RUN),
         refused("Output that holds files of something else",
-                InLab({"out/pseudo/labels/mine.tif": LABELS}, PSEUDO),
+                Lab({"out/pseudo/labels/mine.tif": LABELS}),
                 "must be empty or hold a run. Got labels of something else"),
     ],
     "Models": [
         refused("Folder without a model",
-                InLab({}, "predict {0}/images --model {0}/masks -o {0}/out"), NOT_A_MODEL),
+                Lab({}, "predict {0}/images --model {0}/masks -o {0}/out"), NOT_A_MODEL),
         refused("No config.json", model(None, "config.json"), "It lacks config.json"),
         refused("No weights", model(None, "weights_best.h5"), "It lacks weights"),
         refused("Truncated weights", model(b"\x89HDF\r\n\x1a\n" * 9, "weights_best.h5"),
@@ -290,11 +288,11 @@ CORPUS = {
         warned("Thresholds never set", model(None, "thresholds.json"), "thresholds of"),
         refused("Thresholds that are no numbers", model("[]", "thresholds.json"), NOT_A_MODEL),
         warned("Images of another pixel size",
-               InLab({"images/a.tif": MICRON, "images/b.tif": MICRON,
+               Lab({"images/a.tif": MICRON, "images/b.tif": MICRON,
                       "model/run.yaml": "inputs: {pixel_size_um: [0.5, 0.5]}"}, PREDICT),
                "have pixels of another size"),
         refused("Output on the images",
-                InLab({}, "predict {0}/images --model {0}/model -o {0}/images"),
+                Lab({}, "predict {0}/images --model {0}/model -o {0}/images"),
                 "labels must not replace a file of something else"),
     ],
 }  # fmt: skip

@@ -80,12 +80,8 @@ def try_read_only(bench: Bench, name: str, share: float) -> End:
 
 def try_vanishing(bench: Bench, name: str, share: float) -> End:
     """Take an input away while another is read; bring it back; give the command again."""
-    places = {"experiment": "data/train/images/train{}.tif", "merge": "masks/{}.tif"}
-    place = places.get(name, "images/{}.tif")
-    first, second = (
-        bench.lab / place.format(which) for which in ("23" if name == "experiment" else "ab")
-    )
     trial = bench.trial(name)
+    first, second = (bench.lab / file for file in trial.command.read.split())
     trial.give(vanishes=str(second), at_open=str(first))
     trial.check_refused(second.name)
     return "refused", trial.go_on()
