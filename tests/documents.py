@@ -107,8 +107,8 @@ class Session:
     def _command(self, words: list[str]) -> None:
         words, file = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
         if words[0] not in self.programs:
-            known = ", ".join(self.programs)
-            raise ValueError(f"commands must begin with one of {known}. Got {words[0]!r}.")
+            programs = ", ".join(self.programs)
+            raise ValueError(f"commands must begin with one of {programs}. Got {words[0]!r}.")
         printed = self.programs[words[0]](words)
         if file is not None:
             Path(file).write_text(printed, encoding="utf-8")

@@ -8,17 +8,10 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 
 N_RAYS = 8
-FINETUNING = Config().replace(
-    **{
-        "stardist.width": 4,
-        "stardist.features": 8,
-        "stardist.n_rays": N_RAYS,
-        "stardist.patch_size": 64,
-        "stardist.batch_size": 2,
-        "stardist.steps": 4,
-        "stardist.checks": 1,
-        "stardist.folds": 0,
-    }
+FINETUNING = Config(
+    stardist=StarDistConfig(
+        width=4, features=8, n_rays=N_RAYS, patch_size=64, batch_size=2, steps=4, checks=1, folds=0
+    )
 )
 
 
@@ -54,8 +47,8 @@ def stream(scene, *, n_sparse=2, n_pseudo=2, seed=0):
     sparse = np.where(np.isin(labels, [1, 2]), labels, -1)
     normalised = normalise_percentiles(image[..., None])
     sources = [
-        PatchSource([normalised], [known], patch_size=64, around_objects=0.9)
-        for known in (sparse, labels)
+        PatchSource([normalised], [half], patch_size=64, around_objects=0.9)
+        for half in (sparse, labels)
     ]
     return BatchStream(
         *sources, n_sparse=n_sparse, n_pseudo=n_pseudo, n_rays=N_RAYS, grid=2, intensity=0.5,

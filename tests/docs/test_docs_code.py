@@ -69,8 +69,9 @@ def nuclei():
 
 
 def field(top, left, side=160):
-    image, truth = (one[top : top + side, left : left + side] for one in nuclei())
-    return image, truth
+    image, truth = nuclei()
+    window = np.s_[top : top + side, left : left + side]
+    return image[window], truth[window]
 
 
 def write(path, array):
@@ -309,13 +310,13 @@ def blocks_of(*lines):
 
 
 def test_blocks_are_found_with_their_marks():
-    one, two, three = blocks_of(
+    shell, python, file = blocks_of(
         "```bash", "a b", "```", "", "<!-- not run: no GPU here -->", "", "  ```python", "  x = 1",
         "  ```", '```yaml title="my.yaml"', "seed: 1", "```",
     )  # fmt: skip
-    assert (one.language, one.text, one.reason) == ("bash", "a b\n", "")
-    assert (two.text, two.reason, two.line) == ("x = 1\n", "no GPU here", 7)
-    assert (three.file, three.text) == ("my.yaml", "seed: 1\n")
+    assert (shell.language, shell.text, shell.reason) == ("bash", "a b\n", "")
+    assert (python.text, python.reason, python.line) == ("x = 1\n", "no GPU here", 7)
+    assert (file.file, file.text) == ("my.yaml", "seed: 1\n")
 
 
 def test_a_block_that_nothing_closes_is_an_error():

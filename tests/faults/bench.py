@@ -223,7 +223,8 @@ class Bench:
         return self._prepare(name, folder or self.folder, self.undisturbed(name))
 
     def _prepare(self, name: str, folder: Path, whole: Trial | None) -> Trial:
-        out = folder / f"{name}-{next(self._numbers)}"
+        out = folder / f"{name}-{next(self._numbers)}" / "out"
+        out.parent.mkdir()
         if name == "merge":
             shutil.copytree(self.lab / "run", out)
         return Trial(COMMANDS[name], self.lab, out, whole)

@@ -42,14 +42,14 @@ class Payload(str):
 
 @pytest.mark.parametrize("pattern", FORBIDDEN)
 def test_the_package_has_nothing_that_runs_what_it_reads(pattern):
-    found = [
+    forbidden = [
         f"{path.relative_to(SOURCE)}: {line.strip()}"
         for path in sorted(SOURCE.rglob("*"))
         if path.suffix in (".py", ".j2")
         for line in path.read_text(encoding="utf-8").splitlines()
         if re.search(pattern, line)
     ]
-    assert found == [], FORBIDDEN[pattern]
+    assert forbidden == [], FORBIDDEN[pattern]
 
 
 def test_a_training_state_that_is_a_pickle_runs_nothing(tmp_path):
