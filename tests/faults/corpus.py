@@ -268,7 +268,7 @@ CORPUS = {
         refused("Run with a broken stage.yaml",
                 Lab({"out/oce/stage.yaml": "finished: ["}), NOT_A_RUN),
         refused("Output that holds files of something else",
-                Lab({"out/pseudo/labels/mine.tif": LABELS}),
+                Lab({"out/pseudo/labels/mine.tif": LABELS}, f"{PSEUDO} --overwrite"),
                 "must be empty or hold a run. Got labels of something else"),
     ],
     "Models": [

@@ -52,12 +52,9 @@ def test_every_file_is_written_under_another_name_first():
         for line in path.read_text(encoding="utf-8").splitlines()
         if WRITES.search(line)
     ]
-    allowed = [
-        line
-        for line in suspects
-        if any(text in line and line.startswith(files) for text, files in ALLOWED.items())
-    ]
-    assert [line for line in suspects if line not in allowed] == []
+    for text, files in ALLOWED.items():
+        suspects = [line for line in suspects if text not in line or not line.startswith(files)]
+    assert suspects == []
 
 
 def test_a_file_with_the_longest_name_can_be_replaced(tmp_path):
@@ -319,15 +316,6 @@ def test_inputs_below_what_a_run_replaces_are_refused(tmp_path, folder):
     with pytest.raises(InputError, match=r"must lie outside of what a run writes. Got .*a\.tif"):
         refuse_inputs_in_output(run, ["training"], [tmp_path / folder / "a.tif"])
     refuse_inputs_in_output(run, ["training"], [beside])
-
-
-def test_a_new_run_removes_nothing_that_no_run_wrote(tmp_path):
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training" / "mine.tif").touch()
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match="must be empty or hold a run"):
-            Stage(tmp_path, {}, overwrite=overwrite, results=["training"])
-    assert (tmp_path / "training" / "mine.tif").exists()
 
 
 def test_a_kill_while_old_results_are_removed_leaves_no_run_to_go_on_with(tmp_path, monkeypatch):

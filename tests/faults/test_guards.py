@@ -9,7 +9,7 @@ import torch
 from labs import make_lab, run
 from scenes import disc
 
-from oce2stardist.errors import InputError, check_finite, is_out_of_memory
+from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.images.image_set import read_images
 from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size, warn_of_pixel_sizes
 from oce2stardist.images.read import read_image
@@ -98,7 +98,6 @@ class ResourceExhaustedError(Exception):
     [
         (MemoryError("Unable to allocate 8.00 GiB"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
         (RuntimeError("libdeflate_alloc_compressor returned unknown error 'NULL'"), True),
         (ResourceExhaustedError("OOM when allocating tensor"), True),
         (SystemError("Conv2D.call().\n\nerror return without exception set\n"), True),
@@ -147,13 +146,6 @@ def test_an_image_that_does_not_fit_into_memory_is_not_called_broken(tmp_path, m
         read_image(lab / "images" / "a.tif")
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_ends_the_training_with_advice(loss):
-    with pytest.raises(InputError, match=rf"Got {loss} at step 7.*Lower stardist\.learning_rate"):
-        check_finite(loss, 7, stage="stardist")
-    check_finite(0.5, 7, stage="stardist")
-
-
 @pytest.mark.parametrize(
     ("section", "setting", "command", "weights"),
     [
@@ -177,5 +169,5 @@ def test_a_loss_that_overflows_ends_the_run_in_one_line(
     result = run([word.format(lab) for word in command.split()])
     assert result.exit_code == 2, result.output
     last = result.output.strip().splitlines()[-1]
-    assert "the loss must stay a finite number" in last and f"{section}.learning_rate" in last
+    assert re.search(rf"finite number. Got \w+ at step \d.* Lower {section}.learning_rate", last)
     assert not (lab / "out" / weights).exists()
