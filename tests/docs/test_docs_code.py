@@ -276,7 +276,7 @@ def readings():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "languages"), readings())
+@pytest.mark.parametrize(("page", "languages"), list(readings()))
 def test_the_blocks_of_a_page_run_in_order(page, languages, reader, tmp_path):
     prepare(tmp_path, page)
     if page.name == "README.md":  # its Python does not define an array and outlines

@@ -25,17 +25,10 @@ from safetensors.numpy import load_file
 
 from oce2stardist.images.label_files import read_labels
 
-REFUSED = 2
-"""Exit code."""
-
-WORKER = "spawn_main"
-"""What the command line of a dask worker holds."""
-
-_TIMES = {"log.txt", "times.yaml", "hashes.yaml", "outcome.yaml"}
-"""Files whose content tells when or how long."""
-
-_STEPS = 5
-"""Of each training; the state is saved after every one."""
+REFUSED = 2  # exit code
+WORKER = "spawn_main"  # in the command line of a dask worker
+_STEPS = 5  # of each training; the state is saved after every one
+_TIMES = {"log.txt", "times.yaml", "hashes.yaml", "outcome.yaml"}  # they tell when or how long
 
 # Who is asked by SIGTERM may finish what it writes: only SIGKILL leaves half a file.
 _KILLS = [(signal.SIGKILL, "torn"), (signal.SIGTERM, "write"), (signal.SIGKILL, "write"),
@@ -43,29 +36,14 @@ _KILLS = [(signal.SIGKILL, "torn"), (signal.SIGTERM, "write"), (signal.SIGKILL, 
 
 
 class Command(NamedTuple):
-    """A command of the matrix.
-
-    Attributes
-    ----------
-    words : str
-        The command line; {lab} is the laboratory, {out} the output folder.
-    compared : str
-        Globs of files in the output that must equal those of an undisturbed run, byte for byte.
-    same_files : bool
-        Whether just the files of an undisturbed run must be there.
-    read : str
-        A file in the laboratory that it reads, and one that it reads later.
-    begun, worker : str
-        Of a command with workers: a glob of files that say that they have begun, and what the
-        command line of such a process holds.
-    """
+    """A command of the matrix; {lab} is the laboratory, {out} the output folder."""
 
     words: str
-    compared: str
-    same_files: bool = True
-    read: str = "images/a.tif images/b.tif"
-    begun: str = ""
-    worker: str = ""
+    compared: str  # globs in the output: equal to an undisturbed run, byte for byte
+    same_files: bool = True  # and no file besides those of an undisturbed run
+    read: str = "images/a.tif images/b.tif"  # in the laboratory, one after the other
+    begun: str = ""  # glob in the output: files that say that workers have begun
+    worker: str = ""  # in the command line of such a process
 
 
 COMMANDS = {
@@ -148,13 +126,10 @@ class Trial:
         check_whole(self.out)
         return self.done
 
-    def kill_after(
-        self, share: float, how: str = "write", signum: int = signal.SIGKILL
-    ) -> dict[str, Any]:
-        """Describe the end of the command after a share of its writes or its processor time.
+    def kill_after(self, share: float, how: str = "write", signum: int = signal.SIGKILL) -> dict:
+        """Describe a kill after a share of the writes, or with "time" of the processor time.
 
-        `how` "write": as it starts a write; "torn": there, with what it wrote cut to half; "time":
-        after a share of its processor time.
+        With "torn", what it wrote is cut to half before.
         """
         if how == "time":
             return {"signal": signum, "at_cpu": share * self.whole.done.cpu}

@@ -31,10 +31,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-_MARK = "OCE2STARDIST_TRIAL"
-"""Environment variable by which processes that a command started are found."""
-
-_WEEK = 7 * 24 * 3600.0
+_MARK = "OCE2STARDIST_TRIAL"  # variable by which processes that a command started are found
+_WEEK = 7 * 24 * 3600.0  # seconds
 _WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link"}
 _FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # where a script here
 from scenes import discs_scene
 from small_models import write_model
 
+import oce2stardist
 from oce2stardist.images.label_files import write_labels
 
+SOURCE = Path(oce2stardist.__file__).parent
 SHAPE = (64, 80)
 TINY = {
     "embedding": {"feature_maps": 2, "steps": 1, "crop_size": 40, "batch_size": 1, "copies": 2},
@@ -36,6 +39,17 @@ def run(arguments: list[object]) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def find_in_package(pattern: str) -> list[str]:
+    """List the lines of the package with a match, each after its file."""
+    return [
+        f"{path.relative_to(SOURCE)}: {line.strip()}"
+        for path in sorted(SOURCE.rglob("*"))
+        if path.suffix in (".py", ".j2")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(pattern, line)
+    ]
+
+
 def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """An image of four discs, uint16, and their labels."""
     image, labels = discs_scene(4, SHAPE, 8, seed=seed)
@@ -44,16 +58,14 @@ def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def make_lab(folder: Path) -> Path:
     """Write images/a.tif and b.tif, masks of both, a run with pseudo labels, and tiny.yaml."""
-    rows = []
     for seed, stem in enumerate("ab"):
         image, labels = scene(seed)
         for name, array in (("images", image), ("masks", labels)):
             (folder / name).mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(folder / name / f"{stem}.tif", array)
         write_labels(folder / "run" / "pseudo" / "labels" / f"{stem}.tif", labels)
-        rows += [(stem, label, 1.0) for label in range(1, 5)]
     (folder / "run" / "pseudo" / "stage.yaml").write_text("{finished: true, settings: {}}")
-    table = pd.DataFrame(rows, columns=["image", "label", "confidence"])
+    table = pd.DataFrame({"image": list("aaaabbbb"), "label": [1, 2, 3, 4] * 2, "confidence": 1.0})
     table.to_csv(folder / "run" / "pseudo" / "objects.csv", index=False)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     return folder

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,18 +14,16 @@ import pandas as pd
 import pytest
 from bench import NoDisk, h5_arrays, mounted
 from contents import INT_LABELS, geojson, roi_zip, square, tiff
-from labs import make_lab, make_model, ordinary_user, run, snapshot
+from labs import find_in_package, make_lab, make_model, ordinary_user, run, snapshot
 from safetensors.numpy import load_file, save
 
-import oce2stardist
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import _machine, _remove_leftovers, write_text
 from oce2stardist.files.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
 from oce2stardist.runs.folder import Stage, lock_folder, refuse_inputs_in_output
 from oce2stardist.runs.interruption import stop_on_signal
 
-SOURCE = Path(oce2stardist.__file__).parent
-WRITES = re.compile(
+WRITES = (
     r"\.write_text\(|\.write_bytes\(|\.to_csv\((?!index)|imwrite\(|save_file\(|save_weights\(|"
     r"savefig\(|torch\.save\(|copyfile\(|open\([^)]*[\"'][wax]"
 )
@@ -46,12 +43,7 @@ ALLOWED = {  # what a line holds -> the file that it may stand in
 
 def test_every_file_is_written_under_another_name_first():
     """What writes must be handed the path that `replacing` yields, called `temporary`."""
-    suspects = [
-        f"{path.relative_to(SOURCE)}: {line.strip()}"
-        for path in sorted(SOURCE.rglob("*.py"))
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if WRITES.search(line)
-    ]
+    suspects = find_in_package(WRITES)
     for text, files in ALLOWED.items():
         suspects = [line for line in suspects if text not in line or not line.startswith(files)]
     assert suspects == []

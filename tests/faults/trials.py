@@ -19,10 +19,8 @@ from bench import REFUSED, WORKER, Bench, mounted
 from forks import left_behind
 from labs import snapshot
 
-_ENDED_BY_USER = 130
-_PAGE = 4096
-_LEAST_MEMORY, _MOST_MEMORY = 1 << 20, 1 << 30
-_ENDS_OF_LIBRARIES = (-signal.SIGABRT, -signal.SIGSEGV)
+_ENDED_BY_USER = 130  # exit code
+_PAGE = 4096  # bytes of memory
 
 End = tuple[str, str]
 
@@ -90,7 +88,7 @@ def try_vanishing(bench: Bench, name: str, share: float) -> End:
 def try_little_memory(bench: Bench, name: str, share: float) -> End:
     """Let a command have little more memory than it began with, then as much as it wants."""
     trial = bench.trial(name)
-    done = trial.give(memory=int(_LEAST_MEMORY * (_MOST_MEMORY / _LEAST_MEMORY) ** share))
+    done = trial.give(memory=int(2 ** (20 + 10 * share)))  # 1 MB to 1 GB
     if done.code == 0:
         how = "finished"
     elif done.code == REFUSED:
@@ -98,7 +96,7 @@ def try_little_memory(bench: Bench, name: str, share: float) -> End:
         how = "refused"
     else:  # a library in C ends the process where it gets none
         of_openmp = done.code == 1 and done.text.strip().startswith("libgomp: ")
-        assert done.code in _ENDS_OF_LIBRARIES or of_openmp, done
+        assert done.code in (-signal.SIGABRT, -signal.SIGSEGV) or of_openmp, done
         how = "ended by a library"
     return how, trial.go_on()
 
