@@ -48,11 +48,9 @@ FEW_STEPS = {
     "stardist.checks": 1, "stardist.folds": 0,
 }  # fmt: skip
 
+# They take hours; the plan, with --dry-run, reads config and data.
 STUDIES = ("fractions", "unsupervised", "scales")
-"""They take hours; the plan, with --dry-run, reads config and data."""
-
-ANNOTATED = 4
-"""Cells outlined in each field."""
+ANNOTATED = 4  # cells outlined in each field
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

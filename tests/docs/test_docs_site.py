@@ -17,8 +17,8 @@ pytest.importorskip("material", reason="needs oce2stardist[docs]")
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
+# What a browser fetches by itself, by tag.
 LOADED = {"img": ("src", "srcset"), "script": ("src",), "link": ("href",), "source": ("src",)}
-"""What a browser fetches by itself, by tag."""
 
 
 class Page(HTMLParser):
@@ -119,7 +119,7 @@ def test_what_is_wrong_with_a_page_is_noticed(tmp_path, written, said):
 
 def test_what_is_right_with_a_page_is_left_alone(tmp_path):
     links = ("#here", "a.html#here", "https://arxiv.org", ".")
-    written = "".join(f'<a href="{link}">' for link in links)
-    (tmp_path / "a.html").write_text(f'<h1 id="here">{written}')
+    written = [f'<a href="{link}">' for link in links]
+    (tmp_path / "a.html").write_text("".join(['<h1 id="here">', *written]))
     (tmp_path / "index.html").write_text("")
     assert find_broken(tmp_path.resolve()) == []

@@ -33,7 +33,6 @@ def test_the_notebook_leads_from_a_folder_to_a_model(script, tmp_path):
     stored = nbformat.read(script.NOTEBOOK, as_version=4)
     assert pictures_in(executed) == pictures_in(stored)
     assert (tmp_path / "model" / "weights_best.h5").exists()
-    assert (tmp_path / "run").exists()
     outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
     assert not [output for output in outputs if "stderr" in str(output)]
 

@@ -97,16 +97,8 @@ def _be_the_command(arguments, output, said, events, mark, threads, fault):
     for_writing = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     printed, counted = os.open(said, for_writing), os.open(events, for_writing)
     os.dup2(printed, 1), os.dup2(printed, 2)
-    _set_up(threads)
-    _arrange(fault, output, counted)
-    from oce2stardist.cli.main import main
-
-    main(arguments, prog_name="oce2stardist")
-
-
-def _set_up(threads: int) -> None:
-    """Set the threads of torch and TensorFlow; let trainings save their state after every step."""
     import torch
+    from oce2stardist.cli.main import main
 
     from oce2stardist.embeddings.train import train_offsets
     from oce2stardist.stardist_model.train import train_stardist
@@ -114,7 +106,9 @@ def _set_up(threads: int) -> None:
     torch.set_num_threads(threads)
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
     for function in (train_offsets, train_stardist):
-        function.__kwdefaults__["save_every"] = 0.0
+        function.__kwdefaults__["save_every"] = 0.0  # the state is saved after every step
+    _arrange(fault, output, counted)
+    main(arguments, prog_name="oce2stardist")
 
 
 def _arrange(fault: dict[str, Any], output: str, counted: int) -> None:
@@ -161,7 +155,6 @@ def _is_write(path: object, mode: object, flags: int) -> bool:
 def _bend_clock(shift: float) -> None:
     """Let the wall clock jump: by `shift` at first, and back and forth at every look."""
     clock, clock_ns = time.time, time.time_ns
-
     jump = itertools.cycle((shift, shift - _WEEK, shift + _WEEK))
     time.time = lambda: clock() + next(jump)
     time.time_ns = lambda: clock_ns() + int(1e9 * next(jump))

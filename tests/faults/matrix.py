@@ -64,17 +64,13 @@ def as_page(rows: dict[tuple[str, str], Counter[str]], *, seed: int) -> str:
     """Write the table of how each fault ended on each command."""
     tried = sum(ends.total() for ends in rows.values())
     lost = sum(ends[LOST] for ends in rows.values())
+    kills = sum(ends.total() for (fault, _), ends in rows.items() if fault == FAULTS[0].name)
     packages = ("torch", "tensorflow", "numpy", "distributed")
     page = HEAD.format(
-        tried=tried,
-        kills=sum(ends.total() for (fault, _), ends in rows.items() if fault == FAULTS[0].name),
-        survived=tried - lost,
-        lost=lost,
-        seed=seed,
-        today=time.strftime("%Y-%m-%d"),
-        python=platform.python_version(),
+        tried=tried, kills=kills, survived=tried - lost, lost=lost, seed=seed,
+        today=time.strftime("%Y-%m-%d"), python=platform.python_version(),
         versions=", ".join(f"{name} {version(name)}" for name in packages),
-    )
+    )  # fmt: skip
     for (fault, command), ends in rows.items():
         tried, lost = ends.total(), ends[LOST]
         told = "; ".join(f"{count} × {end}" for end, count in ends.most_common())

@@ -47,9 +47,6 @@ def test_a_large_cell_in_a_small_image_is_no_giant():
     assert warn_of_giants(discs(10) | {"b": np.zeros((9, 9), np.int32)}, diameter=2) == []
 
 
-# Pixel sizes
-
-
 @pytest.mark.parametrize("name", ["broken.tif", "x.png"])
 def test_files_that_are_no_tiff_tell_no_size_of_pixels(tmp_path, name):
     (tmp_path / name).write_bytes(b"II*\0")
@@ -75,9 +72,6 @@ def test_a_model_that_does_not_say_has_no_pixel_size(tmp_path, text):
     assert trained_pixel_size(tmp_path) is None
     (tmp_path / "run.yaml").write_text(text)
     assert trained_pixel_size(tmp_path) is None
-
-
-# Thresholds and loss
 
 
 def test_thresholds_are_set_if_both_are_numbers(tmp_path):

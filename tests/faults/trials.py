@@ -1,7 +1,7 @@
-"""Faults: each disturbs a command, looks at what is left, and gives the same command again.
+"""Disturb commands, look at what is left, and give the same command again.
 
-A trial is given a share from 0 to 1 that says when the fault happens, or how much of it. It returns
-how the command ended, and what came of it the second time.
+A share from 0 to 1 says when a fault happens, or how much of it. Each function returns how the
+command ended, and what came of it the second time.
 """
 
 import contextlib
