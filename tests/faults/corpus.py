@@ -15,7 +15,6 @@ from contents import (  # isort: skip
     STACK, STRIP, TINY_CELL, ZERO, coco, geojson, giant_tiff, lying_zip_bomb, mixed_pages,
     palette_png, png, png_file, roi, roi_zip, runs, spoiled, square, tiff, zip_bomb,
 )  # fmt: skip
-from labs import SHAPE
 
 Change = bytes | np.ndarray | str | Path | int | None
 """Content of a file; or a path in the lab to link to, permissions, None to take it away."""
@@ -140,7 +139,7 @@ CORPUS = {
                 "must all have the same number of channels"),
     ],
     "Unusual images": [
-        warned("Constant image", only_image(np.full(SHAPE, 7, np.uint8)), NOTHING_FOUND),
+        warned("Constant image", only_image(ZERO + 7), NOTHING_FOUND),
         warned("All-zero image", only_image(ZERO), NOTHING_FOUND),
         accepted("Signed 16-bit image", image(IMAGE.astype(np.int16) - 500),
                  "read as it is, negative values too"),

@@ -88,9 +88,6 @@ def left_behind() -> list[psutil.Process]:
     return processes
 
 
-# --- the fork
-
-
 def _be_the_command(arguments, output, said, events, mark, threads, fault):
     sys.modules["__main__"] = ModuleType("__main__")  # else workers of dask import the tests', too
     os.environ[_MARK] = str(mark)
