@@ -1,4 +1,4 @@
-"""Trains a tiny network in as many processes as started it, and writes what came out.
+"""Train a tiny network in as many processes as started it, and write what came out.
 
 Not a test: tests/embeddings/test_distributed.py runs it, alone and under torchrun.
 """
@@ -56,15 +56,15 @@ def main(folder: Path, settings: dict[str, object], stop_after: int | None) -> N
             should_stop=should_stop,
         )
         agree_on_any(False)  # returns once every process has come here
-        found = {
+        outcome = {
             "losses": [row["loss"] for row in run.history],
             "weights": sum(float(p.detach().abs().sum()) for p in run.network.parameters()),
             "finished": run.finished,
             "saved": len(saved),
             "processes": size,
         }
-        (folder / f"found{rank}.json").write_text(json.dumps(found))
-    assert np.isfinite(found["losses"]).all()
+        (folder / f"found{rank}.json").write_text(json.dumps(outcome))
+    assert np.isfinite(outcome["losses"]).all()
 
 
 if __name__ == "__main__":
