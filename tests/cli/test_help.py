@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import warnings
 
 import click
 import pytest
@@ -25,12 +26,15 @@ SHELLS = {
 def commands(group=main, path=()):
     for name in group.list_commands(click.Context(group)):
         command = group.get_command(click.Context(group), name)
-        yield (*path, name)
+        yield (*path, name), command
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_fits_a_terminal_and_shows_an_example_of_the_command(path):
     text = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).output
     assert max(map(len, text.splitlines())) <= 80
@@ -38,9 +42,9 @@ def test_help_fits_a_terminal_and_shows_an_example_of_the_command(path):
     assert any(line.startswith(f"    oce2stardist {' '.join(path)}") for line in examples)
 
 
-@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_option_in_an_example_exists(path):
-    command = command_at(path)
+    command = COMMANDS[path]
     if isinstance(command, click.Group):
         return  # its examples are of the commands below, which have their own
     options = {name for parameter in command.params for name in parameter.opts}
@@ -50,22 +54,14 @@ def test_every_option_in_an_example_exists(path):
             assert {word for word in words if word.startswith("-")} <= options, line
 
 
-def command_at(path):
-    command = main
-    for name in path:
-        command = command.get_command(click.Context(command), name)
-    return command
-
-
 # --- completion
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_completion_script_comes_out(shell):
     # click's script for bash asks bash for its version.
-    result = CliRunner().invoke(
-        main, prog_name="oce2stardist", env={"_OCE2STARDIST_COMPLETE": f"{shell}_source"}
-    )
+    env = {"_OCE2STARDIST_COMPLETE": f"{shell}_source"}
+    result = CliRunner().invoke(main, prog_name="oce2stardist", env=env)
     assert result.exit_code == 0, result.output
     assert SHELLS[shell] in result.output
 
@@ -95,15 +91,15 @@ def test_presets_are_completed_and_files_where_none_fits():
 def takes_paths():
     """Arguments, and options whose placeholder is that of a path."""
     metavars = ("PATH", "RUN", "MODEL", "OUT", "FILE", "IMAGES", "[NAME=]PATH")
-    for path in commands():
-        for parameter in command_at(path).params:
+    for path, command in COMMANDS.items():
+        for parameter in command.params:
             if parameter.metavar in metavars or isinstance(parameter, click.Argument):
                 yield path, parameter
 
 
 @pytest.mark.parametrize(("path", "parameter"), list(takes_paths()), ids=str)
 def test_whatever_takes_a_path_completes_files_or_folders(path, parameter):
-    items = parameter.shell_complete(click.Context(command_at(path), info_name=path[-1]), "zzz")
+    items = parameter.shell_complete(click.Context(COMMANDS[path], info_name=path[-1]), "zzz")
     assert [item.type for item in items] in (["file"], ["dir"])
 
 
@@ -161,8 +157,6 @@ def test_a_file_gets_no_escape_codes():
 
 def test_python_warnings_are_one_line_and_quiet_ones_none(monkeypatch, tmp_path):
     def warn(*_, **__):
-        import warnings
-
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn("a codec\nis missing", UserWarning, stacklevel=1)

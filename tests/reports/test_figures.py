@@ -109,9 +109,10 @@ def test_repeats_without_deviation_and_one_fraction_can_be_drawn():
 
 @pytest.mark.parametrize(("names", "said"), [([], "none"), (["one", "two"], "one, two")])
 def test_fractions_figure_refuses_other_than_one_data_set(names, said):
-    sets = [fractions_summary().assign(data_set=name) for name in names]
+    summary = fractions_summary()
+    sets = [summary.assign(data_set=name) for name in names] or [summary[:0]]
     with pytest.raises(ValueError, match=f"Got {said};"):
-        fractions_figure(pd.concat([fractions_summary()[:0], *sets]), title="")
+        fractions_figure(pd.concat(sets), title="")
 
 
 def test_scales_figure_plots_the_summary_in_order_of_scale():
