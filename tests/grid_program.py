@@ -1,4 +1,4 @@
-"""The process of a grid cell whose kinds count how often they run, sleep, or fail."""
+"""The process of a run, of kinds that count how often they run, sleep, or fail."""
 
 import os
 import signal

@@ -15,7 +15,6 @@ from oce2stardist.experiments.compare import ALL
 PLATEAU = 0.01  # within this it is called unchanged, as annotations are added
 EQUAL = 0.005  # lower by no more than this does the same
 NEAR_BEST = 0.02  # a scale lower by no more than this is in the range that works
-
 _ROUNDING = 1e-9
 
 

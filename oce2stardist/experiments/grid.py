@@ -18,7 +18,6 @@ from oce2stardist.runs.cluster import limited_to
 from oce2stardist.runs.interruption import Interrupted
 
 Program = Sequence[str]
-
 PROGRAM: Program = (sys.executable, "-m", "oce2stardist.experiments.run_process")
 """What does a run, given its folder."""
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pandas as pd
 import psutil
@@ -51,22 +52,22 @@ def lab(tmp_path_factory):
     return lab
 
 
-def experiment(*arguments):
-    command = [sys.executable, "-m", "oce2stardist", "experiment", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(lab, study, output):
+    command = [sys.executable, "-m", "oce2stardist", "experiment", study, f"{lab / study}.yaml"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, "-o", str(lab / output)], **pipes)
 
 
-def run(*arguments):
-    process = experiment(*arguments)
+def finish(process, code=0):
+    """Wait for the end of a process; returns what it printed."""
     out, err = process.communicate(timeout=500)
-    return process.returncode, out, err
+    assert process.returncode == code, err
+    return out
 
 
 @pytest.fixture(scope="module")
 def fractions(lab):
-    code, out, err = run("fractions", lab / "fractions.yaml", "-o", lab / "whole")
-    assert code == 0, err
-    return lab / "whole", out
+    return lab / "whole", finish(start(lab, "fractions", "whole"))
 
 
 @pytest.mark.slow
@@ -74,9 +75,8 @@ def test_a_study_leaves_tables_answers_and_a_page(fractions):
     folder, out = fractions
     summary = pd.read_csv(folder / "summary.csv")
     trained = summary[summary["method"] == "finetune"]
-    assert sorted(zip(trained["fraction"], trained["alpha"], strict=True)) == [
-        (0.25, 0.0), (0.25, 0.5), (1.0, 0.0), (1.0, 0.5),
-    ]  # fmt: skip
+    trainings = sorted(zip(trained["fraction"], trained["alpha"], strict=True))
+    assert trainings == [(0.25, 0.0), (0.25, 0.5), (1.0, 0.0), (1.0, 0.5)]
     by_fraction = trained.groupby("fraction")["cells"].first()
     assert by_fraction[1.0] == 18
     assert by_fraction[0.25] in (4, 5)
@@ -103,7 +103,7 @@ def test_embeddings_are_trained_once_for_all_fractions(fractions):
 def test_a_killed_experiment_ends_with_the_same_tables(lab, fractions):
     whole, _ = fractions
     folder = lab / "killed"
-    first = experiment("fractions", lab / "fractions.yaml", "-o", folder)
+    first = start(lab, "fractions", "killed")
     wait_for(lambda: list(folder.glob("cells/*finetune*/lock")))
     below = psutil.Process(first.pid).children(recursive=True)
     first.kill()
@@ -111,11 +111,10 @@ def test_a_killed_experiment_ends_with_the_same_tables(lab, fractions):
     _, alive = psutil.wait_procs(below, timeout=60)
     assert not alive
 
-    second = experiment("fractions", lab / "fractions.yaml", "-o", folder)
-    wait_for(lambda: cells_below(second))
-    cells_below(second)[0].parent().kill()  # one worker
-    _, err = second.communicate(timeout=500)
-    assert second.returncode == 0, err
+    second = start(lab, "fractions", "killed")
+    wait_for(lambda: runs_below(second))
+    runs_below(second)[0].parent().kill()  # one worker
+    finish(second)
     for name in ("results.csv", "summary.csv", "curves.csv"):
         assert (folder / name).read_text() == (whole / name).read_text()
 
@@ -128,21 +127,20 @@ def wait_for(condition):
     pytest.fail("waited in vain")
 
 
-def cells_below(process):
-    """Processes of grid cells that a command has started."""
-    found = []
-    for one in psutil.Process(process.pid).children(recursive=True):
-        try:
-            if any("run_process" in word for word in one.cmdline()):
-                found.append(one)
-        except psutil.Error:
-            continue
-    return found
+def runs_below(process):
+    """Processes of the runs that a command has started."""
+    runs = []
+    for below in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if any("run_process" in word for word in below.cmdline()):
+                runs.append(below)
+    return runs
 
 
 @pytest.mark.slow
 def test_weights_that_cannot_be_had_are_said_and_the_rest_is_scored(lab):
-    code, out, _ = run("unsupervised", lab / "unsupervised.yaml", "-o", lab / "unsupervised")
+    # Such a model does not exist: that is no missing download but a mistake.
+    out = finish(start(lab, "unsupervised", "unsupervised"), code=1)
     results = pd.read_csv(lab / "unsupervised" / "results.csv")
     pooled = results[results["image"] == "(all)"].set_index("method")
     assert set(pooled.index) == {"pseudo", "oracle", "classical", "none"}
@@ -150,13 +148,11 @@ def test_weights_that_cannot_be_had_are_said_and_the_rest_is_scored(lab):
     assert pooled.loc["classical", "f1"] > 0.8
     assert pd.isna(pooled.loc["none", "f1"])
     assert "discs-stardist-none" in out
-    assert code == 1  # such a model does not exist: that is no missing download but a mistake
 
 
 @pytest.mark.slow
 def test_scales_are_scored_at_the_size_of_the_truth(lab):
-    code, out, err = run("scales", lab / "scales.yaml", "-o", lab / "scales")
-    assert code == 0, err
+    out = finish(start(lab, "scales", "scales"))
     summary = pd.read_csv(lab / "scales" / "summary.csv")
     assert summary["scale"].tolist() == [0.8, 1.0]
     truth = tifffile.imread(lab / "discs" / "test" / "masks" / "test0.tif")
