@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,24 +143,22 @@ def _plan(planes: Sequence[BlockwiseImage]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+@dataclass
 class _Job:
     """The work on all time points of one stored image; the parameters of `label_in_blocks`."""
 
-    def __init__(
-        self,
-        planes: Sequence[BlockwiseImage],
-        output: Path,
-        name: str,
-        client: Client,
-        reporter: Reporter,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self.planes, self.output, self.name = planes, output, name
-        self.client, self.reporter, self.should_stop = client, reporter, should_stop
-        image, self.store = planes[0].image, planes[0].store
-        self.work, self.plan = work_folder(image, output), _plan(planes)
+    planes: Sequence[BlockwiseImage]
+    output: Path
+    name: str
+    client: Client
+    reporter: Reporter
+    should_stop: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        image, self.store = self.planes[0].image, self.planes[0].store
+        self.work, self.plan = work_folder(image, self.output), _plan(self.planes)
         self.into_tiff = image.path.is_file()
-        self.tiffs = [output / f"{plane.image.name}.tif" for plane in planes]
+        self.tiffs = [self.output / f"{plane.image.name}.tif" for plane in self.planes]
 
     def finished(self) -> dict[str, int] | None:
         """Return the numbers of objects if an earlier call finished just this."""

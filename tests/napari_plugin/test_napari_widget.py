@@ -196,9 +196,7 @@ def test_only_changed_cells_are_written_as_annotations(viewer, widget, commands,
     assert (pseudo, run) == ("--pseudo", str(tmp_path / "work" / "pseudo"))
 
 
-def test_an_image_without_corrections_has_no_file_of_annotations(
-    viewer, widget, commands, qtbot, tmp_path
-):
+def test_an_image_without_corrections_has_no_annotations(viewer, widget, commands, qtbot, tmp_path):
     for name in ("a", "b"):
         image, truth = open_scene(viewer, name=name)
         cells = add_pseudo(widget, image, truth)
@@ -219,9 +217,7 @@ def test_cells_drawn_without_pseudo_labels_train_alone(viewer, widget, commands,
     assert "--pseudo" not in commands[0]
 
 
-def test_a_layer_drawn_elsewhere_is_used_when_chosen_in_the_table(
-    viewer, widget, commands, qtbot, tmp_path
-):
+def test_a_layer_chosen_in_the_table_is_used(viewer, widget, commands, qtbot, tmp_path):
     _, truth = open_scene(viewer)
     viewer.add_labels(truth, name="mine")
     box = widget.table.cellWidget(0, 1)
@@ -234,9 +230,7 @@ def test_a_layer_drawn_elsewhere_is_used_when_chosen_in_the_table(
     assert len(commands) == 1
 
 
-def test_a_run_that_was_dropped_into_napari_is_corrected_and_trained_on(
-    viewer, widget, commands, qtbot, tmp_path
-):
+def test_a_run_dropped_into_napari_is_trained_on(viewer, widget, commands, qtbot, tmp_path):
     image, truth = discs_scene(6, (60, 90), 7, seed=0)
     run = pseudo_run(tmp_path / "run", {"field": truth})
     tifffile.imwrite(tmp_path / "field.tif", image)
@@ -368,9 +362,7 @@ def test_a_step_without_what_it_needs_is_refused(qtbot, viewer, widget):
     assert "A cell must be picked. Got none" in refused(qtbot, widget, widget.cells.confirm_button)
 
 
-def test_a_working_folder_with_other_files_is_refused_and_left_alone(
-    qtbot, viewer, widget, tmp_path
-):
+def test_a_working_folder_with_other_files_is_left_alone(qtbot, viewer, widget, tmp_path):
     open_scene(viewer)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
