@@ -1,4 +1,11 @@
-"""Train a StarDist model on annotations and pseudo labels: stages two and three."""
+"""Train a StarDist model on annotations and pseudo labels: stages two and three.
+
+Where each step is: annotated files are read in `annotations.read`; pseudo objects that overlap
+annotated cells are dropped in `training_labels.merge`; alpha is chosen in `training_labels.alpha`;
+`stardist_model.fit` trains, and goes on where a training stopped, with the loss of
+`stardist_model.loss`; `stardist_model.judge` asks the held-back cells; `reports.finetune` writes
+the page.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

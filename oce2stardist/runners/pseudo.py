@@ -1,4 +1,10 @@
-"""Train the offset network on images and write their pseudo labels: stage one."""
+"""Train embeddings on unlabelled images and write pseudo labels: stage one.
+
+Where each step is: images come to one scale in `images.scale` and `images.diameter`;
+`runners.embed` trains and predicts with the network, its loss and noise in `embeddings`;
+`pseudo_labels.choose` chooses the bandwidth and other settings; `pseudo_labels.segment` makes
+objects of offsets; `pseudo_labels.trust` judges them; `reports.pseudo` writes the page.
+"""
 
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
