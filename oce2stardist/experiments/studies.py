@@ -66,7 +66,8 @@ def hash_all(config: ExperimentConfig, kept: Path) -> tuple[list[HashedData], di
             "data must name at least one data set. Got none; name it in the config or pass --data."
         )
     before = read_yaml_if_there(kept)
-    hashed, hashes = [], {}
+    hashed: list[HashedData] = []
+    hashes: dict[str, str] = {}
     for data in config.data:
         sha256, files = hash_data(data, before)
         hashes |= files
