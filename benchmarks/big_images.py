@@ -477,7 +477,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
 
     from oce2stardist.blockwise.polygons import StarDistImage
     from oce2stardist.images.lazy import percentiles
-    from oce2stardist.images.open import list_images
+    from oce2stardist.images.sources import list_images
 
     (image,) = list_images(mosaic(work, -(-3 * block // 1024) * 1024, "cost"))
     start = time.process_time()
@@ -495,6 +495,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
         work=state,
         store=work / "cost-labels.zarr",
         arrays=("0",),
+        known_reach=1.0,
         model=Path(model),
         low=low,
         high=high,

@@ -19,8 +19,9 @@ from oce2stardist.evaluation.scores import leave_out_border, pool_scores, score_
 from oce2stardist.images.find import find_images, image_stem
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import resize_labels
-from oce2stardist.pseudo_labels import agreement, best_overlaps, segment
 from oce2stardist.pseudo_labels.choose import BANDWIDTHS, segmentation_settings
+from oce2stardist.pseudo_labels.confidence import agreement, best_overlaps
+from oce2stardist.pseudo_labels.segment import segment
 
 
 def main() -> None:

@@ -23,12 +23,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import score_image
-from oce2stardist.pseudo_labels import (
-    ClusteringSettings,
-    cluster_embeddings,
-    foreground_threshold,
-    smooth_log_spread,
-)
+from oce2stardist.pseudo_labels.clustering import ClusteringSettings, cluster_embeddings
+from oce2stardist.pseudo_labels.foreground import foreground_threshold, smooth_log_spread
 from oce2stardist.pseudo_labels.inputs import read_predicted
 
 Labels = NDArray[np.int32]

@@ -36,17 +36,10 @@ from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.read import read_image
 from oce2stardist.labels import resize_labels
-from oce2stardist.pseudo_labels import (
-    ClusteringSettings,
-    HaloSettings,
-    cluster_embeddings,
-    foreground_threshold,
-    remove_halo,
-    remove_small,
-    remove_ungathered,
-    smooth_log_spread,
-    split_parts,
-)
+from oce2stardist.pseudo_labels.clustering import ClusteringSettings, cluster_embeddings
+from oce2stardist.pseudo_labels.foreground import foreground_threshold, smooth_log_spread
+from oce2stardist.pseudo_labels.gathering import remove_ungathered
+from oce2stardist.pseudo_labels.halo import HaloSettings, remove_halo, remove_small, split_parts
 
 Image = NDArray[np.float32]
 Labels = NDArray[np.integer[Any]]

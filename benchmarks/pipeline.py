@@ -31,12 +31,8 @@ from stardist.data import test_image_nuclei_2d
 from oce2stardist.config import Config
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import median_diameter
-from oce2stardist.pseudo_labels import (
-    ClusteringSettings,
-    cluster_embeddings,
-    foreground_threshold,
-    smooth_log_spread,
-)
+from oce2stardist.pseudo_labels.clustering import ClusteringSettings, cluster_embeddings
+from oce2stardist.pseudo_labels.foreground import foreground_threshold, smooth_log_spread
 from oce2stardist.runs.folder import package_versions
 from oce2stardist.runs.processor import describe_processor
 from oce2stardist.training_labels.draw_cells import draw_cells

@@ -1,15 +1,12 @@
 """The command `oce2stardist demo`."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from .completion import folders
 from .options import device_option, verbosity_options
 from .results import prints_json, tell
-
-if TYPE_CHECKING:
-    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     seconds="by step",
     report="page of pictures",
 )
-def demo(output: str, seed: int, device: str | None, reporter: "Reporter") -> None:
+def demo(output: str, device: str | None, **options: Any) -> None:
     """Run all stages on real nuclei that a dependency ships, and write a page of pictures.
 
     It takes some minutes and no data of yours. An interrupted demo goes on when the same
@@ -44,7 +41,7 @@ def demo(output: str, seed: int, device: str | None, reporter: "Reporter") -> No
     """
     from oce2stardist.runners.demo import run_demo
 
-    result = run_demo(output, seed=seed, device=device or "auto", reporter=reporter)
+    result = run_demo(output, device=device or "auto", **options)
     lines = [
         f"\nOn the part of the image where nothing was annotated ({result.n_annotated} cells "
         "annotated elsewhere):"

@@ -1,18 +1,19 @@
 """The commands `oce2stardist experiment ...`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from .completion import folders, paths, study_presets
-from .options import Command, cluster_options, deterministic_option, verbosity_options
+from .completion import paths, study_presets
+from .options import (
+    Command,
+    cluster_options,
+    deterministic_option,
+    output_option,
+    verbosity_options,
+)
 from .results import prints_json, tell
-
-if TYPE_CHECKING:
-    from oce2stardist.experiments.config import ExperimentConfig
-    from oce2stardist.runs.cluster import ClusterSettings
-    from oce2stardist.runs.progress import Reporter
 
 
 @click.group()
@@ -55,14 +56,7 @@ def _study(command: Command) -> Command:
             "config that names none, a folder with train/images, train/masks, test/images and "
             "test/masks. May be repeated.",
         ),
-        click.option(
-            "-o",
-            "--output",
-            required=True,
-            metavar="OUT",
-            shell_complete=folders,
-            help="Folder for cells and tables.",
-        ),
+        output_option("OUT", "Folder for cells and tables."),
         click.argument("config", shell_complete=study_presets),
     ):
         command = option(command)
@@ -111,11 +105,7 @@ def scales(**options: Any) -> None:
 @click.argument("a", shell_complete=paths)
 @click.argument("b", shell_complete=paths)
 @click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    shell_complete=paths,
-    help="Also write the comparison as CSV.",
+    "-o", "--output", metavar="FILE", shell_complete=paths, help="Also write the comparison as CSV."
 )
 @prints_json(
     rows="settings that both have, with differences and intervals",
@@ -136,10 +126,8 @@ def compare(a: str, b: str, output: str | None) -> None:
 
     comparison = compare_results(Path(a), Path(b))
     tables = ("rows", "only_a", "only_b", "unscored")
-    tell(
-        {name: getattr(comparison, name).to_dict("records") for name in tables},
-        comparison.as_text(),
-    )
+    content = {name: getattr(comparison, name).to_dict("records") for name in tables}
+    tell(content, comparison.as_text())
     if output is not None:
         comparison.write_csv(Path(output))
 
@@ -152,25 +140,23 @@ def _run(
     paths: tuple[str, ...],
     seed: int | None,
     dry_run: bool,
-    where: "ClusterSettings",
     deterministic: bool,
-    reporter: "Reporter",
+    **options: Any,
 ) -> None:
+    from oce2stardist.experiments.config import STUDIES
     from oce2stardist.experiments.experiment import plan_experiment, run_experiment
+    from oce2stardist.presets import find_config
 
-    wanted = _read_config(study, config, paths, seed)
+    wanted = STUDIES[study].from_yaml(find_config(config)).with_data_at(paths)
+    if seed is not None:
+        wanted = wanted.replace(seed=seed)
     if deterministic:
         wanted = wanted.replace(**{"settings.deterministic": True})
     if dry_run:
         _print_plan(plan_experiment(wanted, output))
         return
-    result = run_experiment(
-        wanted,
-        output,
-        where=where,
-        command=f"oce2stardist experiment {study}",
-        reporter=reporter,
-    )
+    command = f"oce2stardist experiment {study}"
+    result = run_experiment(wanted, output, command=command, **options)
     unfinished = {
         name: {"status": outcome.status, "reason": outcome.reason}
         for name, outcome in result.unfinished.items()
@@ -186,7 +172,7 @@ def _run(
         [
             _table(result.summary),
             *result.answers,
-            *(f"{one['status']}: {name}: {one['reason']}" for name, one in unfinished.items()),
+            *(f"{end['status']}: {name}: {end['reason']}" for name, end in unfinished.items()),
             f"Look at {result.report}",
         ],
     )
@@ -194,20 +180,10 @@ def _run(
         raise click.exceptions.Exit(1)
 
 
-def _read_config(
-    study: str, config: str, paths: tuple[str, ...], seed: int | None
-) -> "ExperimentConfig":
-    from oce2stardist.experiments.config import STUDIES
-    from oce2stardist.presets import find_config
-
-    wanted = STUDIES[study].from_yaml(find_config(config)).with_data_at(paths)
-    return wanted if seed is None else wanted.replace(seed=seed)
-
-
 def _print_plan(planned: list[Any]) -> None:
-    cells = [{"cell": one.run.name, "is_finished": one.is_finished} for one in planned]
-    lines = [f"{one['cell']:<60} {'finished' * one['is_finished']}".rstrip() for one in cells]
-    left = sum(not one.is_finished for one in planned)
+    cells = [{"cell": plan.run.name, "is_finished": plan.is_finished} for plan in planned]
+    lines = [f"{cell['cell']:<60} {'finished' * cell['is_finished']}".rstrip() for cell in cells]
+    left = sum(not plan.is_finished for plan in planned)
     lines.append(f"{left} of {len(planned)} grid cells would run.")
     nothing = dict.fromkeys(("summary", "answers", "unfinished", "report"))
     tell({"planned": cells, **nothing}, lines)

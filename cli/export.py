@@ -1,9 +1,11 @@
 """The command `oce2stardist export`."""
 
+from typing import Any
+
 import click
 
 from .completion import folders, paths
-from .options import axes_option, device_option, logging_options
+from .options import axes_option, device_option, logging_options, output_option
 from .results import prints_json, tell
 
 
@@ -16,14 +18,7 @@ from .results import prints_json, tell
     help="stardist: a zip of the folder; bioimageio: a package for the model zoo; onnx: for QuPath "
     "and others; savedmodel: TensorFlow's format, for Fiji.",
 )
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="OUT",
-    shell_complete=folders,
-    help="Folder to write to.",
-)
+@output_option("OUT", "Folder to write to.")
 @click.option(
     "--image",
     metavar="FILE",
@@ -37,7 +32,9 @@ from .results import prints_json, tell
     metavar="UM",
     help="Of images like those it was trained on, micrometres.  [default: what --image says]",
 )
-@click.option("--author", multiple=True, metavar="NAME", help="For bioimageio; may be repeated.")
+@click.option(
+    "--author", "authors", multiple=True, metavar="NAME", help="For bioimageio; may be repeated."
+)
 @prints_json(
     files="what was written",
     difference="largest between its output and the model's",
@@ -46,16 +43,7 @@ from .results import prints_json, tell
 )
 @device_option
 @logging_options
-def export(
-    model: str,
-    to: str,
-    output: str,
-    image: str | None,
-    axes: str | None,
-    pixel_size: float | None,
-    author: tuple[str, ...],
-    device: str | None,
-) -> None:
+def export(model: str, output: str, device: str | None, **options: Any) -> None:
     """Write the StarDist folder MODEL in another format.
 
     What was written is opened again and must give the model's output on an image, within 1e-4;
@@ -68,16 +56,7 @@ def export(
     """
     from oce2stardist.export.model import export_model
 
-    exported = export_model(
-        model,
-        output,
-        to=to,  # type: ignore[arg-type]  # click checked it
-        image=image,
-        axes=axes,
-        pixel_size=pixel_size,
-        authors=author,
-        device=device or "auto",
-    )
+    exported = export_model(model, output, device=device or "auto", **options)
     lines = [f"wrote {path}" for path in exported.files]
     lines.append(
         f"its output differs from the model's by at most {exported.difference:.1g} "
@@ -85,12 +64,5 @@ def export(
     )
     if not click.get_current_context().params["quiet"]:
         lines += [f"not in it: {lost}" for lost in exported.lost]
-    tell(
-        {
-            "files": exported.files,
-            "difference": exported.difference,
-            "compared_on": exported.compared_on,
-            "lost": exported.lost,
-        },
-        lines,
-    )
+    names = ("files", "difference", "compared_on", "lost")
+    tell({name: getattr(exported, name) for name in names}, lines)

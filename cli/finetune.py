@@ -1,47 +1,44 @@
 """The command `oce2stardist finetune`."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from .completion import folders, paths
 from .options import (
-    ALPHA,
     annotation_options,
     axes_option,
     config_options,
     deterministic_option,
     device_option,
+    output_option,
     overwrite_option,
     verbosity_options,
 )
 from .results import prints_json, tell
 
-if TYPE_CHECKING:
-    from oce2stardist import CellDraw, Config
-    from oce2stardist.runs.progress import Reporter
+
+def _alpha(value: str) -> float | str:
+    if value == "auto":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        message = f"must be auto or a number from 0 to 1. Got {value!r} instead."
+        raise click.BadParameter(message) from None
 
 
 @click.command()
 @click.argument("images", shell_complete=paths)
 @click.option(
-    "--pseudo",
-    metavar="RUN",
-    shell_complete=folders,
-    help="Run folder of `oce2stardist pseudo`.",
+    "--pseudo", metavar="RUN", shell_complete=folders, help="Run folder of `oce2stardist pseudo`."
 )
 @annotation_options
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="MODEL",
-    shell_complete=folders,
-    help="Model folder to write.",
-)
+@output_option("MODEL", "Model folder to write.")
 @click.option(
     "--alpha",
-    type=ALPHA,
+    type=_alpha,
+    metavar="NUMBER|AUTO",
     help="Weight of the pseudo labels, 0 to 1: 0 trains on annotations alone; auto judges the "
     "pseudo labels on the annotated cells.  [default: auto]",
 )
@@ -71,19 +68,7 @@ if TYPE_CHECKING:
     parameters="what was chosen, value and reason",
     report="page of pictures",
 )
-def finetune(
-    images: str,
-    pseudo: str | None,
-    annotations: str,
-    output: str,
-    cells: "CellDraw",
-    init: str | None,
-    tensorboard: bool,
-    axes: str | None,
-    config: "Config",
-    overwrite: bool,
-    reporter: "Reporter",
-) -> None:
+def finetune(images: str, output: str, **options: Any) -> None:
     """Train a StarDist model on annotations and pseudo labels.
 
     MODEL is a StarDist folder: plain stardist opens it. An interrupted run goes on when
@@ -99,20 +84,7 @@ def finetune(
     from oce2stardist.reports.wording import say_setting
     from oce2stardist.runners.finetune import finetune_stardist
 
-    result = finetune_stardist(
-        images,
-        output,
-        annotations=annotations,
-        pseudo=pseudo,
-        cells=cells,
-        init=init,
-        tensorboard=tensorboard,
-        config=config,
-        axes=axes,
-        overwrite=overwrite,
-        command="oce2stardist finetune",
-        reporter=reporter,
-    )
+    result = finetune_stardist(images, output, command="oce2stardist finetune", **options)
     score = result.parameters["f1"]
     shown = score["reason"]
     if score["value"] is not None:

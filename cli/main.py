@@ -75,11 +75,8 @@ class LazyGroup(click.Group):
             if error.errno not in _NOT_OURS:
                 raise
             _refuse(_explain(error))
-        except KeyboardInterrupt:
-            click.echo("Stopped.", err=True)
-            sys.exit(130)
-        except Interrupted as stopped:
-            click.echo(str(stopped), err=True)
+        except (KeyboardInterrupt, Interrupted) as stopped:
+            click.echo(str(stopped) or "Stopped.", err=True)
             sys.exit(130)
         except Exception as error:
             if not is_out_of_memory(error):

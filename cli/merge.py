@@ -24,12 +24,7 @@ if TYPE_CHECKING:
     n_pseudo="pseudo objects that are kept",
     n_images="how many images",
 )
-def merge(
-    run: str,
-    annotations: str,
-    cells: "CellDraw",
-    config: "Config",
-) -> None:
+def merge(run: str, annotations: str, cells: "CellDraw", config: "Config") -> None:
     """Merge annotations into the pseudo labels of RUN; writes RUN/training.
 
     To look at what finetune would train on; finetune merges by itself.

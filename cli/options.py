@@ -1,4 +1,7 @@
-"""Options that several commands share; each group of them hands the command one object."""
+"""Options that several commands share; each group of them hands the command one object.
+
+A command passes on what it does not look at itself: its runner has parameters of these names.
+"""
 
 import functools
 import logging
@@ -13,7 +16,7 @@ import click
 
 from oce2stardist.errors import InputError, one_line
 
-from .completion import paths, presets
+from .completion import folders, paths, presets
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,9 +48,8 @@ _VERBOSITY = (
 def _make_reporter(given: dict[str, Any]) -> None:
     from .reporting import open_reporter
 
-    quiet = given.pop("quiet")
-    set_up_logging(verbose=given.pop("verbose"), quiet=quiet)
-    given["reporter"] = open_reporter(quiet=quiet)
+    given["reporter"] = open_reporter(quiet=given["quiet"])
+    _only_log(given)
 
 
 def _only_log(given: dict[str, Any]) -> None:
@@ -100,9 +102,7 @@ def config_options(**settings: str) -> Callable[[Command], Command]:
 def _cluster(workers_help: str) -> tuple[Callable[[Any], Any], ...]:
     return (
         click.option(
-            "--workers",
-            type=click.IntRange(1),
-            help=f"{workers_help}  [default: one a processor]",
+            "--workers", type=click.IntRange(1), help=f"{workers_help}  [default: one a processor]"
         ),
         click.option(
             "--threads", type=click.IntRange(1), help="Threads of each.  [default: shared out]"
@@ -180,21 +180,11 @@ def block_options(*, side: int) -> Callable[[Command], Command]:
     )
 
 
-class _Alpha(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
-    name = "number|auto"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | str:
-        if value == "auto":
-            return "auto"
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"must be auto or a number from 0 to 1. Got {value!r} instead.", param, ctx)
-
-
-ALPHA = _Alpha()
+def output_option(metavar: str, about: str) -> Callable[[Command], Command]:
+    """Add -o, without which a command does not run."""
+    return click.option(
+        "-o", "--output", required=True, metavar=metavar, shell_complete=folders, help=about
+    )
 
 
 def _draw_cells(given: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The command `oce2stardist predict`."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -10,14 +10,11 @@ from .options import (
     block_options,
     deterministic_option,
     device_option,
+    output_option,
     overlay_option,
     verbosity_options,
 )
 from .results import prints_json, tell
-
-if TYPE_CHECKING:
-    from oce2stardist.blockwise.settings import Blocks
-    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -29,14 +26,7 @@ if TYPE_CHECKING:
     shell_complete=folders,
     help="A StarDist model folder.",
 )
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="OUT",
-    shell_complete=folders,
-    help="Folder to write to.",
-)
+@output_option("OUT", "Folder to write to.")
 @click.option(
     "--write",
     default="labels",
@@ -65,19 +55,7 @@ if TYPE_CHECKING:
     n_cells="in all",
     cells="number by image",
 )
-def predict(
-    images: str,
-    model: str,
-    output: str,
-    write: str,
-    log_file: str | None,
-    axes: str | None,
-    overlay: bool,
-    blocks: "Blocks",
-    device: str | None,
-    deterministic: bool,
-    reporter: "Reporter",
-) -> None:
+def predict(images: str, output: str, device: str | None, **options: Any) -> None:
     """Predict the cells of IMAGES with a StarDist model.
 
     IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG, OME-Zarr). MODEL is a
@@ -95,20 +73,9 @@ def predict(
     """
     from oce2stardist.runners.predict import predict_images
 
-    cells = predict_images(
-        images,
-        output,
-        model=model,
-        axes=axes,
-        write=write,
-        overlay=overlay,
-        blocks=blocks,
-        device=device or "auto",
-        deterministic=deterministic,
-        log_file=log_file,
-        command="oce2stardist predict",
-        reporter=reporter,
-    ).counts
+    command = "oce2stardist predict"
+    result = predict_images(images, output, device=device or "auto", command=command, **options)
+    cells = result.counts
     n_cells = sum(cells.values())
     tell(
         {"output": output, "n_images": len(cells), "n_cells": n_cells, "cells": cells},

@@ -1,7 +1,7 @@
 """The command `oce2stardist pseudo`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,49 +12,32 @@ from .options import (
     config_options,
     deterministic_option,
     device_option,
+    output_option,
     overlay_option,
     overwrite_option,
     verbosity_options,
 )
 from .results import prints_json, tell
 
-if TYPE_CHECKING:
-    from oce2stardist import Config
-    from oce2stardist.blockwise.settings import Blocks
-    from oce2stardist.runs.progress import Reporter
 
-
-class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
-    """A number of pixels, or a file of them."""
-
-    name = "PIXELS|CSV"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | Path:
-        """Read a number; what is none must be a file that exists."""
-        try:
-            return float(value)
-        except ValueError:
-            path = Path(value)
-        if not path.is_file():
-            self.fail(f"must be a number of pixels or a CSV file. Got {value!r}.", param, ctx)
-        return path
+def _diameter(value: str) -> float | Path:
+    """Read a number of pixels, or the path of a file of them."""
+    try:
+        return float(value)
+    except ValueError:
+        path = Path(value)
+    if not path.is_file():
+        raise click.BadParameter(f"must be a number of pixels or a CSV file. Got {value!r}.")
+    return path
 
 
 @click.command()
 @click.argument("images", shell_complete=paths)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="RUN",
-    shell_complete=folders,
-    help="Run folder to write.",
-)
+@output_option("RUN", "Run folder to write.")
 @click.option(
     "--diameter",
-    type=Diameter(),
+    type=_diameter,
+    metavar="PIXELS|CSV",
     shell_complete=paths,
     help="Median cell diameter in the images, pixels; or a CSV file with the columns image and "
     "diameter.  [default: from the annotations, else estimated]",
@@ -92,19 +75,7 @@ class Diameter(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     seconds="by step",
     report="page of pictures",
 )
-def pseudo(
-    images: str,
-    output: str,
-    diameter: float | Path | None,
-    annotations: str | None,
-    trained: str | None,
-    axes: str | None,
-    overlay: bool,
-    config: "Config",
-    overwrite: bool,
-    blocks: "Blocks",
-    reporter: "Reporter",
-) -> None:
+def pseudo(images: str, output: str, trained: str | None, **options: Any) -> None:
     """Train embeddings on IMAGES and write pseudo labels, without any annotation.
 
     IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG, OME-Zarr). An interrupted
@@ -127,20 +98,8 @@ def pseudo(
 
     if trained is not None and click.get_current_context().params["steps"] is not None:
         raise click.UsageError("--trained trains nothing, so --steps has no meaning; drop one.")
-    result = make_pseudo_labels(
-        images,
-        output,
-        config=config,
-        diameter=diameter,
-        annotations=annotations,
-        trained=trained,
-        axes=axes,
-        overlay=overlay,
-        overwrite=overwrite,
-        blocks=blocks,
-        command="oce2stardist pseudo",
-        reporter=reporter,
-    )
+    command = "oce2stardist pseudo"
+    result = make_pseudo_labels(images, output, trained=trained, command=command, **options)
     if not result.labels:
         return  # one of several processes under torchrun, and not the main one
     objects = {stem: int(labels.max()) for stem, labels in result.labels.items()}

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -33,26 +33,22 @@ def open_reporter(*, quiet: bool) -> Reporter:
     return TerminalReporter(quiet=quiet)
 
 
-class _Pace:
-    """Decides which units of a task are told, and guesses how long the rest will take."""
+def _paced(total: int, seconds_between: float, tell: Callable[[int, str, float], None]) -> Advance:
+    """Tell of some units of a task, with the seconds left: the first, the last, a few between."""
+    started = last = time.monotonic()
+    first: int | None = None
 
-    def __init__(self, total: int, seconds_between: float) -> None:
-        self._total = total
-        self._between = seconds_between
-        self._started = self._last = time.monotonic()
-        self._first: int | None = None
-
-    def left(self, done: int) -> float | None:
-        """Return the seconds left, or None if this unit shall not be told."""
+    def advance(done: int, note: str) -> None:
+        nonlocal first, last
         now = time.monotonic()
-        is_first = self._first is None
-        if self._first is None:
-            self._first = done - 1
         # The first unit is told as a sign of life, the last as the end.
-        if not is_first and done < self._total and now - self._last < self._between:
-            return None
-        self._last = now
-        return (now - self._started) / max(1, done - self._first) * (self._total - done)
+        is_told = first is None or done >= total or now - last >= seconds_between
+        first = done - 1 if first is None else first
+        if is_told:
+            last = now
+            tell(done, note, (now - started) / max(1, done - first) * (total - done))
+
+    return advance
 
 
 class JsonReporter:
@@ -69,16 +65,13 @@ class JsonReporter:
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:
         """Write ``{"task", "done", "total", "note", "seconds_left"}``, at most ten a second."""
-        pace = _Pace(total, _SECONDS_BETWEEN_OBJECTS)
-        self._write(task=name, done=0, total=total, note="", seconds_left=None)
 
-        def advance(done: int, note: str) -> None:
-            left = pace.left(done)
-            if left is not None:
-                seconds = round(left, 1)
-                self._write(task=name, done=done, total=total, note=note, seconds_left=seconds)
+        def tell(done: int, note: str, left: float | None) -> None:
+            seconds = None if left is None else round(left, 1)
+            self._write(task=name, done=done, total=total, note=note, seconds_left=seconds)
 
-        yield advance
+        tell(0, "", None)
+        yield _paced(total, _SECONDS_BETWEEN_OBJECTS, tell)
 
     def _write(self, **content: object) -> None:
         print(json.dumps(content), file=sys.stderr, flush=True)
@@ -103,15 +96,13 @@ class TerminalReporter:
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:
         """Show progress for the length of the block."""
-        if self._console.is_terminal:
-            with self._bar(name, total) as advance:
-                yield advance
-        else:
-            with self._lines(name, total) as advance:
-                yield advance
+        if not self._console.is_terminal:
 
-    @contextmanager
-    def _bar(self, name: str, total: int) -> Iterator[Advance]:
+            def tell(done: int, note: str, left: float) -> None:
+                self.say(f"{name}: {done} of {total}, {note}, about {left:.0f} s left")
+
+            yield _paced(total, _SECONDS_BETWEEN_LINES, tell)
+            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -124,14 +115,3 @@ class TerminalReporter:
         with Progress(*columns, console=self._console) as progress:
             task = progress.add_task(name, total=total, note="")
             yield lambda done, note: progress.update(task, completed=done, note=note)
-
-    @contextmanager
-    def _lines(self, name: str, total: int) -> Iterator[Advance]:
-        pace = _Pace(total, _SECONDS_BETWEEN_LINES)
-
-        def advance(done: int, note: str) -> None:
-            left = pace.left(done)
-            if left is not None:
-                self.say(f"{name}: {done} of {total}, {note}, about {left:.0f} s left")
-
-        yield advance

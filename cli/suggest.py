@@ -1,7 +1,7 @@
 """The command `oce2stardist suggest`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -9,17 +9,11 @@ from .completion import folders, paths
 from .options import axes_option, device_option, verbosity_options
 from .results import prints_json, tell
 
-if TYPE_CHECKING:
-    from oce2stardist.runs.progress import Reporter
-
 
 @click.command()
 @click.argument("run", shell_complete=folders)
 @click.option(
-    "--images",
-    metavar="IMAGES",
-    shell_complete=paths,
-    help="Images, if not where RUN says.",
+    "--images", metavar="IMAGES", shell_complete=paths, help="Images, if not where RUN says."
 )
 @click.option(
     "-o",
@@ -48,16 +42,7 @@ if TYPE_CHECKING:
     output="folder that was written",
     regions="rows of suggestions.csv: rank, image, y0, x0, y1, x1, score, reason, and counts",
 )
-def suggest(
-    run: str,
-    images: str | None,
-    output: str | None,
-    count: int,
-    window: int | None,
-    axes: str | None,
-    device: str | None,
-    reporter: "Reporter",
-) -> None:
+def suggest(run: str, output: str | None, device: str | None, **options: Any) -> None:
     """List the image regions whose annotation should help most.
 
     RUN is a model folder of `finetune`: regions where the model and the pseudo labels
@@ -72,16 +57,7 @@ def suggest(
     """
     from oce2stardist.suggestion.run import suggest_regions
 
-    table = suggest_regions(
-        run,
-        output,
-        images=images,
-        count=count,
-        window=window,
-        axes=axes,
-        device=device or "auto",
-        reporter=reporter,
-    )
+    table = suggest_regions(run, output, device=device or "auto", **options)
     folder = Path(output) if output else Path(run) / "suggestions"
     lines = [
         f"{row.rank:>3}  {row.image}  y {row.y0}, x {row.x0}: {row.reason}"

@@ -33,7 +33,7 @@ class User:
         self.viewer.window._qt_window.resize(1230, 870)
         self.viewer.open_sample("oce2stardist", "nuclei")
         _, self.widget = self.viewer.window.add_plugin_dock_widget("oce2stardist")
-        self.widget.images.set_folder(folder / "work")
+        self.widget.images.folder.show_folder(folder / "work")
         self.folder = folder
         self.truth = test_image_nuclei_2d(return_mask=True)[1].astype(np.int32)
 

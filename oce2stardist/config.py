@@ -239,14 +239,7 @@ class Document(Settings):
 
     @classmethod
     def from_yaml(cls, path: Path) -> Self:
-        """Read a config file; what it does not name keeps the default.
-
-        Raises
-        ------
-        InputError
-            If the file can't be read, is not YAML, or names an unknown key or a value
-            out of range; the message names file and key.
-        """
+        """Read a config file; what it does not name keeps the default."""
         try:
             if path.stat().st_size > _LARGEST_CONFIG:
                 raise InputError(
@@ -341,16 +334,16 @@ def _check_extent(content: Any, path: Path) -> None:
                 "write the values out."
             )
         if isinstance(value, dict):
-            waiting += [(one, depth + 1) for pair in value.items() for one in pair]
+            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
         elif isinstance(value, (list, tuple, set)):
-            waiting += [(one, depth + 1) for one in value]
+            waiting += [(part, depth + 1) for part in value]
 
 
 def _one_line(error: ValidationError, example: str) -> str:
     """Say the first thing that is wrong, and how many more there are."""
     by_key: dict[str, list[Any]] = {}
-    for one in error.errors():
-        by_key.setdefault(_key(one["loc"]), []).append(one)
+    for problem in error.errors():
+        by_key.setdefault(_key(problem["loc"]), []).append(problem)
     (key, (first, *rest)), *others = by_key.items()
     if first["type"] == "extra_forbidden":
         message = f"{key} must be a known setting; see {example} for all of them."

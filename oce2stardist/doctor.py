@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from getpass import getuser
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal, get_args
@@ -29,9 +30,7 @@ import click
 from packaging.requirements import Requirement
 
 _PACKAGE = "oce2stardist"
-
 _FOR_DEVELOPERS = {"test", "dev", "docs"}  # extras that add nothing to the program
-
 _PURPOSES = {  # of extras, where the name alone does not say it
     "cellpose": "Cellpose in `experiment unsupervised`",
     "napari": "the napari plugin; it also needs a Qt binding such as pyqt6",
@@ -92,7 +91,7 @@ class Examination:
     @property
     def can_run(self) -> bool:
         """Whether images can be turned into pseudo labels and a model, and be predicted."""
-        return all(one.status != "broken" for one in self.findings)
+        return all(finding.status != "broken" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON."""
@@ -102,54 +101,50 @@ class Examination:
 def examine() -> Examination:
     """Look at this environment, this machine and the current folder."""
     package, base, optional = _find(_PACKAGE), requirements(), extras()
-    ordinary = [one for one in base if one.name not in _PROBES]
+    ordinary = [needed for needed in base if needed.name not in _PROBES]
     machine = look_at_machine(Path.cwd())
-    needed = [*ordinary, *(one for several in optional.values() for one in several)]
-    modules = dict.fromkeys(module for one in needed for module in one.modules)
+    imported = chain(ordinary, *optional.values())
+    modules = dict.fromkeys(chain.from_iterable(needed.modules for needed in imported))
     with ThreadPoolExecutor(max_workers=machine.processors) as pool:
         asked = {name: pool.submit(ask, *where) for name, (_, *where) in _PROBES.items()}
         others = pool.submit(broken_modules, list(modules))
-    answers = {name: one.result() for name, one in asked.items()}
+    answers = {name: answer.result() for name, answer in asked.items()}
     broken = others.result()
-    there = {name: None if "error" in one else one for name, one in answers.items()}
-    read_only = "can't be written to: pass an output elsewhere"
-    room = f"{machine.disk_free:g} GB free" if machine.writable else read_only
+    torch, tensorflow = (None if "error" in answer else answer for answer in answers.values())
+    room = f"{machine.disk_free:g} GB free"
+    folder = Finding("machine", "this folder", "ok", room)
+    if not machine.writable:
+        read_only = "can't be written to: pass an output elsewhere"
+        folder = Finding("machine", "this folder", "warning", read_only)
+    frameworks = [_framework(name, answer, base) for name, answer in answers.items()]
+    of_extras = [_extra(name, needed, broken) for name, needed in optional.items()]
     return Examination(
         package.version if package else "not installed",
         machine,
-        there["torch"],
-        there["tensorflow"],
-        {one.name: one.version for one in base},
-        [
-            *(_framework(name, answer, base) for name, answer in answers.items()),
-            Finding("machine", "this folder", "ok" if machine.writable else "warning", room),
-            *_required(ordinary, broken),
-            *(_extra(name, needed, broken) for name, needed in optional.items()),
-        ],
+        torch,
+        tensorflow,
+        {needed.name: needed.version for needed in base},
+        [*frameworks, folder, *_required(ordinary, broken), *of_extras],
     )
 
 
 def _framework(name: str, answer: dict[str, Any], base: "list[Needed]") -> Finding:
     title = f"{_PROBES[name][0]} ({name})"
-    own = [one for one in base if one.name == name]
+    own = [needed for needed in base if needed.name == name]
     if "error" in answer:
         top = (answer["module"] or "").split(".")[0]
-        culprit = [one for one in base if top in one.modules]
+        culprit = [needed for needed in base if top in needed.modules]
         culprit = culprit or ([] if "timed_out" in answer else own)
-        again = all(one.version is not None for one in culprit)
+        again = all(needed.version is not None for needed in culprit)
         mend = install_command(culprit, again=again) if culprit else None
         return Finding("main job", title, "broken", answer["error"], mend)
-    devices = answer["devices"]
-    seen = ", ".join(
-        name if name == title else f"{name} ({title})"
-        for name, title in ((one["name"], one["title"]) for one in devices)
-    )
+    titles = {device["name"]: device["title"] for device in answer["devices"]}
+    seen = ", ".join(n if n == full else f"{n} ({full})" for n, full in titles.items())
     detail = f"{answer['version']}, sees {seen}; {answer['precision']} is fastest here"
-    failing = [one for one in devices if one["error"]]
+    failing = {device["name"]: device["error"] for device in answer["devices"] if device["error"]}
     if failing:
-        why = "; ".join(f"{one['name']} fails: {one['error']}" for one in failing)
-        chosen_fails = any(one["name"] == answer["chosen"] for one in failing)
-        advice = "; pass --device cpu" if chosen_fails else ""
+        why = "; ".join(f"{device} fails: {error}" for device, error in failing.items())
+        advice = "; pass --device cpu" if answer["chosen"] in failing else ""
         return Finding("main job", title, "warning", f"{detail}; {why}{advice}")
     unfit = own[0].trouble({}) if own else None
     if unfit:
@@ -157,29 +152,29 @@ def _framework(name: str, answer: dict[str, Any], base: "list[Needed]") -> Findi
     return Finding("main job", title, "ok", detail)
 
 
-def _required(needed: "list[Needed]", broken: Mapping[str, str]) -> list[Finding]:
-    if not needed:
+def _required(required: "list[Needed]", broken: Mapping[str, str]) -> list[Finding]:
+    if not required:
         detail = "is not installed, so nothing says what it needs; in its folder run what mends it"
         return [Finding("packages", _PACKAGE, "warning", detail, "pip install .")]
-    found = [Finding("packages", "required", "ok", f"{len(needed)} looked at")]
-    for one in needed:
-        if trouble := one.trouble(broken):
-            fails = one.reason(broken) is not None
-            mend = install_command([one], again=fails and one.version is not None)
+    findings = [Finding("packages", "required", "ok", f"{len(required)} looked at")]
+    for needed in required:
+        if trouble := needed.trouble(broken):
+            fails = needed.reason(broken) is not None
+            mend = install_command([needed], again=fails and needed.version is not None)
             status: Status = "broken" if fails else "warning"
-            found.append(Finding("packages", one.name, status, trouble, mend))
-    return found
+            findings.append(Finding("packages", needed.name, status, trouble, mend))
+    return findings
 
 
-def _extra(name: str, needed: "list[Needed]", broken: Mapping[str, str]) -> Finding:
+def _extra(name: str, required: "list[Needed]", broken: Mapping[str, str]) -> Finding:
     purpose = f"for {_PURPOSES[name]}: " if name in _PURPOSES else ""
-    poor = [one for one in needed if one.trouble(broken)]
+    poor = [needed for needed in required if needed.trouble(broken)]
     if not poor:
-        versions = ", ".join(f"{one.name} {one.version}" for one in needed)
+        versions = ", ".join(f"{needed.name} {needed.version}" for needed in required)
         return Finding("extras", name, "ok", purpose + versions)
-    status: Status = "optional" if any(one.version is None for one in poor) else "warning"
-    again = status == "warning" and any(one.reason(broken) for one in poor)
-    detail = purpose + "; ".join(f"{one.name} {one.trouble(broken)}" for one in poor)
+    status: Status = "optional" if any(needed.version is None for needed in poor) else "warning"
+    again = status == "warning" and any(needed.reason(broken) for needed in poor)
+    detail = purpose + "; ".join(f"{needed.name} {needed.trouble(broken)}" for needed in poor)
     return Finding("extras", name, status, detail, install_command(poor, again=again))
 
 
@@ -206,7 +201,7 @@ def look_at_machine(folder: Path) -> Machine:
 
 @dataclass(frozen=True)
 class Needed:
-    """A requirement, the version installed of it, and what to import to see whether it works."""
+    """A requirement, the version installed of it, and the modules that show whether it works."""
 
     requirement: Requirement
     version: str | None
@@ -236,20 +231,18 @@ class Needed:
 def requirements(extra: str = "") -> list[Needed]:
     """List what is always needed, or what an extra adds; extras that name extras are resolved."""
     package = _find(_PACKAGE)
-    found = []
-    for text in (package.requires or []) if package else []:
-        one = Requirement(text)
-        holds, always = (
-            one.marker is None or one.marker.evaluate({"extra": name}) for name in (extra, "")
-        )
+    needed: list[Needed] = []
+    for requirement in map(Requirement, (package.requires or []) if package else []):
+        marker = requirement.marker
+        holds, always = (marker is None or marker.evaluate({"extra": name}) for name in (extra, ""))
         if not holds or (extra and always):
             continue
-        if one.name == _PACKAGE:
-            found += [inner for name in sorted(one.extras) for inner in requirements(name)]
+        if requirement.name == _PACKAGE:
+            needed += chain.from_iterable(map(requirements, sorted(requirement.extras)))
         else:
-            one.marker = None
-            found.append(_look_up(one))
-    return found
+            requirement.marker = None
+            needed.append(_look_up(requirement))
+    return needed
 
 
 def extras() -> dict[str, list[Needed]]:
@@ -264,7 +257,7 @@ def install_command(needed: list[Needed], *, again: bool = False) -> str:
     python = quote(sys.executable)
     words = [f"{python} -m pip" if find_spec("pip") else f"pip --python {python}", "install"]
     words += ["--force-reinstall"] if again else []
-    return " ".join([*words, *sorted(quote(str(one.requirement)) for one in needed)])
+    return " ".join([*words, *sorted(quote(str(package.requirement)) for package in needed)])
 
 
 def _find(name: str) -> Distribution | None:
@@ -276,18 +269,18 @@ def _find(name: str) -> Distribution | None:
 
 def _look_up(requirement: Requirement) -> Needed:
     """Find what is installed, and its module called like the package, or all that it brings."""
-    found = _find(requirement.name)
+    package = _find(requirement.name)
     own = requirement.name.replace("-", "_")
-    if found is None:  # the module may still be there: tensorflow-cpu brings tensorflow
+    if package is None:  # the module may still be there: tensorflow-cpu brings tensorflow
         return Needed(requirement, None, (own,))
-    brought = set((found.read_text("top_level.txt") or "").split()) or {
-        path.parts[0].removesuffix(".py") for path in found.files or () if path.suffix == ".py"
+    brought = set((package.read_text("top_level.txt") or "").split()) or {
+        path.parts[0].removesuffix(".py") for path in package.files or () if path.suffix == ".py"
     }
     public = sorted(name for name in brought if name.isidentifier() and name[0] != "_")
     like = [name for name in public if name.lower() == own.split(".")[0].lower()]
     if like:
         public = [own] if "." in own else like
-    return Needed(requirement, found.version, tuple(public) or (own,))
+    return Needed(requirement, package.version, tuple(public) or (own,))
 
 
 # --- processes of their own
@@ -308,10 +301,10 @@ print(json.dumps(answer))
 
 
 def ask(module: str, function: str, *arguments: Any) -> dict[str, Any]:
-    """Call a function in a new process that imports from where this one does.
+    """Call a function that returns a dict, in a new process that imports from where this one does.
 
-    It returns a dict. Where it fails, that holds `error`, in one line, and `module`, the one that
-    could not be imported, if any.
+    Where that fails, the dict holds `error`, in one line, and `module`, the one that could not be
+    imported, if any.
     """
     question = json.dumps([sys.path, module, function, arguments])
     command = [sys.executable, "-c", _PROGRAM, question]
@@ -329,20 +322,17 @@ def ask(module: str, function: str, *arguments: Any) -> dict[str, Any]:
 
 
 def broken_modules(modules: Sequence[str]) -> dict[str, str]:
-    """Import modules in a new process; returns why those can't be imported that can't.
-
-    One that takes the whole process down does not hide the others.
-    """
+    """Import modules in new processes, so that none hides another; say why some can't be."""
     answer = ask(__name__, import_each.__name__, list(modules))
     if "broken" in answer:
         return dict(answer["broken"])
     if len(modules) == 1 or "timed_out" in answer:
         return dict.fromkeys(modules, answer["error"])
-    return {name: why for one in modules for name, why in broken_modules([one]).items()}
+    return {name: why for module in modules for name, why in broken_modules([module]).items()}
 
 
 def import_each(modules: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Import modules here; returns, under `broken`, why those can't be imported that can't."""
+    """Import modules here; say, under `broken`, why some can't be."""
     broken = {}
     for module in modules:
         try:
@@ -352,33 +342,34 @@ def import_each(modules: Sequence[str]) -> dict[str, dict[str, str]]:
     return {"broken": broken}
 
 
-def say_findings(found: Examination) -> list[str]:
+def say_findings(examination: Examination) -> list[str]:
     """Write what people read at the prompt."""
-    lines = [f"oce2stardist {found.version}, Python {found.machine.python}, {found.machine.system}"]
+    machine, findings = examination.machine, examination.findings
+    lines = [f"oce2stardist {examination.version}, Python {machine.python}, {machine.system}"]
     for group in get_args(Group):
         lines += ["", click.style(group.capitalize(), bold=True)]
-        for one in (one for one in found.findings if one.group == group):
-            status = click.style(f"{one.status:<8}", fg=_COLOURS[one.status])
-            lines.append(f"  {status}  {one.name}: {one.detail}")
-            lines += [f"            mend: {one.mend}"] if one.mend else []
+        for finding in (finding for finding in findings if finding.group == group):
+            status = click.style(f"{finding.status:<8}", fg=_COLOURS[finding.status])
+            lines.append(f"  {status}  {finding.name}: {finding.detail}")
+            lines += [f"            mend: {finding.mend}"] if finding.mend else []
     verdict = "Everything that is installed works."
-    if any(one.status == "warning" for one in found.findings):
+    if any(finding.status == "warning" for finding in findings):
         verdict = "The main job can run; look at what is marked."
-    if not found.can_run:
+    if not examination.can_run:
         verdict = "The main job can't run: mend what is marked broken."
     return [*lines, "", verdict]
 
 
-def write_bug_report(found: Examination) -> list[str]:
+def write_bug_report(examination: Examination) -> list[str]:
     """Write Markdown that says what a maintainer asks for first, without names of people."""
-    machine = found.machine
+    machine = examination.machine
     lines = [
         *("### Environment", "", "```"),
-        *(click.unstyle(line) for line in say_findings(found)),
+        *(click.unstyle(line) for line in say_findings(examination)),
         "",
         f"{machine.processors} processors, {machine.memory or '?'} GB memory, "
         f"{machine.disk_free} GB disk free",
-        *(f"{name:<13} {version or 'missing'}" for name, version in found.packages.items()),
+        *(f"{name:<13} {version or 'missing'}" for name, version in examination.packages.items()),
         *("```", "", "### What I did, what I expected, what happened", ""),
     ]
     return [_anonymous(line) for line in lines]

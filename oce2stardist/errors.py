@@ -54,29 +54,18 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, OSError) and error.errno == errno.ENOMEM
     ):
         return True
-    names = {one.__name__ for one in type(error).__mro__}
+    names = {kind.__name__ for kind in type(error).__mro__}
     if names & {"OutOfMemoryError", "ResourceExhaustedError"}:
         return True
     if isinstance(error, SystemError):
-        return any(one in str(error) for one in _WITHOUT_REASON)
-    return isinstance(error, RuntimeError) and any(one in str(error) for one in _NO_MEMORY)
+        return any(words in str(error) for words in _WITHOUT_REASON)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def check_finite(loss: float, step: int, *, stage: str) -> None:
     """Refuse to train on once the loss is not a number: no later step mends the weights.
 
-    Parameters
-    ----------
-    loss : float
-    step : int
-        From 1.
-    stage : {"embedding", "stardist"}
-        The part of the config whose settings can help.
-
-    Raises
-    ------
-    InputError
-        If the loss is NaN or infinite.
+    Steps count from 1; the settings of `stage`, embedding or stardist, can help.
     """
     if not math.isfinite(loss):
         raise InputError(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 Image = NDArray[np.float32]  # (Y, X, C)
 Labels = NDArray[np.int32]  # (Y, X)
@@ -15,38 +16,16 @@ UNLABELLED = -1
 
 
 def object_sizes(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the pixels of every object.
-
-    Parameters
-    ----------
-    labels : integer array of any shape
-        Values below 1 are not objects.
-
-    Returns
-    -------
-    ids, sizes : int64 arrays of shape (objects,)
-        Ascending ids and their number of pixels. Ids may have gaps.
-    """
+    """List the ids of the objects, ascending, perhaps with gaps, and their numbers of pixels."""
     ids, sizes = np.unique(labels[labels > BACKGROUND], return_counts=True)
     return ids.astype(np.int64), sizes.astype(np.int64)
 
 
 def renumber(labels: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Number the objects 1..n in the order of their ids.
+    """Number the objects 1..n in the order of their ids; the id of object i is ``ids[i - 1]``.
 
-    What counts up to the largest id, as scipy.ndimage.find_objects does, would need gigabytes
-    where someone's ids are large.
-
-    Parameters
-    ----------
-    labels : integer array of any shape
-        Values below 1 stay.
-
-    Returns
-    -------
-    numbered : int32 array of the same shape
-    ids : int64 array of shape (n,)
-        The id of object i is ``ids[i - 1]``.
+    Values below 1 stay. What counts up to the largest id, as scipy.ndimage.find_objects does,
+    would need gigabytes where someone's ids are large.
     """
     is_object = labels > BACKGROUND
     ids, numbers = np.unique(labels[is_object], return_inverse=True)
@@ -79,6 +58,13 @@ def ids_at_edge(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """List the ids of the objects that touch the edge of an image of shape (Y, X)."""
     rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.unique(rim[rim > BACKGROUND]).astype(np.int64)
+
+
+def centroids(labels: NDArray[np.integer], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Find the centroids of objects, in pixels; array of shape (objects, dimensions)."""
+    if not len(ids):
+        return np.empty((0, labels.ndim))
+    return np.array(ndi.center_of_mass(labels > BACKGROUND, labels, ids), float)
 
 
 def remove_objects(labels: NDArray[np.integer], ids: Iterable[int]) -> NDArray[np.integer]:

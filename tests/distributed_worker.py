@@ -1,4 +1,4 @@
-"""Trains a tiny network in as many processes as started it, and writes what came out.
+"""Train a tiny network in as many processes as started it, and write what came out.
 
 Not a test: tests/embeddings/test_distributed.py runs it, alone and under torchrun.
 """
@@ -14,7 +14,7 @@ from scenes import discs_scene
 from oce2stardist.config import EmbeddingConfig
 from oce2stardist.embeddings.checkpoint import read_state, write_state
 from oce2stardist.embeddings.distributed import (
-    barrier,
+    agree_on_any,
     init_from_env,
     is_main_process,
     main_process_first,
@@ -55,16 +55,16 @@ def main(folder: Path, settings: dict[str, object], stop_after: int | None) -> N
             save=lambda state: saved.append(write_state(state_file, state)),
             should_stop=should_stop,
         )
-        barrier()
-        found = {
+        agree_on_any(False)  # returns once every process has come here
+        outcome = {
             "losses": [row["loss"] for row in run.history],
             "weights": sum(float(p.detach().abs().sum()) for p in run.network.parameters()),
             "finished": run.finished,
             "saved": len(saved),
             "processes": size,
         }
-        (folder / f"found{rank}.json").write_text(json.dumps(found))
-    assert np.isfinite(found["losses"]).all()
+        (folder / f"found{rank}.json").write_text(json.dumps(outcome))
+    assert np.isfinite(outcome["losses"]).all()
 
 
 if __name__ == "__main__":

@@ -14,8 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
-FENCE = re.compile(r"(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`]*)")
-MARK = re.compile(r"<!-- (?P<verb>not run|run as): (?P<said>\S.*) -->")
+BLOCK = re.compile(
+    r"(?:^ *<!-- (?P<verb>not run|run as): (?P<said>\S[^\n]*) -->\s*\n)?"
+    r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`\n]*)\n"
+    r"(?P<text>.*?)(?P<end>^ *(?P=ticks) *$|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
 TITLE = re.compile(r'title="(?P<file>[\w./-]+)"')
 
 
@@ -44,47 +48,18 @@ class Block:
 
 def find_blocks(page: Path, text: str | None = None) -> list[Block]:
     """List the fenced blocks of a page in order."""
-    lines = (page.read_text(encoding="utf-8") if text is None else text).splitlines()
-    blocks, at = [], 0
-    while at < len(lines):
-        opened = FENCE.fullmatch(lines[at].rstrip())
-        if opened is None:
-            at += 1
-            continue
-        end = _closing(lines, at, opened)
-        said = _mark_above(lines, at)
-        title = TITLE.search(opened["info"])
-        language = (opened["info"].split() or [""])[0]
-        if said.get("run as"):
-            language = said["run as"]
-        body = [line.removeprefix(opened["indent"]) for line in lines[at + 1 : end]]
-        blocks.append(
-            Block(
-                page,
-                at + 1,
-                language,
-                "\n".join(body) + "\n",
-                file=title["file"] if title else "",
-                reason=said.get("not run", ""),
-            )
-        )
-        at = end + 1
+    text = page.read_text(encoding="utf-8") if text is None else text
+    blocks = []
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start("indent")) + 1
+        if not block["end"]:
+            raise ValueError(f"line {line} opens a block that nothing closes")
+        said, title = {block["verb"]: block["said"]}, TITLE.search(block["info"])
+        language = said.get("run as") or (block["info"].split() or [""])[0]
+        body = re.sub(f"^{block['indent']}", "", block["text"], flags=re.MULTILINE)
+        file, reason = title["file"] if title else "", said.get("not run", "")
+        blocks.append(Block(page, line, language, body, file, reason))
     return blocks
-
-
-def _closing(lines: list[str], at: int, opened: re.Match[str]) -> int:
-    for end in range(at + 1, len(lines)):
-        if lines[end].strip() == opened["ticks"]:
-            return end
-    raise ValueError(f"line {at + 1} opens a block that nothing closes")
-
-
-def _mark_above(lines: list[str], at: int) -> dict[str, str]:
-    before = at - 1
-    while before >= 0 and not lines[before].strip():
-        before -= 1
-    found = MARK.fullmatch(lines[before].strip()) if before >= 0 else None
-    return {found["verb"]: found["said"]} if found else {}
 
 
 # --- running
@@ -132,8 +107,8 @@ class Session:
     def _command(self, words: list[str]) -> None:
         words, file = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
         if words[0] not in self.programs:
-            known = ", ".join(self.programs)
-            raise ValueError(f"commands must begin with one of {known}. Got {words[0]!r}.")
+            programs = ", ".join(self.programs)
+            raise ValueError(f"commands must begin with one of {programs}. Got {words[0]!r}.")
         printed = self.programs[words[0]](words)
         if file is not None:
             Path(file).write_text(printed, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Draws pairs of predicted and true labels, hard ones among them, for tests of scores."""
+"""Draw pairs of predicted and true labels, hard ones among them, for tests of scores."""
 
 from collections.abc import Callable
 
@@ -93,17 +93,9 @@ def draw_nothing(rng: np.random.Generator) -> Pair:
 
 
 KINDS: tuple[Callable[[np.random.Generator], Pair], ...] = (
-    draw_blocks,
-    draw_sizes,
-    draw_touching,
-    draw_gaps,
-    draw_tiny,
-    draw_shrunken,
-    draw_joined,
-    draw_nothing_predicted,
-    draw_nothing_true,
-    draw_nothing,
-)
+    draw_blocks, draw_sizes, draw_touching, draw_gaps, draw_tiny, draw_shrunken, draw_joined,
+    draw_nothing_predicted, draw_nothing_true, draw_nothing,
+)  # fmt: skip
 
 
 def _nearest(points: NDArray[np.floating], shape: tuple[int, int]) -> Labels:

@@ -1,4 +1,4 @@
-"""A reporter that keeps what a run says."""
+"""Keep what a run says."""
 
 from oce2stardist.runs.progress import SilentReporter
 

@@ -1,4 +1,4 @@
-"""Sees to the system's libraries that Qt needs; `make test` runs this first.
+"""Install the system's libraries that Qt needs; `make test` runs this first.
 
 Qt's wheels bring everything but these. On Debian and its like, root gets them by apt; everybody
 else is told in one line what to install, and the tests of the napari plugin will fail.
@@ -43,8 +43,8 @@ def main():
     if os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"Installing what Qt needs: {' '.join(missing)}", flush=True)
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for one in (["apt-get", "update"], command):
-            subprocess.run(one, env=environment, stdout=subprocess.DEVNULL, check=False)
+        for step in (["apt-get", "update"], command):
+            subprocess.run(step, env=environment, stdout=subprocess.DEVNULL, check=False)
         missing = list_missing()
     if missing:
         print(

@@ -28,8 +28,8 @@ def image_set(tmp_path, stems, shape=(60, 90)):
     """Images of six discs each, and their labels."""
     scenes = {stem: discs_scene(6, shape, 7, seed=i) for i, stem in enumerate(stems)}
     images = {stem: image[..., None] for stem, (image, _) in scenes.items()}
-    found = ImageSet({stem: tmp_path / f"{stem}.tif" for stem in stems}, images)
-    return found, {stem: labels for stem, (_, labels) in scenes.items()}
+    files = {stem: tmp_path / f"{stem}.tif" for stem in stems}
+    return ImageSet(files, images), {stem: labels for stem, (_, labels) in scenes.items()}
 
 
 def parameters_text(**values):
@@ -63,9 +63,7 @@ def pseudo_run(folder, labels, command="oce2stardist pseudo x"):
 def gathering_run(folder, config, *, shape=(200, 260), diameter=28.0):
     """A run whose offsets point to the middles of discs: every sound setting finds these.
 
-    Returns
-    -------
-    PreparedImages, labels of the discs by stem
+    Returns PreparedImages, and the labels of the discs by stem.
     """
     image, labels = discs_scene(8, shape, 14, seed=3)
     run = pseudo_run(folder, {"a": labels})
@@ -77,8 +75,8 @@ def gathering_run(folder, config, *, shape=(200, 260), diameter=28.0):
     spread = np.where(labels > 0, 0.2, 5.0).astype(np.float16)
     arrays = {"offsets": offsets.astype(np.float16), "spread": spread}
     save_file(arrays, run / "oce" / "predicted" / "a.safetensors")
-    found = ImageSet({"a": folder / "a.tif"}, {"a": image[..., None]})
-    return prepare_images(found, config, diameter=diameter), {"a": labels}
+    images = ImageSet({"a": folder / "a.tif"}, {"a": image[..., None]})
+    return prepare_images(images, config, diameter=diameter), {"a": labels}
 
 
 def finetuned(folder, annotations, pseudo, alpha=0.5):

@@ -8,39 +8,33 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 
 N_RAYS = 8
-FINETUNING = Config().replace(
-    **{
-        "stardist.width": 4,
-        "stardist.features": 8,
-        "stardist.n_rays": N_RAYS,
-        "stardist.patch_size": 64,
-        "stardist.batch_size": 2,
-        "stardist.steps": 4,
-        "stardist.checks": 1,
-        "stardist.folds": 0,
-    }
+FINETUNING = Config(
+    stardist=StarDistConfig(
+        width=4, features=8, n_rays=N_RAYS, patch_size=64, batch_size=2, steps=4, checks=1, folds=0
+    )
 )
 
 
 def small_model(folder, *, channels=1, half_precision=False, **changes):
     from oce2stardist.stardist_model.network import create_model
 
-    settings = StarDistConfig(
-        n_rays=N_RAYS,
-        patch_size=64,
-        batch_size=4,
-        learning_rate=1e-3,
-        distance_weight=0.2,
-        **{"width": 4, "features": 8} | changes,
-    )
-    return create_model(folder, settings, channels=channels, half_precision=half_precision, seed=0)
+    settings = {
+        "n_rays": N_RAYS, "width": 4, "features": 8, "patch_size": 64, "batch_size": 4,
+        "learning_rate": 1e-3, "distance_weight": 0.2,
+    }  # fmt: skip
+    config = StarDistConfig(**settings | changes)
+    return create_model(folder, config, channels=channels, half_precision=half_precision, seed=0)
 
 
-def write_model(folder, *, prob, nms, **changes):
-    """Write a model folder with weights as initialised; returns the folder."""
+def write_model(folder, *, prob, nms, longer=0.0, **changes):
+    """Write a model folder with weights as initialised, distances by so many pixels longer."""
     from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
 
-    write_weights(folder / "weights_best.h5", small_model(folder, **changes))
+    model = small_model(folder, **changes)
+    distances = model.keras_model.get_layer("dist")
+    kernel, bias = distances.get_weights()
+    distances.set_weights([kernel, bias + longer])
+    write_weights(folder / "weights_best.h5", model)
     write_thresholds(folder, prob=prob, nms=nms)
     return folder
 
@@ -53,8 +47,8 @@ def stream(scene, *, n_sparse=2, n_pseudo=2, seed=0):
     sparse = np.where(np.isin(labels, [1, 2]), labels, -1)
     normalised = normalise_percentiles(image[..., None])
     sources = [
-        PatchSource([normalised], [known], patch_size=64, around_objects=0.9)
-        for known in (sparse, labels)
+        PatchSource([normalised], [half], patch_size=64, around_objects=0.9)
+        for half in (sparse, labels)
     ]
     return BatchStream(
         *sources, n_sparse=n_sparse, n_pseudo=n_pseudo, n_rays=N_RAYS, grid=2, intensity=0.5,

@@ -38,23 +38,10 @@ TINY_YAML = """\
 seed: 1
 device: cpu
 embedding:
-  feature_maps: 8
-  crop_size: 76
-  batch_size: 4
-  steps: 60
-  displacements_per_step: 4
-  copies: 2
-pseudo:
-  working_diameter: 20
+  {feature_maps: 8, crop_size: 76, batch_size: 4, steps: 60, displacements_per_step: 4, copies: 2}
+pseudo: {working_diameter: 20}
 stardist:
-  n_rays: 8
-  width: 8
-  features: 16
-  patch_size: 64
-  batch_size: 4
-  steps: 20
-  checks: 2
-  folds: 0
+  {n_rays: 8, width: 8, features: 16, patch_size: 64, batch_size: 4, steps: 20, checks: 2, folds: 0}
 """
 
 
@@ -156,30 +143,23 @@ def test_the_installed_wheel_is_what_python_imports(installed, tmp_path):
 
 @pytest.mark.slow
 def test_the_installed_wheel_runs_from_images_to_scores(installed, tmp_path):
-    scores = run_tiny_pipeline(installed / "oce2stardist", tmp_path)
-    assert scores
-
-
-def run_tiny_pipeline(oce2stardist_exe, tmp_path):
-    """Run pseudo, finetune, predict and evaluate on one small scene; return the scores."""
+    """Runs pseudo, finetune, predict and evaluate on one small scene."""
     image, truth = discs_scene(n=12, shape=(128, 128), radius=9, seed=0)
     annotations = np.where((truth > 0) & (truth <= 6), truth, -1).astype(np.int32)
     for name, pixels in {"images": image, "truth": truth, "annotations": annotations}.items():
         (tmp_path / name).mkdir()
         tifffile.imwrite(tmp_path / name / "scene.tif", pixels)
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)
-
-    def oce2stardist(*arguments):
-        return run(oce2stardist_exe, *arguments, cwd=tmp_path)
-
-    settings = ("--config", "tiny.yaml")
-    oce2stardist("pseudo", "images", "-o", "run", *settings)
-    labelled = ("--pseudo", "run", "--annotations", "annotations")
-    oce2stardist("finetune", "images", *labelled, "-o", "model", *settings)
-    oce2stardist("predict", "images", "--model", "model", "-o", "predicted")
+    for command in (
+        "pseudo images -o run --config tiny.yaml",
+        "finetune images --pseudo run --annotations annotations -o model --config tiny.yaml",
+        "predict images --model model -o predicted",
+    ):
+        run(installed / "oce2stardist", *command.split(), cwd=tmp_path)
     (predicted,) = (tmp_path / "predicted").rglob("scene*.tif")
     assert tifffile.imread(predicted).shape == image.shape
-    return json.loads(oce2stardist("evaluate", predicted.parent, "truth", "--json"))
+    evaluate = ("evaluate", predicted.parent, "truth", "--json")
+    assert json.loads(run(installed / "oce2stardist", *evaluate, cwd=tmp_path))
 
 
 # --- neither framework until it is needed

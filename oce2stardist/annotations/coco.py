@@ -54,27 +54,17 @@ def is_coco(document: Any) -> bool:
 
 
 def list_images(document: dict[str, Any], *, file: Path) -> list[CocoImage]:
-    """List the images of a parsed COCO document in its order.
-
-    Raises
-    ------
-    InputError
-        If an entry lacks what the format asks for, or an annotation belongs to no image.
-    """
+    """List the images of a parsed COCO document in its order."""
     with naming(str(file), expected="COCO JSON"):
-        categories = {one["id"]: str(one["name"]) for one in document.get("categories", [])}
+        categories = {kind["id"]: str(kind["name"]) for kind in document.get("categories", [])}
         of_image = defaultdict(list)
         for annotation in document["annotations"]:
             of_image[annotation["image_id"]].append(annotation)
-        images = {
-            one["id"]: CocoImage(
-                str(one["file_name"]),
-                (int(one["height"]), int(one["width"])),
-                of_image[one["id"]],
-                categories,
-            )
-            for one in document["images"]
-        }
+        images = {}
+        for entry in document["images"]:
+            number, name = entry["id"], str(entry["file_name"])
+            shape = int(entry["height"]), int(entry["width"])
+            images[number] = CocoImage(name, shape, of_image[number], categories)
         homeless = sorted(map(str, of_image.keys() - images.keys()))
         if homeless:
             raise ValueError(f"annotations refer to image_id {homeless[0]}, which images lacks")
@@ -82,16 +72,7 @@ def list_images(document: dict[str, Any], *, file: Path) -> list[CocoImage]:
 
 
 def read_annotated(image: CocoImage, *, shape: tuple[int, int], file: Path) -> Reading:
-    """Read the annotations of one image.
-
-    Parameters
-    ----------
-    image : CocoImage
-    shape : tuple of int
-        (Y, X) of the image as it is.
-    file : Path
-        For messages and notes.
-    """
+    """Read the annotations of one image, which is (Y, X) as it is."""
     if image.shape != shape:
         raise InputError(
             f"{image.file_name} in {file} must have the size of the image. Got {image.shape} and "
@@ -103,18 +84,13 @@ def read_annotated(image: CocoImage, *, shape: tuple[int, int], file: Path) -> R
         what = f"annotation {name or number} of {image.file_name} in {file}"
         with naming(what, expected="a COCO annotation"):
             parts = tuple(_parts(annotation.get("segmentation"), shape=shape, what=what))
-            role = _role(annotation, image.categories)
+            crowd, category = annotation.get("iscrowd"), annotation.get("category_id")
+            role: Role = "unknown" if crowd else role_of(image.categories.get(category, ""))
         if parts:
             shapes.append(Shape(parts, role, name, number))
         else:
             skipped.add(name or str(number), reason=NO_OUTLINE)
     return Reading(shapes, skipped.notes(file.name))
-
-
-def _role(annotation: dict[str, Any], categories: dict[Any, str]) -> Role:
-    if annotation.get("iscrowd"):
-        return "unknown"
-    return role_of(categories.get(annotation.get("category_id"), ""))
 
 
 def _parts(segmentation: Any, *, shape: tuple[int, int], what: str) -> Iterator[Patch]:

@@ -33,20 +33,12 @@ Points = NDArray[np.float64]  # (n, 2), (x, y)
 def is_geojson(document: Any) -> bool:
     """Tell whether parsed JSON looks like GeoJSON, as against COCO or something else."""
     features = document if isinstance(document, list) else [document]
-    return all(
-        isinstance(one, dict) and one.get("type") in ("Feature", "FeatureCollection")
-        for one in features
-    )
+    kinds = [feature.get("type") if isinstance(feature, dict) else None for feature in features]
+    return all(kind in ("Feature", "FeatureCollection") for kind in kinds)
 
 
 def read_features(document: Any, *, file: Path) -> Reading:
-    """Read the shapes of a parsed GeoJSON document.
-
-    Raises
-    ------
-    InputError
-        If a feature is not as the format defines it.
-    """
+    """Read the shapes of a parsed GeoJSON document."""
     shapes, skipped = [], Skipped()
     with naming(str(file), expected="GeoJSON"):
         features = list(_features(document))
@@ -65,9 +57,9 @@ def read_features(document: Any, *, file: Path) -> Reading:
 
 def _features(document: Any) -> chain[Any]:
     """Chain the features of collections and of lists."""
-    documents = document if isinstance(document, list) else [document]
+    parts = document if isinstance(document, list) else [document]
     return chain.from_iterable(
-        one["features"] if one["type"] == "FeatureCollection" else [one] for one in documents
+        part["features"] if part["type"] == "FeatureCollection" else [part] for part in parts
     )
 
 

@@ -55,28 +55,16 @@ Points = NDArray[np.float64]  # (n, 2), (x, y)
 def read_rois(file: Path, *, shape: tuple[int, int]) -> Reading:
     """Read the selections of a ``.roi``, a ``.zip`` or a folder of ``.roi`` files.
 
-    Parameters
-    ----------
-    file : Path
-        A zip is read in memory, never unpacked.
-    shape : tuple of int
-        (Y, X) of the image.
-
-    Returns
-    -------
-    Reading
-        In the order of the zip, or of the names in the folder. What a selection marks is
-        told by its name (`role_of`).
-
-    Raises
-    ------
-    InputError
-        If the file is broken or too large, or a selection lies outside the image.
+    They come in the order of the zip, which is read in memory, never unpacked, or of the names
+    in the folder. What a selection marks is told by its name (`role_of`). `shape` is (Y, X) of
+    the image.
     """
     shapes, splines, skipped = [], [], Skipped()
     planes = set()
     for number, (member, data) in enumerate(_members(file), start=1):
-        roi = _parse(data, what=f"{member} in {file}" if member != file.name else f"{file}")
+        what = f"{member} in {file}" if member != file.name else f"{file}"
+        with naming(what, expected="an ImageJ selection"):
+            roi = ImagejRoi.frombytes(data)
         name = roi.name or re.sub(r"\.roi$", "", member, flags=re.IGNORECASE)
         reason = _why_not(roi)
         if reason:
@@ -139,11 +127,6 @@ def _check_limits(file: Path, sizes: list[int]) -> None:
             f"{file} must hold at most {MAX_SHAPES} selections and {MAX_BYTES} bytes of them. "
             f"Got {len(sizes)} and {sum(sizes)}; save dense labels as a label image."
         )
-
-
-def _parse(data: bytes, *, what: str) -> ImagejRoi:
-    with naming(what, expected="an ImageJ selection"):
-        return ImagejRoi.frombytes(data)
 
 
 def _why_not(roi: ImagejRoi) -> str | None:

@@ -13,17 +13,17 @@ from oce2stardist.files.digests import digest, digest_arrays
 from oce2stardist.images.image_set import ImageSet
 
 
-def _check_annotations(arrays: Mapping[str, NDArray[Any]], found: ImageSet) -> AnnotationSet:
+def _check_annotations(arrays: Mapping[str, NDArray[Any]], image_set: ImageSet) -> AnnotationSet:
     for stem, given in arrays.items():
-        if stem not in found.images:
+        if stem not in image_set.images:
             raise InputError(
                 f"annotations must belong to images. Got {stem!r}, and images such as "
-                f"{next(iter(found.images))!r}; use the same names for both."
+                f"{next(iter(image_set.images))!r}; use the same names for both."
             )
         array = np.asarray(given)
-        if array.dtype.kind not in "biu" or array.shape != found.shapes[stem]:
+        if array.dtype.kind not in "biu" or array.shape != image_set.shapes[stem]:
             raise InputError(
-                f"annotations of {stem} must be integers of shape {found.shapes[stem]}. Got "
+                f"annotations of {stem} must be integers of shape {image_set.shapes[stem]}. Got "
                 f"{array.dtype} of shape {array.shape}; number the cells from 1."
             )
     labels = {stem: np.asarray(arrays[stem], np.int32) for stem in sorted(arrays)}
@@ -31,40 +31,28 @@ def _check_annotations(arrays: Mapping[str, NDArray[Any]], found: ImageSet) -> A
 
 
 def read_known(
-    found: ImageSet,
+    image_set: ImageSet,
     annotations: str | Path | Mapping[str, NDArray[Any]],
     *,
     zero_is_background: bool = False,
 ) -> AnnotationSet:
-    """Take annotations from files or arrays.
+    """Take annotations of images from files, as `read_annotations` does, or from arrays by stem.
 
-    Parameters
-    ----------
-    found : ImageSet
-        The images that they belong to.
-    annotations : path or mapping of image stem to integer array of shape (Y, X)
-        Files as `oce2stardist.annotations.read_annotations` reads them; or arrays with
-        cells > 0, known background 0 and unknown -1.
-    zero_is_background : bool
-        What 0 means in files; see there.
-
-    Raises
-    ------
-    InputError
-        If none matches an image, or one is not usable.
+    Arrays are integers (Y, X) with cells > 0, known background 0 and unknown -1;
+    `zero_is_background` tells what 0 means in files.
     """
     if isinstance(annotations, Mapping):
-        return _check_annotations(annotations, found)
-    if not found.paths:
+        return _check_annotations(annotations, image_set)
+    if not image_set.paths:
         raise InputError(
             "annotations of images given as arrays must be arrays. Got the path "
             f"{annotations}; read the files first, or pass the images as files."
         )
     return read_annotations(
-        found.paths, found.shapes, annotations, zero_is_background=zero_is_background
+        image_set.paths, image_set.shapes, annotations, zero_is_background=zero_is_background
     )
 
 
-def digest_annotations(known: AnnotationSet) -> str:
+def digest_annotations(annotations: AnnotationSet) -> str:
     """Hash the files, or the arrays where there are none."""
-    return digest(known.files) if known.files else digest_arrays(known.labels)
+    return digest(annotations.files) if annotations.files else digest_arrays(annotations.labels)

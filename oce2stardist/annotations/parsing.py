@@ -24,7 +24,7 @@ def read_limited(file: Path, *, at_most: int) -> bytes:
     size = file.stat().st_size
     if size > at_most:
         raise InputError(
-            f"{file} must have at most {at_most} bytes. Got {size}; "
-            f"save dense labels as a label image."
+            f"{file} must have at most {at_most} bytes. Got {size}; save dense labels as a label "
+            "image."
         )
     return file.read_bytes()

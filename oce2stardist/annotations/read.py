@@ -1,14 +1,13 @@
 """Finds the annotations of each image and reads them, whatever their format."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oce2stardist.annotations import coco, geojson
 from oce2stardist.annotations.imagej import read_rois
@@ -18,7 +17,7 @@ from oce2stardist.annotations.shapes import Reading
 from oce2stardist.errors import InputError, name_some
 from oce2stardist.images.find import IMAGE_SUFFIXES, LABEL_ENDINGS, image_stem
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.labels import BACKGROUND, UNLABELLED
+from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels
 
 ROI_SUFFIXES = (".zip", ".roi")
 JSON_SUFFIXES = (".geojson", ".json")
@@ -33,35 +32,24 @@ Size = tuple[int, int]  # (Y, X)
 class AnnotationSet:
     """What people annotated, by the stem of the image; images without annotations are absent.
 
-    Attributes
-    ----------
-    labels : dict of str to int32 array of shape (Y, X)
-        Cells > 0, known background 0, unknown -1.
-    files : list of Path
-        Those read, sorted; a folder stands for the ``.roi`` files in it.
-    notes : list of str
-        One line each, for the user: what matches no image, was left out or overlaps.
-    names : dict of str to dict of int to str
-        Image stem to label to the name or id that the tool gave, "" where it gave none.
+    Labels (Y, X) are cells > 0, known background 0 and unknown -1. Notes, a line each, tell the
+    user what matches no image, was left out or overlaps.
     """
 
-    labels: dict[str, NDArray[np.int32]]
-    files: list[Path]
+    labels: dict[str, Labels]
+    files: list[Path]  # those read, sorted; a folder stands for the .roi files in it
     notes: list[str]
-    names: dict[str, dict[int, str]]
+    names: dict[str, dict[int, str]]  # label to the name or id that the tool gave, "" for none
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """Annotations of one image: where they lie, by which names they match, how to read them.
-
-    ``read`` is None for a label image.
-    """
+    """Annotations of one image: where they lie, by which names they match, how to read them."""
 
     file: Path
     title: str
     names: tuple[str, ...]
-    read: Callable[[Size], Reading] | None
+    read: Callable[..., Reading] | None  # given the shape of the image; None for a label image
 
 
 def read_annotations(
@@ -75,10 +63,8 @@ def read_annotations(
 
     Parameters
     ----------
-    paths : mapping of str to Path
-        The image files by stem.
-    shapes : mapping of str to tuple of int
-        Their sizes (Y, X), by stem.
+    paths, shapes : mapping of stem to Path and to (Y, X)
+        The images.
     source : str or Path
         A folder or one file. For the image ``x.tif`` a folder may hold a label image, as
         `oce2stardist.images.find.label_paths` finds it, ``x.zip``, ``x.roi``, a folder ``x``
@@ -88,12 +74,6 @@ def read_annotations(
     zero_is_background : bool
         Whether everything that is not annotated, in an image that has annotations, is known
         background. If not, it is unknown, and so is 0 in a label image.
-
-    Raises
-    ------
-    InputError
-        If nothing matches, an image has annotations in two places, a file can't be read, or a
-        shape lies outside its image.
     """
     source = Path(source)
     files = _list_files(source)
@@ -150,17 +130,13 @@ def _list_files(source: Path) -> list[Path]:
 def _open_all(
     files: Iterable[Path], *, beside: bool, alone: bool
 ) -> tuple[list[_Entry], list[str]]:
-    """List the annotations in the files; name the JSON files that are something else.
-
-    ``beside`` says that the images lie in the same folder, ``alone`` that the user named this
-    one file.
-    """
+    """List the annotations in files, beside their images or one alone; note JSON of other kinds."""
     entries: list[_Entry] = []
     notes = []
     for file in files:
         suffix = file.suffix.lower()
         if file.is_dir() or suffix in ROI_SUFFIXES:
-            reader = partial(_read_rois, file)
+            reader = partial(read_rois, file)
             entries.append(_Entry(file, file.name, _names(file, itself=True), reader))
         elif suffix in IMAGE_SUFFIXES:
             names = _names(file, itself=not beside)
@@ -168,7 +144,10 @@ def _open_all(
         else:
             document = _parse_json(file)
             if coco.is_coco(document):
-                entries += _coco_entries(document, file)
+                for image in coco.list_images(document, file=file):
+                    title = f"{image.file_name} in {file.name}"
+                    reader = partial(coco.read_annotated, image, file=file)
+                    entries.append(_Entry(file, title, (image.stem,), reader))
             elif geojson.is_geojson(document):
                 reader = partial(_read_geojson, document, file)
                 entries.append(_Entry(file, file.name, _names(file, itself=True), reader))
@@ -181,28 +160,14 @@ def _open_all(
     return entries, notes
 
 
-def _read_rois(file: Path, shape: Size) -> Reading:
-    return read_rois(file, shape=shape)
-
-
-def _read_geojson(document: Any, file: Path, shape: Size) -> Reading:
+def _read_geojson(document: Any, file: Path, *, shape: Size) -> Reading:
     return geojson.read_features(document, file=file)
-
-
-def _read_coco(image: coco.CocoImage, file: Path, shape: Size) -> Reading:
-    return coco.read_annotated(image, shape=shape, file=file)
 
 
 def _parse_json(file: Path) -> Any:
     data = read_limited(file, at_most=MAX_JSON_BYTES)
     with naming(str(file), expected="JSON"):
         return json.loads(data.decode("utf-8-sig"))
-
-
-def _coco_entries(document: dict[str, Any], file: Path) -> Iterator[_Entry]:
-    for image in coco.list_images(document, file=file):
-        title = f"{image.file_name} in {file.name}"
-        yield _Entry(file, title, (image.stem,), partial(_read_coco, image, file))
 
 
 def _names(file: Path, *, itself: bool) -> tuple[str, ...]:
@@ -244,7 +209,7 @@ def _take_for_only_image(
     if source.is_file() and len(entries) == 1:
         (entry,) = entries
     elif entries and all(entry.file.suffix.lower() == ".roi" for entry in entries):
-        entry = _Entry(source, source.name, (), partial(_read_rois, source))
+        entry = _Entry(source, source.name, (), partial(read_rois, source))
     else:
         return {}, stray, []
     return {stem: entry}, [], [f"{entry.title}: taken for {stem}, the only image"]
@@ -257,6 +222,6 @@ def _draw(entry: _Entry, image: Path, shape: Size, zero_is_background: bool) -> 
         labels[labels == BACKGROUND] = ground
         ids = np.unique(labels[labels > BACKGROUND]).tolist()
         return Drawing(labels, dict.fromkeys(ids, ""), [])
-    reading = entry.read(shape)
+    reading = entry.read(shape=shape)
     drawing = draw_shapes(reading.shapes, shape=shape, ground=ground, file=entry.file)
     return Drawing(drawing.labels, drawing.names, reading.notes + drawing.notes)

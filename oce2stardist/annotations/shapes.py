@@ -52,8 +52,13 @@ class Patch:
 
     @property
     def bounds(self) -> Bounds:
+        rows, columns = self.window
+        return columns.start, rows.start, columns.stop, rows.stop
+
+    @property
+    def window(self) -> tuple[slice, slice]:
         height, width = self.mask.shape
-        return self.left, self.top, self.left + width, self.top + height
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 @dataclass(frozen=True)
@@ -110,19 +115,10 @@ def role_of(name: str) -> Role:
 
 
 def check_inside(bounds: Bounds, *, shape: tuple[int, int], what: str) -> None:
-    """Refuse a shape with a coordinate that is not finite, or too far outside its image.
-
-    Parameters
-    ----------
-    bounds : tuple of float
-        Left, top, right and bottom, pixels.
-    shape : tuple of int
-        (Y, X) of the image.
-    what : str
-        File and shape, for the message.
-    """
+    """Refuse a shape with a coordinate that is not finite, or too far outside its image (Y, X)."""
     if not np.all(np.isfinite(bounds)):
-        raise InputError(f"{what} must have finite coordinates. Got {_format(bounds)}; redraw it.")
+        got = ", ".join(f"{value:g}" for value in bounds)
+        raise InputError(f"{what} must have finite coordinates. Got {got}; redraw it.")
     left, top, right, bottom = bounds
     height, width = shape
     over = max(-left, -top, right - width, bottom - height)
@@ -130,14 +126,10 @@ def check_inside(bounds: Bounds, *, shape: tuple[int, int], what: str) -> None:
         raise InputError(
             f"{what} must lie inside its image of {width} x {height} pixels. Got x, y from "
             f"{left:g}, {top:g} to {right:g}, {bottom:g}; is it another image's, or at another "
-            f"scale?"
+            "scale?"
         )
 
 
 def count(number: int, noun: str) -> str:
     """Word a count: ``1 cell``, ``2 cells``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _format(bounds: Bounds) -> str:
-    return ", ".join(f"{value:g}" for value in bounds)

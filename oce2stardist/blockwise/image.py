@@ -1,4 +1,4 @@
-"""One image on its way to labels, block by block: what is kept of it on disk, and what is common.
+"""Take one image to labels block by block: what all methods share, and what is kept on disk.
 
 Dask workers call the methods of planes; each reads and writes files, and may be repeated.
 """
@@ -20,28 +20,17 @@ from oce2stardist.images.lazy import LazyImage
 
 @dataclass(frozen=True)
 class BlockwiseImage(ABC):
-    """One image, how it is cut, and where what is known of it lies.
-
-    Attributes
-    ----------
-    image : LazyImage
-    device : str
-    side : int
-        Of a block, pixels.
-    work : Path
-        Folder for what is known of blocks.
-    store : Path
-        Zarr group of the labels.
-    arrays : tuple of str
-        The label arrays in it, the finest first.
-    """
+    """One image, how it is cut, and where what is known of it lies."""
 
     image: LazyImage
     device: str
-    side: int
-    work: Path
-    store: Path
-    arrays: tuple[str, ...]
+    side: int  # of a block, pixels
+    work: Path  # folder for what is known of blocks
+    store: Path  # zarr group of the labels
+    arrays: tuple[str, ...]  # the label arrays in it, the finest first
+    known_reach: float
+    """How far cells reach, stored pixels, as far as known before any is looked for. Labels do not
+    depend on it: a block with a cell that reaches farther is worked on again."""
 
     @property
     def grid(self) -> BlockGrid:
@@ -51,16 +40,11 @@ class BlockwiseImage(ABC):
     @property
     @abstractmethod
     def identity(self) -> list[Any]:
-        """All that the labels depend on, beside image and blocks; plain values."""
-
-    @property
-    def known_reach(self) -> float:
-        """How far cells are known to reach before any is looked for, stored pixels."""
-        return 1.0
+        """List all that the labels depend on, beside image and blocks; plain values."""
 
     @property
     def samples(self) -> list[Window]:
-        """Windows in which `look_around` looks; small ones, spread over the image."""
+        """Choose small windows, spread over the image, in which `look_around` looks."""
         return []
 
     def look_around(self, sample: Window) -> float:
@@ -69,10 +53,7 @@ class BlockwiseImage(ABC):
 
     @abstractmethod
     def find(self, block: Block, reach: float) -> float:
-        """Write the objects that belong to a block; return how far they reach, stored pixels.
-
-        `reach` is what is expected.
-        """
+        """Write the objects that belong to a block; return how far they reach, stored pixels."""
 
     @abstractmethod
     def drop_doubles(self, block: Block, reach: float) -> int:
@@ -86,20 +67,16 @@ class BlockwiseImage(ABC):
         """Write what is kept of the objects beside their labels."""
 
     def found(self, block: Block) -> Path:
-        """File of the objects found in a block."""
+        """Name the file of the objects found in a block."""
         return self.work / "found" / f"{block.name}.safetensors"
 
     def kept(self, block: Block) -> Path:
-        """File of those that stay once the blocks around it are known."""
+        """Name the file of those that stay once the blocks around it are known."""
         return self.work / "kept" / f"{block.name}.safetensors"
 
     def ids(self, row: int) -> Path:
-        """File of the ids of a row of blocks."""
+        """Name the file of the ids of a row of blocks."""
         return self.work / "ids" / f"{row:06d}.safetensors"
-
-    def drawn(self, block: Block) -> Path:
-        """File that says that a block is drawn."""
-        return self.work / "drawn" / block.name
 
     def number_rows(self) -> int:
         """Number all objects of the image by position, row of blocks after row; return how many.
@@ -109,7 +86,7 @@ class BlockwiseImage(ABC):
         """
         total = 0
         for row in range(self.grid.rows):
-            points = [read_points(self.kept(block)) for block in self.grid.row(row)]
+            points = [read_array(self.kept(block), "points") for block in self.grid.row(row)]
             y, x = np.concatenate(points).T
             ids = np.empty(len(y), np.int32)
             if total + len(ids) > np.iinfo(np.int32).max:
@@ -118,20 +95,20 @@ class BlockwiseImage(ABC):
                     "cut it."
                 )
             ids[np.lexsort((x, y))] = np.arange(total + 1, total + 1 + len(ids))
-            parts = np.split(ids, np.cumsum([len(one) for one in points])[:-1])
+            parts = np.split(ids, np.cumsum([len(centres) for centres in points])[:-1])
             write_arrays(self.ids(row), {str(n): part for n, part in enumerate(parts)})
             total += len(ids)
         return total
 
     def ids_of(self, blocks: list[Block]) -> NDArray[np.int32]:
         """Read the ids of the objects of several blocks, one block after another."""
-        rows = {row: read_arrays(self.ids(row)) for row in {one.row for one in blocks}}
-        return np.concatenate([rows[one.row][str(one.column)] for one in blocks])
+        rows = {row: read_arrays(self.ids(row)) for row in {block.row for block in blocks}}
+        return np.concatenate([rows[block.row][str(block.column)] for block in blocks])
 
     def write_labels(self, block: Block, labels: NDArray[np.int32]) -> None:
         """Write the labels of a block, and that it is drawn."""
         self._label_array(0)[self.at(block.core)] = labels
-        with replacing(self.drawn(block)) as temporary:
+        with replacing(self.work / "drawn" / block.name) as temporary:
             temporary.touch()
 
     def halve(self, level: int, region: tuple[slice, slice]) -> None:
@@ -149,13 +126,3 @@ class BlockwiseImage(ABC):
         """Index a window of this time point in the label arrays."""
         fixed = dict(self.image.fixed)
         return (*(fixed.get(axis, 0) for axis in self.image.label_axes[:-2]), *window)
-
-
-def read_points(path: Path) -> NDArray[Any]:
-    """Read the centres (y, x) of a block's objects alone."""
-    return read_array(path, "points")
-
-
-def read_reach(path: Path) -> float:
-    """Read how far the objects of a block reach, stored pixels."""
-    return float(read_array(path, "reach"))

@@ -1,4 +1,4 @@
-"""Blocks of large images on dask workers, going on after a kill.
+"""Work on the blocks of large images with dask workers; goes on after a kill.
 
 What is known of each block lies in ``OUT/.<stem>.blocks`` until the image is done. Five steps, each
 of which may be repeated: find the objects of every block, drop what two blocks both found,
@@ -12,15 +12,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from distributed import Client, KilledWorker, wait
 
-from oce2stardist.blockwise.image import BlockwiseImage, read_reach
+from oce2stardist.blockwise.image import BlockwiseImage
 from oce2stardist.errors import InputError
+from oce2stardist.files.arrays import read_array
 from oce2stardist.files.atomic import replacing, write_text
 from oce2stardist.images.blocks import Block, BlockGrid
 from oce2stardist.images.lazy import LazyImage
@@ -77,7 +78,6 @@ def label_in_blocks(
         Of the label image inside the ``labels`` group.
     client : distributed.Client
         Its workers must see the same folders.
-    reporter : Reporter
     should_stop : callable
         Looked at every second.
 
@@ -93,31 +93,24 @@ def label_in_blocks(
     Interrupted
         If `should_stop` said so; the same call goes on from there.
     """
-    work = work_folder(planes[0].image, output)
-    job = _Job(list(planes), output, work, _plan(planes), name)
-    finished = job.finished()
-    return job.run(client, reporter, should_stop) if finished is None else finished
+    job = _Job(planes, output, name, client, reporter, should_stop)
+    counts = job.finished()
+    return job.run() if counts is None else counts
 
 
 def work_folder(image: LazyImage, output: Path) -> Path:
-    """Where what is known of an image's blocks lies while they are worked on."""
+    """Name the folder of what is known of an image's blocks while they are worked on."""
     return output / f".{image.stem}.blocks"
 
 
 def plane_folder(image: LazyImage, output: Path) -> Path:
-    """Where what is known of one time point's blocks lies."""
+    """Name the folder of what is known of one time point's blocks."""
     work = work_folder(image, output)
     return work if image.time is None else work / f"t{image.time:06d}"
 
 
 def store_of(image: LazyImage, output: Path, *, in_place: bool) -> Path:
-    """Choose the zarr group that holds the labels of an image, those of a TIFF for a while.
-
-    Raises
-    ------
-    InputError
-        If it would replace the image, or can't lie in it.
-    """
+    """Choose the zarr group that holds the labels of an image, those of a TIFF for a while."""
     if not image.path.is_dir():
         if in_place:
             raise InputError(
@@ -150,24 +143,31 @@ def _plan(planes: Sequence[BlockwiseImage]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+@dataclass
 class _Job:
-    """The time points of one stored image, whose labels share one file or array."""
+    """The work on all time points of one stored image; the parameters of `label_in_blocks`."""
 
-    def __init__(
-        self, planes: list[BlockwiseImage], output: Path, work: Path, plan: str, name: str
-    ) -> None:
-        self.planes, self.output, self.work, self.plan = planes, output, work, plan
-        self.name = name
-        self.into_tiff = planes[0].image.path.is_file()
+    planes: Sequence[BlockwiseImage]
+    output: Path
+    name: str
+    client: Client
+    reporter: Reporter
+    should_stop: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        image, self.store = self.planes[0].image, self.planes[0].store
+        self.work, self.plan = work_folder(image, self.output), _plan(self.planes)
+        self.into_tiff = image.path.is_file()
+        self.tiffs = [self.output / f"{plane.image.name}.tif" for plane in self.planes]
 
     def finished(self) -> dict[str, int] | None:
         """Return the numbers of objects if an earlier call finished just this."""
         if self.into_tiff:
-            return _read_counts(self._tiffs(), self.plan)
-        group = self.planes[0].store / "labels" / self.name
+            return _read_counts(self.tiffs, self.plan)
+        group = self.store / "labels" / self.name
         record = _zarr_record(group)
         if record is None:
-            if group.exists() and self.planes[0].store == self.planes[0].image.path:
+            if group.exists() and self.store == self.planes[0].image.path:
                 raise InputError(
                     f"labels must not replace those of others. Got {group}, which oce2stardist "
                     "did not write; rename it or leave out --in-place."
@@ -177,23 +177,19 @@ class _Job:
             return dict(record["objects"])
         return None
 
-    def run(
-        self, client: Client, reporter: Reporter, should_stop: Callable[[], bool]
-    ) -> dict[str, int]:
+    def run(self) -> dict[str, int]:
         """Do what is left to do."""
         arrays = self._begin()
+        planes = [replace(plane, arrays=arrays) for plane in self.planes]
         counts = {}
-        for number, plane in enumerate(self.planes):
-            self.planes[number] = replace(plane, arrays=arrays)
-            counts[plane.image.name] = _label_plane(
-                self.planes[number], client, reporter, should_stop
-            )
-            self.planes[number].finish(self.output)
+        for plane in planes:
+            counts[plane.image.name] = self._label(plane)
+            plane.finish(self.output)
         if self.into_tiff:
-            for plane, path in zip(self.planes, self._tiffs(), strict=True):
+            for plane, path in zip(planes, self.tiffs, strict=True):
                 _write_tiff(path, plane, self.plan, counts[plane.image.name])
         else:
-            _record(self.planes[0].store, self.name, {"plan": self.plan, "objects": counts})
+            _record(self.store, self.name, {"plan": self.plan, "objects": counts})
         shutil.rmtree(self.work)
         return counts
 
@@ -202,79 +198,68 @@ class _Job:
         note = self.work / "plan.json"
         if note.exists():
             left = json.loads(note.read_text(encoding="utf-8"))
-            labels = self.planes[0].store / "labels" / self.name
-            if left["plan"] == self.plan and labels.exists():
+            if left["plan"] == self.plan and (self.store / "labels" / self.name).exists():
                 return tuple(left["arrays"])
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
-        first = self.planes[0]
+        image, side, n_times = self.planes[0].image, self.planes[0].side, len(self.planes)
+        version = "0.5" if self.into_tiff else read_attributes(image.path)[1]
         arrays = create_labels(
-            first.store,
-            self.name,
-            first.image,
-            n_times=len(self.planes),
-            chunk=_chunk(first.side),
-            version=_version(first, self.into_tiff),
+            self.store, self.name, image, n_times=n_times, chunk=_chunk(side), version=version
         )
         if not self.into_tiff:
-            _record(first.store, self.name, {"plan": "unfinished"})
+            _record(self.store, self.name, {"plan": "unfinished"})
         write_text(note, json.dumps({"plan": self.plan, "arrays": arrays}))
         return tuple(arrays)
 
-    def _tiffs(self) -> list[Path]:
-        return [self.output / f"{plane.image.name}.tif" for plane in self.planes]
+    def _label(self, plane: BlockwiseImage) -> int:
+        """Go through the five steps for one time point; return the number of objects."""
+        blocks = _left(plane.grid, plane.work / "found")
+        if blocks:
+            samples = [(plane, sample) for sample in plane.samples]
+            expected = run_all(self.client, type(plane).look_around, samples, self.should_stop)
+            # The same for every block, whoever comes first: another window sums in another order.
+            # A block with a larger cell than expected is worked on twice.
+            reach = max([plane.known_reach, *expected])
+            calls = [(block, reach) for block in blocks]
+            self._run("Finding cells in", plane, type(plane).find, calls)
+        reach = max(float(read_array(plane.found(block), "reach")) for block in plane.grid)
 
+        calls = [(block, reach) for block in _left(plane.grid, plane.work / "kept")]
+        gone = sum(self._run("Comparing blocks of", plane, type(plane).drop_doubles, calls))
+        _log.debug("%s: %d objects were found by two blocks", plane.image.name, gone)
+        total = plane.number_rows()
 
-def _version(plane: BlockwiseImage, into_tiff: bool) -> str:
-    return "0.5" if into_tiff else read_attributes(plane.image.path)[1]
+        calls = [(block, reach) for block in _left(plane.grid, plane.work / "drawn")]
+        self._run("Drawing", plane, type(plane).draw, calls)
+        shape = plane.image.shape[:2]
+        for level in range(1, len(plane.arrays)):
+            shape = (-(-shape[0] // 2), -(-shape[1] // 2))
+            regions = BlockGrid(shape, 2 * _chunk(plane.side))
+            coarser = [(level, region.core) for region in regions]
+            self._run(f"Level {level} of", plane, type(plane).halve, coarser)
+        return total
+
+    def _run(
+        self,
+        what: str,
+        plane: BlockwiseImage,
+        method: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+    ) -> list[Any]:
+        """Call a method of the plane on the workers, with progress; return all results."""
+        results = []
+        plane_calls = [(plane, *call) for call in calls]
+        with self.reporter.task(f"{what} {plane.image.name}", len(calls)) as advance:
+            for result in run_all(self.client, method, plane_calls, self.should_stop):
+                results.append(result)
+                advance(len(results), "")
+        return results
 
 
 def _chunk(side: int) -> int:
     """Choose chunks that no two blocks share."""
     return _LARGEST_CHUNK if side % _LARGEST_CHUNK == 0 else side
-
-
-def _label_plane(
-    plane: BlockwiseImage, client: Client, reporter: Reporter, should_stop: Callable[[], bool]
-) -> int:
-    """Go through the five steps for one image; return the number of objects."""
-    name = plane.image.name
-
-    def run(what: str, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], n: int):  # type: ignore[no-untyped-def]
-        with reporter.task(f"{what} {name}", n) as advance:
-            results = run_all(client, function, calls, should_stop)
-            for done, result in enumerate(results, start=1):
-                advance(done, "")
-                yield result
-
-    blocks = _left(plane.grid, plane.work / "found")
-    if blocks:
-        samples = [(plane, sample) for sample in plane.samples]
-        expected = run_all(client, type(plane).look_around, samples, should_stop)
-        # The same for every block, whoever comes first: another window sums in another order. A
-        # block with a larger cell than expected is worked on twice.
-        reach = max([plane.known_reach, *expected])
-        calls = [(plane, block, reach) for block in blocks]
-        for _ in run("Finding cells in", type(plane).find, calls, len(calls)):
-            pass
-    reach = max(read_reach(plane.found(block)) for block in plane.grid)
-
-    calls = [(plane, block, reach) for block in _left(plane.grid, plane.work / "kept")]
-    gone = sum(run("Comparing blocks of", type(plane).drop_doubles, calls, len(calls)))
-    _log.debug("%s: %d objects were found by two blocks", name, gone)
-    total = plane.number_rows()
-
-    calls = [(plane, block, reach) for block in _left(plane.grid, plane.work / "drawn")]
-    for _ in run("Drawing", type(plane).draw, calls, len(calls)):
-        pass
-    shape = plane.image.shape[:2]
-    for level in range(1, len(plane.arrays)):
-        shape = (-(-shape[0] // 2), -(-shape[1] // 2))
-        regions = BlockGrid(shape, 2 * _chunk(plane.side))
-        coarser = [(plane, level, region.core) for region in regions]
-        for _ in run(f"Level {level} of", type(plane).halve, coarser, len(coarser)):
-            pass
-    return total
 
 
 def _left(grid: BlockGrid, folder: Path) -> list[Block]:
@@ -310,21 +295,17 @@ def run_all(
             except TimeoutError:
                 done = set()
             for future in done:
-                yield _result(future)
+                try:
+                    yield future.result()
+                except KilledWorker as error:
+                    raise InputError(
+                        "a block must fit into a worker's memory. Got several workers lost at the "
+                        "same block; pass a smaller --block, or give workers more memory."
+                    ) from error
             if should_stop():
                 raise Interrupted("Stopped. The same command goes on from there.")
     finally:
         client.cancel(list(running))
-
-
-def _result(future: Any) -> Any:
-    try:
-        return future.result()
-    except KilledWorker as error:
-        raise InputError(
-            "a block must fit into a worker's memory. Got several workers lost at the same block; "
-            "pass a smaller --block, or give workers more memory."
-        ) from error
 
 
 def _record(store: Path, name: str, content: dict[str, Any]) -> None:
@@ -340,9 +321,8 @@ def _zarr_record(group: Path) -> dict[str, Any] | None:
 
     if not group.exists():
         return None
-    attributes = dict(zarr.open_group(str(group), mode="r").attrs)
-    found = attributes.get("oce2stardist")
-    return dict(found) if isinstance(found, dict) else None
+    record = dict(zarr.open_group(str(group), mode="r").attrs).get("oce2stardist")
+    return dict(record) if isinstance(record, dict) else None
 
 
 def _write_tiff(path: Path, plane: BlockwiseImage, plan: str, count: int) -> None:

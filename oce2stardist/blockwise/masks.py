@@ -1,13 +1,15 @@
-"""Objects of one block with all their pixels: found once, drawn whole in every block they reach."""
+"""Keep the objects of one block with all their pixels, to draw them whole in every block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
-Window = tuple[slice, slice]
+from oce2stardist.images.blocks import Window
+from oce2stardist.pseudo_labels.halo import each_object
 
 _SAME = 0.5
 """Share of the smaller object's pixels that two must have in common to be one cell."""
@@ -15,23 +17,12 @@ _SAME = 0.5
 
 @dataclass(frozen=True)
 class Masks:
-    """Objects of one image.
+    """Objects of one image."""
 
-    Attributes
-    ----------
-    points : float64 array of shape (n, 2)
-        Centroids (y, x), pixels of the image.
-    corners : int64 array of shape (n, 2)
-        Upper left pixel of each object's box.
-    confidence : float64 array of shape (n,)
-    pixels : tuple of bool arrays
-        Each object in its box.
-    """
-
-    points: NDArray[np.float64]
-    corners: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    pixels: tuple[NDArray[np.bool_], ...]
+    points: NDArray[np.float64]  # (n, 2): centroids (y, x), pixels of the image
+    corners: NDArray[np.int64]  # (n, 2): upper left pixel of each object's box
+    confidence: NDArray[np.float64]  # (n,)
+    pixels: tuple[NDArray[np.bool_], ...]  # each object in its box
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -40,15 +31,15 @@ class Masks:
         kept = tuple(self.pixels[index] for index in np.flatnonzero(chosen))
         return Masks(self.points[chosen], self.corners[chosen], self.confidence[chosen], kept)
 
-    @property
+    @cached_property
     def sizes(self) -> NDArray[np.int64]:
         """Height and width of every box, (n, 2)."""
-        return np.array([one.shape for one in self.pixels], np.int64).reshape(-1, 2)
+        return np.array([inside.shape for inside in self.pixels], np.int64).reshape(-1, 2)
 
-    @property
+    @cached_property
     def areas(self) -> NDArray[np.int64]:
         """Pixels of every object."""
-        return np.array([np.count_nonzero(one) for one in self.pixels], np.int64)
+        return np.array([np.count_nonzero(inside) for inside in self.pixels], np.int64)
 
     @property
     def reach(self) -> float:
@@ -65,7 +56,7 @@ class Masks:
             np.concatenate([part.points for part in parts]),
             np.concatenate([part.corners for part in parts]),
             np.concatenate([part.confidence for part in parts]),
-            tuple(one for part in parts for one in part.pixels),
+            tuple(chain.from_iterable(part.pixels for part in parts)),
         )
 
     @classmethod
@@ -79,21 +70,11 @@ class Masks:
     ) -> "Masks":
         """Take the objects of a window whose centroids lie in the core of a block.
 
-        Parameters
-        ----------
-        labels : int32 array of shape (Y, X)
-            Labels 1..n.
-        confidence : float array of shape (n,)
-        corner : (y, x)
-            Of the window in the image, pixels.
-        core : Window
-            Half open: a centroid on its far border belongs to the next block.
+        Labels are 1..n; `corner` is that of the window in the image, pixels. The core is half
+        open: a centroid on its far border belongs to the next block.
         """
         points, corners, chosen, pixels = [], [], [], []
-        for index, box in enumerate(ndi.find_objects(labels), start=1):
-            if box is None:
-                continue
-            inside = labels[box] == index
+        for index, box, inside in each_object(labels):
             place = np.array([side.start for side in box]) + corner
             point = np.argwhere(inside).mean(axis=0) + place
             if all(side.start <= at < side.stop for side, at in zip(core, point, strict=True)):
@@ -107,6 +88,11 @@ class Masks:
             np.array(chosen, np.float64),
             tuple(pixels),
         )
+
+    def box(self, index: int) -> Window:
+        """Return the window that holds an object."""
+        (top, left), (height, width) = self.corners[index], self.sizes[index]
+        return slice(top, top + height), slice(left, left + width)
 
     def touching(self, window: Window) -> NDArray[np.bool_]:
         """Tell which objects' boxes reach into a window."""
@@ -126,38 +112,28 @@ def drop_double_masks(own: Masks, others: Masks) -> NDArray[np.bool_]:
     stays = np.ones(len(own), bool)
     if not len(own) or not len(others):
         return stays
-    own_ends, other_ends = own.corners + own.sizes, others.corners + others.sizes
-    own_areas, other_areas = own.areas, others.areas
-    near = ((others.corners < own_ends.max(axis=0)) & (other_ends > own.corners.min(axis=0))).all(
-        axis=1
-    )
-    for index in np.flatnonzero(near):
-        meets = ((own.corners < other_ends[index]) & (own_ends > others.corners[index])).all(axis=1)
-        for mine in np.flatnonzero(meets & stays):
-            common = _in_common(own, int(mine), others, int(index))
-            if common > _SAME * min(own_areas[mine], other_areas[index]):
-                stays[mine] = _rank(own, own_areas, int(mine)) < _rank(
-                    others, other_areas, int(index)
-                )
+    first, last = own.corners.min(axis=0), (own.corners + own.sizes).max(axis=0)
+    near = others.touching((slice(first[0], last[0]), slice(first[1], last[1])))
+    for index in np.flatnonzero(near).tolist():
+        for mine in np.flatnonzero(own.touching(others.box(index)) & stays).tolist():
+            common = _in_common(own, mine, others, index)
+            if common > _SAME * min(own.areas[mine], others.areas[index]):
+                stays[mine] = _rank(own, mine) < _rank(others, index)
     return stays
 
 
-def _rank(masks: Masks, areas: NDArray[np.int64], index: int) -> tuple[float, ...]:
-    return (-float(areas[index]), *map(float, masks.points[index]))
+def _rank(masks: Masks, index: int) -> tuple[float, ...]:
+    return (-float(masks.areas[index]), *map(float, masks.points[index]))
 
 
 def _in_common(own: Masks, mine: int, others: Masks, index: int) -> int:
     """Count the pixels that two objects share."""
-    low = np.maximum(own.corners[mine], others.corners[index])
-    high = np.minimum(
-        own.corners[mine] + own.pixels[mine].shape,
-        others.corners[index] + others.pixels[index].shape,
-    )
-    parts = [
-        masks.pixels[one][tuple(map(slice, low - masks.corners[one], high - masks.corners[one]))]
-        for masks, one in ((own, mine), (others, index))
-    ]
-    return int(np.count_nonzero(parts[0] & parts[1]))
+    corner, other = own.corners[mine], others.corners[index]
+    low = np.maximum(corner, other)
+    high = np.minimum(corner + own.sizes[mine], other + others.sizes[index])
+    part = own.pixels[mine][tuple(map(slice, low - corner, high - corner))]
+    other_part = others.pixels[index][tuple(map(slice, low - other, high - other))]
+    return int(np.count_nonzero(part & other_part))
 
 
 def draw_masks(masks: Masks, ids: NDArray[np.int32], window: Window) -> NDArray[np.int32]:

@@ -1,4 +1,4 @@
-"""Pseudo labels block by block: offsets, foreground and clusters of a window, each cell once."""
+"""Make pseudo labels block by block: predict and cluster windows, and keep each cell once."""
 
 import functools
 import threading
@@ -18,13 +18,9 @@ from oce2stardist.files.digests import digest
 from oce2stardist.images.blocks import Block, Window, widen
 from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import nearest_pixels
-from oce2stardist.pseudo_labels import (
-    ImageStatistics,
-    SegmentationSettings,
-    segment_surely,
-    spread_map,
-)
 from oce2stardist.pseudo_labels.clustering import lattice_spacing
+from oce2stardist.pseudo_labels.foreground import spread_map
+from oce2stardist.pseudo_labels.segment import ImageStatistics, SegmentationSettings, segment_surely
 
 if TYPE_CHECKING:
     from oce2stardist.embeddings.network import OffsetNetwork
@@ -44,61 +40,28 @@ class EmbeddingImage(BlockwiseImage):
     """One image that is segmented by its embeddings.
 
     Lengths and windows are those of the working scale, but for blocks, which are of stored pixels.
-
-    Attributes
-    ----------
-    weights : Path
-        Of the offset network.
-    working : RescaledImage
-    prediction : PredictionSettings
-    spread : {"log", "linear"}
-    smoothing : float
-        Of the spread, pixels.
-    threshold : float
-        Pixels whose smoothed spread is below are foreground.
-    settings : SegmentationSettings
-    whole : ImageStatistics
-    variants : int
-        Other bandwidths that the confidence is measured with.
-    reach_in_crops : float
-        How far cells reach from their centroids in the crops, stored pixels. Labels do not depend
-        on it: a block with a cell that reaches farther is worked on again.
     """
 
-    weights: Path
+    weights: Path  # of the offset network
     working: RescaledImage
     prediction: "PredictionSettings"
     spread: Literal["log", "linear"]
-    smoothing: float
-    threshold: float
+    smoothing: float  # of the spread
+    threshold: float  # pixels whose smoothed spread is below are foreground
     settings: SegmentationSettings
     whole: ImageStatistics
-    variants: int
-    reach_in_crops: float
+    variants: int  # other bandwidths that the confidence is measured with
 
     @property
     def identity(self) -> list[Any]:
-        """The network and every number that enters."""
+        working, prediction, spread = self.working, self.prediction, self.spread
         numbers = (
-            *(self.working.factor, self.working.channels, self.working.levels, self.prediction),
-            *(
-                self.spread,
-                self.smoothing,
-                self.threshold,
-                self.settings,
-                self.whole,
-                self.variants,
-            ),
+            *(working.factor, working.channels, working.levels, prediction, spread),
+            *(self.smoothing, self.threshold, self.settings, self.whole, self.variants),
         )
         return [digest([self.weights]), *map(repr, numbers)]
 
-    @property
-    def known_reach(self) -> float:
-        """How far the cells of crops reach."""
-        return self.reach_in_crops
-
     def find(self, block: Block, reach: float) -> float:
-        """Write the objects whose centroids lie in a block; return how far they reach."""
         shape = self.working.shape[:2]
         core = self.working.to_working(block.core)
         expected = reach / self._stored_pixels
@@ -108,54 +71,47 @@ class EmbeddingImage(BlockwiseImage):
             # Lattices on which clustering starts, and pooling, fall on the same pixels everywhere.
             align = 2 * lattice_spacing(self.settings.bandwidth)
             window = widen(core, margin, shape, align=align)
-            found = self._find_in(core, window)
+            objects = self._find_in(core, window)
             whole = all((w.start, w.stop) == (0, n) for w, n in zip(window, shape, strict=True))
-            enough = 2 * found.reach + self.settings.diameter <= margin
+            enough = 2 * objects.reach + self.settings.diameter <= margin
             if whole or margin == _WIDEST_MARGIN or enough:
                 break
-            expected = found.reach
-        self._write(self.found(block), found)
-        return found.reach * self._stored_pixels
+            expected = objects.reach
+        self._write(self.found(block), objects)
+        return objects.reach * self._stored_pixels
 
     def drop_doubles(self, block: Block, reach: float) -> int:
-        """Write those that stay beside what other blocks found; return how many went."""
         own = read_masks(self.found(block))
-        near = [one for one in self.grid.near(block, 2 * reach) if one != block]
+        near = [other for other in self.grid.near(block, 2 * reach) if other != block]
         stays = np.ones(len(own), bool)
         if near:
-            stays = drop_double_masks(
-                own, Masks.join([read_masks(self.found(one)) for one in near])
-            )
+            around = Masks.join([read_masks(self.found(other)) for other in near])
+            stays = drop_double_masks(own, around)
         self._write(self.kept(block), own[stays])
         return int((~stays).sum())
 
     def draw(self, block: Block, reach: float) -> None:
-        """Draw the objects that reach into a block; stored pixels take the nearest working one."""
-        rows, columns = (
+        rows, columns = (  # stored pixels take the nearest working one
             nearest_pixels(stored, have)[side]
-            for side, stored, have in zip(
-                block.core, self.image.shape[:2], self.working.shape[:2], strict=True
-            )
+            for side, (stored, have) in zip(block.core, self._lengths, strict=True)
         )
         window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         blocks = self.grid.near(block, reach + self._stored_pixels)
-        objects = Masks.join([read_masks(self.kept(one)) for one in blocks])
+        objects = Masks.join([read_masks(self.kept(near)) for near in blocks])
         seen = objects.touching(window)
         drawn = draw_masks(objects[seen], self.ids_of(blocks)[seen], window)
-        labels = drawn[np.ix_(rows - rows[0], columns - columns[0])]
-        self.write_labels(block, labels)
+        self.write_labels(block, drawn[np.ix_(rows - rows[0], columns - columns[0])])
 
     def finish(self, output: Path) -> None:
         """Write `<name>.csv`: label, area, equivalent diameter, centroid and confidence.
 
         Pixels are stored ones; objects come in the order of their labels.
         """
-        shape = zip(self.image.shape[:2], self.working.shape[:2], strict=True)
-        step_y, step_x = (stored / have for stored, have in shape)
+        step_y, step_x = (stored / have for stored, have in self._lengths)
         with replacing(output / f"{self.image.name}.csv") as temporary:
             for row in range(self.grid.rows):
                 blocks = list(self.grid.row(row))
-                objects = Masks.join([read_masks(self.kept(one)) for one in blocks])
+                objects = Masks.join([read_masks(self.kept(block)) for block in blocks])
                 area = objects.areas * step_y * step_x
                 table = pd.DataFrame(
                     {
@@ -170,12 +126,14 @@ class EmbeddingImage(BlockwiseImage):
                 table.to_csv(temporary, index=False, mode="a", header=row == 0)
 
     @property
+    def _lengths(self) -> list[tuple[int, int]]:
+        """Pair the height and the width, stored and working pixels."""
+        return list(zip(self.image.shape[:2], self.working.shape[:2], strict=True))
+
+    @property
     def _stored_pixels(self) -> float:
-        """Stored pixels along one of the working scale, at least."""
-        return max(
-            stored / have
-            for stored, have in zip(self.image.shape[:2], self.working.shape[:2], strict=True)
-        )
+        """Count the stored pixels along one of the working scale, at least."""
+        return max(stored / have for stored, have in self._lengths)
 
     def _find_in(self, core: Window, window: Window) -> Masks:
         with _one_at_a_time:
@@ -196,34 +154,28 @@ class EmbeddingImage(BlockwiseImage):
         """Predict the offsets (2, y, x) of a window, and what is foreground in it."""
         from oce2stardist.embeddings.predict import predict_offsets
 
-        predicted = predict_offsets(
-            _network(self.weights),
-            self.working,
-            self.prediction,
-            device=self.device,
-            region=window,
+        network, device = _network(self.weights), self.device
+        *_, offsets, spread = predict_offsets(
+            network, self.working, self.prediction, device=device, region=window
         )
         # As what a run keeps of smaller images: half precision.
         offsets, spread = (
-            one.astype(np.float16).astype(np.float32)
-            for one in (predicted.offsets, predicted.spread)
+            field.astype(np.float16).astype(np.float32) for field in (offsets, spread)
         )
         levels = spread_map(spread, kind=self.spread, smoothing=self.smoothing)
         return offsets, levels < self.threshold
 
     def _write(self, path: Path, masks: Masks) -> None:
-        pixels = [np.ravel(one) for one in masks.pixels] or [np.empty(0, bool)]
-        write_arrays(
-            path,
-            {
-                "points": masks.points,
-                "corners": masks.corners,
-                "sizes": masks.sizes,
-                "confidence": masks.confidence,
-                "pixels": np.packbits(np.concatenate(pixels)),
-                "reach": np.array(masks.reach * self._stored_pixels),
-            },
-        )
+        pixels = [np.ravel(inside) for inside in masks.pixels] or [np.empty(0, bool)]
+        arrays: dict[str, NDArray[Any]] = {
+            "points": masks.points,
+            "corners": masks.corners,
+            "sizes": masks.sizes,
+            "confidence": masks.confidence,
+            "pixels": np.packbits(np.concatenate(pixels)),
+            "reach": np.array(masks.reach * self._stored_pixels),
+        }
+        write_arrays(path, arrays)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,8 @@
-"""A StarDist model's objects, block by block."""
+"""Find a StarDist model's objects block by block."""
 
 import functools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,27 +31,16 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class StarDistImage(BlockwiseImage):
-    """One image that a StarDist model predicts.
+    """One image that a StarDist model predicts."""
 
-    Attributes
-    ----------
-    model : Path
-        A StarDist model folder.
-    low, high : tuple of float
-        Percentiles of every channel, which become 0 and 1.
-    nms_thresh : float
-        The model's.
-    """
-
-    model: Path
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    nms_thresh: float
+    model: Path  # a StarDist model folder
+    low: tuple[float, ...]  # percentiles of every channel, which become 0
+    high: tuple[float, ...]  # and 1
+    nms_thresh: float  # the model's
 
     @property
     def identity(self) -> list[Any]:
-        """The model's files and the intensities."""
-        files = [one for one in self.model.iterdir() if one.suffix in (".h5", ".json")]
+        files = [path for path in self.model.iterdir() if path.suffix in (".h5", ".json")]
         return [digest(files), self.low, self.high]
 
     def read(self, window: Window) -> NDArray[np.float32]:
@@ -59,65 +49,55 @@ class StarDistImage(BlockwiseImage):
 
     @property
     def samples(self) -> list[Window]:
-        """Windows in which `look_around` looks."""
         height, width = self.image.shape[:2]
-        windows = sample_windows((height, width), seed=0, largest=_SAMPLES * 256**2)
+        windows = sample_windows((height, width), seed=0, largest=_SAMPLES * 256**2)[:_SAMPLES]
+        corners = [(rows.start, columns.start) for rows, columns in windows]
         return [
-            (
-                slice(rows.start, min(height, rows.start + _SAMPLE_SIDE)),
-                slice(columns.start, min(width, columns.start + _SAMPLE_SIDE)),
-            )
-            for rows, columns in windows[:_SAMPLES]
+            (slice(y, min(height, y + _SAMPLE_SIDE)), slice(x, min(width, x + _SAMPLE_SIDE)))
+            for y, x in corners
         ]
 
     def look_around(self, sample: Window) -> float:
-        """Measure how far outlines lie from their centres in a window."""
-        from oce2stardist.stardist_model.polygons import find_objects
-
         pixels = self.read(sample)
         shape = pixels.shape[0], pixels.shape[1]
         crop = (slice(0, shape[0]), slice(0, shape[1]))
-        with _one_at_a_time:
-            model = _model(self.model, self.device)
-            found = find_objects(model, pixels.__getitem__, crop, shape, reach=1.0)
-        return max(1.0, found.reach)
+        return max(1.0, self._find_in(pixels.__getitem__, crop, shape, 1.0).reach)
 
     def find(self, block: Block, reach: float) -> float:
-        """Write the objects whose centres lie in a block; return how far they reach."""
+        objects = self._find_in(self.read, block.core, self.image.shape[:2], reach)
+        _write(self.found(block), objects)
+        return objects.reach
+
+    def _find_in(
+        self, read: Callable[[Window], Any], core: Window, shape: tuple[int, int], reach: float
+    ) -> "Objects":
         from oce2stardist.stardist_model.polygons import find_objects
 
         with _one_at_a_time:
-            model = _model(self.model, self.device)
-            found = find_objects(model, self.read, block.core, self.image.shape[:2], reach=reach)
-        _write(self.found(block), found)
-        return found.reach
+            return find_objects(_model(self.model, self.device), read, core, shape, reach=reach)
 
     def drop_doubles(self, block: Block, reach: float) -> int:
-        """Write those that stay beside what other blocks found; return how many went."""
         from oce2stardist.stardist_model.polygons import Objects, drop_doubles
 
         own = _read(self.found(block))
-        near = [one for one in self.grid.near(block, 2 * reach) if one != block]
-        around = [_read(self.found(one)) for one in near]
+        near = [other for other in self.grid.near(block, 2 * reach) if other != block]
         stays = np.ones(len(own), bool)
-        if around:
-            stays = drop_doubles(own, Objects.join(around), nms_thresh=self.nms_thresh)
+        if near:
+            around = Objects.join([_read(self.found(other)) for other in near])
+            stays = drop_doubles(own, around, nms_thresh=self.nms_thresh)
         _write(self.kept(block), own[stays])
         return int((~stays).sum())
 
     def draw(self, block: Block, reach: float) -> None:
-        """Draw the objects that reach into a block."""
         from oce2stardist.stardist_model.polygons import Objects, draw_objects
 
         blocks = self.grid.near(block, reach + 1)
-        objects = Objects.join([_read(self.kept(one)) for one in blocks])
-        ids = self.ids_of(blocks)
-        # Only those that may be seen here.
+        objects = Objects.join([_read(self.kept(near)) for near in blocks])
         low = [side.start - reach - 1 for side in block.core]
         high = [side.stop + reach + 1 for side in block.core]
-        near = (objects.points >= low) & (objects.points <= high)
-        seen: NDArray[np.bool_] = np.all(near, axis=1)
-        self.write_labels(block, draw_objects(objects[seen], ids[seen], block.core))
+        may_be_seen = np.all((objects.points >= low) & (objects.points <= high), axis=1)
+        ids = self.ids_of(blocks)[may_be_seen]
+        self.write_labels(block, draw_objects(objects[may_be_seen], ids, block.core))
 
 
 @functools.lru_cache(maxsize=1)
@@ -129,13 +109,7 @@ def _model(folder: Path, device: str) -> "SparseStarDist2D":
 
 
 def check_model(model: Path, device: str, channels: int, name: str) -> float:
-    """Refuse an image that the model can't take; return the model's nms_thresh.
-
-    Raises
-    ------
-    InputError
-        If it has another number of channels.
-    """
+    """Refuse an image with other channels than the model's; return the model's nms_thresh."""
     with _one_at_a_time:
         network = _model(model, device)
     expected = network.config.n_channel_in
@@ -148,15 +122,8 @@ def check_model(model: Path, device: str, channels: int, name: str) -> float:
 
 
 def _write(path: Path, objects: "Objects") -> None:
-    write_arrays(
-        path,
-        {
-            "points": objects.points,
-            "prob": objects.prob,
-            "dist": objects.dist,
-            "reach": np.array(objects.reach, np.float32),
-        },
-    )
+    arrays = {"points": objects.points, "prob": objects.prob, "dist": objects.dist}
+    write_arrays(path, arrays | {"reach": np.array(objects.reach, np.float32)})
 
 
 def _read(path: Path) -> "Objects":

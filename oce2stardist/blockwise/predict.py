@@ -1,4 +1,4 @@
-"""Images larger than memory in, the labels that a StarDist model predicts out."""
+"""Predict the labels of images larger than memory with a StarDist model."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -9,7 +9,7 @@ from distributed import Client
 from oce2stardist.blockwise.job import label_in_blocks, plane_folder, run_all, store_of
 from oce2stardist.blockwise.polygons import StarDistImage, check_model
 from oce2stardist.images.lazy import percentiles
-from oce2stardist.images.open import list_images
+from oce2stardist.images.sources import list_images
 from oce2stardist.runs.progress import Reporter, SilentReporter
 
 LABELS = "cells"
@@ -29,41 +29,21 @@ def predict_in_blocks(
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
-    """Predict the labels of every image in an OME-Zarr or TIFF, block by block.
+    """Predict every image in an OME-Zarr or TIFF block by block; returns numbers of cells by name.
 
     Parameters
     ----------
     path : Path
         OME-Zarr (NGFF 0.4 or 0.5) or TIFF; fields and time points are images of their own.
-    output : Path
-        Folder for ``<stem>.ome.zarr`` with the labels, or ``<stem>.tif`` of a TIFF; and for what
-        is known of blocks while it works.
+    output, client, reporter, should_stop
+        As in `label_in_blocks`.
     model : Path
         A StarDist model folder, ours or stock.
-    client : distributed.Client
-        Its workers must see the same folders.
     axes : str, optional
         Of a TIFF, where its metadata do not say.
-    side : int
-        Of a block, pixels. The labels do not depend on it.
-    in_place : bool
-        Write into the ``labels`` group of the OME-Zarr itself.
-    device : {"auto", "cpu", "cuda", "mps"}
-    should_stop : callable
-        Looked at every second.
-
-    Returns
-    -------
-    dict of image name to number of objects
-
-    Raises
-    ------
-    InputError
-        If an input can't be used.
-    Interrupted
-        If `should_stop` said so; the same call goes on from there.
+    side, in_place
+        See `Blocks`.
     """
-    reporter = reporter or SilentReporter()
     # Absolute: a worker's working directory is its own.
     path, output, model = path.resolve(), output.resolve(), model.resolve()
     counts: dict[str, int] = {}
@@ -83,6 +63,7 @@ def predict_in_blocks(
                     work=plane_folder(image, output),
                     store=store_of(image, output, in_place=in_place),
                     arrays=(),
+                    known_reach=1.0,
                     model=model,
                     low=low,
                     high=high,
@@ -94,7 +75,7 @@ def predict_in_blocks(
             output,
             name=LABELS,
             client=client,
-            reporter=reporter,
+            reporter=reporter or SilentReporter(),
             should_stop=should_stop,
         )
     return counts

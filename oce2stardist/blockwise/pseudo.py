@@ -1,4 +1,4 @@
-"""Pseudo labels of whole images larger than memory, with what was chosen on crops of them."""
+"""Label whole images larger than memory with what was chosen on crops of them."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -10,8 +10,8 @@ from distributed import Client
 from oce2stardist.blockwise.job import label_in_blocks, plane_folder, store_of
 from oce2stardist.blockwise.masks import Masks
 from oce2stardist.blockwise.offsets import EmbeddingImage
-from oce2stardist.pseudo_labels import ImageStatistics, measure_whole
-from oce2stardist.pseudo_labels.label_images import LabelContext
+from oce2stardist.pseudo_labels.label_images import LabelledImages
+from oce2stardist.pseudo_labels.segment import ImageStatistics, measure_whole
 from oce2stardist.runs.progress import Reporter, SilentReporter
 
 LABELS = "pseudo"
@@ -19,7 +19,7 @@ LABELS = "pseudo"
 
 
 def label_whole_images(
-    made: LabelContext,
+    made: LabelledImages,
     run: Path,
     *,
     client: Client,
@@ -28,34 +28,18 @@ def label_whole_images(
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
-    """Label the whole images of a run on `LargeImages`.
+    """Label the whole images of a run on `LargeImages`; returns numbers of objects by name.
 
     Parameters
     ----------
-    made : LabelContext
-        Of the result of that run.
+    made : LabelledImages
+        The result of that run.
     run : Path
         Its folder; labels and tables come into ``pseudo/whole``.
-    client : distributed.Client
-        Its workers must see the same folders.
-    side : int
-        Of a block, pixels.
-    in_place : bool
-        Write into the ``labels`` group of each OME-Zarr itself.
-    reporter : Reporter, optional
-    should_stop : callable
-        Looked at every second.
-
-    Returns
-    -------
-    dict of image name to number of objects
-
-    Raises
-    ------
-    InputError
-        If labels would replace those of others.
-    Interrupted
-        If `should_stop` said so; the same call goes on from there.
+    client, reporter, should_stop
+        As in `label_in_blocks`.
+    side, in_place
+        See `Blocks`.
     """
     run = run.resolve()  # a worker's working directory is its own
     output = run / "pseudo" / "whole"
@@ -75,13 +59,12 @@ def label_whole_images(
 
 
 def _planes(
-    made: LabelContext, run: Path, output: Path, *, side: int, in_place: bool
+    made: LabelledImages, run: Path, output: Path, *, side: int, in_place: bool
 ) -> Iterator[EmbeddingImage]:
     from oce2stardist.embeddings.predict import PredictionSettings
 
     config, prepared = made.config, made.prepared
-    copies = made.copies
-    prediction = PredictionSettings.of(config.embedding, copies=copies, seed=config.seed)
+    prediction = PredictionSettings.of(config.embedding, copies=made.copies, seed=config.seed)
     reach = max([config.pseudo.working_diameter / 2 / prepared.scales.median, *_reaches(made)])
     for name, working in prepared.whole.items():
         threshold, measured = _measured(made, name)
@@ -92,31 +75,33 @@ def _planes(
             work=plane_folder(working.image, output),
             store=store_of(working.image, output, in_place=in_place),
             arrays=(),
+            known_reach=reach,
             weights=run / "oce" / "weights.safetensors",
             working=working,
             prediction=prediction,
             spread=config.pseudo.spread,
             smoothing=config.pseudo.smoothing,
             threshold=threshold,
-            settings=made.pseudo.settings,
+            settings=made.settings,
             whole=measured,
             variants=config.pseudo.variants,
-            reach_in_crops=reach,
         )
 
 
-def _measured(made: LabelContext, name: str) -> tuple[float, ImageStatistics]:
+def _measured(made: LabelledImages, name: str) -> tuple[float, ImageStatistics]:
     """Take threshold, centre and signal from an image's crops; without any, from all crops."""
-    scenes, image_of = made.pseudo.scenes, made.prepared.image_of
+    scenes, image_of = made.scenes, made.prepared.image_of
     own = [crop for crop in scenes if image_of[crop] == name] or list(scenes)
-    parts = [(one.offsets, one.foreground, one.image) for one in map(scenes.__getitem__, own)]
+    parts = [
+        (scene.offsets, scene.foreground, scene.image) for scene in map(scenes.__getitem__, own)
+    ]
     threshold = float(np.median([scenes.thresholds[crop] for crop in own]))
-    return threshold, measure_whole(parts, made.pseudo.settings, seed=made.config.seed)
+    return threshold, measure_whole(parts, made.settings, seed=made.config.seed)
 
 
-def _reaches(made: LabelContext) -> Iterator[float]:
+def _reaches(made: LabelledImages) -> Iterator[float]:
     """Tell for every crop how far its cells reach from their centroids, stored pixels."""
-    for labels in made.pseudo.labels.values():
+    for labels in made.labels.values():
         whole = (slice(0, labels.shape[0]), slice(0, labels.shape[1]))
         sure = np.ones(int(labels.max(initial=0)))
         yield Masks.from_labels(labels, sure, corner=(0, 0), core=whole).reach

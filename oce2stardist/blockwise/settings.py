@@ -37,18 +37,12 @@ class Blocks:
 
     @property
     def where(self) -> "ClusterSettings":
-        """Where blocks are worked on; made when asked for, since it imports dask."""
+        """Say where blocks are worked on; made when asked for, since it imports dask."""
         from oce2stardist.runs.cluster import ClusterSettings
 
         return ClusterSettings(self.workers, self.threads, self.scheduler, self.slurm)
 
     def check(self, images: object, sources: Sources) -> None:
-        """Refuse labels in place where no image is read in blocks.
-
-        Raises
-        ------
-        InputError
-            If there is none.
-        """
+        """Refuse labels in place where no image is read in blocks."""
         if self.in_place and not sources.in_blocks:
             raise InputError(f"--in-place needs an OME-Zarr. Got {images}; leave it out.")

@@ -1,4 +1,4 @@
-"""The offset network on disk: finished weights, and the state of an unfinished training."""
+"""Write and read the offset network: finished weights, and the state of a training."""
 
 import io
 import json
@@ -23,13 +23,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """Read the state of a training, or the one before it; None if there is neither.
-
-    Raises
-    ------
-    InputError
-        If what is there can't be read.
-    """
+    """Read the state of a training, or the one before it; None if there is neither."""
     return read_checkpoint(path, read=_load)
 
 
@@ -38,13 +32,10 @@ def _load(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def write_weights(
-    path: Path, network: OffsetNetwork, *, channels: int, feature_maps: int, growth: int
-) -> None:
+def write_weights(path: Path, network: OffsetNetwork) -> None:
     """Write the weights with what is needed to build the network again."""
-    shape = {"channels": channels, "feature_maps": feature_maps, "growth": growth}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_bytes(path, save(tensors, metadata={"network": json.dumps(shape)}))
+    write_bytes(path, save(tensors, metadata={"network": json.dumps(_shape_of(tensors))}))
 
 
 def read_weights(path: Path) -> OffsetNetwork:
@@ -59,7 +50,8 @@ def read_weights(path: Path) -> OffsetNetwork:
         with safe_open(path, framework="pt") as file:
             shape = json.loads(file.metadata()["network"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        _check_shape(shape, tensors)
+        if shape != _shape_of(tensors):  # before memory is taken
+            raise ValueError(f"its network is said to be {shape} and is {_shape_of(tensors)}")
         network = OffsetNetwork(**shape)
         network.load_state_dict(tensors)
     except Exception as error:  # whatever a broken file makes the libraries raise
@@ -72,10 +64,8 @@ def read_weights(path: Path) -> OffsetNetwork:
     return network.eval()
 
 
-def _check_shape(shape: dict[str, int], tensors: dict[str, torch.Tensor]) -> None:
-    """Compare what the file says of the network with its tensors, before memory is taken."""
+def _shape_of(tensors: dict[str, torch.Tensor]) -> dict[str, int]:
+    """Tell from its weights which parameters `OffsetNetwork` was built with."""
     maps, channels, *_ = tensors["encoder.0.weight"].shape
     wide = tensors["bottom.0.weight"].shape[0]
-    stored = {"channels": channels, "feature_maps": maps, "growth": wide // maps}
-    if shape != stored:
-        raise ValueError(f"its network is said to be {shape} and is {stored}")
+    return {"channels": channels, "feature_maps": maps, "growth": wide // maps}

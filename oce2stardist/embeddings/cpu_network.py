@@ -1,4 +1,4 @@
-"""Forward and backward pass of the offset network, written out for the CPU.
+"""Compute the offset network forwards and backwards, written out for the CPU.
 
 Equal to `OffsetNetwork.forward_plain` up to rounding. What it saves:
 
@@ -38,24 +38,14 @@ def forward_on_cpu(network: nn.Module, images: Tensor) -> Tensor:
     fine_maps = weights[3].shape[0]
     weights[8] = merging[:, :fine_maps]
     coarse_kernel = phase_kernel(merging[:, fine_maps:])
-    offsets: Tensor = _Network.apply(  # type: ignore[no-untyped-call]
-        images, coarse_kernel, *weights, *biases
-    )
-    return offsets
+    parameters = [coarse_kernel, *weights, *biases]
+    return _Network.apply(images, *parameters)  # type: ignore[no-untyped-call]
 
 
 def phase_kernel(kernel: Tensor) -> Tensor:
-    """Turn a 3x3 kernel on a magnified image into four 2x2 kernels on the image itself.
+    """Turn a 3x3 kernel (O, I, 3, 3) on a magnified image into four 2x2 kernels on the image.
 
-    Parameters
-    ----------
-    kernel : Tensor of shape (O, I, 3, 3)
-        Applied, without padding, to an image magnified by two (nearest neighbour).
-
-    Returns
-    -------
-    Tensor of shape (4 * O, I, 2, 2)
-        The kernels of even rows and columns, even rows and odd columns, and so on.
+    Returns shape (4 * O, I, 2, 2): of even rows and columns, even rows and odd columns, and so on.
     """
     phases = _PHASES.to(kernel)
     kernels = torch.einsum("pau,qbv,oiuv->pqoiab", phases, phases, kernel)
@@ -63,7 +53,7 @@ def phase_kernel(kernel: Tensor) -> Tensor:
 
 
 class _Network(torch.autograd.Function):
-    """images, coarse kernel, 14 weights, 14 biases -> offsets."""
+    """Compute offsets of images, a coarse kernel, 14 weights and 14 biases."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, coarse_kernel: Tensor, *parameters: Tensor) -> Tensor:
@@ -108,11 +98,12 @@ class _Network(torch.autograd.Function):
 
 
 def _run(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
-    """Apply convolutions, each with a ReLU; returns what comes out of each."""
+    """Apply convolutions, each with a ReLU; return what comes out of each."""
     features = []
     for weight, bias in zip(weights, biases, strict=True):
-        x = _convolution(x, weight, bias).relu_()
-        features.append(x)
+        pointwise = _is_pointwise(weight)
+        x = _pointwise(x, weight, bias) if pointwise else F.conv2d(x, _last(weight), bias)
+        features.append(x.relu_())
     return features
 
 
@@ -142,20 +133,13 @@ def _last(weight: Tensor) -> Tensor:
     return weight.contiguous(memory_format=torch.channels_last)
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if _is_pointwise(weight):
-        return _pointwise(x, weight, bias)
-    return F.conv2d(x, _last(weight), bias)
-
-
 def _convolution_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, to_input: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+    return torch.ops.aten.convolution_backward(
         gradient, x, _last(weight), [weight.shape[0]],
         [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [to_input, True, True],
     )  # fmt: skip
-    return found
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -184,8 +168,7 @@ def _pointwise_backward(
 
 
 def _relu_backward(gradient: Tensor, after: Tensor) -> Tensor:
-    found: Tensor = torch.ops.aten.threshold_backward(gradient, after, 0)
-    return found
+    return torch.ops.aten.threshold_backward(gradient, after, 0)
 
 
 def _crop(fine: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where torch computes, in which precision, and how many crops at a time."""
+"""Choose where torch computes, in which precision, and how many crops at a time."""
 
 import math
 import os
@@ -23,36 +23,20 @@ instead of asked for anew (benchmarks/training_step.py)."""
 _MAPS_KEPT = 10
 """Feature maps, in units of the input's pixels and feature_maps, kept for the backward pass."""
 
+_WHY_FP32 = "labels of networks trained in bfloat16 are worse"
+
 
 @dataclass(frozen=True)
 class Computation:
-    """What was chosen for this machine; written beside the results.
-
-    Attributes
-    ----------
-    device : str
-        ``cpu``, ``cuda`` or ``mps``.
-    precision : {"fp32", "bf16"}
-        Of the network; the loss is always computed in fp32.
-    memory_format : str
-        Order of features in memory.
-    crops_at_once : int
-        Crops in one forward and backward pass.
-    passes : int
-        Passes of a step, which adds their gradients.
-    threads : int
-        On the CPU: that many passes are under way at a time.
-    reason : str
-        Why this precision.
-    """
+    """What was chosen for this machine; written beside the results."""
 
     device: str
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16"]  # of the network; the loss is always computed in fp32
     memory_format: str
-    crops_at_once: int
-    passes: int
-    threads: int
-    reason: str
+    crops_at_once: int  # in one forward and backward pass
+    passes: int  # of a step, which adds their gradients
+    threads: int  # on the CPU: that many passes are under way at a time
+    reason: str  # why this precision
 
 
 def choose_computation(
@@ -61,20 +45,11 @@ def choose_computation(
     """Choose precision and crops per pass by what the machine has.
 
     By capability and not by timing: the same config on the same machine must round the same
-    way in every run, also while something else is running.
-
-    Parameters
-    ----------
-    precision : {"auto", "fp32", "bf16"}
-        ``auto`` trains in fp32, see `training_precision`.
-    maps : int
-        Feature maps at full resolution.
+    way in every run, also while something else is running. `maps` are feature maps at full
+    resolution.
     """
     chosen = training_precision(precision)
-    if precision != "auto" or "OCE2STARDIST_PRECISION" in os.environ:
-        reason = f"{chosen} was asked for"
-    else:
-        reason = "labels of networks trained in bfloat16 are worse"
+    asked = precision != "auto" or "OCE2STARDIST_PRECISION" in os.environ
     at_once = batch_size
     if device.type == "cpu":
         bytes_per_crop = 4 * _MAPS_KEPT * maps * crop_size**2
@@ -92,7 +67,7 @@ def choose_computation(
         crops_at_once=at_once,
         passes=math.ceil(batch_size / at_once),
         threads=torch.get_num_threads(),
-        reason=reason,
+        reason=f"{chosen} was asked for" if asked else _WHY_FP32,
     )
 
 
@@ -117,13 +92,7 @@ def fixed_sums(asked: bool) -> Iterator[None]:
 
 
 def torch_device(name: str) -> torch.device:
-    """Resolve ``auto``, ``cpu``, ``cuda`` or ``mps`` to a device that exists.
-
-    Raises
-    ------
-    InputError
-        If the named device is not there.
-    """
+    """Resolve ``auto``, ``cpu``, ``cuda`` or ``mps`` to a device that exists."""
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -151,11 +120,6 @@ def training_precision(precision: Precision) -> Literal["fp32", "bf16"]:
 
     The labels of networks trained in bfloat16 were worse by up to 0.02 of SEG
     (benchmarks/RESULTS.md, "Precision"), those of networks that only predict in it were not.
-
-    Raises
-    ------
-    InputError
-        As `resolve_precision`.
     """
     asked = _asked_for(precision)
     return "fp32" if asked == "auto" else asked
@@ -166,16 +130,11 @@ def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp
 
     OCE2STARDIST_PRECISION, ``fp32`` or ``bf16``, takes the place of ``auto``: so all commands of a
     cluster round alike, and the tests run in either on any processor.
-
-    Raises
-    ------
-    InputError
-        If that variable has another value.
     """
     asked = _asked_for(precision)
-    if asked == "auto":
-        return "bf16" if bf16_pays(device) else "fp32"
-    return asked
+    if asked != "auto":
+        return asked
+    return "bf16" if bf16_pays(device) else "fp32"
 
 
 def _asked_for(precision: Precision) -> Precision:
@@ -201,14 +160,11 @@ def bf16_pays(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        return bool(torch.cpu.get_capabilities().get("amx_bf16")) and _onednn_may_use_amx()
+        # oneDNN may be kept from instructions that the processor has.
+        allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+        may_use_amx = allowed in ("ALL", "DEFAULT") or "AMX" in allowed
+        return may_use_amx and bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return False
-
-
-def _onednn_may_use_amx() -> bool:
-    """Heed ONEDNN_MAX_CPU_ISA, which keeps oneDNN from instructions that the processor has."""
-    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
-    return most in ("ALL", "DEFAULT") or "AMX" in most
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -1,4 +1,4 @@
-"""One training in several processes, as torchrun starts them.
+"""Train one network in several processes, as torchrun starts them.
 
 torchrun sets RANK (which process), WORLD_SIZE (how many) and LOCAL_RANK (which on this
 machine). Without these variables everything here does nothing, in one process.
@@ -25,7 +25,7 @@ def is_launched() -> bool:
 
 
 def rank_and_size() -> tuple[int, int]:
-    """Number of this process, from 0, and number of processes."""
+    """Return the number of this process, from 0, and the number of processes."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
@@ -45,16 +45,8 @@ def is_main_process() -> bool:
 def init_from_env(device: str) -> Iterator[None]:
     """Join the processes that torchrun started; in a single process do nothing.
 
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda", "mps"}
-        As in the config. CUDA processes each take the GPU of their LOCAL_RANK and talk over
-        NCCL, CPU processes over gloo.
-
-    Raises
-    ------
-    InputError
-        If there are more CUDA processes than GPUs, or the device is mps.
+    CUDA processes each take the GPU of their LOCAL_RANK and talk over NCCL, CPU processes over
+    gloo; those of mps can't, and are refused.
     """
     if not is_launched() or dist.is_initialized():
         yield
@@ -63,7 +55,13 @@ def init_from_env(device: str) -> Iterator[None]:
         raise InputError("device must be cpu or cuda with several processes. Got mps instead.")
     on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if on_gpus:
-        _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+        present, local_rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+        if local_rank >= present:
+            raise InputError(
+                f"a machine must have a GPU for each of its processes. Got {present} and local "
+                f"rank {local_rank}; lower --nproc-per-node or pass --device cpu."
+            )
+        torch.cuda.set_device(local_rank)
     dist.init_process_group("nccl" if on_gpus else "gloo", timeout=_PATIENCE)
     try:
         yield
@@ -71,31 +69,11 @@ def init_from_env(device: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _take_gpu(local_rank: int) -> None:
-    present = torch.cuda.device_count()
-    if local_rank >= present:
-        raise InputError(
-            f"a machine must have a GPU for each of its processes. Got {present} and local rank "
-            f"{local_rank}; lower --nproc-per-node or pass --device cpu."
-        )
-    torch.cuda.set_device(local_rank)
-
-
-def barrier() -> None:
-    """Wait until every process has come here."""
-    if rank_and_size()[1] > 1:
-        dist.barrier()
-
-
 @contextmanager
 def main_process_first() -> Iterator[None]:
     """Run the block in the main process, then in the others, which find what it wrote.
 
-    Raises
-    ------
-    InputError
-        In the other processes, if the block failed in the main one (which raises its own
-        error), so that none waits for a partner that is gone.
+    If it fails in the main one, the others end, too: none waits for a partner that is gone.
     """
     if not is_main_process() and agree_on_any(False):
         raise InputError("the main process failed; its message is above.")
@@ -112,7 +90,9 @@ def agree_on_any(flag: bool) -> bool:
     """Tell every process whether the flag is up in any of them."""
     if rank_and_size()[1] == 1:
         return flag
-    shared = torch.tensor(float(flag), device=_device())
+    # NCCL moves only what is on a GPU.
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    shared = torch.tensor(float(flag), device=device)
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)
     return bool(shared.item())
 
@@ -125,11 +105,6 @@ def sum_over_processes(value: Tensor) -> Tensor:
 
 
 def share_of(count: int) -> slice:
-    """Which of `count` items, in order, this process takes; the shares differ by one at most."""
+    """Tell which of `count` items, in order, this process takes; shares differ by one at most."""
     rank, size = rank_and_size()
     return slice(rank * count // size, (rank + 1) * count // size)
-
-
-def _device() -> torch.device:
-    # NCCL moves only what is on a GPU.
-    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")

@@ -1,4 +1,4 @@
-"""The object-centric embedding loss (Wolf et al., ICCV 2023, arXiv:2310.08501, Eq. 5)."""
+"""Compute the object-centric embedding loss (Wolf et al., ICCV 2023, arXiv:2310.08501, Eq. 5)."""
 
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ def _penalty(squared: Tensor, *, sigma: Sigma, temperature: float) -> Tensor:
 def _penalty_and_slope_(
     squared: Tensor, *, sigma: Sigma, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Penalty, and its derivative by the squared distance, which it overwrites."""
+    """Compute the penalty and its derivative by the squared distance, which is overwritten."""
     squared.mul_(1.0 / temperature)
     if sigma == "paper":
         penalty = squared.sigmoid_()
@@ -58,19 +58,11 @@ def dense_pair_loss(
         Predicted offsets (y, x), pixels.
     displacements : int64 array of shape (K, 2)
         Spatial displacements (y, x) from anchor to reference, pixels.
-    temperature : float, > 0
-        tau of Eq. 5, squared pixels.
-    sigma : {"paper", "code"}
-        Form of the penalty, see `_penalty`.
-    regularisation : float, >= 0
-        Weight of the offset length (lambda_reg of Eq. 5).
+    temperature, sigma, regularisation
+        See `EmbeddingConfig`.
     reduction : {"mean", "sum"}
         ``mean`` weighs every displacement alike, however many pairs of it fit into the crop;
         ``sum`` is that mean times the number of pairs.
-
-    Returns
-    -------
-    Tensor of shape ()
 
     Notes
     -----
@@ -89,7 +81,7 @@ def dense_pair_loss(
 
 
 class _DensePairs(torch.autograd.Function):
-    """Mean penalty of shifted pairs, with its gradient."""
+    """Average the penalty of shifted pairs, and compute its gradient."""
 
     @staticmethod
     def forward(
@@ -151,17 +143,8 @@ def sampled_pair_loss(
         Predicted offsets (y, x), pixels.
     anchors, references : int64 arrays of shape (P, 2)
         Pixel coordinates (y, x), the same pairs for every image of the batch.
-    temperature, sigma, regularisation
-        As in `dense_pair_loss`.
-    reference_gradient : bool
-        False stops the gradient at the reference pixel, as the paper's code does;
-        the paper's text has no such stop.
-    reduction : {"mean", "sum"}
-        Eq. 5 has a mean; the paper's code sums over pairs, its regulariser with them.
-
-    Returns
-    -------
-    Tensor of shape ()
+    temperature, sigma, regularisation, reference_gradient, reduction
+        See `EmbeddingConfig`. The sum multiplies the regulariser, too, as in the paper's code.
 
     Notes
     -----
@@ -171,11 +154,9 @@ def sampled_pair_loss(
     """
     batch, _, height, width = offsets.shape
     flat = _at_least_float(offsets).reshape(batch, 2, height * width)
+    indices = (points[:, 0] * width + points[:, 1] for points in (anchors, references))
     at_anchor, at_reference = (  # (B, 2, P) each
-        flat.index_select(
-            2, torch.from_numpy(points[:, 0] * width + points[:, 1]).to(offsets.device)
-        )
-        for points in (anchors, references)
+        flat.index_select(2, torch.from_numpy(index).to(offsets.device)) for index in indices
     )
     if not reference_gradient:
         at_reference = at_reference.detach()

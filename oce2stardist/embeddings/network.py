@@ -1,4 +1,4 @@
-"""The U-Net that predicts offsets to a cell-specific point."""
+"""Build the U-Net that predicts offsets to a cell-specific point."""
 
 from typing import Literal
 
@@ -15,41 +15,33 @@ The output is exactly this much smaller than the input; because pooling joins pi
 pairs, what a single output pixel depends on is up to 2 pixels wider.
 """
 
-Initialisation = Literal["wide", "default"]
-
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Two valid 3x3 convolutions around two 1x1 convolutions, each with a ReLU (App. A)."""
+    """Build two valid 3x3 convolutions around two 1x1 ones, each with a ReLU (App. A)."""
     layers: list[nn.Module] = []
-    for index, kernel in enumerate((3, 1, 1, 3)):
-        layers += [
-            nn.Conv2d(channels_in if index == 0 else channels_out, channels_out, kernel),
-            nn.ReLU(inplace=True),
-        ]
+    for kernel in (3, 1, 1, 3):
+        layers += [nn.Conv2d(channels_in, channels_out, kernel), nn.ReLU(inplace=True)]
+        channels_in = channels_out
     return nn.Sequential(*layers)
 
 
 class OffsetNetwork(nn.Module):
     """U-Net of depth 1 with valid convolutions and a field of view of 16x16 pixels.
 
+    Architecture of App. A of Wolf et al., arXiv:2310.08501: 2x2 max-pooling, nearest
+    ("constant") upsampling, two 1x1 convolutions as head. A field of view smaller than
+    a cell is what keeps the network from finding an answer without objects in it.
+
     Parameters
     ----------
     channels : int
         Channels of the input image.
-    feature_maps : int
-        Feature maps at full resolution. The paper has 64.
-    growth : int
-        Factor of feature maps at half resolution. The paper has 3.
+    feature_maps, growth : int
+        See `EmbeddingConfig`; the paper has 64 and 3.
     initialisation : {"wide", "default"}
         ``wide`` starts from offsets some pixels long (Kaiming's normal distribution, the last
         layer three times as wide); ``default`` leaves what torch draws, as the paper, which
         names none, presumably does.
-
-    Notes
-    -----
-    Architecture of App. A of Wolf et al., arXiv:2310.08501: 2x2 max-pooling, nearest
-    ("constant") upsampling, two 1x1 convolutions as head. A field of view smaller than
-    a cell is what keeps the network from finding an answer without objects in it.
     """
 
     def __init__(
@@ -58,7 +50,7 @@ class OffsetNetwork(nn.Module):
         channels: int,
         feature_maps: int,
         growth: int,
-        initialisation: Initialisation = "wide",
+        initialisation: Literal["wide", "default"] = "wide",
     ) -> None:
         super().__init__()
         wide = feature_maps * growth
@@ -85,17 +77,9 @@ class OffsetNetwork(nn.Module):
         convolutions[-1].weight.mul_(3.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Predict offsets.
+        """Predict offsets (y, x), pixels, of shape (B, 2, Y - 16, X - 16).
 
-        Parameters
-        ----------
-        images : Tensor of shape (B, C, Y, X)
-            Normalised images; Y and X even and at least 18.
-
-        Returns
-        -------
-        Tensor of shape (B, 2, Y - 16, X - 16)
-            Offsets (y, x) in pixels.
+        Images have shape (B, C, Y, X) and are normalised; Y and X are even and at least 18.
         """
         if images.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             return forward_on_cpu(self, images)

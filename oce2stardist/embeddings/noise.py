@@ -1,4 +1,4 @@
-"""Salt-and-pepper noise that depends on the pixel, not on the window it is drawn for."""
+"""Draw salt-and-pepper noise that depends on the pixel, not on the window it is drawn for."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,14 @@ def noise_turns(
         The window: start and stop, pixels; also beyond the image, at negative numbers too.
     noise : float, in (0, 1)
         Probability of a pixel to be replaced in a copy.
-    seed : int, >= 0
     cycle : int, >= 0
         Copies come in cycles of `copies_per_cycle`; each cycle is drawn anew.
 
     Returns
     -------
     int32 array of shape (Y, X)
-        Copy ``i`` of the cycle replaces the pixels whose turn is ``i``. Values of
-        ``copies_per_cycle(noise)`` and above, where ``1 / noise`` is no whole number, have
-        no turn in this cycle.
+        Copy ``i`` of the cycle replaces the pixels whose turn is ``i``. Where ``1 / noise`` is
+        no whole number, some pixels have a turn beyond the cycle, that is, none in it.
 
     Notes
     -----
@@ -41,11 +39,12 @@ def noise_turns(
     overlap agree.
     """
     field = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
-    for top in _block_starts(rows):
-        for left in _block_starts(columns):
-            block = _draw_block(top // _BLOCK, left // _BLOCK, seed=seed, cycle=cycle)
-            inside, of_block = _overlap(rows, top), _overlap(columns, left)
-            field[inside[0], of_block[0]] = block[inside[1], of_block[1]]
+    for row in range(rows.start // _BLOCK, -(-rows.stop // _BLOCK)):
+        in_rows, block_rows = _overlap(rows, row * _BLOCK)
+        for column in range(columns.start // _BLOCK, -(-columns.stop // _BLOCK)):
+            in_columns, block_columns = _overlap(columns, column * _BLOCK)
+            block = _draw_block(row, column, seed=seed, cycle=cycle)
+            field[in_rows, in_columns] = block[block_rows, block_columns]
     return np.floor(field / np.float32(noise)).astype(np.int32)
 
 
@@ -54,12 +53,8 @@ def copies_per_cycle(noise: float) -> int:
     return max(1, int(1 / noise + 1e-6))
 
 
-def _block_starts(span: slice) -> range:
-    return range(span.start // _BLOCK * _BLOCK, span.stop, _BLOCK)
-
-
 def _overlap(span: slice, start: int) -> tuple[slice, slice]:
-    """Where a span and the block at `start` meet, counted from the span and from the block."""
+    """Tell where a span and the block at `start` meet, counted from the one and the other."""
     first, last = max(span.start, start), min(span.stop, start + _BLOCK)
     return slice(first - span.start, last - span.start), slice(first - start, last - start)
 
@@ -76,15 +71,8 @@ def _draw_block(row: int, column: int, *, seed: int, cycle: int) -> NDArray[np.f
 def choose_copies(megapixels: float) -> int:
     """Choose the number of noisy copies for a set of images: 24 for small sets, 12 for others.
 
-    Parameters
-    ----------
-    megapixels : float, > 0
-        Of the whole set, at working scale.
-
-    Returns
-    -------
-    int
-        Even, so that both values of the noise are seen equally often.
+    The number is even, so that both values of the noise are seen equally often; megapixels are
+    those of the whole set, at working scale.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Offsets of images of any size, averaged over noisy copies, and their spread."""
+"""Predict the offsets of images of any size, averaged over noisy copies, and their spread."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,21 +15,15 @@ from oce2stardist.embeddings.device import Precision, autocast, on_device, torch
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.noise import copies_per_cycle, noise_turns
 from oce2stardist.embeddings.workers import workers_for
+from oce2stardist.images.blocks import Window
 
 NOISE_VALUES = (0.5, 1.0)
 """What salt-and-pepper pixels are set to, in turn, as in the paper's code."""
 
 _MARGIN = FIELD_OF_VIEW // 2
 
-_COPIES_AT_ONCE = {"cpu": 1}
-"""Copies in a batch, by device. On a processor, more only leave its cache."""
-
-_COPIES_AT_ONCE_ELSEWHERE = 8
-"""Enough work for a graphics processor in tiles of 256 pixels; about 1 GB."""
-
-
-Region = tuple[slice, slice]
-"""Rows and columns, pixels of the image."""
+_COPIES_ON_GPU = 8
+"""Copies in a batch: enough work for a graphics processor in tiles of 256 pixels; about 1 GB."""
 
 
 class ImageSource(Protocol):
@@ -39,20 +33,15 @@ class ImageSource(Protocol):
     def shape(self) -> tuple[int, ...]:
         """(Y, X, C)."""
 
-    def __getitem__(self, window: tuple[slice, slice], /) -> Any:
+    def __getitem__(self, window: Window, /) -> Any:
         """Return pixels of shape (y, x, C), normalised, at the network's scale."""
 
 
-@dataclass(frozen=True)
-class PredictedOffsets:
-    """Mean offsets (y, x) of shape (2, Y, X) and their spread of shape (Y, X), pixels."""
+class PredictedOffsets(NamedTuple):
+    """Mean offsets (2, y, x) in a window of an image, and their spread (y, x), pixels.
 
-    offsets: NDArray[np.float32]
-    spread: NDArray[np.float32]
-
-
-class PredictedTile(NamedTuple):
-    """Where a tile lies in its image, its offsets (2, y, x) and their spread (y, x), pixels."""
+    The spread is the standard deviation over copies, summed over both components.
+    """
 
     rows: slice
     columns: slice
@@ -62,23 +51,16 @@ class PredictedTile(NamedTuple):
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """How offsets are predicted; whatever the device.
+    """How offsets are predicted; whatever the device. See `EmbeddingConfig`.
 
     Attributes
     ----------
     copies : int, >= 1
-        Number of noisy copies; half have noise of value 0.5, half of value 1. One copy has
-        a spread of 0.
-    noise : float, in [0, 1)
-        Probability of a pixel to be replaced (all channels together).
+        Half have noise of value 0.5, half of value 1. One copy has a spread of 0.
     tile_size : int, >= 16
-        Largest side of the tiles in pixels. Memory and speed depend on it, the result does
-        not: windows carry the full field of view, and noise belongs to the pixel. On
-        processors 256 to 384 is fastest (benchmarks/inference.py); larger leaves the cache.
-    precision : {"auto", "fp32", "bf16"}
-        ``auto`` takes bfloat16 where it is faster: on processors with AMX and on most GPUs.
-    seed : int, >= 0
-        Seeds the noise.
+        Memory and speed depend on it, the result does not: windows carry the full field of view,
+        and noise belongs to the pixel. On processors 256 to 384 is fastest
+        (benchmarks/inference.py); larger leaves the cache.
     """
 
     copies: int
@@ -99,28 +81,23 @@ def predict_offsets(
     settings: PredictionSettings,
     *,
     device: str,
-    region: Region | None = None,
+    region: Window | None = None,
 ) -> PredictedOffsets:
     """Predict offsets on noisy copies of one image (paper, section 3, foreground).
 
     Takes the parameters of `predict_tiles` and puts its tiles together; the arrays are as large
     as the region.
-
-    Returns
-    -------
-    PredictedOffsets
-        The spread is the standard deviation over copies, summed over both components.
     """
-    rows, columns = region = region or _whole(image)
-    top, left = rows.start, columns.start
-    spread = np.empty((rows.stop - top, columns.stop - left), np.float32)
+    region = region or _whole(image)
+    top, left = (span.start for span in region)
+    spread = np.empty([span.stop - span.start for span in region], np.float32)
     offsets = np.empty((2, *spread.shape), np.float32)
     for tile in predict_tiles(network, image, settings, device=device, region=region):
         rows = slice(tile.rows.start - top, tile.rows.stop - top)
         columns = slice(tile.columns.start - left, tile.columns.stop - left)
         offsets[:, rows, columns] = tile.offsets
         spread[rows, columns] = tile.spread
-    return PredictedOffsets(offsets, spread)
+    return PredictedOffsets(*region, offsets, spread)
 
 
 def predict_tiles(
@@ -129,26 +106,23 @@ def predict_tiles(
     settings: PredictionSettings,
     *,
     device: str,
-    region: Region | None = None,
-) -> Iterator[PredictedTile]:
+    region: Window | None = None,
+) -> Iterator[PredictedOffsets]:
     """Predict offsets tile by tile, holding no more of the image than one tile needs.
 
     Parameters
     ----------
-    network : OffsetNetwork
     image : float32 array of shape (Y, X, C), or what slices like one
         Normalised, at the network's scale. Read once, in overlapping windows.
-    settings : PredictionSettings
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    device : {"auto", "cpu", "cuda", "mps"}
     region : pair of slices, optional
         Rows and columns of the image to predict; they begin at even pixels, where pooling
         joins the same pairs as in the whole image. Default: all.
 
     Yields
     ------
-    PredictedTile
-        In reading order; together they cover the region once. Rows and columns are the image's.
+    PredictedOffsets
+        In reading order; together they cover the region once.
 
     Raises
     ------
@@ -175,25 +149,21 @@ def predict_tiles(
     network = on_device(network, where)
     tiles = itertools.product(*(_even_parts(span, settings.tile_size) for span in region))
 
-    def predict(tile: tuple[slice, ...]) -> PredictedTile:
+    def predict(tile: tuple[slice, ...]) -> PredictedOffsets:
         rows, columns = tile
         window = torch.from_numpy(_read_window(image, rows, columns)).to(where)
-        passes = (
-            predicted
-            for batch in _noisy_batches(window, rows, columns, settings)
-            for predicted in _run(network, batch, settings.precision)
-        )
-        mean, spread = _mean_and_spread(passes)
+        batches = _noisy_batches(window, rows, columns, settings)
+        passes = (_run(network, batch, settings.precision) for batch in batches)
+        mean, spread = _mean_and_spread(itertools.chain.from_iterable(passes))
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        return PredictedTile(
-            rows, columns, mean[:, :height, :width].numpy(), spread[:height, :width].numpy()
-        )
+        mean, spread = mean[:, :height, :width], spread[:height, :width]
+        return PredictedOffsets(rows, columns, mean.numpy(), spread.numpy())
 
     with workers_for(where) as workers:
         yield from workers.map(predict, tiles)
 
 
-def _whole(image: ImageSource) -> Region:
+def _whole(image: ImageSource) -> Window:
     return slice(0, image.shape[0]), slice(0, image.shape[1])
 
 
@@ -212,7 +182,7 @@ def _even_parts(span: slice, largest: int) -> list[slice]:
 
 
 def _seen(span: slice) -> slice:
-    """What the network sees of rows or columns `span`; an even number of pixels."""
+    """Widen rows or columns to what the network sees of them; an even number of pixels."""
     return slice(span.start - _MARGIN, span.stop + _MARGIN + (span.stop - span.start) % 2)
 
 
@@ -232,7 +202,8 @@ def _noisy_batches(
 ) -> Iterator[Tensor]:
     """Make noisy copies of a window (C, y, x), in batches (B, C, y, x)."""
     copies, noise, seed = settings.copies, settings.noise, settings.seed
-    at_once = _COPIES_AT_ONCE.get(window.device.type, _COPIES_AT_ONCE_ELSEWHERE)
+    # On a processor, more than one only leave its cache.
+    at_once = 1 if window.device.type == "cpu" else _COPIES_ON_GPU
     batch: list[Tensor] = []
     turns = torch.full(window.shape[1:], -1, dtype=torch.int32, device=window.device)
     cycle_length = copies_per_cycle(noise) if noise > 0 else copies
@@ -251,12 +222,11 @@ def _run(network: OffsetNetwork, batch: Tensor, precision: Precision) -> Tensor:
     """Predict offsets (B, 2, y, x) of a batch without keeping anything for gradients."""
     batch = batch.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), autocast(batch.device, precision):
-        predicted: Tensor = network(batch)
-    return predicted.float()
+        return network(batch).float()
 
 
 def _mean_and_spread(passes: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean (2, y, x) and standard deviation, summed over components, (y, x) over passes.
+    """Take the mean (2, y, x), and the standard deviation summed over components (y, x).
 
     Welford's running sums: single precision loses nothing where offsets are long and their
     spread is small.

@@ -1,4 +1,4 @@
-"""What torch sees on this machine; asked in a process of its own by `oce2stardist doctor`."""
+"""Tell what torch sees on this machine; `oce2stardist doctor` asks in a process of its own."""
 
 from importlib import import_module
 from typing import Any
@@ -15,12 +15,8 @@ _NEEDED = ("train", "predict", "checkpoint")
 def describe_torch() -> dict[str, Any]:
     """Load what stage one needs, and compute once on every device.
 
-    Returns
-    -------
-    dict
-        ``version``; ``devices``, each with ``name``, ``title`` and ``error``, which is None
-        where the device computes; ``chosen``, what ``--device auto`` takes; and ``precision``
-        there, ``bf16`` or ``fp32``.
+    Returns ``version``; ``devices``, each with ``name``, ``title`` and ``error``, which is None
+    where the device computes; ``chosen``, what ``--device auto`` takes; and ``precision`` there.
     """
     for module in _NEEDED:
         import_module(f"oce2stardist.embeddings.{module}")
@@ -53,7 +49,7 @@ def _compute_on(name: str) -> str | None:
     """Convolve ones: a device that is seen may still lack the kernels, or the driver."""
     try:
         ones = torch.ones(1, 1, 8, 8, device=name)
-        found = torch.nn.functional.conv2d(ones, torch.ones(1, 1, 3, 3, device=name)).sum().item()
+        total = torch.nn.functional.conv2d(ones, torch.ones(1, 1, 3, 3, device=name)).sum().item()
     except RuntimeError as error:
         return first_line(error)
-    return None if found == 324 else f"a sum that is 324 came out as {found:g}"
+    return None if total == 324 else f"a sum that is 324 came out as {total:g}"

@@ -1,21 +1,11 @@
-"""Which pixels are compared: displacements and anchor/reference pairs within kappa."""
+"""Draw which pixels are compared: displacements and anchor/reference pairs within kappa."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def displacements_within(kappa: float) -> NDArray[np.int64]:
-    """List every non-zero integer displacement (y, x) no longer than kappa.
-
-    Parameters
-    ----------
-    kappa : float, >= 1
-        Radius in pixels.
-
-    Returns
-    -------
-    int64 array of shape (displacements, 2)
-    """
+    """List every non-zero integer displacement (y, x) no longer than kappa pixels, (N, 2)."""
     reach = int(np.floor(kappa))
     side = np.arange(-reach, reach + 1)
     grid = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -58,13 +48,8 @@ def draw_pairs(
     Returns
     -------
     anchors, references : int64 arrays of shape (pairs, 2)
-        Pixel coordinates (y, x). Anchors keep kappa from the border so that every
-        displacement is possible.
-
-    Raises
-    ------
-    ValueError
-        If no pixel is far enough from the border.
+        Pixel coordinates (y, x). Anchors keep kappa from the border, so that every displacement
+        is possible; where no pixel is that far from it, nothing can be drawn.
     """
     reach = int(np.floor(kappa))
     inner = np.array(shape) - 2 * reach
@@ -79,5 +64,4 @@ def draw_pairs(
     disc = displacements_within(kappa)
     steps = disc[rng.integers(0, len(disc), (n_anchors, n_references))]
     references = anchors[:, None] + steps
-    anchors = np.broadcast_to(anchors[:, None], references.shape)
-    return anchors.reshape(-1, 2), references.reshape(-1, 2)
+    return np.repeat(anchors, n_references, axis=0), references.reshape(-1, 2)

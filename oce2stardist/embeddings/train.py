@@ -1,4 +1,4 @@
-"""The training loop of the offset network, top to bottom."""
+"""Train the offset network."""
 
 import math
 import time
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -44,22 +45,13 @@ Drawn = tuple[NDArray[np.int64], ...]
 
 _DRAWN_AHEAD = 2
 """Batches that wait, drawn, for the network."""
+_SAVE_EVERY = 20.0
+"""Seconds."""
 
 
 @dataclass
 class OffsetTraining:
-    """What training leaves behind.
-
-    Attributes
-    ----------
-    network : OffsetNetwork
-    computation : Computation
-        Device, precision and crops per pass that were chosen.
-    history : list of dict
-        Step, loss, learning rate and seconds since the start, of every step.
-    finished : bool
-        Whether the training came to its end.
-    """
+    """The trained network; `history` has step, loss, learning rate and seconds of every step."""
 
     network: OffsetNetwork
     computation: Computation
@@ -75,7 +67,6 @@ def train_offsets(
     seed: int,
     resume: dict[str, Any] | None = None,
     save: Callable[[dict[str, Any]], None] | None = None,
-    save_every: float = 20.0,
     on_step: Callable[[int, float], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> OffsetTraining:
@@ -90,52 +81,51 @@ def train_offsets(
         Normalised, at the scale where a cell is larger than the field of view. Images
         smaller than a crop are padded by reflection; of others only crops are read.
     settings : EmbeddingConfig
-        Those of prediction are not looked at. An epoch is as in `training_steps`; crops lose
-        16 pixels before the loss. ``centring`` pulls the offset of structureless background to
-        the mean of the cells', which the loss leaves open; otherwise the spread, and so the
-        foreground, is biased to one side of every cell. Its weight rises linearly over the
-        second half of the training: full weight from the start keeps the network at zero.
+        ``centring`` pulls the offset of structureless background to the mean of the cells',
+        which the loss leaves open; otherwise the spread, and so the foreground, is biased to one
+        side of every cell. Its weight rises linearly over the second half of the training: full
+        weight from the start keeps the network at zero.
     seed : int
         Every step draws from its own generator, seeded by (seed, step), so a resumed run
         sees what an uninterrupted one would have seen.
-    resume : dict, optional
-        A state that `save` was given earlier.
-    save : callable, optional
-        Called with the state every save_every seconds, at a stop and at the end, in the main
-        process only.
+    save, resume : callable, dict, optional
+        The main process calls `save` with its state now and then, at a stop and at the end;
+        a later call can resume from there.
     on_step : callable, optional
         Called with the number of steps done and the loss.
     should_stop : callable
         Asked between steps; True, in any process, ends training with ``finished`` False.
-
-    Returns
-    -------
-    OffsetTraining
 
     Raises
     ------
     InputError
         If there are more processes than crops in a batch, or the loss is no longer finite.
     """
+    processes = rank_and_size()[1]
+    if settings.batch_size < processes:
+        raise InputError(
+            f"batch_size must be at least the number of processes, {processes}. "
+            f"Got {settings.batch_size} instead."
+        )
     where = torch_device(device)
     computation = choose_computation(
         where,
         precision=settings.precision,
         crop_size=settings.crop_size,
-        batch_size=_largest_share(settings.batch_size),
+        batch_size=math.ceil(settings.batch_size / processes),  # the largest share
         maps=settings.feature_maps,
     )
     torch.manual_seed(seed)
-    network = on_device(
-        OffsetNetwork(
-            channels=images[0].shape[-1],
-            feature_maps=settings.feature_maps,
-            growth=settings.growth,
-            initialisation=settings.initialisation,
-        ),
-        where,
+    network = OffsetNetwork(
+        channels=images[0].shape[-1],
+        feature_maps=settings.feature_maps,
+        growth=settings.growth,
+        initialisation=settings.initialisation,
     )
-    optimise = _optimiser(settings, network)
+    network = on_device(network, where)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
+    fused = where.type in ("cpu", "cuda")
+    optimise = kind(network.parameters(), lr=settings.learning_rate, fused=fused)
     run = OffsetTraining(network, computation)
     done = 0
     if resume is not None:
@@ -144,25 +134,18 @@ def train_offsets(
         run.history, done = list(resume["history"]), int(resume["step"])
 
     def keep() -> None:
-        if save is None or not is_main_process() or not _is_finite(network):
-            return
-        save(
-            {
-                "network": network.state_dict(),
-                "optimiser": optimise.state_dict(),
-                "history": run.history,
-                "step": done,
-            }
-        )
+        # Weights that are no numbers are not worth saving; the next loss would tell too late.
+        finite = all(bool(torch.isfinite(weights).all()) for weights in network.parameters())
+        if save is not None and is_main_process() and finite:
+            state = {"network": network.state_dict(), "optimiser": optimise.state_dict()}
+            save(state | {"history": run.history, "step": done})
 
     padded = [_at_least(image, settings.crop_size) for image in images]
 
     def draw(step: int) -> tuple[Tensor, Drawn]:
         rng = np.random.default_rng([seed, step])
-        batch = _draw_batch(padded, settings, rng)
-        return batch, _draw_pairs(settings, rng)
+        return _draw_batch(padded, settings, rng), _draw_pairs(settings, rng)
 
-    processes = rank_and_size()[1]
     model: Any = DistributedDataParallel(network) if processes > 1 else network
 
     def part_of_loss(crops: Tensor, *, drawn: Drawn, weight: float) -> Tensor:
@@ -186,10 +169,8 @@ def train_offsets(
             for group in optimise.param_groups:
                 group["lr"] = rate
             centring = settings.centring * max(0.0, 2.0 * progress - 1.0)
-            weight = settings.regularisation + centring
+            loss_of = partial(part_of_loss, drawn=drawn, weight=settings.regularisation + centring)
             passes = batch[share_of(settings.batch_size)].split(computation.crops_at_once)
-
-            loss_of = partial(part_of_loss, drawn=drawn, weight=weight)
             optimise.zero_grad(set_to_none=True)
             if processes > 1:
                 total = _exchanged_gradients(model, passes, loss_of, processes)
@@ -206,18 +187,13 @@ def train_offsets(
             )
             if on_step is not None:
                 on_step(done, loss)
-            if now - saved >= save_every:
+            if now - saved >= _SAVE_EVERY:
                 keep()
                 saved = now
     run.finished = done >= steps
     keep()
     network.eval()
     return run
-
-
-def _is_finite(network: OffsetNetwork) -> bool:
-    """Tell whether the weights are worth saving: the next loss would tell it too late."""
-    return all(bool(torch.isfinite(one).all()) for one in network.parameters())
 
 
 def _exchanged_gradients(
@@ -235,10 +211,9 @@ def _exchanged_gradients(
 
 
 def training_steps(images: Sequence[ImageSource], settings: EmbeddingConfig) -> int:
-    """Number of steps of a training: steps, or where it is None, those of so many epochs.
+    """Count the steps of a training; an epoch covers the pixels of all images, in whole batches.
 
-    An epoch draws as many crops as cover the pixels of all images once, rounded up to whole
-    batches. The crops lie at random, so some pixels are seen twice and some not at all.
+    Crops lie at random, so in an epoch some pixels are seen twice and some not at all.
     """
     if settings.steps is not None:
         return settings.steps
@@ -248,36 +223,18 @@ def training_steps(images: Sequence[ImageSource], settings: EmbeddingConfig) -> 
 
 
 def _learning_rate(settings: EmbeddingConfig, progress: float) -> float:
-    peak = settings.learning_rate
-    if settings.schedule == "steps":
-        return dropping_rate(progress, steps=1, peak=peak, drop_at=settings.drop_at)
-    return one_cycle_rate(progress, peak=peak)
-
-
-def _largest_share(batch_size: int) -> int:
-    processes = rank_and_size()[1]
-    if batch_size < processes:
-        raise InputError(
-            f"batch_size must be at least the number of processes, {processes}. "
-            f"Got {batch_size} instead."
-        )
-    return math.ceil(batch_size / processes)
-
-
-def _optimiser(settings: EmbeddingConfig, network: OffsetNetwork) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
-    fused = next(network.parameters()).device.type in ("cpu", "cuda")
-    return kind(network.parameters(), lr=settings.learning_rate, fused=fused)
+    if settings.schedule == "one_cycle":
+        return one_cycle_rate(progress, peak=settings.learning_rate)
+    return dropping_rate(progress, steps=1, peak=settings.learning_rate, drop_at=settings.drop_at)
 
 
 def _ahead(draw: Callable[[int], Any], first: int) -> Generator[Any, None, None]:
     """Yield what `draw` returns for first, first + 1, ..., drawn in another thread meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = deque(pool.submit(draw, first + step) for step in range(_DRAWN_AHEAD))
-        while True:
-            first += 1
+        waiting = deque(pool.submit(draw, first + ahead) for ahead in range(_DRAWN_AHEAD))
+        for step in count(first + _DRAWN_AHEAD):
             ready = waiting.popleft().result()
-            waiting.append(pool.submit(draw, first + _DRAWN_AHEAD - 1))
+            waiting.append(pool.submit(draw, step))
             yield ready
 
 
@@ -322,13 +279,9 @@ def _pair_loss(
     offsets: Tensor, drawn: Drawn, settings: EmbeddingConfig, regularisation: float
 ) -> Tensor:
     """Compute the loss of offsets (B, 2, crop - 16, crop - 16) on the pairs drawn."""
-    common: dict[str, Any] = {
-        "temperature": settings.temperature,
-        "sigma": settings.sigma,
-        "regularisation": regularisation,
-        "reduction": settings.reduction,
-    }
+    common = settings.model_dump(include={"temperature", "sigma", "reduction"})
+    common["regularisation"] = regularisation
     if settings.pairs == "dense":
         return dense_pair_loss(offsets, *drawn, **common)
-    gradient = settings.reference_gradient
-    return sampled_pair_loss(offsets, *drawn, reference_gradient=gradient, **common)
+    common["reference_gradient"] = settings.reference_gradient
+    return sampled_pair_loss(offsets, *drawn, **common)

@@ -1,4 +1,4 @@
-"""Several threads that each compute a whole piece of the work by themselves, on the CPU.
+"""Let each of several threads compute a whole piece of the work by itself, on the CPU.
 
 Torch by default splits every single operation among its threads, which wait for each other a
 hundred times a step; where anything else runs on the machine, each wait costs a time slice
@@ -67,30 +67,18 @@ def add_gradients(
     loss_of: Callable[[Tensor], Tensor],
     workers: Workers,
 ) -> Tensor:
-    """Compute the loss of several passes at once; their gradients are summed in their order.
+    """Set the parameters' ``grad`` from several parts of a batch; return the sum of their losses.
 
-    Parameters
-    ----------
-    network : Module
-        Its parameters' ``grad`` is set.
-    passes : sequence of Tensor
-        Parts of a batch.
-    loss_of : callable
-        The loss of a part, already weighted with the part's share of the batch.
-    workers : Workers
-
-    Returns
-    -------
-    Tensor of shape ()
-        The sum of the losses, without gradient.
+    Losses, already weighted with a part's share of the batch, are computed at once; gradients are
+    summed in the order of the parts.
     """
     parameters = list(network.parameters())
 
-    def one(crops: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def differentiate(crops: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         loss = loss_of(crops)
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
-    results = list(workers.map(one, passes))
+    results = list(workers.map(differentiate, passes))
     for index, parameter in enumerate(parameters):
         gradient = results[0][1][index]
         for _, others in results[1:]:

@@ -1,1 +1,1 @@
-"""Predicted and true labels in, scores out."""
+"""Score predicted labels against true ones and annotations."""

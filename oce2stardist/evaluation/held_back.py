@@ -1,4 +1,4 @@
-"""Scores labels on annotated cells, each with the background that is known around it."""
+"""Score labels on annotated cells, each with the background that is known around it."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,21 +30,13 @@ Counts = NDArray[np.int64]  # (cells, IoUs, 3): true positives, false positives,
 
 @dataclass(frozen=True)
 class Window:
-    """One annotated cell with its surroundings.
-
-    Attributes
-    ----------
-    stem : str
-        The image.
-    place : pair of slices
-        Where in that image; beyond its lower and right edge only if the image is smaller.
-    known : int32 array of shape (S, S) or, if the image ends, smaller
-        The cell, its known background 0, and -1 where nothing is known.
-    """
+    """One annotated cell with its surroundings."""
 
     stem: str
     place: tuple[slice, slice]
+    """In that image; beyond its lower and right edge only if the image is smaller."""
     known: Labels
+    """The cell, its known background 0, -1 where nothing is known; ends where the image does."""
 
     def cut(self, image: NDArray[Scalar]) -> NDArray[Scalar]:
         """Cut the window out of the image (Y, X, ...); beyond its edge it is mirrored."""
@@ -74,18 +66,12 @@ def find_windows(
         Annotated cells > 0, known background 0, unknown -1.
     multiple_of : int
         That the side of the windows must be; all have the same.
-    at_most : int
-    seed : int
     """
     cells = []
     for stem, labels in sorted(known.items()):
         numbered, ids = renumber(labels)
-        cells += [
-            (stem, label, window)
-            for label, window in zip(
-                ids.tolist(), ndi.find_objects(np.maximum(numbered, 0)), strict=True
-            )
-        ]
+        extents = ndi.find_objects(np.maximum(numbered, 0))
+        cells += [(stem, label, own) for label, own in zip(ids.tolist(), extents, strict=True)]
     if not cells:
         return []
     extent = max(side.stop - side.start for *_, window in cells for side in window)
@@ -96,9 +82,9 @@ def find_windows(
         stem, label, window = cells[index]
         by_stem.setdefault(stem, []).append((label, window))
     return [
-        one
+        window
         for stem, some in by_stem.items()
-        for one in _windows_of(stem, known[stem], some, side=side)
+        for window in _windows_of(stem, known[stem], some, side=side)
     ]
 
 
@@ -113,34 +99,26 @@ def _windows_of(
         # Moved back into the image: a network sees cells at the edge as they are, not mirrored.
         rows, columns = (
             slice(
-                start := max(0, min((one.start + one.stop - side) // 2, length - side)),
+                start := max(0, min((own.start + own.stop - side) // 2, length - side)),
                 start + side,
             )
-            for one, length in zip(window, labels.shape, strict=True)
+            for own, length in zip(window, labels.shape, strict=True)
         )
         own = np.where(owner[rows, columns] == label, labels[rows, columns], UNLABELLED)
         yield Window(stem, (rows, columns), own.astype(np.int32))
 
 
 def count_matches(windows: Sequence[Window], labels: Iterable[Labels]) -> Counts:
-    """Match labels with the annotated cell of each window.
+    """Match labels, predicted in each window, with its annotated cell.
 
-    Parameters
-    ----------
-    windows : sequence of Window
-    labels : iterable of int32 arrays of the windows' shape
-        What was predicted in each window; see `Window.cut`.
-
-    Returns
-    -------
-    int64 array of shape (windows, len(IOUS), 3)
-        True positives, false positives where background is known, and false negatives.
+    Returns true positives, false positives where background is known, and false negatives, an
+    int64 array of shape (windows, len(IOUS), 3).
     """
     counts = []
-    for window, found in zip(windows, labels, strict=True):
-        inside = found[: window.known.shape[0], : window.known.shape[1]]
+    for window, predicted in zip(windows, labels, strict=True):
+        inside = predicted[: window.known.shape[0], : window.known.shape[1]]
         scores = score_sparse(inside, window.known, iou_thresholds=IOUS)
-        counts.append([[one.tp, one.fp, one.fn] for one in scores])
+        counts.append([[score.tp, score.fp, score.fn] for score in scores])
     return np.array(counts, np.int64).reshape(-1, len(IOUS), 3)
 
 
@@ -162,14 +140,7 @@ def bootstrap_interval(
     """Tell how sure a score is: its 90 % interval if other cells had been annotated.
 
     None for fewer than `FEWEST_FOR_INTERVAL` cells, of which draws tell next to nothing: those
-    of a single cell are all alike.
-
-    Parameters
-    ----------
-    counts : int64 array of shape (cells, len(IOUS), 3)
-    score : callable
-        From F1 by IoU (draws, len(IOUS)) to a score (draws,).
-    seed : int
+    of a single cell are all alike. `score` takes F1 by IoU (draws, len(IOUS)).
 
     Notes
     -----
@@ -198,19 +169,9 @@ def nearest_to_default_among_best(
 ) -> int:
     """Choose between ways of predicting the same cells, by their mean F1 over `IOUS`.
 
-    Parameters
-    ----------
-    counts : int64 array of shape (ways, cells, len(IOUS), 3)
-        At least one cell.
-    order : sequence of int
-        The ways, the one to be preferred first.
-    seed : int
-
-    Returns
-    -------
-    int
-        The first in `order` that scores no worse than the best less its standard error, which
-        the bootstrap over cells gives.
+    Takes the first in `order`, the ways from the one to be preferred on, that scores no worse than
+    the best less its standard error, which the bootstrap over cells gives. `counts` is of shape
+    (ways, cells, len(IOUS), 3), with at least one cell.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Predicted labels and ground truth in, scores out.
+"""Score predicted labels against ground truth.
 
 F1 counts objects found by one-to-one matching at a threshold on their IoU; SEG
 is the segmentation score of the Cell Tracking Challenge. Both are read off one
@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from oce2stardist.errors import InputError
-from oce2stardist.labels import BACKGROUND, object_sizes, remove_objects
+from oce2stardist.labels import BACKGROUND, centroids, object_sizes, remove_objects
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class Scores:
     tp, fp, fn : int
         Objects matched, predicted but not true, true but not predicted.
     n_true, n_predicted : int
-        ``tp + fn`` and ``tp + fp``: predicted objects ignored for lying on
-        unlabelled pixels are not counted.
+        ``tp + fn`` and ``tp + fp``, without objects ignored for lying on unlabelled pixels.
     iou_threshold : float in (0, 1]
         Least IoU of a match. SEG does not depend on it.
     """
@@ -66,16 +64,9 @@ class Scores:
 class Overlap:
     """Shared pixels of predicted and true objects.
 
-    Attributes
-    ----------
-    predicted_ids, true_ids : int64 arrays of shape (predicted,), (true,)
-        Ascending; gaps are fine.
-    predicted_sizes, true_sizes : int64 arrays of shape (predicted,), (true,)
-        In pixels.
-    predicted_known : int64 array of shape (predicted,)
-        Pixels of each predicted object where the truth is known, that is not -1.
-    pixels : sparse int64 array of shape (predicted, true)
-        Pixels common to both objects; pairs without any are not stored.
+    Ids ascend and may have gaps; sizes are in pixels; `predicted_known` counts the pixels of each
+    predicted object where the truth is known, that is not -1. `pixels` is a sparse int64 array of
+    shape (predicted, true); pairs without any common pixel are not stored.
     """
 
     predicted_ids: NDArray[np.int64]
@@ -89,19 +80,7 @@ class Overlap:
 def overlap_matrix(predicted: NDArray[np.integer], truth: NDArray[np.integer]) -> Overlap:
     """Count the pixels that each predicted object shares with each true one.
 
-    Parameters
-    ----------
-    predicted, truth : integer arrays of one shape
-        Objects are > 0. In `truth`, values below 0 are unlabelled.
-
-    Returns
-    -------
-    Overlap
-
-    Raises
-    ------
-    InputError
-        If the shapes differ.
+    Objects are > 0. In `truth`, values below 0 are unlabelled.
     """
     if predicted.shape != truth.shape:
         raise InputError(
@@ -132,18 +111,7 @@ def overlap_matrix(predicted: NDArray[np.integer], truth: NDArray[np.integer]) -
 def score_image(
     predicted: NDArray[np.integer], truth: NDArray[np.integer], *, iou_threshold: float = 0.5
 ) -> Scores:
-    """Score the predicted labels of one image; see `score_sparse` for every rule.
-
-    Parameters
-    ----------
-    predicted, truth : integer arrays of one shape
-        Objects are > 0. In `truth`, values below 0 are unlabelled.
-    iou_threshold : float in (0, 1]
-
-    Returns
-    -------
-    Scores
-    """
+    """Score the predicted labels of one image; see `score_sparse` for every rule."""
     return score_sparse(predicted, truth, iou_thresholds=[iou_threshold])[0]
 
 
@@ -167,11 +135,6 @@ def score_sparse(
     -------
     list of Scores
         One per threshold, in the order given.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ or a threshold is outside (0, 1].
 
     Notes
     -----
@@ -201,7 +164,7 @@ def score_sparse(
 def score_overlap(overlap: Overlap, *, iou_thresholds: Sequence[float]) -> list[Scores]:
     """Score an overlap that is at hand, by the rules of `score_sparse`."""
     pairs = overlap.pixels.tocoo()
-    found, true = pairs.row, pairs.col
+    predicted, true = pairs.row, pairs.col
     iou = _pair_ious(overlap)
     n_true = len(overlap.true_ids)
     seg = _mean_or_nan(seg_ious(overlap))
@@ -210,27 +173,20 @@ def score_overlap(overlap: Overlap, *, iou_thresholds: Sequence[float]) -> list[
     scores = []
     for threshold in iou_thresholds:
         close = iou >= threshold
-        tp = _most_matches(found[close], true[close])
+        tp = _most_matches(predicted[close], true[close])
         # Some largest matching holds as many known objects as a matching of these
         # alone can (augmenting a matching never frees a vertex it covers).
-        close &= is_known[found]
-        fp = int(is_known.sum()) - _most_matches(found[close], true[close])
+        close &= is_known[predicted]
+        fp = int(is_known.sum()) - _most_matches(predicted[close], true[close])
         scores.append(_scores(tp=tp, fp=fp, fn=n_true - tp, seg=seg, iou_threshold=threshold))
     return scores
 
 
 def seg_ious(overlap: Overlap) -> NDArray[np.float64]:
-    """Find what each true cell adds to SEG.
+    """Find what each true cell adds to SEG, their mean; float array of shape (true,).
 
-    Parameters
-    ----------
-    overlap : Overlap
-
-    Returns
-    -------
-    float array of shape (true,)
-        IoU with the one predicted object that covers more than half of the cell, in (0, 1];
-        0 where there is none. Their mean is SEG.
+    It is the IoU with the one predicted object that covers more than half of the cell, in (0, 1];
+    0 where there is none.
     """
     pairs = overlap.pixels.tocoo()
     covers_most = 2 * pairs.data > overlap.true_sizes[pairs.col]
@@ -242,25 +198,9 @@ def seg_ious(overlap: Overlap) -> NDArray[np.float64]:
 def seg_at_thresholds(overlap: Overlap, *, iou_thresholds: Sequence[float]) -> list[float]:
     """Compute SEG with cells counting 0 that are outlined worse than an IoU threshold.
 
-    Parameters
-    ----------
-    overlap : Overlap
-    iou_thresholds : sequence of float in [0, 1]
-
-    Returns
-    -------
-    list of float
-        For each threshold the mean of `seg_ious` over true cells, those below it taken as 0;
-        nan where there is no true cell. It falls as the threshold rises, from SEG at 0. At 0.5
-        it may be less than SEG: an object may cover most of a cell and much beside it.
-
-    Notes
-    -----
-    The curves of SEG over IoU thresholds of the paper [1]_, appendix C.
-
-    References
-    ----------
-    .. [1] Wolf et al., ICCV 2023, arXiv:2310.08501.
+    It falls as the threshold rises, from SEG at 0; nan where there is no true cell. At 0.5 it may
+    be less than SEG: an object may cover most of a cell and much beside it. These are the curves
+    of the paper's appendix C (Wolf et al., ICCV 2023, arXiv:2310.08501).
     """
     ious = seg_ious(overlap)
     return [_mean_or_nan(np.where(ious >= threshold, ious, 0.0)) for threshold in iou_thresholds]
@@ -277,11 +217,11 @@ def _mean_or_nan(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _most_matches(found: NDArray[np.integer], true: NDArray[np.integer]) -> int:
+def _most_matches(predicted: NDArray[np.integer], true: NDArray[np.integer]) -> int:
     """Return the size of the largest one-to-one matching among candidate pairs."""
-    if found.size == 0:
+    if predicted.size == 0:
         return 0
-    graph = csr_array((np.ones(found.size, np.int8), (found, true)))
+    graph = csr_array((np.ones(predicted.size, np.int8), (predicted, true)))
     return int(np.count_nonzero(maximum_bipartite_matching(graph) >= 0))
 
 
@@ -303,17 +243,7 @@ def _scores(*, tp: int, fp: int, fn: int, seg: float, iou_threshold: float) -> S
 
 
 def pool_scores(scores: Sequence[Scores]) -> Scores:
-    """Pool the counts of many images; SEG becomes the mean over all their true cells.
-
-    Parameters
-    ----------
-    scores : sequence of Scores
-        At least one, all at one threshold.
-
-    Returns
-    -------
-    Scores
-    """
+    """Pool the counts of at least one image; SEG becomes the mean over all their true cells."""
     thresholds = sorted({score.iou_threshold for score in scores})
     if len(thresholds) != 1:
         raise ValueError(
@@ -335,24 +265,11 @@ def pool_scores(scores: Sequence[Scores]) -> Scores:
 def leave_out_border(labels: NDArray[np.integer], width: float) -> NDArray[np.integer]:
     """Set to background the objects whose centroid lies close to the image edge.
 
-    Apply it to predicted and true labels alike before scoring.
-
-    Parameters
-    ----------
-    labels : integer array of any dimension
-    width : float, >= 0
-        In pixels. An object goes if its centroid is nearer than this to the
-        centre of an outermost pixel, along any axis.
-
-    Returns
-    -------
-    integer array of the same shape and dtype
-        A copy; unlabelled pixels stay unlabelled.
+    Apply it to predicted and true labels alike before scoring. An object goes if its centroid is
+    nearer than `width`, in pixels, to the centre of an outermost pixel, along any axis; unlabelled
+    pixels stay so. Returns a copy.
     """
     ids, _ = object_sizes(labels)
-    if ids.size == 0:
-        return labels.copy()
-    centroids = np.array(ndi.center_of_mass(labels > BACKGROUND, labels, ids))  # (objects, ndim)
-    far_edge = np.array(labels.shape) - 1
-    distance = np.minimum(centroids, far_edge - centroids).min(axis=1)
+    centres, far_edge = centroids(labels, ids), np.array(labels.shape) - 1
+    distance = np.minimum(centres, far_edge - centres).min(axis=1)
     return remove_objects(labels, ids[distance < width])

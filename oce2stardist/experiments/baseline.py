@@ -7,7 +7,7 @@ from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
-from oce2stardist.pseudo_labels import remove_small
+from oce2stardist.pseudo_labels.halo import remove_small
 
 _SMOOTHING = 1 / 14
 """Standard deviation of both Gaussians, in diameters."""

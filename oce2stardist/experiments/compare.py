@@ -255,7 +255,7 @@ def _spread_of_repeats(
 def _tabulate(rows: Mapping[_Key, Mapping[str, Any]], columns: Sequence[str] = ()) -> pd.DataFrame:
     """Make a table of rows by key, those of all images first."""
     ordered = sorted(rows, key=lambda key: (*key[:-1], key[-1] != ALL, key[-1]))
-    records = [dict(zip(_KEY, key, strict=True)) | rows[key] for key in ordered]
+    records = [{**dict(zip(_KEY, key, strict=True)), **rows[key]} for key in ordered]
     table = pd.DataFrame(records, columns=[*_KEY, *columns])
     return table.replace({name: {_NONE: np.nan} for name in SETTING[2:]})
 

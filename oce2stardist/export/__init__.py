@@ -1,4 +1,4 @@
-"""What a StarDist model is called in other formats: metadata, read-me files, bioimage.io.
+"""Describe a StarDist model in other formats: metadata, read-me files, bioimage.io.
 
 Nothing here imports TensorFlow; the network itself is converted in
 `oce2stardist.stardist_model.convert`.

@@ -1,4 +1,4 @@
-"""The description (rdf.yaml) of a bioimage.io model package."""
+"""Write the description (rdf.yaml) of a bioimage.io model package."""
 
 import re
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from typing import Any
 
 from oce2stardist.export.facts import Facts
 
-FORMAT_VERSION = "0.5.12"
-INPUT, OUTPUT = "input", "output"
+_FORMAT_VERSION = "0.5.12"
+_INPUT = "input"
 
 
 def describe_package(
@@ -16,26 +16,13 @@ def describe_package(
     stardist_config: dict[str, Any],
     files: dict[str, str],
     opset: int,
-    authors: Sequence[str] = (),
+    authors: Sequence[str],
 ) -> dict[str, Any]:
-    """Describe a package as the bioimage.io model specification 0.5 wants it.
+    """Make the content of rdf.yaml, as the bioimage.io model specification 0.5 wants it.
 
-    Parameters
-    ----------
-    facts : Facts
-    stardist_config : dict
-        The content of the model's config.json.
-    files : dict of file name to SHA-256
-        Of the package: ``test_input.npy``, ``test_output.npy``, ``weights.onnx``,
-        ``README.md``; all others are attachments.
-    opset : int
-        Of the ONNX file.
-    authors : sequence of str
-
-    Returns
-    -------
-    dict
-        The content of rdf.yaml.
+    `files` are the SHA-256 of those in the package by name: ``test_input.npy``,
+    ``test_output.npy``, ``weights.onnx``, ``README.md``; all others are attachments. `opset` is
+    that of the ONNX file, `stardist_config` the content of the model's config.json.
     """
 
     def file(name: str) -> dict[str, str]:
@@ -45,7 +32,7 @@ def describe_package(
     attached = sorted(files.keys() - described)
     return {
         "type": "model",
-        "format_version": FORMAT_VERSION,
+        "format_version": _FORMAT_VERSION,
         "name": _legal_name(facts.name),
         "description": "StarDist model: cells as star-convex polygons.",
         "authors": [{"name": name} for name in authors],
@@ -72,53 +59,38 @@ def describe_package(
 
 
 def _describe_input(facts: Facts) -> dict[str, Any]:
-    low, high = facts.percentiles
-    return {
-        "id": INPUT,
-        "description": "The image as stored.",
-        "axes": [
-            {"type": "batch"},
-            *(
-                {"type": "space", "id": axis, "size": _free_size(facts)} | _scale(facts, index, 1)
-                for index, axis in enumerate("yx")
-            ),
-            {
-                "type": "channel",
-                "channel_names": [f"channel{index + 1}" for index in range(facts.channels)],
-            },
-        ],
-        "data": {"type": "float32"},
-        "preprocessing": [
-            {
-                "id": "scale_range",
-                "kwargs": {"axes": ["y", "x"], "min_percentile": low, "max_percentile": high},
-            }
-        ],
-    }
+    (low, high), step = facts.percentiles, facts.multiple
+    kwargs = {"axes": ["y", "x"], "min_percentile": low, "max_percentile": high}
+    sides = [
+        {"type": "space", "id": axis, "size": {"min": max(64, step), "step": step}}
+        | _scale(facts, index, 1)
+        for index, axis in enumerate("yx")
+    ]
+    channels = [f"channel{index + 1}" for index in range(facts.channels)]
+    tensor = _describe_tensor(_INPUT, "The image as stored.", sides, channels)
+    return tensor | {"preprocessing": [{"id": "scale_range", "kwargs": kwargs}]}
 
 
 def _describe_output(facts: Facts) -> dict[str, Any]:
+    what = "Object probability, and distances to the outline along the rays in pixels."
+    sides = [
+        {"type": "space", "id": axis, "size": {"tensor_id": _INPUT, "axis_id": axis}}
+        | _scale(facts, index, facts.grid[index])
+        for index, axis in enumerate("yx")
+    ]
+    channels = ["prob", *(f"dist{ray}" for ray in range(facts.n_rays))]
+    return _describe_tensor("output", what, sides, channels)
+
+
+def _describe_tensor(
+    name: str, description: str, sides: list[dict[str, Any]], channels: list[str]
+) -> dict[str, Any]:
     return {
-        "id": OUTPUT,
-        "description": "Object probability, and distances to the outline along the rays in pixels.",
-        "axes": [
-            {"type": "batch"},
-            *(
-                {"type": "space", "id": axis, "size": {"tensor_id": INPUT, "axis_id": axis}}
-                | _scale(facts, index, facts.grid[index])
-                for index, axis in enumerate("yx")
-            ),
-            {
-                "type": "channel",
-                "channel_names": ["prob", *(f"dist{ray}" for ray in range(facts.n_rays))],
-            },
-        ],
+        "id": name,
+        "description": description,
+        "axes": [{"type": "batch"}, *sides, {"type": "channel", "channel_names": channels}],
         "data": {"type": "float32"},
     }
-
-
-def _free_size(facts: Facts) -> dict[str, int]:
-    return {"min": max(64, facts.multiple), "step": facts.multiple}
 
 
 def _scale(facts: Facts, index: int, grid: int) -> dict[str, Any]:

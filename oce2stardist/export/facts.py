@@ -1,4 +1,4 @@
-"""What one must know of a StarDist model, besides its weights, to use it."""
+"""List what one must know of a StarDist model, besides its weights, to use it."""
 
 import json
 from dataclasses import dataclass
@@ -27,47 +27,34 @@ LOST = {
 
 @dataclass(frozen=True)
 class Facts:
-    """A model apart from its weights.
-
-    Attributes
-    ----------
-    name : str
-    channels, n_rays : int
-    grid : (y, x)
-        Pixels of the image per pixel of the prediction.
-    multiple : int
-        The height and width of what goes in must be multiples of this.
-    prob_thresh, nms_thresh : float
-    pixel_size : (y, x) in micrometres, or None
-        Of images like those it was trained on.
-    percentiles : (low, high)
-        Of each channel of an image; they become 0 and 1.
-    """
+    """A model apart from its weights."""
 
     name: str
     channels: int
     n_rays: int
     grid: tuple[int, int]
+    """Pixels of the image per pixel of the prediction, (y, x)."""
     multiple: int
+    """Pixels of which the height and width of what goes in must be multiples."""
     prob_thresh: float
     nms_thresh: float
-    pixel_size: tuple[float, float] | None = None
+    pixel_size: tuple[float, float] | None
+    """Micrometres (y, x), of images like those it was trained on."""
     percentiles: tuple[float, float] = (1.0, 99.8)
+    """Of each channel of an image; they become 0 and 1."""
 
     def metadata(self) -> dict[str, str]:
         """Return what goes into ``metadata_props`` of an ONNX file, each value as JSON."""
-        return {
-            name: json.dumps(value)
-            for name, value in {
-                "axes": "BYXC",
-                "channels": self.channels,
-                "normalisation": "per image and channel: percentiles become 0 and 1, no clipping",
-                "percentiles": self.percentiles,
-                "height_and_width_multiple_of": self.multiple,
-                "grid": self.grid,
-                "n_rays": self.n_rays,
-                "prob_thresh": self.prob_thresh,
-                "nms_thresh": self.nms_thresh,
-                "pixel_size_um": self.pixel_size,
-            }.items()
+        values = {
+            "axes": "BYXC",
+            "channels": self.channels,
+            "normalisation": "per image and channel: percentiles become 0 and 1, no clipping",
+            "percentiles": self.percentiles,
+            "height_and_width_multiple_of": self.multiple,
+            "grid": self.grid,
+            "n_rays": self.n_rays,
+            "prob_thresh": self.prob_thresh,
+            "nms_thresh": self.nms_thresh,
+            "pixel_size_um": self.pixel_size,
         }
+        return {name: json.dumps(value) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""A model folder in, the same model in another format out, after a look whether it is the same."""
+"""Export a model folder to another format, after a look whether it is the same model."""
 
 import hashlib
 import importlib.util
@@ -35,33 +35,18 @@ Arrays = list[NDArray[np.float32]]
 TOLERANCE = 1e-4
 """Largest difference from the model's own output; for distances above 1 px, relative to them."""
 
-_PACKAGES = {
-    "stardist": (),
-    "savedmodel": (),
-    "onnx": ("onnx", "tf2onnx", "onnxruntime"),
-    "bioimageio": ("onnx", "tf2onnx", "onnxruntime", "bioimageio.core"),
-}
+_ONNX = ("onnx", "tf2onnx", "onnxruntime")
+_PACKAGES = {"onnx": _ONNX, "bioimageio": (*_ONNX, "bioimageio.core")}
 _SIDE = 256
 """Pixels a side of the image that outputs are compared on."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export_model` wrote.
-
-    Attributes
-    ----------
-    files : list of Path
-    difference : float
-        Largest difference from the model's own output, as `TOLERANCE` counts it.
-    compared_on : str
-        Name of the image.
-    lost : tuple of str
-        What the format cannot carry.
-    """
+    """What `export_model` wrote, compared on which image, and what the format can't carry."""
 
     files: list[Path]
-    difference: float
+    difference: float  # largest from the model's own output, as `TOLERANCE` counts it
     compared_on: str
     lost: tuple[str, ...]
 
@@ -92,7 +77,8 @@ def export_model(
     """Write a StarDist model folder, ours or stock, in another format.
 
     What was written is opened again and run on an image; only if its output is the model's, within
-    `TOLERANCE`, does it reach `output`.
+    `TOLERANCE`, does it reach `output`. Otherwise, and where an input is unusable or a package is
+    missing, an InputError is raised and nothing is left there.
 
     Parameters
     ----------
@@ -118,12 +104,6 @@ def export_model(
     authors : iterable of str
         Names, for a bioimage.io package.
     device : {"auto", "cpu", "cuda", "mps"}
-
-    Raises
-    ------
-    InputError
-        If an input is unusable, a package is missing, or the output is not the model's. Then
-        nothing is left in `output`.
     """
     if to not in _EXPORTERS:
         raise InputError(
@@ -132,8 +112,8 @@ def export_model(
     _check_packages(to)
     if pixel_size is not None and not 0 < pixel_size < np.inf:
         raise InputError(
-            f"pixel_size must be above 0 micrometres. Got {pixel_size:g}; measure it or leave it "
-            "out."
+            f"pixel_size must be above 0 micrometres. Got {pixel_size:g}; measure it or "
+            "leave it out."
         )
     from oce2stardist.stardist_model.convert import run_network
     from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
@@ -153,8 +133,8 @@ def export_model(
     source = _Source(network, Path(model), facts, seen, normalise_percentiles(seen), tuple(authors))
     expected = run_network(network, source.scaled)
     with TemporaryDirectory() as work:
-        made, found = _EXPORTERS[to](source, Path(work))
-        difference = _compare(found, expected, grid=facts.grid)
+        made, outputs = _EXPORTERS[to](source, Path(work))
+        difference = _compare(outputs, expected, grid=facts.grid)
         if not difference <= TOLERANCE:  # NaN is none either
             raise InputError(
                 f"the {to} file must give the model's output within {TOLERANCE:g}. Got a "
@@ -168,10 +148,11 @@ def export_model(
 
 
 def _check_packages(to: str) -> None:
-    missing = [name for name in _PACKAGES[to] if not _is_installed(name)]
+    needed = _PACKAGES.get(to, ())
+    missing = [name for name in needed if not _is_installed(name)]
     if missing:
         raise InputError(
-            f"exporting to {to} needs {', '.join(_PACKAGES[to])}. Got no {', '.join(missing)}; "
+            f"exporting to {to} needs {', '.join(needed)}. Got no {', '.join(missing)}; "
             f"pip install 'oce2stardist[{'bioimageio' if to == 'bioimageio' else 'export'}]'."
         )
 
@@ -192,7 +173,7 @@ def _facts_of(
         channels=config.n_channel_in,
         n_rays=config.n_rays,
         grid=(config.grid[0], config.grid[1]),
-        multiple=int(max(network._axes_div_by("YX"))),
+        multiple=network.multiple,
         prob_thresh=float(network.thresholds.prob),
         nms_thresh=float(network.thresholds.nms),
         pixel_size=pixel_size,
@@ -223,12 +204,12 @@ def _choose_image(
     return name, np.pad(cut, [*missing, (0, 0)], mode="symmetric")
 
 
-def _compare(found: Arrays, expected: Arrays, *, grid: tuple[int, int]) -> float:
+def _compare(outputs: Arrays, expected: Arrays, *, grid: tuple[int, int]) -> float:
     """Find the largest difference in prob and dist, for values above 1 relative to them."""
-    if any(one.ndim != expected[0].ndim for one in found):
+    if any(output.ndim != expected[0].ndim for output in outputs):
         return float("nan")
     wanted = np.concatenate(expected, axis=-1)
-    got = np.concatenate(found, axis=-1)
+    got = np.concatenate(outputs, axis=-1)
     if got.shape != wanted.shape:  # as large as the input: the grid points count
         got = got[:: grid[0], :: grid[1]]
     if got.shape != wanted.shape:
@@ -260,12 +241,10 @@ def _export_stardist(source: _Source, work: Path) -> tuple[dict[str, bytes], Arr
     from oce2stardist.stardist_model.convert import run_network
     from oce2stardist.stardist_model.pretrained import open_zip
 
-    name = source.facts.name
+    name, path = source.facts.name, work / "model.zip"
     content = _zip({f"{name}/{file.name}": file.read_bytes() for file in _files_of(source.folder)})
-    write_bytes(work / "model.zip", content)
-    return {f"{name}.stardist.zip": content}, run_network(
-        open_zip(work / "model.zip"), source.scaled
-    )
+    write_bytes(path, content)
+    return {f"{name}.stardist.zip": content}, run_network(open_zip(path), source.scaled)
 
 
 def _export_onnx(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]:
@@ -279,39 +258,28 @@ def _export_onnx(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]
 
 
 def _export_saved_model(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]:
-    from oce2stardist.stardist_model.convert import (
-        run_saved_model,
-        tensorflow_version,
-        write_saved_model,
-    )
+    from oce2stardist.stardist_model.convert import run_saved_model, write_saved_model
 
-    folder = work / "saved_model"
-    write_saved_model(folder, source.network)
-    content = _zip(
-        {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-    )
-    name = f"{source.facts.name}.savedmodel"
-    readme = write_readme("savedmodel", source.facts, tensorflow=tensorflow_version())
-    found = run_saved_model(_unpack(content, work / "again"), source.scaled)
-    return {f"{name}.zip": content, f"{name}.README.md": readme.encode()}, found
+    name, folder = f"{source.facts.name}.savedmodel", work / "saved_model"
+    tensorflow = write_saved_model(folder, source.network)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    content = _zip({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
+    readme = write_readme("savedmodel", source.facts, tensorflow=tensorflow)
+    output = run_saved_model(_unpack(content, work / "again"), source.scaled)
+    return {f"{name}.zip": content, f"{name}.README.md": readme.encode()}, output
 
 
 def _export_bioimageio(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]:
     from oce2stardist.stardist_model.convert import OPSET, run_network, run_onnx, write_onnx
 
-    write_onnx(
-        work / "weights.onnx", source.network, layout="joined", metadata=source.facts.metadata()
-    )
+    weights, package = work / "weights.onnx", work / "package.zip"
+    write_onnx(weights, source.network, layout="joined", metadata=source.facts.metadata())
     output = np.concatenate(run_network(source.network, source.scaled), axis=-1)
     files = {
         "README.md": write_readme("bioimageio", source.facts).encode(),
         "test_input.npy": _npy(source.image[None]),
         "test_output.npy": _npy(output[None]),
-        "weights.onnx": (work / "weights.onnx").read_bytes(),
+        "weights.onnx": weights.read_bytes(),
         **{file.name: file.read_bytes() for file in _files_of(source.folder)},
     }
     description = describe_package(
@@ -323,12 +291,10 @@ def _export_bioimageio(source: _Source, work: Path) -> tuple[dict[str, bytes], A
     )
     files["rdf.yaml"] = yaml.safe_dump(description, sort_keys=False, allow_unicode=True).encode()
     content = _zip(files)
-    package = work / "package.zip"
     write_bytes(package, content)
     _test_package(package)
-    again = _unpack(content, work / "package")
-    found = run_onnx(again / "weights.onnx", source.scaled)
-    return {f"{source.facts.name}.bioimageio.zip": content}, found
+    again = _unpack(content, work / "package") / "weights.onnx"
+    return {f"{source.facts.name}.bioimageio.zip": content}, run_onnx(again, source.scaled)
 
 
 _EXPORTERS: dict[str, Callable[[_Source, Path], tuple[dict[str, bytes], Arrays]]] = {
@@ -369,11 +335,8 @@ def _files_of(folder: Path) -> Sequence[Path]:
     """List what StarDist opens: config, thresholds and the best weights, or those there are."""
     best = folder / "weights_best.h5"
     weights = [best] if best.exists() else sorted(folder.glob("*.h5"))
-    return [
-        path
-        for path in (folder / "config.json", folder / "thresholds.json", *weights)
-        if path.exists()
-    ]
+    wanted = (folder / "config.json", folder / "thresholds.json", *weights)
+    return [path for path in wanted if path.exists()]
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""Read-me files that say how to load an exported model."""
+"""Write read-me files that say how to load an exported model."""
 
 from oce2stardist.export.facts import Facts
 
@@ -7,7 +7,7 @@ _FACTS = """\
 |---|---|
 | input | float32, axes B, Y, X, C with {channels} channel(s); height and width multiples of {multiple} |
 | normalisation | each channel of each image: percentile {low:g} becomes 0, percentile {high:g} becomes 1 |
-| grid | {grid_y} × {grid_x} pixels of the image per pixel of the prediction |
+| grid | {grid[0]} × {grid[1]} pixels of the image per pixel of the prediction |
 | rays | {n_rays} |
 | probability threshold | {prob_thresh:g} |
 | overlap (NMS) threshold | {nms_thresh:g} |
@@ -103,20 +103,9 @@ _TEMPLATES = {"onnx": _ONNX, "savedmodel": _SAVED_MODEL, "bioimageio": _BIOIMAGE
 def write_readme(to: str, facts: Facts, *, file: str = "", tensorflow: str = "") -> str:
     """Word the read-me file of a format: onnx, savedmodel or bioimageio."""
     size = facts.pixel_size
+    said = "not known" if size is None else f"{size[0]:g} × {size[1]:g} µm (y, x)"
     low, high = facts.percentiles
-    values = {
-        "name": facts.name,
-        "channels": facts.channels,
-        "multiple": facts.multiple,
-        "low": low,
-        "high": high,
-        "grid_y": facts.grid[0],
-        "grid_x": facts.grid[1],
-        "n_rays": facts.n_rays,
-        "prob_thresh": facts.prob_thresh,
-        "nms_thresh": facts.nms_thresh,
-        "pixel_size": "not known" if size is None else f"{size[0]:g} × {size[1]:g} µm (y, x)",
-    }
+    values = vars(facts) | {"pixel_size": said, "low": low, "high": high}
     return _TEMPLATES[to].format(
         **values,
         facts=_FACTS.format(**values),

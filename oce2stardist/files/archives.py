@@ -12,17 +12,8 @@ MAX_FILES = 10_000
 def check_archive(archive: zipfile.ZipFile, *, at_most: int = MAX_BYTES) -> None:
     """Refuse an archive that would unpack to too much, or out of its folder.
 
-    Parameters
-    ----------
-    archive : ZipFile
-    at_most : int
-        Bytes of all files, unpacked. zipfile itself stops a file at the size that the
-        archive's directory names.
-
-    Raises
-    ------
-    InputError
-        If it holds more, more than 10,000 files, or a name that is absolute or has ``..``.
+    All files together may have `at_most` bytes, unpacked. zipfile itself stops a file at the
+    size that the archive's directory names.
     """
     members = archive.infolist()
     size = sum(member.file_size for member in members)

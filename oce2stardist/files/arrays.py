@@ -18,7 +18,7 @@ from oce2stardist.files.atomic import write_bytes
 def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write arrays of any shape by their names, whole or not at all."""
     # Not ascontiguousarray: it would turn a number, an array of no axis, into a vector.
-    write_bytes(path, save({name: np.array(one, order="C") for name, one in arrays.items()}))
+    write_bytes(path, save({name: np.array(array, order="C") for name, array in arrays.items()}))
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:

@@ -27,32 +27,26 @@ def write_checkpoint(path: Path, content: bytes, *, read: Callable[[Path], objec
 
 def list_checkpoints(path: Path) -> list[Path]:
     """List what there is of a checkpoint and the one before it, the newer first."""
-    return [one for one in (path, _older(path)) if one.exists()]
+    return [checkpoint for checkpoint in (path, _older(path)) if checkpoint.exists()]
 
 
 def read_checkpoint(path: Path, *, read: Callable[[Path], Read]) -> Read | None:
-    """Read a checkpoint, or the one before where it can't be read; None if there is neither.
-
-    Raises
-    ------
-    InputError
-        If none of those that are there can be read.
-    """
-    found = list_checkpoints(path)
-    for one in found:
+    """Read a checkpoint, or the one before where it can't be read; None if there is neither."""
+    checkpoints = list_checkpoints(path)
+    for checkpoint in checkpoints:
         try:
-            return read(one)
+            return read(checkpoint)
         except Exception as error:  # whatever a broken file makes the library raise
             if is_out_of_memory(error):
                 raise
             reason = one_line(error)[:200]
-            _log.warning("the checkpoint %s can't be read: %s", one, reason)
-    if not found:
+            _log.warning("the checkpoint %s can't be read: %s", checkpoint, reason)
+    if not checkpoints:
         return None
+    names = " and ".join(checkpoint.name for checkpoint in checkpoints)
     raise InputError(
-        f"{path} must be a checkpoint of an interrupted training. Got "
-        f"{' and '.join(one.name for one in found)}, which can't be read; delete them, and the "
-        "same command starts this training again."
+        f"{path} must be a checkpoint of an interrupted training. Got {names}, which can't be "
+        "read; delete them, and the same command starts this training again."
     )
 
 

@@ -9,15 +9,7 @@ from oce2stardist.errors import InputError, one_line
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that a run left.
-
-    Raises
-    ------
-    OSError
-        If it is not there.
-    InputError
-        If it is no mapping, because something else wrote or cut it.
-    """
+    """Read a YAML file that a run left; an OSError tells that it is not there."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:

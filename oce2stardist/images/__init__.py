@@ -1,1 +1,1 @@
-"""Files to arrays: found, read, brought to channels, intensities and scale; also lazily."""
+"""Reads image files into arrays: found, brought to channels, intensities and scale; also lazily."""

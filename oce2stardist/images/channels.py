@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from skimage.color import rgb2hed
 
 from oce2stardist.errors import InputError
+from oce2stardist.labels import Image
 
-Image = NDArray[np.float32]  # (Y, X, C), as stored
 ChannelMode = Literal["auto", "as_is", "stains", "grey"]
 
 _WHITE = 255
@@ -22,17 +22,11 @@ _MAX_SAMPLES = 20_000
 class ChannelChoice:
     """What `choose_channels` chose; the same for every image, and for every window of one.
 
-    Attributes
-    ----------
-    mode : {"as_is", "stains", "grey"}
-    reason : str
-        What is done and why, for people to read.
-    low, high : tuple of float
-        Densities of haematoxylin and eosin that become 0 and 1, for ``stains``.
+    `low` and `high` are the densities of haematoxylin and eosin that become 0 and 1.
     """
 
-    mode: ChannelMode
-    reason: str
+    mode: ChannelMode  # not "auto"
+    reason: str  # what is done and why, for people to read
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
@@ -62,16 +56,6 @@ def choose_channels(images: Sequence[Image], *, mode: ChannelMode) -> ChannelCho
         `is_brightfield_rgb`, one channel where several hold the same grey image, and otherwise
         all channels.
 
-    Returns
-    -------
-    ChannelChoice
-
-    Raises
-    ------
-    InputError
-        If there is no image, channel counts differ, or stains are asked of images that
-        are not RGB.
-
     References
     ----------
     .. [1] Ruifrok and Johnston, Anal. Quant. Cytol. Histol. 23(4), 2001.
@@ -99,18 +83,10 @@ def choose_channels(images: Sequence[Image], *, mode: ChannelMode) -> ChannelCho
 def is_brightfield_rgb(images: Sequence[Image]) -> bool:
     """Tell a stained bright-field section from fluorescence, by what light does to it.
 
-    Parameters
-    ----------
-    images : sequence of float32 arrays of shape (Y, X, C)
-        Stored values.
-
-    Returns
-    -------
-    bool
-        True where more than half of the images that show any difference of brightness
-        have three channels of whole numbers 0 to 255 that are coloured, bright nearly
-        everywhere, and darken together: a stain absorbs from all colours, while
-        fluorescent channels are dark where nothing is labelled and vary on their own.
+    It is one if more than half of the images (Y, X, C), stored values, that show any difference
+    of brightness have three channels of whole numbers 0 to 255 that are coloured, bright nearly
+    everywhere, and darken together: a stain absorbs from all colours, while fluorescent
+    channels are dark where nothing is labelled and vary on their own.
     """
     votes = [_looks_stained(image) for image in images if np.ptp(image) > 0]
     return 2 * sum(votes) > len(votes)
@@ -158,9 +134,7 @@ def _looks_stained(image: Image) -> bool:
     light = pixels.mean(axis=1)
     # Light that has passed the section: most pixels keep a good share of the brightest.
     bright = np.median(light) > 0.45 * np.percentile(light, 99.5)
-    return (
-        bool(bright) and float(np.percentile(light, 5)) > 0.1 * _WHITE and _darken_together(pixels)
-    )
+    return bool(bright and np.percentile(light, 5) > 0.1 * _WHITE) and _darken_together(pixels)
 
 
 def _darken_together(pixels: NDArray[np.float32]) -> bool:

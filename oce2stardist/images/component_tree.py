@@ -75,22 +75,18 @@ def measure_parts(tree: Tree, grey: NDArray[np.float32]) -> Parts:
     return Parts(
         area=area,
         diameter=np.sqrt(4 * area / np.pi),
-        centre=np.stack([y, x], axis=1) + _middle(grey.shape),
+        centre=np.stack([y, x], axis=1) + (np.array(grey.shape) - 1) / 2,
         roundness=np.clip(area / (4 * np.pi * np.sqrt(np.maximum(spread, 1e-9))), 0, 1),
         steepness=contrast / np.maximum(length, 1),
     )
 
 
-def _middle(shape: tuple[int, ...]) -> Floats:
-    return (np.array(shape) - 1) / 2
-
-
 def _sum_moments(tree: Tree) -> Floats:
     """Sum 1, y, x, y², x² and yx over the pixels of each node, from the image's middle."""
     shape, count = tree.node.shape, tree.levels[-1].stop
-    middle_y, middle_x = _middle(shape)
-    y, x = np.arange(shape[0])[:, None] - middle_y, np.arange(shape[1])[None] - middle_x
+    y, x = (np.arange(size) - (size - 1) / 2 for size in shape)
     node = tree.node.ravel()
+    y, x = y[:, None], x[None]
     powers = (np.ones((1, 1)), y, x, y * y, x * x, y * x)
     return np.stack(
         [np.bincount(node, np.broadcast_to(power, shape).ravel(), count) for power in powers]

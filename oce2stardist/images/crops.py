@@ -11,12 +11,11 @@ from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import replacing
 from oce2stardist.images.blocks import Window
-from oce2stardist.images.channels import choose_channels
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.lazy import LazyImage, sample_windows
-from oce2stardist.images.prepare import PreparedImages, check_size
+from oce2stardist.images.prepare import PreparedImages, check_size, choose_channels_and_scales
 from oce2stardist.images.read import narrowest, read_image
-from oce2stardist.images.scale import Scales, choose_scales
+from oce2stardist.images.scale import Scales
 from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import Image, Labels
 
@@ -35,31 +34,16 @@ class LargeImages:
 
     What is chosen for a set, such as scale, foreground and bandwidth, is chosen on the crops;
     training draws from the whole; labels of the whole come block by block.
-
-    Attributes
-    ----------
-    images : dict of name to LazyImage
-    crops : ImageSet
-        Stored values.
-    windows : dict of crop name to Window
-        Where each crop lies.
-    image_of : dict of crop name to image name
     """
 
     images: dict[str, LazyImage]
-    crops: ImageSet
-    windows: dict[str, Window]
-    image_of: dict[str, str]
+    crops: ImageSet  # stored values
+    windows: dict[str, Window]  # by name of the crop
+    image_of: dict[str, str]  # from a crop's name to its image's
 
     @classmethod
     def sample(cls, images: Sequence[LazyImage], *, seed: int) -> "LargeImages":
-        """Draw the crops.
-
-        Raises
-        ------
-        InputError
-            If one can't be read, or they differ in their number of channels.
-        """
+        """Draw the crops."""
         n_cropped = min(len(images), _MOST_CROPPED)
         rng = np.random.default_rng(seed)
         cropped = sorted(rng.choice(len(images), n_cropped, replace=False))
@@ -82,8 +66,16 @@ class LargeImages:
         paths = {name: folder / f"{name}.tif" for name in self.crops.images}
         for name, path in paths.items():
             pixels = self.crops.images[name]
-            if not (path.exists() and np.array_equal(read_image(path), pixels)):
-                _write_crop(path, pixels)
+            if path.exists() and np.array_equal(read_image(path), pixels):
+                continue
+            with replacing(path) as temporary:
+                tifffile.imwrite(
+                    temporary,
+                    np.moveaxis(narrowest(pixels), -1, 0),
+                    photometric="minisblack",
+                    metadata={"axes": "CYX"},
+                    compression="zlib",
+                )
         return replace(self, crops=ImageSet(paths, self.crops.images))
 
     def prepare(
@@ -94,21 +86,9 @@ class LargeImages:
         annotations: Mapping[str, Labels] | None = None,
         scales: Scales | None = None,
     ) -> PreparedImages:
-        """Choose channels, scale and intensities, and bring the crops to them.
+        """Choose channels, scale and intensities on the crops, and bring these to them.
 
-        Parameters
-        ----------
-        config : Config
-        diameter : float, optional
-            Of a median cell, stored pixels.
-        annotations : mapping of crop name to array, optional
-        scales : Scales, optional
-            Taken as it is: one factor for all.
-
-        Raises
-        ------
-        InputError
-            If an image is too small at working scale, or a diameter is not usable.
+        See `prepare_images`; all images have one factor.
         """
         if isinstance(diameter, (str, Path)):
             raise InputError(
@@ -116,17 +96,8 @@ class LargeImages:
                 f"{diameter}; run images of other sizes on their own."
             )
         settings = config.pseudo
-        stored = list(self.crops.images.values())
-        channels = choose_channels(stored, mode=settings.channels)
-        mixed = {name: channels.apply(one) for name, one in self.crops.images.items()}
-        found = replace(self.crops, images=mixed)
-        scales = scales or choose_scales(
-            found,
-            working=settings.working_diameter,
-            mode="set",
-            diameter=diameter,
-            annotations=annotations,
-            seed=config.seed,
+        image_set, channels, scales = choose_channels_and_scales(
+            self.crops, config, "set", diameter, annotations, scales
         )
         knee = settings.knee if settings.intensity == "compressed" else None
         whole = {}
@@ -135,19 +106,11 @@ class LargeImages:
             check_size(name, working.shape, scales.median)
             whole[name] = working.with_levels(knee=knee, seed=config.seed)
         seen, linear = {}, {}
-        for crop, window in self.windows.items():
+        for crop in image_set.images:
             working = whole[self.image_of[crop]]
-            seen[crop] = working[working.to_working(window)]
-            linear[crop] = working.linear(working.to_working(window))
-        return PreparedImages(
-            found,
-            scales,
-            channels,
-            {name: seen[name] for name in mixed},
-            {name: linear[name] for name in mixed},
-            image_of=self.image_of,
-            whole=whole,
-        )
+            window = working.to_working(self.windows[crop])
+            seen[crop], linear[crop] = working[window], working.linear(window)
+        return PreparedImages(image_set, scales, channels, seen, linear, self.image_of, whole)
 
 
 def _crop_windows(shape: tuple[int, int], *, seed: int, largest: int) -> list[Window]:
@@ -155,14 +118,3 @@ def _crop_windows(shape: tuple[int, int], *, seed: int, largest: int) -> list[Wi
     if shape[0] * shape[1] <= largest:
         return [(slice(0, shape[0]), slice(0, shape[1]))]
     return sample_windows(shape, seed=seed, largest=largest, side=CROP_SIDE)
-
-
-def _write_crop(path: Path, pixels: Image) -> None:
-    with replacing(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            np.moveaxis(narrowest(pixels), -1, 0),
-            photometric="minisblack",
-            metadata={"axes": "CYX"},
-            compression="zlib",
-        )

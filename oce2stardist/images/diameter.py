@@ -14,13 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from oce2stardist.images.component_tree import (
-    Floats,
-    Parts,
-    choose_parts,
-    grow_tree,
-    measure_parts,
-)
+from oce2stardist.images.component_tree import Floats, Parts, choose_parts, grow_tree, measure_parts
+from oce2stardist.labels import Image
 
 _LEVELS = 16
 _SMALLEST = 5.0  # diameter in pixels of the resolution at hand; noise is mostly smaller
@@ -37,20 +32,13 @@ _RESAMPLES = 400
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """What was found in one image.
+    """The cells of one image, in pixels.
 
-    Attributes
-    ----------
-    centres : float array of shape (cells, 2)
-        In pixels, (y, x).
-    diameters : float array of shape (cells,)
-        Of the disc with the same area, in pixels.
-    steady : bool
-        Whether two resolutions agree on the median diameter, within a quarter.
+    `steady` says whether two resolutions agree on the median diameter, within a quarter.
     """
 
-    centres: Floats
-    diameters: Floats
+    centres: Floats  # (cells, 2), (y, x)
+    diameters: Floats  # (cells,), of the disc with the same area
     steady: bool
 
     @property
@@ -61,41 +49,29 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class DiameterEstimate:
-    """A median cell diameter and how far to believe it.
+    """A median cell diameter in pixels and how far to believe it; None if no cell was found.
 
-    Attributes
-    ----------
-    diameter : float or None
-        Pixels. None if no cell was found.
-    low, high : float or None
-        The middle 90 % of what resampled images and cells give. It tells how much the
-        choice of images matters, not whether what was measured are cells.
-    per_image : tuple of float
-        Median diameter of each image; NaN where no cell was found or nobody looked.
-    trusted : bool
-        Whether most cells lie in images where two resolutions agree, there are 10 or
-        more, and `high` is at most 1.5 times `low`.
-    reason : str
-        One line for the user.
-    cells : tuple of Cells or None
-        Per image; None where nobody looked.
+    `low` and `high` hold the middle 90 % of what resampled images and cells give. They tell how
+    much the choice of images matters, not whether what was measured are cells. It is `trusted`
+    if most cells lie in images where two resolutions agree, there are 10 or more, and `high` is
+    at most 1.5 times `low`.
     """
 
     diameter: float | None
     low: float | None
     high: float | None
-    per_image: tuple[float, ...]
     trusted: bool
-    reason: str
-    cells: tuple[Cells | None, ...]
+    reason: str  # one line for the user
+    cells: tuple[Cells | None, ...]  # per image; None where nobody looked
+
+    @property
+    def per_image(self) -> list[float]:
+        """Median diameter of each image; NaN where no cell was found or nobody looked."""
+        return [float("nan") if own is None else own.median for own in self.cells]
 
 
 def estimate_diameter(
-    images: Sequence[NDArray[np.float32]],
-    *,
-    dark: bool | None = None,
-    at_most: int = 100,
-    seed: int = 0,
+    images: Sequence[Image], *, dark: bool | None = None, at_most: int = 100, seed: int = 0
 ) -> DiameterEstimate:
     """Estimate the median diameter of the cells in images.
 
@@ -112,11 +88,6 @@ def estimate_diameter(
     seed : int
         Of drawing images and of the interval.
 
-    Returns
-    -------
-    DiameterEstimate
-        Its diameter is None if there is nothing to measure, as in constant images.
-
     Notes
     -----
     Cells are told apart by what lies between them: where they touch, it must be darker than
@@ -124,7 +95,13 @@ def estimate_diameter(
     that merge come out too small. Cells that show only by their texture, as in phase
     contrast, cannot be measured; such estimates are not trusted.
     """
-    _check_images(images, at_most)
+    if not images:
+        raise ValueError("images must hold at least one image. Got none instead.")
+    for image in images:
+        if image.ndim != 3:
+            raise ValueError(f"images must have shape (Y, X, C). Got {image.shape} instead.")
+    if at_most < 1:
+        raise ValueError(f"at_most must be above 0. Got {at_most} instead.")
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(len(images))[:at_most])
     if dark is None:
@@ -135,20 +112,11 @@ def estimate_diameter(
     return _summarise(cells, rng)
 
 
-def find_cells(image: NDArray[np.float32], *, dark: bool = False) -> Cells:
-    """Find the cells of one image, at the resolution at which their size is steady.
+def find_cells(image: Image, *, dark: bool = False) -> Cells:
+    """Find the cells of one image (Y, X, C), at the resolution at which their size is steady.
 
-    Parameters
-    ----------
-    image : float32 array of shape (Y, X, C)
-    dark : bool
-        Whether cells are darker than the ground.
-
-    Returns
-    -------
-    Cells
-        Not all of them: faint and odd ones are left out. Where no two resolutions agree,
-        those of the two that differ least, or as many as any resolution shows.
+    Faint and odd ones are left out. Where no two resolutions agree, they are those of the two
+    that differ least, or as many as any resolution shows.
     """
     at: dict[int, Cells] = {}
     differ: dict[int, float] = {}
@@ -167,17 +135,7 @@ def find_cells(image: NDArray[np.float32], *, dark: bool = False) -> Cells:
     return max(at.values(), key=lambda cells: cells.diameters.size)
 
 
-def _check_images(images: Sequence[NDArray[np.float32]], at_most: int) -> None:
-    if not images:
-        raise ValueError("images must hold at least one image. Got none instead.")
-    for image in images:
-        if image.ndim != 3:
-            raise ValueError(f"images must have shape (Y, X, C). Got {image.shape} instead.")
-    if at_most < 1:
-        raise ValueError(f"at_most must be above 0. Got {at_most} instead.")
-
-
-def _are_cells_dark(images: Sequence[NDArray[np.float32]]) -> bool:
+def _are_cells_dark(images: Sequence[Image]) -> bool:
     """Compare how much round area with steep outlines there is on either side."""
     voters = images[:: max(1, len(images) // _VOTERS)]
     for side in (_WINDOW, 2 * _WINDOW):  # the smaller one mostly does
@@ -187,13 +145,13 @@ def _are_cells_dark(images: Sequence[NDArray[np.float32]]) -> bool:
     return False
 
 
-def _vote(window: NDArray[np.float32]) -> float:
+def _vote(window: Image) -> float:
     """Return -1 to 1: cells are surely bright, surely dark; 0 without any."""
     bright, dark = (_find_at(window, 2, dark=side)[1] for side in (False, True))
     return (dark - bright) / (dark + bright) if dark + bright > 0 else 0.0
 
 
-def _find_at(image: NDArray[np.float32], factor: int, *, dark: bool) -> tuple[Cells, float]:
+def _find_at(image: Image, factor: int, *, dark: bool) -> tuple[Cells, float]:
     """Find cells in the image shrunk by a factor; returns them and their summed score."""
     nothing = Cells(np.empty((0, 2)), np.empty(0), steady=False), 0.0
     window, corner = _central_window(image, _WINDOW * factor)
@@ -218,9 +176,7 @@ def _find_at(image: NDArray[np.float32], factor: int, *, dark: bool) -> tuple[Ce
     return cells, float(np.sum(score[chosen] * parts.area[chosen]))
 
 
-def _central_window(
-    image: NDArray[np.float32], side: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _central_window(image: Image, side: int) -> tuple[Image, NDArray[np.int64]]:
     """Cut out at most `side` pixels a side; returns its first pixel, too."""
     shape = np.array(image.shape[:2], np.int64)
     corner = np.maximum(shape - side, 0) // 2
@@ -228,16 +184,16 @@ def _central_window(
     return image[top:bottom, left:right], corner
 
 
-def _average_blocks(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+def _average_blocks(image: Image, factor: int) -> Image:
     """Average blocks of `factor` pixels a side; what is left over at the end is dropped."""
     rows, columns = (size // factor for size in image.shape[:2])
     whole = image[: rows * factor, : columns * factor]
     blocks = whole.reshape(rows, factor, columns, factor, -1)
-    averaged: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
+    averaged: Image = blocks.mean(axis=(1, 3), dtype=np.float32)
     return averaged
 
 
-def _to_grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _to_grey(image: Image) -> NDArray[np.float32]:
     """Average the channels after scaling each to its own range."""
     low, high = np.percentile(image, (1, 99.8), axis=(0, 1)).astype(np.float32)  # (C,)
     varies = high > low
@@ -248,44 +204,34 @@ def _to_grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _above_ground(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Measure grey values from the ground, in units of three times the noise.
-
-    A sixtieth of the range is the smallest unit, for images without noise.
-    """
+    """Measure grey values from the ground, in units of three times the noise."""
     ground, top = np.percentile(grey, (5, 99.5))
     noise = 1.4826 * np.median(np.abs(np.diff(grey, axis=1))) / np.sqrt(2)
+    # A sixtieth of the range is the smallest unit, for images without noise.
     unit = max(3 * noise, (top - ground) / 60, 1e-6 * float(np.ptp(grey)))
     return np.asarray((grey - ground) / unit, np.float32)
 
 
 def _even_out(height: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take the root, which makes photon noise even, of heights above ground.
-
-    Outlines are then steepest a little outside of half height, where people draw them.
-    """
+    """Take the root, which makes photon noise even, of heights above ground."""
+    # Outlines are then steepest a little outside of half height, where people draw them.
     return np.sqrt(np.maximum(height, 0) + 1)
 
 
 def _to_levels(height: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Divide heights above ground into levels, even below one unit, in ratios above.
-
-    So faint cells get as many thresholds as bright ones.
-    """
+    """Divide heights into levels, even below one unit, in ratios above: as many for faint cells."""
     stretched = np.arcsinh(height)
     highest = max(float(np.percentile(stretched, 99.8)), 1e-6)
     return np.clip(_LEVELS * stretched / highest, 0, _LEVELS).astype(np.uint8)
 
 
 def _is_cell(parts: Parts, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell cells from noise: round, and nearly as steep as most of the energy is.
-
-    Weighted by area and squared steepness, the typical component is a cell even where
-    noise makes up most components.
-    """
+    """Tell cells from noise: round, and nearly as steep as most of the energy is."""
     round_enough = parts.roundness[chosen] > _ROUNDNESS
     if not round_enough.any():
         return round_enough
     steepness = parts.steepness[chosen]
+    # So the typical component is a cell even where noise makes up most components.
     weights = np.where(round_enough, parts.area[chosen] * steepness**2, 0)
     return round_enough & (steepness > _FAINTEST * _weighted_median(steepness, weights))
 
@@ -297,28 +243,28 @@ def _weighted_median(values: Floats, weights: Floats) -> float:
 
 
 def _summarise(cells: list[Cells | None], rng: np.random.Generator) -> DiameterEstimate:
-    per_image = tuple(float("nan") if one is None else one.median for one in cells)
-    found = [one for one in cells if one is not None and one.diameters.size]
-    if not found:
+    measured = [own for own in cells if own is not None and own.diameters.size]
+    if not measured:
         reason = "no cell was found in the images: nothing round stands out"
-        return DiameterEstimate(None, None, None, per_image, False, reason, tuple(cells))
-    steady = [one for one in found if one.steady]
-    share = _count(steady) / _count(found)
+        return DiameterEstimate(None, None, None, False, reason, tuple(cells))
+    steady = [own for own in measured if own.steady]
+    share = _count(steady) / _count(measured)
     if share >= 0.5:
-        found = steady
-    low, high = _interval([one.diameters for one in found], rng)
-    trusted, reason = _judge(_count(found), len(found), share, low, high)
-    median = float(np.median(np.concatenate([one.diameters for one in found])))
-    return DiameterEstimate(median, low, high, per_image, trusted, reason, tuple(cells))
+        measured = steady
+    diameters = [own.diameters for own in measured]
+    low, high = _interval(diameters, rng)
+    trusted, reason = _judge(_count(measured), len(measured), share, low, high)
+    median = float(np.median(np.concatenate(diameters)))
+    return DiameterEstimate(median, low, high, trusted, reason, tuple(cells))
 
 
 def _count(cells: Sequence[Cells]) -> int:
-    return sum(one.diameters.size for one in cells)
+    return sum(own.diameters.size for own in cells)
 
 
 def _interval(diameters: Sequence[Floats], rng: np.random.Generator) -> tuple[float, float]:
     """Take the middle 90 % of the medians of resampled images and cells (Poisson bootstrap)."""
-    counts = [len(one) for one in diameters]
+    counts = list(map(len, diameters))
     pooled = np.concatenate(diameters)
     medians = [float(np.median(pooled))]
     for _ in range(_RESAMPLES):

@@ -25,22 +25,11 @@ def image_stem(path: str | Path) -> str:
 
 
 def find_images(source: str | Path) -> list[Path]:
-    """List the images that ``source`` names, sorted by name.
+    """List the images of a folder (not of those inside it), a glob or one file, sorted by name.
 
-    Parameters
-    ----------
-    source : str or Path
-        A folder (not searched recursively), a glob pattern or one file.
-
-    Returns
-    -------
-    list of Path
-        At least one; no two share an `image_stem`.
-
-    Notes
-    -----
-    Hidden files are left out. So are files named like labels (``x_masks.tif``,
-    ``x_mask.tif``, ``x_labels.tif``) where there are others.
+    There is at least one, and no two share an `image_stem`. Hidden files are left out. So are
+    files named like labels (``x_masks.tif``, ``x_mask.tif``, ``x_labels.tif``) where there are
+    others.
     """
     source = Path(source)
     if source.exists() or not glob.has_magic(str(source)):
@@ -48,16 +37,16 @@ def find_images(source: str | Path) -> list[Path]:
     else:
         matches = map(Path, glob.glob(str(source), recursive=True))
         files = [path for path in matches if path.is_file()]
-    found = sorted(filter(_has_image_name, files), key=lambda path: path.name)
-    if not found:
+    images = sorted(filter(_has_image_name, files), key=lambda path: path.name)
+    if not images:
         raise InputError(
             f"{source} must hold images ({', '.join(IMAGE_SUFFIXES)}). "
             f"Got {_some(files)}; name other files or convert these."
         )
     if not source.is_file():
-        found = [path for path in found if not _is_named_like_labels(path)] or found
+        images = [path for path in images if not _is_named_like_labels(path)] or images
     first_of: dict[str, Path] = {}
-    for path in found:
+    for path in images:
         _check_name(path)
         first = first_of.setdefault(image_stem(path), path)
         if first is not path:
@@ -65,25 +54,15 @@ def find_images(source: str | Path) -> list[Path]:
                 f"images must have different names without their suffixes. "
                 f"Got {first} and {path}; rename one or leave it out."
             )
-    return found
+    return images
 
 
 def label_paths(images: Iterable[Path], source: str | Path) -> dict[Path, Path]:
-    """Find the label file of each image by name.
+    """Find the label file of each image by name, in a folder or as the one file given.
 
-    Parameters
-    ----------
-    images : iterable of Path
-        As `find_images` lists them.
-    source : str or Path
-        A folder or one file. The labels of ``x.tif`` are ``x``, ``x_masks``,
-        ``x_mask`` or ``x_labels`` with any suffix that images may have. Where
-        ``source`` holds the images too, ``x`` itself does not count.
-
-    Returns
-    -------
-    dict of Path to Path
-        In the order of ``images``, without those that have no labels.
+    The labels of ``x.tif`` are ``x``, ``x_masks``, ``x_mask`` or ``x_labels`` with any suffix
+    that images may have. Where ``source`` holds the images too, ``x`` itself does not count.
+    Images without labels are left out.
     """
     images, source = list(images), Path(source)
     files = list(filter(_has_image_name, _list_files(source)))

@@ -1,7 +1,7 @@
 """The images of a run by name, from files or arrays."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
-from oce2stardist.files.digests import digest, digest_arrays
+from oce2stardist.files.digests import digest, digest_arrays, digest_named
 from oce2stardist.images.find import find_images, image_stem
-from oce2stardist.images.read import read_image
+from oce2stardist.images.pixel_size import PixelSize
+from oce2stardist.images.read import ImageFile
 from oce2stardist.labels import Image
 
 
@@ -20,28 +21,25 @@ class ImageSet:
     """Images by stem, in the order of their file names, and where they came from.
 
     ``paths`` is empty and ``source``, the folder or glob, None where the images were given as
-    arrays.
+    arrays. ``pixel_sizes`` and ``digests``, SHA-256 of the files, are known of images that
+    `read_images` read.
     """
 
     paths: dict[str, Path]
     images: dict[str, Image]
     source: str | None = None
+    pixel_sizes: Mapping[str, PixelSize | None] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "ImageSet":
-        """Take images by name, of shape (Y, X) or (Y, X, C).
-
-        Raises
-        ------
-        InputError
-            If there is none, one is of another shape, or they differ in their channels.
-        """
+        """Take images by name, of shape (Y, X) or (Y, X, C), all with as many channels."""
         images = {name: _as_image(name, arrays[name]) for name in sorted(arrays)}
         if not images:
             raise InputError("there must be at least one image. Got none; pass some.")
-        found = cls({}, images)
-        found.check_channels()
-        return found
+        image_set = cls({}, images)
+        image_set.check_channels()
+        return image_set
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
@@ -55,22 +53,21 @@ class ImageSet:
 
     def digest(self) -> str:
         """Hash the files, or the arrays where there are none."""
+        if self.digests:
+            return digest_named((self.paths[stem].name, self.digests[stem]) for stem in self.paths)
         return digest(self.paths.values()) if self.paths else digest_arrays(self.images)
-
-    def name_of(self, stem: str) -> str:
-        """Name an image for a message."""
-        return self.paths[stem].name if stem in self.paths else stem
 
     def check_channels(self) -> None:
         """Refuse images that differ in their number of channels."""
-        first = next(iter(self.images))
-        for stem, image in self.images.items():
-            if image.shape[-1] != self.images[first].shape[-1]:
+        counts = {stem: image.shape[-1] for stem, image in self.images.items()}
+        (first, expected), *others = counts.items()
+        for stem, count in others:
+            if count != expected:
+                names = [self.paths[name].name if self.paths else name for name in (first, stem)]
                 raise InputError(
-                    "images must all have the same number of channels. Got "
-                    f"{self.images[first].shape[-1]} in {self.name_of(first)} and "
-                    f"{image.shape[-1]} in {self.name_of(stem)}; convert them or pass them in "
-                    "separate runs."
+                    f"images must all have the same number of channels. Got {expected} in "
+                    f"{names[0]} and {count} in {names[1]}; convert them or pass them in separate "
+                    "runs."
                 )
 
     @property
@@ -80,10 +77,7 @@ class ImageSet:
 
 
 def read_images(
-    source: str | Path | ImageSet,
-    *,
-    axes: str | None = None,
-    files: Sequence[Path] | None = None,
+    source: str | Path | ImageSet, *, axes: str | None = None, files: Sequence[Path] | None = None
 ) -> ImageSet:
     """Read every image of a folder, glob or file; an `ImageSet` is passed through.
 
@@ -94,20 +88,21 @@ def read_images(
         Axes of the files, such as ``CYX``, where their metadata do not say.
     files : sequence of Path, optional
         What `source` held when it was listed. Default: it is listed now.
-
-    Raises
-    ------
-    InputError
-        If there is none, one can't be read, or they differ in their number of channels.
     """
     if isinstance(source, ImageSet):
         return source
     listed = find_images(source) if files is None else files
     paths = {image_stem(path): path for path in listed}
-    images = {stem: read_image(path, axes=axes) for stem, path in paths.items()}
-    found = ImageSet(paths, images, str(source))
-    found.check_channels()
-    return found
+    opened = {stem: ImageFile.read(path, axes=axes) for stem, path in paths.items()}
+    image_set = ImageSet(
+        paths,
+        {stem: file.pixels for stem, file in opened.items()},
+        str(source),
+        {stem: file.pixel_size for stem, file in opened.items()},
+        {stem: file.digest for stem, file in opened.items()},
+    )
+    image_set.check_channels()
+    return image_set
 
 
 def _as_image(name: str, array: NDArray[Any]) -> Image:
@@ -123,8 +118,3 @@ def _as_image(name: str, array: NDArray[Any]) -> Image:
             f"images must hold finite numbers. Got NaN or infinity in {name}; replace them."
         )
     return image if image.ndim == 3 else image[..., None]
-
-
-def name_source(images: str | Path | ImageSet) -> str | None:
-    """Say where images came from, for the record; None for arrays."""
-    return images.source if isinstance(images, ImageSet) else str(images)

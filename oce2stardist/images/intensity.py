@@ -5,29 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float32]
 
-def compress(image: NDArray[np.floating], *, knee: float) -> NDArray[np.float32]:
+
+def compress(image: NDArray[np.floating], *, knee: float) -> Floats:
     """Compress each channel's intensities so that dim cells count beside bright ones.
 
-    Each channel becomes ``arcsinh((x - median) / (knee * noise))``: linear around the median,
-    logarithmic far above and below it. A network that is trained on linear intensities
-    overlooks cells that are some ten times dimmer than the brightest (benchmarks/RESULTS.md,
-    "Intensities"). An addition to the paper (arXiv:2310.08501).
+    Each channel of (Y, X, C), in any unit, becomes ``arcsinh((x - median) / (knee * noise))``:
+    linear around the median, logarithmic from about `knee` standard deviations of the noise on.
+    A network that is trained on linear intensities overlooks cells that are some ten times
+    dimmer than the brightest (benchmarks/RESULTS.md, "Intensities"). An addition to the paper
+    (arXiv:2310.08501).
 
-    Parameters
-    ----------
-    image : float array of shape (Y, X, C)
-        As the camera gave it, in any unit.
-    knee : float, > 0
-        Where the logarithm sets in, in standard deviations of the noise.
-
-    Returns
-    -------
-    float32 array of shape (Y, X, C)
-        The order of a channel's intensities does not change.
-
-    Notes
-    -----
     The noise is measured on the differences of neighbouring pixels: their median size over
     0.6745, the median size of a standard normal variable, and over the root of two. A channel
     without noise, as drawn images may have, takes a hundredth of its range instead.
@@ -38,32 +27,16 @@ def compress(image: NDArray[np.floating], *, knee: float) -> NDArray[np.float32]
 
 def middle_and_unit(
     images: Sequence[NDArray[np.floating]], *, knee: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Measure median and noise, for `compress_by`, of one image or of windows of one.
-
-    Parameters
-    ----------
-    images : sequence of float32 arrays of shape (Y, X, C)
-    knee : float, > 0
-
-    Returns
-    -------
-    middle, unit : float32 arrays of shape (C,)
-    """
-    steps = [np.abs(np.diff(one, axis=1)).reshape(-1, one.shape[-1]) for one in images]
+) -> tuple[Floats, Floats]:
+    """Measure median and noise, (C,), for `compress_by`: of one image or of windows (Y, X, C)."""
+    steps = [np.abs(np.diff(image, axis=1)).reshape(-1, image.shape[-1]) for image in images]
     noise = np.median(np.concatenate(steps), axis=0) / 0.6745 / np.sqrt(2.0)
-    values = np.concatenate([one.reshape(-1, one.shape[-1]) for one in images])
+    values = np.concatenate([image.reshape(-1, image.shape[-1]) for image in images])
     low, middle, high = np.percentile(values, (1, 50, 99.8), axis=0)
     unit = np.maximum(noise, 0.01 * (high - low) / knee)
     return middle.astype(np.float32), np.maximum(unit, 1e-12).astype(np.float32)
 
 
-def compress_by(
-    image: NDArray[np.float32],
-    middle: NDArray[np.float32],
-    unit: NDArray[np.float32],
-    *,
-    knee: float,
-) -> NDArray[np.float32]:
+def compress_by(image: Floats, middle: Floats, unit: Floats, *, knee: float) -> Floats:
     """Compress with a median and a noise that are known, see `compress`."""
     return np.arcsinh((image - middle) / (knee * unit)).astype(np.float32)

@@ -16,37 +16,23 @@ _SOFTWARE = "oce2stardist"
 
 
 def read_labels(
-    path: str | Path,
-    *,
-    shape: tuple[int, int] | None = None,
-    image: str | Path | None = None,
+    path: str | Path, *, shape: tuple[int, int] | None = None, image: str | Path | None = None
 ) -> NDArray[np.int32]:
-    """Read a label image.
+    """Read a label image (Y, X): TIFF or PNG of integers from -1 to 2**31 - 1, or of booleans.
 
-    Parameters
-    ----------
-    path : str or Path
-        TIFF or PNG of integers from -1 to 2**31 - 1, or of booleans.
-    shape : tuple of int, optional
-        The (Y, X) that the labels must have.
-    image : str or Path, optional
-        The file with that shape, for the message.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
+    It must have the shape (Y, X), where one is given: that of `image`, which is for the message.
     """
     stored = read_pixels(Path(path), None)
     if stored.shape[2] != 1:
         raise InputError(
             f"{path} must hold one channel of labels. Got {stored.shape[2]} channels; "
-            f"save object numbers, not colours."
+            "save object numbers, not colours."
         )
     labels = stored[..., 0]
     if labels.dtype.kind not in "biu":
         raise InputError(
-            f"labels in {path} must be integer. Got {labels.dtype}; "
-            f"save them as int32, uint16 or uint8."
+            f"labels in {path} must be integer. Got {labels.dtype}; save them as int32, uint16 "
+            "or uint8."
         )
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < UNLABELLED or highest > MAX_LABEL:

@@ -3,20 +3,19 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError, one_line
+from oce2stardist.images.blocks import Window
 from oce2stardist.images.normalise import ByChannel, measure_percentiles
 from oce2stardist.images.pixel_size import PixelSize
-
-Window = tuple[slice, slice]
-"""Rows and columns, pixels, inside the image."""
 
 LARGEST_SAMPLE = 2**24
 """Pixels of a channel from which percentiles are taken; smaller images are taken whole."""
@@ -27,34 +26,16 @@ _READERS = 4
 
 @dataclass(frozen=True)
 class LazyImage:
-    """One 2-D image inside a file, at one time point: small to send, read where it is needed.
+    """One 2-D image inside a file, at one time point: small to send, read where it is needed."""
 
-    Attributes
-    ----------
-    name : str
-        For files and messages.
-    path : Path
-        The TIFF file, or the zarr group that holds the image.
-    array : str
-        Of a zarr group the array, of a TIFF the number of its series.
-    axes : str
-        Of the stored array, such as ``"tczyx"``; ``-`` is any of one element.
-    stored : tuple of int
-        The stored array's shape.
-    fixed : tuple of (axis, index)
-        Where along the other axes this image lies.
-    pixel_size : PixelSize, optional
-        If the file says it.
-    """
-
-    name: str
-    path: Path
-    array: str
-    axes: str
-    stored: tuple[int, ...]
-    fixed: tuple[tuple[str, int], ...] = ()
-    pixel_size: PixelSize | None = None
-    stem: str = field(default="")
+    name: str  # for files and messages
+    path: Path  # the TIFF file, or the zarr group that holds the image
+    array: str  # of a zarr group the array, of a TIFF the number of its series
+    axes: str  # of the stored array, such as "tczyx"; "-" is any of one element
+    stored: tuple[int, ...]  # the stored array's shape
+    fixed: tuple[tuple[str, int], ...]  # axis and index: where along others this image lies
+    pixel_size: PixelSize | None  # if the file says it
+    stem: str  # the name without the time point
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,13 +55,7 @@ class LazyImage:
         return dict(self.fixed).get("t")
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """Read a window as float32 of shape (Y, X, C); stored values, not rescaled.
-
-        Raises
-        ------
-        InputError
-            If it can't be read, or holds NaN or infinity.
-        """
+        """Read a window as float32 of shape (Y, X, C); stored values, not rescaled."""
         rows, columns = window
         fixed = dict(self.fixed)
         place = {"y": rows, "x": columns, "c": slice(None), "s": slice(None)}
@@ -102,6 +77,24 @@ class LazyImage:
         return image
 
 
+def time_points(
+    name: str, path: Path, array: str, axes: str, shape: tuple[int, ...], size: PixelSize | None
+) -> Iterator[LazyImage]:
+    """Yield one image for each time point; refuses other axes of more than one element."""
+    sizes = dict(zip(axes, shape, strict=True))
+    others = {axis: n for axis, n in sizes.items() if axis not in "tcsyx" and n > 1}
+    if others or not {"y", "x"} <= set(axes) or 0 in shape:
+        raise InputError(
+            f"{path} must hold images with axes T, C, Y and X. Got {axes.upper()} of shape "
+            f"{shape}; project or split what else there is."
+        )
+    n_times = sizes.get("t", 1)
+    for time in range(n_times):
+        fixed = (("t", time),) if "t" in axes else ()
+        suffix = f"_t{time:04d}" if n_times > 1 else ""
+        yield LazyImage(name + suffix, path, array, axes, shape, fixed, size, stem=name)
+
+
 @contextmanager
 def _opened(path: Path, array: str) -> Iterator[Any]:
     """Open the stored array; a TIFF is closed again, which costs little beside what is read."""
@@ -110,12 +103,7 @@ def _opened(path: Path, array: str) -> Iterator[Any]:
     if path.is_dir():
         yield _opened_zarr(path, array, _written(path / array))
         return
-    import tifffile
-
-    with (
-        tifffile.TiffFile(path) as file,
-        file.series[int(array)].aszarr(level=0) as store,
-    ):
+    with tifffile.TiffFile(path) as file, file.series[int(array)].aszarr(level=0) as store:
         yield zarr.open(store, mode="r")
 
 
@@ -138,14 +126,8 @@ def sample_windows(
 ) -> list[Window]:
     """Choose windows that stand for the whole image: one at a random place in each of many fields.
 
-    Parameters
-    ----------
-    shape : (Y, X)
-    seed : int
-    largest : int
-        Pixels of all windows together. An image of no more is taken whole, in bands.
-    side : int
-        Pixels, of each window of a larger image.
+    They measure `side` pixels a side and hold `largest` together. An image (Y, X) of no more
+    pixels than these is taken whole, in bands.
     """
     height, width = shape
     if height * width <= largest:

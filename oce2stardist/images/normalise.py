@@ -10,28 +10,20 @@ ByChannel = tuple[float, ...]  # an intensity for each channel
 
 
 def normalise_percentiles(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale every channel so that its percentiles 1 and 99.8 become 0 and 1.
+    """Scale every channel of (Y, X, C) so that its percentiles 1 and 99.8 become 0 and 1.
 
-    Parameters
-    ----------
-    image : array of shape (Y, X, C)
-
-    Returns
-    -------
-    float32 array of shape (Y, X, C)
-        Not clipped. A channel whose two percentiles are equal becomes 0 everywhere.
+    Values beyond are not clipped. A channel whose two percentiles are equal becomes 0 everywhere.
     """
     scaled: NDArray[np.float32] = image.astype(np.float32)
     return normalise_between(scaled, *measure_percentiles([scaled]))
 
 
-def measure_percentiles(
-    parts: Sequence[NDArray[np.float32]],
-) -> tuple[ByChannel, ByChannel]:
+def measure_percentiles(parts: Sequence[NDArray[np.float32]]) -> tuple[ByChannel, ByChannel]:
     """Measure the percentiles 1 and 99.8 of every channel over all parts (Y, X, C) of an image."""
     pixels = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
-    found = np.percentile(pixels, (1.0, 99.8), axis=0, overwrite_input=True).astype(np.float32)
-    return tuple(map(float, found[0])), tuple(map(float, found[1]))
+    measured = np.percentile(pixels, (1.0, 99.8), axis=0, overwrite_input=True)
+    low, high = measured.astype(np.float32)
+    return tuple(map(float, low)), tuple(map(float, high))
 
 
 def normalise_between(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oce2stardist.errors import InputError, one_line
-from oce2stardist.images.lazy import LazyImage
+from oce2stardist.images.lazy import LazyImage, time_points
 from oce2stardist.images.pixel_size import PixelSize, to_pixel_size
 
 _KNOWN = ("0.4", "0.5")
@@ -16,24 +16,17 @@ _MOST_LEVELS = 32
 
 
 def need_zarr() -> None:
-    """Refuse an environment without zarr 3.
-
-    Raises
-    ------
-    InputError
-        Where it is missing or older.
-    """
+    """Refuse an environment without zarr 3."""
+    advice = "pip install 'oce2stardist[big]' (Python 3.11 or later)."
     try:
         import zarr
     except ImportError as error:
         raise InputError(
-            "the package zarr must be installed for images read in blocks. Got none; "
-            "pip install 'oce2stardist[big]' (Python 3.11 or later)."
+            f"the package zarr must be installed for images read in blocks. Got none; {advice}"
         ) from error
     if int(zarr.__version__.split(".")[0]) < 3:
         raise InputError(
-            f"the package zarr must be version 3 or later. Got {zarr.__version__}; "
-            "pip install 'oce2stardist[big]' (Python 3.11 or later)."
+            f"the package zarr must be version 3 or later. Got {zarr.__version__}; {advice}"
         )
 
 
@@ -43,17 +36,9 @@ def is_ome_zarr(path: Path) -> bool:
 
 
 def list_ome_zarr(path: Path) -> list[LazyImage]:
-    """List the images of an OME-Zarr: one, or every field of a plate, or of a collection.
-
-    Raises
-    ------
-    InputError
-        If the metadata are not those of NGFF 0.4 or 0.5.
-    """
-    from oce2stardist.images.open import time_points
-
+    """List the images of an OME-Zarr: one, or every field of a plate, or of a collection."""
     images: list[LazyImage] = []
-    stem = _stem(path)
+    stem = path.name.removesuffix(".zarr").removesuffix(".ome") or path.name
     for inside in _image_groups(path):
         attributes, version = read_attributes(path / inside)
         if version not in _KNOWN:
@@ -99,11 +84,6 @@ def _check_places(path: Path, scales: Mapping[str, Any], n_axes: int) -> None:
                 )
 
 
-def _stem(path: Path) -> str:
-    """Return the name without ``.ome.zarr`` or ``.zarr``."""
-    return path.name.removesuffix(".zarr").removesuffix(".ome") or path.name
-
-
 def read_attributes(path: Path) -> tuple[dict[str, Any], str]:
     """Read the NGFF attributes of a group, and their version.
 
@@ -138,9 +118,8 @@ def _image_groups(path: Path) -> list[str]:
     if "plate" in attributes:
         return _fields(path, attributes["plate"])
     # A collection as bioformats2raw writes it: images numbered 0, 1, ...
-    numbered = sorted(
-        (one.name for one in path.iterdir() if one.name.isdigit() and is_ome_zarr(one)), key=int
-    )
+    inner = [group.name for group in path.iterdir() if is_ome_zarr(group)]
+    numbered = sorted(filter(str.isdigit, inner), key=int)
     groups = [name for name in numbered if read_attributes(path / name)[0].get("multiscales")]
     if not groups:
         raise InputError(
@@ -176,19 +155,18 @@ def _inside(path: Path, place: str) -> str:
 
 
 def _pixel_size(scales: Mapping[str, Any], axes: str) -> PixelSize | None:
-    found = [
-        step["scale"]
-        for step in scales["datasets"][0].get("coordinateTransformations", [])
-        if step.get("type") == "scale"
-    ]
-    if not found:
+    inner = _scale(scales["datasets"][0])
+    if inner is None:
         return None
-    outer = [
-        step["scale"]
-        for step in scales.get("coordinateTransformations", [])
-        if step.get("type") == "scale"
-    ]
-    y, x = axes.index("y"), axes.index("x")
-    factor_y, factor_x = (outer[0][y], outer[0][x]) if outer else (1.0, 1.0)
+    outer = _scale(scales)
     units = [axis.get("unit") for axis in scales["axes"]]
-    return to_pixel_size((found[0][y] * factor_y, units[y]), (found[0][x] * factor_x, units[x]))
+    y, x = (
+        (inner[place] * (1.0 if outer is None else outer[place]), units[place])
+        for place in (axes.index("y"), axes.index("x"))
+    )
+    return to_pixel_size(y, x)
+
+
+def _scale(holder: Mapping[str, Any]) -> list[float] | None:
+    steps = holder.get("coordinateTransformations", [])
+    return next((step["scale"] for step in steps if step.get("type") == "scale"), None)

@@ -28,13 +28,10 @@ class PixelSize(NamedTuple):
 
 
 def read_pixel_size(path: str | Path) -> PixelSize | None:
-    """Read the size of a pixel, where the file says it in a unit of length.
+    """Read the size of a pixel, where an image file says it in a unit of length.
 
-    Parameters
-    ----------
-    path : str or Path
-        An image. OME-TIFF and ImageJ's TIFF say it. The dots per inch of other TIFF and PNG
-        files are not believed: most are 72 by default.
+    OME-TIFF and ImageJ's TIFF say it. The dots per inch of other TIFF and PNG files are not
+    believed: most are 72 by default.
     """
     path = Path(path)
     if path.suffix.lower() not in TIFF_SUFFIXES:
@@ -64,7 +61,7 @@ def to_pixel_size(
     if height is None or width is None:
         return None
     size = PixelSize(height, width)
-    return size if all(0 < one < math.inf for one in size) else None
+    return size if all(0 < side < math.inf for side in size) else None
 
 
 def _ome_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
@@ -107,24 +104,22 @@ _PIXELS_APART = 1.1
 
 def common_pixel_size(sizes: Mapping[str, PixelSize | None]) -> PixelSize | None:
     """Take the pixel size of all images that tell one; None if they differ or none does."""
-    known = [size for size in sizes.values() if size is not None]
-    if not known or any(_differ(known[0], size) for size in known):
+    told = [size for size in sizes.values() if size is not None]
+    if not told or any(_differ(told[0], size) for size in told):
         return None
-    return known[0]
+    return told[0]
 
 
 def warn_of_pixel_sizes(
     trained: PixelSize | None, sizes: Mapping[str, PixelSize | None]
 ) -> list[str]:
     """Say which images have pixels of another size than those that a model was trained on."""
-    others = {
-        stem: size
-        for stem, size in sizes.items()
-        if trained is not None and size is not None and _differ(trained, size)
-    }
-    if not others or trained is None:
+    if trained is None:
         return []
-    stem, size = next(iter(others.items()))
+    others = [(stem, size) for stem, size in sizes.items() if size and _differ(trained, size)]
+    if not others:
+        return []
+    stem, size = others[0]
     return [
         f"{len(others)} of {len(sizes)} images have pixels of another size than those that the "
         f"model was trained on, such as {stem}: {_say(size)} where it was {_say(trained)}; "
@@ -132,8 +127,8 @@ def warn_of_pixel_sizes(
     ]
 
 
-def _differ(one: PixelSize, other: PixelSize) -> bool:
-    return any(max(a, b) > _PIXELS_APART * min(a, b) for a, b in zip(one, other, strict=True))
+def _differ(here: PixelSize, there: PixelSize) -> bool:
+    return any(max(a, b) > _PIXELS_APART * min(a, b) for a, b in zip(here, there, strict=True))
 
 
 def _say(size: PixelSize) -> str:

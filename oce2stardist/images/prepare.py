@@ -10,7 +10,7 @@ from oce2stardist.images.channels import ChannelChoice, choose_channels
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.intensity import compress
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.images.scale import Scales, choose_scales, to_working_scale
+from oce2stardist.images.scale import ScaleMode, Scales, choose_scales, to_working_scale
 from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import Image, Labels
 
@@ -20,22 +20,13 @@ _SMALLEST_SIDE = 18
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """Images at working scale: as the network sees them, and with linear intensities.
+    """Images by stem at working scale: as the network sees them, and with linear intensities.
 
-    Attributes
-    ----------
-    found : ImageSet
-        At the original scale, channels as the network sees them.
-    scales : Scales
-    channels : ChannelChoice
-    seen, linear : dict of image stem to float32 array of shape (Y, X, C)
-    image_of : dict of stem to name
-        Where these are crops of larger images: of which.
-    whole : dict of name to RescaledImage
-        These larger images, on which the network trains.
+    Where they are crops of larger images, `image_of` names these by crop, and `whole` holds
+    them, on which the network trains.
     """
 
-    found: ImageSet
+    found: ImageSet  # at the original scale, channels as the network sees them
     scales: Scales
     channels: ChannelChoice
     seen: dict[str, Image]
@@ -50,7 +41,7 @@ class PreparedImages:
 
 
 def prepare_images(
-    found: ImageSet,
+    image_set: ImageSet,
     config: Config,
     *,
     diameter: float | str | Path | None = None,
@@ -61,26 +52,13 @@ def prepare_images(
 
     Takes the parameters of `oce2stardist.runners.pseudo.make_pseudo_labels`; annotations as arrays.
     Where `scales` are given they are taken as they are, and nothing is chosen from the others.
-
-    Raises
-    ------
-    InputError
-        If an image is too small at working scale, or a diameter or annotation is not usable.
     """
     settings = config.pseudo
-    channels = choose_channels(list(found.images.values()), mode=settings.channels)
-    mixed = {stem: channels.apply(image) for stem, image in found.images.items()}
-    found = replace(found, images=mixed)
-    scales = scales or choose_scales(
-        found,
-        working=settings.working_diameter,
-        mode=settings.scale,
-        diameter=diameter,
-        annotations=annotations,
-        seed=config.seed,
+    image_set, channels, scales = choose_channels_and_scales(
+        image_set, config, settings.scale, diameter, annotations, scales
     )
     seen, linear = {}, {}
-    for stem, image in found.images.items():
+    for stem, image in image_set.images.items():
         scaled = to_working_scale(image, scales.factors[stem])
         check_size(stem, scaled.shape, scales.factors[stem])
         linear[stem] = normalise_percentiles(scaled)
@@ -89,17 +67,34 @@ def prepare_images(
             if settings.intensity == "compressed"
             else linear[stem]
         )
-    return PreparedImages(found, scales, channels, seen, linear)
+    return PreparedImages(image_set, scales, channels, seen, linear)
+
+
+def choose_channels_and_scales(
+    image_set: ImageSet,
+    config: Config,
+    mode: ScaleMode,
+    diameter: float | str | Path | None,
+    annotations: Mapping[str, Labels] | None,
+    scales: Scales | None,
+) -> tuple[ImageSet, ChannelChoice, Scales]:
+    """Choose channels, to which the images are brought, and the scales unless they are given."""
+    channels = choose_channels(list(image_set.images.values()), mode=config.pseudo.channels)
+    mixed = {stem: channels.apply(image) for stem, image in image_set.images.items()}
+    image_set = replace(image_set, images=mixed)
+    scales = scales or choose_scales(
+        image_set,
+        working=config.pseudo.working_diameter,
+        mode=mode,
+        diameter=diameter,
+        annotations=annotations,
+        seed=config.seed,
+    )
+    return image_set, channels, scales
 
 
 def check_size(name: str, shape: tuple[int, ...], factor: float) -> None:
-    """Refuse an image that the network's field of view does not fit into.
-
-    Raises
-    ------
-    InputError
-        If a side is too short.
-    """
+    """Refuse an image that the network's field of view does not fit into."""
     if min(shape[:2]) < _SMALLEST_SIDE:
         raise InputError(
             f"images must measure at least {_SMALLEST_SIDE} pixels a side at working scale. "

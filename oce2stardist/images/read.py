@@ -1,10 +1,13 @@
-"""One image file in, one array of shape (Y, X, C) out."""
+"""Read an image file into one array of shape (Y, X, C), opening it once."""
 
 import logging
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -12,7 +15,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError, first_line, is_out_of_memory
+from oce2stardist.files.digests import digest_content
 from oce2stardist.images.find import IMAGE_SUFFIXES
+from oce2stardist.images.pixel_size import PixelSize, tiff_pixel_size
+from oce2stardist.labels import Image
 
 _log = logging.getLogger(__name__)
 MAX_ELEMENTS = 2**31
@@ -23,29 +29,42 @@ _LARGEST_RATIO = 2000
 """LZW reaches 1365, Deflate 1032."""
 
 
-def read_image(path: str | Path, *, axes: str | None = None) -> NDArray[np.float32]:
-    """Read a 2-D image, its channels last.
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """What a run needs of an image file, all from the same bytes."""
+
+    pixels: Image  # as `read_image` gives them
+    pixel_size: PixelSize | None
+    digest: str  # SHA-256
+
+    @classmethod
+    def read(cls, path: Path, *, axes: str | None) -> "ImageFile":
+        """Open the file once and read all of it; refuses what `read_image` refuses."""
+        with _opened(path) as file:
+            stored, pixel_size = _decode(file, path, axes)
+            content = digest_content(file)
+        return cls(_to_float32(stored, path), pixel_size, content)
+
+
+def read_image(path: str | Path, *, axes: str | None = None) -> Image:
+    """Read a 2-D image as float32 of shape (Y, X, C); stored values, not rescaled.
+
+    Samples (RGB) and channels both become channels. The alpha channel of a PNG is dropped, its
+    palette applied. A dimension that the file does not name is only taken for channels where it
+    is the last of three and of size 3 or 4.
 
     Parameters
     ----------
     path : str or Path
         TIFF, OME-TIFF, ImageJ TIFF or PNG of integers, floats or booleans.
     axes : str, optional
-        One letter per stored dimension, such as ``"CYX"``, in place of what the
-        file says. Dimensions other than Y, X and C must have size 1.
-
-    Returns
-    -------
-    float32 array of shape (Y, X, C)
-        Stored values, not rescaled.
-
-    Notes
-    -----
-    Samples (RGB) and channels both become channels. The alpha channel of a PNG
-    is dropped, its palette applied. A dimension that the file does not name is
-    only taken for channels where it is the last of three and of size 3 or 4.
+        One letter per stored dimension, such as ``"CYX"``, in place of what the file says.
+        Dimensions other than Y, X and C must have size 1.
     """
-    stored = read_pixels(Path(path), axes)
+    return _to_float32(read_pixels(Path(path), axes), path)
+
+
+def _to_float32(stored: NDArray[Any], path: str | Path) -> Image:
     if stored.dtype.kind not in "biuf":
         raise InputError(
             f"{path} must hold integers or floats. Got {stored.dtype}; save real numbers."
@@ -56,12 +75,12 @@ def read_image(path: str | Path, *, axes: str | None = None) -> NDArray[np.float
     if bad:
         raise InputError(
             f"{path} must hold finite numbers. Got NaN or infinity in {bad} of {image.size} "
-            f"values; replace them."
+            "values; replace them."
         )
     return image
 
 
-def narrowest(pixels: NDArray[np.float32]) -> NDArray[Any]:
+def narrowest(pixels: Image) -> NDArray[Any]:
     """Take the smallest type that holds the values: those of cameras are whole numbers."""
     if pixels.min() >= 0 and pixels.max() <= 65535 and np.all(pixels == np.rint(pixels)):
         return pixels.astype(np.uint8 if pixels.max() <= 255 else np.uint16)
@@ -70,15 +89,21 @@ def narrowest(pixels: NDArray[np.float32]) -> NDArray[Any]:
 
 def read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
     """Read the stored values as (Y, X, C)."""
+    with _opened(path) as file:
+        return _decode(file, path, axes)[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open an image file; what goes wrong while it is open becomes an `InputError`."""
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(
             f"{path} must be an image ({', '.join(IMAGE_SUFFIXES)}). "
             f"Got {path.suffix or 'no suffix'}; convert it."
         )
     try:
-        if path.suffix.lower() == ".png":
-            return _read_png(path, axes)
-        return _read_tiff(path, axes)
+        with path.open("rb") as file:
+            yield file
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a broken file makes them
@@ -92,35 +117,38 @@ def read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
         ) from error
 
 
-def _read_tiff(path: Path, axes: str | None) -> NDArray[Any]:
-    with tifffile.TiffFile(path) as tiff:
-        tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
-        if any(tiff.filehandle.read(tiff.tiff.offsetsize)):  # the last page points nowhere
-            raise ValueError("it ends before its last page")
-        images = [series for series in tiff.series if not series.keyframe.is_reduced]
-        if len(images) != 1:
-            raise InputError(
-                f"{path} must hold one image. Got {len(images)}; split it into one file each."
-            )
-        image = images[0]
-        _check_size(path, image.shape)
-        check_announced(image, path.stat().st_size)
-        named = image.axes if axes is None else _parse(axes, image.shape)
-        names = _name_axes(path, image.shape, named)
-        _check_complete(tiff, image)
-        stored = image.asarray()
-        if stored.shape != image.shape:  # tifffile only remarks it
-            raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
-        return _channels_last(stored, names)
+def _decode(file: BinaryIO, path: Path, axes: str | None) -> tuple[NDArray[Any], PixelSize | None]:
+    if path.suffix.lower() == ".png":
+        return _read_png(file.read(), path, axes), None
+    with tifffile.TiffFile(file) as tiff:
+        return _read_tiff(tiff, path, axes), tiff_pixel_size(tiff)
+
+
+def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> NDArray[Any]:
+    tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
+    if any(tiff.filehandle.read(tiff.tiff.offsetsize)):  # the last page points nowhere
+        raise ValueError("it ends before its last page")
+    images = [series for series in tiff.series if not series.keyframe.is_reduced]
+    if len(images) != 1:
+        raise InputError(
+            f"{path} must hold one image. Got {len(images)}; split it into one file each."
+        )
+    image = images[0]
+    _check_size(path, image.shape)
+    check_announced(image, tiff.filehandle.size)
+    named = image.axes if axes is None else _parse(axes, image.shape)
+    names = _name_axes(path, image.shape, named)
+    _check_complete(tiff, image)
+    stored = image.asarray()
+    if stored.shape != image.shape:  # tifffile only remarks it
+        raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
+    return _channels_last(stored, names)
 
 
 def check_announced(image: tifffile.TiffPageSeries, n_bytes: int) -> None:
-    """Refuse a small TIFF that announces much, before memory for it is taken.
+    """Refuse a TIFF that announces more than its compression can bring into so few bytes.
 
-    Raises
-    ------
-    ValueError
-        If its compression can't bring so much into so little.
+    It is told by a ValueError, before memory for its pixels is taken.
     """
     announced = math.prod(image.shape) * image.dtype.itemsize
     if image.keyframe.compression in _PLAIN and announced > 2**24 + _LARGEST_RATIO * n_bytes:
@@ -137,8 +165,7 @@ def _check_complete(tiff: tifffile.TiffFile, image: tifffile.TiffPageSeries) -> 
         raise ValueError(f"it holds fewer planes than the {planes} it declares")
 
 
-def _read_png(path: Path, axes: str | None) -> NDArray[Any]:
-    data = path.read_bytes()
+def _read_png(data: bytes, path: Path, axes: str | None) -> NDArray[Any]:
     if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 33:
         raise ValueError("not a PNG file")
     # IHDR: width and height in four bytes each, then bit depth and colour type (0 is grey).
@@ -164,10 +191,9 @@ def _check_chunks(data: bytes) -> None:
         end = at + 8 + length
         if end + 4 > len(data):
             raise ValueError("it ends before its last chunk")
+        checksum = int.from_bytes(data[end : end + 4], "big")
         # Chunks named with a small letter hold no pixels: the decoder may leave them out.
-        if kind[:1].isupper() and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
-            data[end : end + 4], "big"
-        ):
+        if kind[:1].isupper() and zlib.crc32(data[at + 4 : end]) != checksum:
             raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')} is wrong")
         at = end + 4
 
@@ -198,7 +224,7 @@ def name_unnamed(axes: str, shape: tuple[int, ...]) -> str:
     ``-`` is an axis of one element.
     """
     sizes = [size for size in shape if size > 1]
-    unnamed = any(one in "QI" and size > 1 for one, size in zip(axes, shape, strict=True))
+    unnamed = any(axis in "QI" and size > 1 for axis, size in zip(axes, shape, strict=True))
     if unnamed and (len(sizes) == 2 or (len(sizes) == 3 and sizes[-1] in (3, 4))):
         letters = iter("YXC")
         return "".join("-" if size == 1 else next(letters) for size in shape)

@@ -51,7 +51,7 @@ class Scales:
 
 
 def choose_scales(
-    found: ImageSet,
+    image_set: ImageSet,
     *,
     working: float,
     mode: ScaleMode,
@@ -59,13 +59,10 @@ def choose_scales(
     annotations: Mapping[str, Labels] | None,
     seed: int,
 ) -> Scales:
-    """Find the factors that bring median cells to the working diameter.
+    """Find the factors that bring median cells to the working diameter, in pixels.
 
     Parameters
     ----------
-    found : ImageSet
-    working : float
-        Diameter in pixels that a median cell gets.
     mode : {"auto", "set", "image"}
         One factor for the set, or one for each image from its own estimate; ``auto`` takes
         the latter where the images' estimates differ by more than a factor of two.
@@ -75,38 +72,36 @@ def choose_scales(
     annotations : mapping of image stem to label image, optional
     seed : int
         Of the estimate.
-
-    Raises
-    ------
-    InputError
-        If a diameter is out of range, or the CSV file does not name it for every image.
     """
     if isinstance(diameter, (str, Path)):
-        given = _read_diameters(Path(diameter), found)
-        factors = {stem: _factor(working, given[stem]) for stem in found.images}
+        given = _read_diameters(Path(diameter), image_set)
+        factors = {stem: _factor(working, given[stem]) for stem in image_set.images}
         median = float(np.median(list(given.values())))
         return Scales(factors, median, f"diameters were given for each image in {diameter}")
     if diameter is not None:
-        return _same_for_all(found, working, diameter, f"a diameter of {diameter:g} px was given")
-    if annotations is not None:
-        if mode == "image":
-            return _annotated_images(found, annotations, working)
-        measured = _annotated_diameter(annotations)
-        reason = f"the annotated cells have a median diameter of {measured:.1f} px"
-        return _same_for_all(found, working, measured, reason)
-    return _estimated(found, working, mode, seed)
+        reason = f"a diameter of {diameter:g} px was given"
+    elif annotations is None:
+        return _estimated(image_set, working, mode, seed)
+    elif mode == "image":
+        return _annotated_images(image_set, annotations, working)
+    else:
+        diameter = _annotated_diameter(annotations)
+        reason = f"the annotated cells have a median diameter of {diameter:.1f} px"
+    factor = _factor(working, diameter)
+    if factor == 1.0:
+        reason += " (close enough to work at the original scale)"
+    return Scales(dict.fromkeys(image_set.images, factor), float(diameter), reason)
 
 
 def to_working_scale(image: Image, factor: float) -> Image:
     """Rescale an image of shape (Y, X, C); smoothed before it is made smaller."""
     if factor == 1.0:
         return image
-    return np.asarray(
-        rescale(
-            image, factor, order=1, channel_axis=-1, anti_aliasing=factor < 1, preserve_range=True
-        ),
-        dtype=np.float32,
+    smooth = factor < 1
+    scaled = rescale(
+        image, factor, order=1, channel_axis=-1, anti_aliasing=smooth, preserve_range=True
     )
+    return np.asarray(scaled, dtype=np.float32)
 
 
 def _factor(working: float, diameter: float) -> float:
@@ -118,20 +113,12 @@ def _factor(working: float, diameter: float) -> float:
     return 1.0 if abs(np.log(factor)) < np.log(_CLOSE) else float(factor)
 
 
-def _same_for_all(found: ImageSet, working: float, diameter: float, reason: str) -> Scales:
-    factor = _factor(working, diameter)
-    if factor == 1.0:
-        reason += " (close enough to work at the original scale)"
-    return Scales(dict.fromkeys(found.images, factor), float(diameter), reason)
-
-
-def _annotated_images(found: ImageSet, labels: Mapping[str, Labels], working: float) -> Scales:
+def _annotated_images(image_set: ImageSet, labels: Mapping[str, Labels], working: float) -> Scales:
     """Scale images by their own annotated cells, and the rest by all of them."""
     median = _annotated_diameter(labels)
-    own = {
-        stem: _annotated_diameter({stem: one}) for stem, one in labels.items() if (one > 0).any()
-    }
-    factors = {stem: _factor(working, own.get(stem, median)) for stem in found.images}
+    annotated = {stem: image for stem, image in labels.items() if (image > 0).any()}
+    own = {stem: _annotated_diameter({stem: image}) for stem, image in annotated.items()}
+    factors = {stem: _factor(working, own.get(stem, median)) for stem in image_set.images}
     reason = (
         f"{len(own)} images have annotated cells of their own; the others take the median "
         f"diameter of all annotated cells, {median:.1f} px"
@@ -139,50 +126,44 @@ def _annotated_images(found: ImageSet, labels: Mapping[str, Labels], working: fl
     return Scales(factors, median, reason)
 
 
-def _estimated(found: ImageSet, working: float, mode: ScaleMode, seed: int) -> Scales:
-    images = list(found.images.values())
+def _estimated(image_set: ImageSet, working: float, mode: ScaleMode, seed: int) -> Scales:
+    images = list(image_set.images.values())
     estimate = estimate_diameter(images, at_most=len(images) if mode == "image" else 100, seed=seed)
-    if estimate.diameter is None or estimate.low is None or estimate.high is None:
-        reason = f"{estimate.reason}, so a diameter of {working:g} px is assumed; pass --diameter"
-        return Scales(
-            dict.fromkeys(found.images, 1.0), working, reason, trusted=False, estimate=estimate
-        )
-    own = _own_diameters(found, estimate)
+    own = _own_diameters(image_set, estimate)
     if mode == "auto" and _mixed(list(own.values())):
         if len(images) > 100:
             estimate = estimate_diameter(images, at_most=len(images), seed=seed)
-            own = _own_diameters(found, estimate)
+            own = _own_diameters(image_set, estimate)
         mode = "image"
-    median = float(estimate.diameter or working)
-    said = (
-        f"{median:.1f} px (90 % interval {estimate.low:.1f} to {estimate.high:.1f}): "
-        f"{estimate.reason}"
-    )
-    interval = (estimate.low, estimate.high, estimate.trusted, estimate)
+    median, low, high = estimate.diameter, estimate.low, estimate.high
+    original = dict.fromkeys(image_set.images, 1.0)
+    if median is None or low is None or high is None:
+        reason = f"{estimate.reason}, so a diameter of {working:g} px is assumed; pass --diameter"
+        return Scales(original, working, reason, trusted=False, estimate=estimate)
+    said = f"{median:.1f} px (90 % interval {low:.1f} to {high:.1f}): {estimate.reason}"
     if mode == "image":
-        factors = {stem: _factor(working, own.get(stem, median)) for stem in found.images}
+        factors = {stem: _factor(working, own.get(stem, median)) for stem in image_set.images}
         reason = (
             f"sizes differ between images, so each has its own scale; median estimated as {said}"
         )
-        return Scales(factors, median, reason, *interval)
-    if not estimate.trusted:
+    elif estimate.trusted:
+        factors = dict.fromkeys(image_set.images, _factor(working, median))
+        reason = f"estimated as {said}"
+    else:
         # A wrong scale costs more than none: a size too small makes images many times larger.
         reason = (
             f"the estimate can't be trusted, {said}, so {working:g} px is assumed; look at "
             "pseudo/diameter.png and pass --diameter"
         )
-        return Scales(
-            dict.fromkeys(found.images, 1.0), working, reason, trusted=False, estimate=estimate
-        )
-    factors = dict.fromkeys(found.images, _factor(working, median))
-    return Scales(factors, median, f"estimated as {said}", *interval)
+        return Scales(original, working, reason, trusted=False, estimate=estimate)
+    return Scales(factors, median, reason, low, high, estimate.trusted, estimate)
 
 
-def _own_diameters(found: ImageSet, estimate: DiameterEstimate) -> dict[str, float]:
+def _own_diameters(image_set: ImageSet, estimate: DiameterEstimate) -> dict[str, float]:
     """Take the estimates of images that have enough cells and are sure of them."""
     return {
         stem: cells.median
-        for stem, cells in zip(found.images, estimate.cells, strict=True)
+        for stem, cells in zip(image_set.images, estimate.cells, strict=True)
         if cells is not None and cells.steady and cells.diameters.size >= _FEW
     }
 
@@ -194,7 +175,7 @@ def _mixed(diameters: list[float]) -> bool:
     return bool(large > _MIXED * small)
 
 
-def _read_diameters(path: Path, found: ImageSet) -> dict[str, float]:
+def _read_diameters(path: Path, image_set: ImageSet) -> dict[str, float]:
     """Read a CSV file of diameters by image."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -210,24 +191,23 @@ def _read_diameters(path: Path, found: ImageSet) -> dict[str, float]:
     for row in rows:
         try:
             name = row["image"]
-            stem = name if name in found.images else image_stem(name)
+            stem = name if name in image_set.images else image_stem(name)
             given[stem] = float(row["diameter"])
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: diameter must be a number of pixels. Got {row['diameter']!r} for "
                 f"{row['image']}."
             ) from error
-    missing = [stem for stem in found.images if stem not in given]
+    missing = [stem for stem in image_set.images if stem not in given]
     if missing:
         raise InputError(
             f"{path} must name a diameter for every image. Got none for {missing[0]}"
             + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
         )
-    return {stem: given[stem] for stem in found.images}
+    return {stem: given[stem] for stem in image_set.images}
 
 
 def _annotated_diameter(labels: Mapping[str, Labels]) -> float:
-    """Take the median diameter of the annotated cells, pixels."""
     diameter = median_diameter(labels.values())
     if diameter is None:
         raise InputError(

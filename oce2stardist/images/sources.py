@@ -1,12 +1,16 @@
-"""Which of the images that a path names are taken at once, and which block by block."""
+"""Lists the images that a path names: which are taken at once, and which block by block."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from oce2stardist.errors import InputError
-from oce2stardist.images.find import TIFF_SUFFIXES, find_images
-from oce2stardist.images.lazy import LazyImage
-from oce2stardist.images.open import is_ome_zarr, list_images
+import tifffile
+
+from oce2stardist.errors import InputError, one_line
+from oce2stardist.images.find import TIFF_SUFFIXES, find_images, image_stem
+from oce2stardist.images.lazy import LazyImage, time_points
+from oce2stardist.images.ome_zarr import is_ome_zarr, list_ome_zarr, need_zarr
+from oce2stardist.images.pixel_size import tiff_pixel_size
+from oce2stardist.images.read import check_announced, name_unnamed
 
 LARGEST_AT_ONCE = 64
 """Megapixels of an image that is taken at once."""
@@ -23,22 +27,10 @@ class Sources:
 def find_sources(
     source: str | Path, *, axes: str | None = None, largest: float = LARGEST_AT_ONCE
 ) -> Sources:
-    """List what a folder, glob, file or OME-Zarr holds.
+    """List the images of a folder (files and OME-Zarr), a glob, one file or one OME-Zarr.
 
-    Parameters
-    ----------
-    source : str or Path
-        As for `oce2stardist.images.find.find_images`; a folder may hold OME-Zarr, too.
-    axes : str, optional
-        Of the TIFF files.
-    largest : float
-        Megapixels above which a TIFF is taken in blocks; so are all OME-Zarr and all TIFF
-        with several time points.
-
-    Raises
-    ------
-    InputError
-        If there is none, or two have the same stem.
+    A TIFF of more than `largest` megapixels is taken in blocks; so are all OME-Zarr and all TIFF
+    with several time points.
     """
     source = Path(source)
     if is_ome_zarr(source):
@@ -54,30 +46,20 @@ def find_sources(
     return Sources([path for path in files if path not in big], stores + big)
 
 
-def open_in_blocks(found: Sources, *, axes: str | None = None) -> list[LazyImage]:
-    """List all images of a set that holds one, at least, to go through in blocks.
+def open_in_blocks(sources: Sources, *, axes: str | None = None) -> list[LazyImage]:
+    """List all images of a set that holds one, at least, to go through in blocks; else none.
 
     A run treats all its images alike, so small TIFF beside large ones are read lazily, too.
-
-    Returns
-    -------
-    list of LazyImage
-        Empty where every image is taken at once.
-
-    Raises
-    ------
-    InputError
-        If there is a PNG beside those to go through in blocks.
     """
-    if not found.in_blocks:
+    if not sources.in_blocks:
         return []
-    others = [path for path in found.at_once if path.suffix.lower() not in TIFF_SUFFIXES]
+    others = [path for path in sources.at_once if path.suffix.lower() not in TIFF_SUFFIXES]
     if others:
         raise InputError(
             "images beside those that are read in blocks must be TIFF or OME-Zarr. Got "
             f"{others[0]}; convert it, or run it on its own."
         )
-    paths = sorted([*found.at_once, *found.in_blocks])
+    paths = sorted([*sources.at_once, *sources.in_blocks])
     return [image for path in paths for image in list_images(path, axes=axes)]
 
 
@@ -90,3 +72,55 @@ def _is_big(path: Path, axes: str | None, largest: float) -> bool:
         return False
     several = len({image.time for image in images}) > 1
     return several or any(image.shape[0] * image.shape[1] > largest * 1e6 for image in images)
+
+
+def list_images(path: Path, *, axes: str | None = None) -> list[LazyImage]:
+    """List the 2-D images in an OME-Zarr or TIFF: every field, every time point.
+
+    An OME-Zarr is NGFF 0.4 or 0.5 and holds an image, a plate, or a collection of images.
+    `axes` has one letter per stored dimension of a TIFF, in place of what the file says.
+    """
+    need_zarr()
+    if is_ome_zarr(path):
+        return list_ome_zarr(path)
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        raise InputError(
+            f"{path} must be OME-Zarr or TIFF to be read in blocks. Got "
+            f"{path.suffix or 'no suffix'}; convert it."
+        )
+    return _list_tiff(path, axes)
+
+
+def _list_tiff(path: Path, axes: str | None) -> list[LazyImage]:
+    stem = image_stem(path)
+    try:
+        with tifffile.TiffFile(path) as file:
+            images = [series for series in file.series if {"Y", "X"} <= set(series.axes) or axes]
+            for series in images:
+                check_announced(series, file.filehandle.size)
+            described = [(series.axes, tuple(series.shape)) for series in images]
+            size = tiff_pixel_size(file)
+    except Exception as error:  # whatever a broken file makes it raise
+        raise InputError(f"{path} must be a readable TIFF. Got: {one_line(error)}") from error
+    listed: list[LazyImage] = []
+    for number, (stored_axes, shape) in enumerate(described):
+        letters = _name_axes(path, (axes or stored_axes).upper(), shape)
+        name = stem if len(described) == 1 else f"{stem}_field{number:04d}"
+        listed += time_points(name, path, str(number), letters.lower(), shape, size)
+    return listed
+
+
+def _name_axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
+    """Name every axis of a TIFF by the rule of `read_image`; refuse what stays unnamed."""
+    if len(axes) != len(shape):
+        raise InputError(
+            f"{path} must have one axis letter per dimension. Got {axes} for shape "
+            f"{shape}; pass others as --axes."
+        )
+    named = name_unnamed(axes, shape)
+    if any(axis in "QI" and n > 1 for axis, n in zip(named, shape, strict=True)):
+        raise InputError(
+            f"{path} must say what its axes are. Got {axes} of shape {shape}; "
+            "pass --axes, such as CYX."
+        )
+    return named

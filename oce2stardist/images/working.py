@@ -4,15 +4,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from oce2stardist.images.blocks import Window
 from oce2stardist.images.channels import ChannelChoice
 from oce2stardist.images.intensity import compress_by, middle_and_unit
-from oce2stardist.images.lazy import LazyImage, Window, sample_windows
-from oce2stardist.images.normalise import measure_percentiles, normalise_between
-
-Pixels = NDArray[np.float32]  # (Y, X, C)
+from oce2stardist.images.lazy import LazyImage, sample_windows
+from oce2stardist.images.normalise import ByChannel, measure_percentiles, normalise_between
+from oce2stardist.labels import Image
 
 _REACH = 4.0
 """Standard deviations up to which SciPy's Gaussian reaches."""
@@ -22,23 +21,18 @@ _REACH = 4.0
 class Levels:
     """Which intensities of each channel become 0 and 1, for the network and linear ones.
 
-    Attributes
-    ----------
-    low, high, linear_low, linear_high : tuple of float
-        Percentiles 1 and 99.8 over the whole image, compressed where `knee` says so, and not.
-    knee : float, optional
-        See `oce2stardist.images.intensity.compress`; None where the network sees linear ones.
-    middle, unit : tuple of float
-        Median and noise, for compression.
+    They are percentiles 1 and 99.8 over the whole image; for the network compressed by `middle`,
+    the median, and `unit`, the noise, unless `knee` is None: see
+    `oce2stardist.images.intensity.compress`.
     """
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    linear_low: tuple[float, ...]
-    linear_high: tuple[float, ...]
+    low: ByChannel
+    high: ByChannel
+    linear_low: ByChannel
+    linear_high: ByChannel
     knee: float | None = None
-    middle: tuple[float, ...] = ()
-    unit: tuple[float, ...] = ()
+    middle: ByChannel = ()
+    unit: ByChannel = ()
 
 
 @dataclass(frozen=True)
@@ -48,21 +42,12 @@ class RescaledImage:
     Windows agree wherever they overlap: the places of the new pixels, the smoothing before an
     image is made smaller, and the intensities are those of the whole image, as
     `skimage.transform.rescale` and `oce2stardist.images.normalise` would have them.
-
-    Attributes
-    ----------
-    image : LazyImage
-    factor : float
-        New pixels for each stored one.
-    channels : ChannelChoice
-    levels : Levels, optional
-        Needed for normalised windows.
     """
 
     image: LazyImage
-    factor: float
+    factor: float  # new pixels for each stored one
     channels: ChannelChoice
-    levels: Levels | None = None
+    levels: Levels | None = None  # needed for normalised windows
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -71,7 +56,7 @@ class RescaledImage:
         y, x = (max(1, int(np.round(self.factor * size))) for size in (height, width))
         return y, x, {"grey": 1, "stains": 2}.get(self.channels.mode, stored)
 
-    def __getitem__(self, window: Window) -> Pixels:
+    def __getitem__(self, window: Window) -> Image:
         """Read a window as the network sees it, float32 of shape (Y, X, C)."""
         levels = self._known_levels()
         pixels = self.scaled(window)
@@ -80,12 +65,12 @@ class RescaledImage:
             pixels = compress_by(pixels, middle, unit, knee=levels.knee)
         return normalise_between(pixels, levels.low, levels.high)
 
-    def linear(self, window: Window) -> Pixels:
+    def linear(self, window: Window) -> Image:
         """Read a window with linear intensities, float32 of shape (Y, X, C)."""
         levels = self._known_levels()
         return normalise_between(self.scaled(window), levels.linear_low, levels.linear_high)
 
-    def scaled(self, window: Window) -> Pixels:
+    def scaled(self, window: Window) -> Image:
         """Read a window at working scale, not normalised."""
         if self.factor == 1.0:
             return self.channels.apply(self.image.read(window))
@@ -128,16 +113,9 @@ class RescaledImage:
             return replace(self, levels=Levels(low, high, low, high))
         middle, unit = middle_and_unit(parts, knee=knee)
         compressed = [compress_by(part, middle, unit, knee=knee) for part in parts]
-        return replace(
-            self,
-            levels=Levels(
-                *measure_percentiles(compressed),
-                *measure_percentiles(parts),
-                knee,
-                tuple(map(float, middle)),
-                tuple(map(float, unit)),
-            ),
-        )
+        ranges = (*measure_percentiles(compressed), *measure_percentiles(parts))
+        compression = tuple(map(float, middle)), tuple(map(float, unit))
+        return replace(self, levels=Levels(*ranges, knee, *compression))
 
     def _known_levels(self) -> Levels:
         if self.levels is None:

@@ -30,16 +30,7 @@ def write_with_labels(
 ) -> None:
     """Write an image that fits into memory, and its labels in its ``labels`` group (NGFF 0.5).
 
-    Parameters
-    ----------
-    store : Path
-        A new folder.
-    pixels : array of shape (Y, X, C)
-    labels : int32 array of shape (Y, X)
-    name : str
-        Of the label image.
-    size : PixelSize, optional
-        Of a pixel of the image, where it is known.
+    Pixels are (Y, X, C), labels (Y, X); `store` is a new folder, `name` that of the label image.
     """
     import zarr
 
@@ -53,12 +44,7 @@ def write_with_labels(
             str(len(datasets)), data=level, chunks=(1, _CHUNK, _CHUNK), dimension_names=list("cyx")
         )
         scale = [1.0, height * step, width * step]
-        datasets.append(
-            {
-                "path": str(len(datasets)),
-                "coordinateTransformations": [{"type": "scale", "scale": scale}],
-            }
-        )
+        datasets.append(_dataset(len(datasets), [{"type": "scale", "scale": scale}]))
         if max(level.shape[1:]) <= _CHUNK:
             break
         level = downscale_local_mean(level, (1, 2, 2)).astype(pixels.dtype)
@@ -73,6 +59,10 @@ def write_with_labels(
         values = values[::2, ::2]
 
 
+def _dataset(level: int, places: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"path": str(level), "coordinateTransformations": places}
+
+
 def _unit(size: PixelSize | None) -> dict[str, str]:
     return {} if size is None else {"unit": "micrometer"}
 
@@ -83,30 +73,13 @@ def is_ours(store: Path) -> bool:
 
 
 def create_labels(
-    store: Path,
-    name: str,
-    image: LazyImage,
-    *,
-    n_times: int,
-    chunk: int,
-    version: str,
+    store: Path, name: str, image: LazyImage, *, n_times: int, chunk: int, version: str
 ) -> list[str]:
     """Create an empty multiscale label image in the ``labels`` group of a store.
 
-    Parameters
-    ----------
-    store : Path
-        The image's own group, or a new one.
-    name : str
-        Of the label image. One that exists is replaced.
-    image : LazyImage
-        Gives shape, axes (the labels have all of them but channels), and place.
-    n_times : int
-        Time points.
-    chunk : int
-        Pixels a side of a chunk.
-    version : {"0.4", "0.5"}
-        That of the store, where it exists.
+    The store is the image's own group, with its NGFF `version`, or a new one. A label image of
+    this name is replaced. The image gives shape, axes (labels have all of them but channels), and
+    place. Chunks measure `chunk` pixels a side.
 
     Returns
     -------
@@ -144,25 +117,21 @@ def create_labels(
         # A coarser level has every second pixel, the first one included: it starts at the same
         # place, so that the translation is the same.
         places = [
-            {**one, "scale": [n * by for n, by in zip(one["scale"], step, strict=True)]}
-            if one["type"] == "scale"
-            else one
-            for one in described["transformations"]
+            {**place, "scale": [n * by for n, by in zip(place["scale"], step, strict=True)]}
+            if place["type"] == "scale"
+            else place
+            for place in described["transformations"]
         ]
-        datasets.append({"path": str(level), "coordinateTransformations": places})
+        datasets.append(_dataset(level, places))
         arrays.append(f"labels/{name}/{level}")
-        if len(arrays) >= described["levels"] and (
-            described["levels"] > 1 or max(shape[-2:]) <= chunk
-        ):
+        levels = described["levels"]
+        if len(arrays) >= levels and (levels > 1 or max(shape[-2:]) <= chunk):
             break
     multiscales = {"name": name, "axes": described["axes"], "datasets": datasets}
     if described["outer"]:
         multiscales["coordinateTransformations"] = described["outer"]
-    content = {
-        "multiscales": [multiscales],
-        "image-label": {"source": {"image": _path_to_image(image, store, name)}},
-    }
-    _put(group, content, version)
+    source = {"source": {"image": _path_to_image(image, store, name)}}
+    _put(group, {"multiscales": [multiscales], "image-label": source}, version)
     return arrays
 
 
@@ -174,10 +143,10 @@ def _describe(image: LazyImage) -> dict[str, Any]:
     """
     axes = image.label_axes
     if image.path.is_file():
-        height, width = image.pixel_size or (1.0, 1.0)
+        sides = dict(zip("yx", image.pixel_size or (1.0, 1.0), strict=True))
         kinds = {axis: {"type": "space", **_unit(image.pixel_size)} for axis in "yx"}
         kinds["t"] = {"type": "time"}
-        scale = [{"y": height, "x": width}.get(axis, 1.0) for axis in axes]
+        scale = [sides.get(axis, 1.0) for axis in axes]
         return {
             "axes": [{"name": axis, **kinds.get(axis, {"type": "space"})} for axis in axes],
             "transformations": [{"type": "scale", "scale": scale}],

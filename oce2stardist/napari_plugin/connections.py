@@ -1,4 +1,4 @@
-"""What the widget hears of napari, until it is closed."""
+"""Hear napari's events until the widget is closed."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which cells of an edited labels layer are annotations, and which are still pseudo labels.
+"""Tell which cells of an edited labels layer are annotations, and which still pseudo labels.
 
 A layer is compared with its *baseline*, the pseudo labels as the run made them (nothing, for a
 layer that was drawn from scratch). A *piece* is a connected set of pixels of one label; corners
@@ -26,10 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label as label_pieces
 
-from oce2stardist.labels import BACKGROUND, UNLABELLED, renumber
+from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, renumber
 from oce2stardist.training_labels.merge import merge_annotations
-
-Labels = NDArray[np.int32]  # (Y, X)
 
 SMALLEST = 10
 """Pixels; what is smaller is no cell, but what a brush or an eraser left."""
@@ -37,20 +35,11 @@ SMALLEST = 10
 
 @dataclass(frozen=True)
 class Corrections:
-    """What a user did to a layer.
+    """What a user did to a layer."""
 
-    Attributes
-    ----------
-    annotations : int32 array of shape (Y, X)
-        Cells 1 to n, known background 0, unknown -1.
-    n_cells : int
-    n_erased : int
-        Objects of the baseline of which nothing is left, under no other cell either.
-    """
-
-    annotations: Labels
+    annotations: Labels  # cells 1 to n, known background 0, unknown -1
     n_cells: int
-    n_erased: int
+    n_erased: int  # objects of the baseline of which nothing is left, under no other cell either
 
 
 def find_corrections(
@@ -58,16 +47,7 @@ def find_corrections(
 ) -> Corrections:
     """Find what was drawn, changed or erased; see the table in this module's docstring.
 
-    Parameters
-    ----------
-    labels : integer array of shape (Y, X)
-        The layer as it is.
-    baseline : integer array of the same shape, optional
-        What it is compared with; by default nothing, so that every cell was drawn.
-
-    Returns
-    -------
-    Corrections
+    Without a baseline, every cell was drawn.
     """
     before = np.zeros_like(labels) if baseline is None else np.maximum(baseline, BACKGROUND)
     is_erased = (labels == BACKGROUND) & (before > BACKGROUND)
@@ -78,7 +58,7 @@ def find_corrections(
     counts = _is_annotated(pieces, now, before)
     annotated, ids = renumber(np.where(counts[pieces], pieces, BACKGROUND))
     annotations[annotated > BACKGROUND] = annotated[annotated > BACKGROUND]
-    gone = np.setdiff1d(before[is_erased], before[(labels != BACKGROUND)])
+    gone = np.setdiff1d(before[is_erased], before[labels != BACKGROUND])
     return Corrections(annotations, len(ids), len(gone))
 
 
@@ -131,26 +111,16 @@ def _is_annotated(
 def confirm_cell(
     labels: NDArray[np.integer], baseline: NDArray[np.integer], cell: int
 ) -> NDArray[np.integer]:
-    """Let a cell count as annotated though nothing is wrong with it; returns the new baseline."""
+    """Let a cell count as annotated though nothing is wrong with it; return the new baseline."""
     confirmed = baseline.copy()
     confirmed[labels == cell] = BACKGROUND
     return confirmed
 
 
 def carry_over(annotations: Labels, pseudo: NDArray[np.integer]) -> tuple[Labels, Labels]:
-    """Put annotations into pseudo labels; returns the layer and its baseline.
+    """Put annotations into pseudo labels; return the layer and its baseline.
 
     `find_corrections` finds the same annotations in these two.
-
-    Parameters
-    ----------
-    annotations : int32 array of shape (Y, X)
-        Cells > 0, known background 0, unknown -1.
-    pseudo : integer array of shape (Y, X)
-
-    Returns
-    -------
-    labels, baseline : int32 arrays of shape (Y, X)
     """
     labels = merge_annotations(pseudo, annotations, background_distance=0.0).pseudo
     labels = np.maximum(labels, BACKGROUND)

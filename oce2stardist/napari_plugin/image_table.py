@@ -1,4 +1,4 @@
-"""The table of step 1: which image layers are used, and which labels layer holds their cells."""
+"""Show the table of step 1: the image layers to use, and the labels layers with their cells."""
 
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -19,15 +19,9 @@ _ROWS_SHOWN = 3
 
 
 class ImageTable(QTableWidget):
-    """Lists the image layers of a viewer, each with a check mark and its labels layer.
+    """Lists the image layers of a viewer, each with a check mark and its labels layer."""
 
-    Signals
-    -------
-    changed
-        A check mark, a labels layer, or the list of layers.
-    """
-
-    changed = Signal()
+    changed = Signal()  # a check mark, a labels layer, or the list of layers
 
     def __init__(self, viewer: "Viewer", connections: Connections) -> None:
         super().__init__(0, 2)
@@ -65,8 +59,8 @@ class ImageTable(QTableWidget):
 
     def refresh(self, event: object = None) -> None:
         """List the layers again, with what was chosen for them."""
-        self._rows = [one for one in self._viewer.layers if isinstance(one, Image)]
-        labels = [one for one in self._viewer.layers if isinstance(one, Labels)]
+        self._rows = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        labels = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
         self.blockSignals(True)
         self.setRowCount(len(self._rows))
         for row, image in enumerate(self._rows):
@@ -85,7 +79,7 @@ class ImageTable(QTableWidget):
             self._cells[image] = _find_cells(image, labels)
         box = QComboBox()
         box.addItem(_NO_CELLS)
-        box.addItems([one.name for one in labels])
+        box.addItems([layer.name for layer in labels])
         chosen = self._cells[image]
         box.setCurrentIndex(labels.index(chosen) + 1 if chosen in labels else 0)
 
@@ -109,8 +103,8 @@ class ImageTable(QTableWidget):
 def _find_cells(image: Image, labels: list[Labels]) -> Labels | None:
     """Find the labels layer that was made, or read, for an image."""
     stem = notes_of(image).get("stem")
-    for one in labels:
-        notes = notes_of(one)
+    for layer in labels:
+        notes = notes_of(layer)
         if stem is not None and notes.get("stem") == stem and "baseline" in notes:
-            return one
+            return layer
     return None

@@ -1,9 +1,9 @@
-"""One command of `oce2stardist` at work in a process, seen from napari."""
+"""Run one command of `oce2stardist` in a process, and hear how far it is."""
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
@@ -17,81 +17,46 @@ _PATIENCE = 15_000
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a piece of work is.
-
-    Attributes
-    ----------
-    task : str
-    done, total : int
-    note : str
-        Such as the loss.
-    seconds_left : float or None
-    """
+    """How far a piece of work is."""
 
     task: str
     done: int
     total: int
-    note: str
+    note: str  # such as the loss
     seconds_left: float | None
 
     def in_words(self) -> str:
         """Say it in one line."""
         parts = [f"{self.task}: {self.done} of {self.total}", self.note]
         if self.seconds_left is not None and self.done < self.total:
-            parts.append(f"about {_say_time(self.seconds_left)} left")
+            seconds = self.seconds_left
+            left = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+            parts.append(f"about {left} left")
         return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended.
+    """How a command ended."""
 
-    Attributes
-    ----------
-    result : dict or None
-        What ``--json`` prints, if it came to its end.
-    stopped : bool
-        Whether the user stopped it.
-    message : str
-        One line, if it came to no end: why.
-    """
-
-    result: dict[str, Any] | None = None
-    stopped: bool = False
-    message: str = ""
-
-
-@dataclass
-class _Said:
-    """Lines of standard error, as they come in pieces."""
-
-    rest: bytes = b""
-    plain: list[str] = field(default_factory=list)
-
-    def add(self, chunk: bytes) -> list[str]:
-        *lines, self.rest = (self.rest + chunk).split(b"\n")
-        return [line.decode("utf-8", "replace").rstrip() for line in lines]
+    result: dict[str, Any] | None = None  # what ``--json`` prints, if it came to its end
+    stopped: bool = False  # by the user
+    message: str = ""  # one line, if it came to no end: why
 
 
 class Job(QObject):
-    """Runs a command at a time; tells of it by signals.
+    """Runs a command at a time; tells of it by signals."""
 
-    Signals
-    -------
-    progressed : Progress
-    said, warned : str
-    ended : Outcome
-    """
-
-    progressed = Signal(object)
+    progressed = Signal(object)  # Progress
     said = Signal(str)
     warned = Signal(str)
-    ended = Signal(object)
+    ended = Signal(object)  # Outcome
 
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._process: QProcess | None = None
-        self._said = _Said()
+        self._unended_line = b""
+        self._plain_lines: list[str] = []
         self._is_stopped = False
 
     @property
@@ -102,7 +67,7 @@ class Job(QObject):
     def start(self, arguments: Sequence[str]) -> None:
         """Start ``oce2stardist ARGUMENTS``."""
         assert not self.is_running
-        self._said, self._is_stopped = _Said(), False
+        self._unended_line, self._plain_lines, self._is_stopped = b"", [], False
         process = QProcess(self)
         environment = QProcessEnvironment.systemEnvironment()
         environment.insert("OCE2STARDIST_PROGRESS", "json")
@@ -145,17 +110,19 @@ class Job(QObject):
         self._listen(bytes(self._process.readAllStandardError()))
 
     def _listen(self, chunk: bytes) -> None:
-        for line in self._said.add(chunk):
+        *lines, self._unended_line = (self._unended_line + chunk).split(b"\n")
+        for line in lines:
             self._pass_on(line)
 
-    def _pass_on(self, line: str) -> None:
+    def _pass_on(self, raw_line: bytes) -> None:
+        line = raw_line.decode("utf-8", "replace").rstrip()
         try:
             content = json.loads(line)
         except ValueError:
             content = None
         if not isinstance(content, dict):
             if line:
-                self._said.plain.append(line)
+                self._plain_lines.append(line)
                 self.said.emit(line)
         elif "task" in content:
             self.progressed.emit(Progress(**content))
@@ -167,11 +134,11 @@ class Job(QObject):
     def _end(self, code: int, status: object) -> None:
         assert self._process is not None
         self._hear()
-        self._pass_on(self._said.rest.decode("utf-8", "replace").rstrip())
+        self._pass_on(self._unended_line)
         printed = bytes(self._process.readAllStandardOutput()).decode("utf-8", "replace")
         self._process.deleteLater()
         self._process = None
-        self.ended.emit(_read_outcome(code, printed, self._said.plain, self._is_stopped))
+        self.ended.emit(_read_outcome(code, printed, self._plain_lines, self._is_stopped))
 
     def _fail(self, error: object) -> None:
         if error == QProcess.ProcessError.FailedToStart and self._process is not None:
@@ -193,7 +160,3 @@ def _read_outcome(code: int, printed: str, lines: list[str], is_stopped: bool) -
         return Outcome(message=errors[-1].removeprefix("Error: "))
     last = lines[-1] if lines else "no message"
     return Outcome(message=f"the command broke off with exit code {code}: {last}")
-
-
-def _say_time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,4 +1,4 @@
-"""What a command at work looks like: a bar, the time left, Stop, and what it said."""
+"""Show a command at work: a bar, the time left, Stop, and what it said."""
 
 from html import escape
 from pathlib import Path
@@ -30,16 +30,12 @@ class JobPanel(QWidget):
         super().__init__()
         self._job = job
         self._is_stopping = False
-        self.status = QLabel("")
-        self.status.setWordWrap(True)
+        self.status = QLabel(wordWrap=True, openExternalLinks=True)
         self.status.setTextFormat(Qt.TextFormat.RichText)
-        self.status.setOpenExternalLinks(True)
         self.bar = QProgressBar()
-        self.stop_button = QPushButton("Stop")
-        self.stop_button.setToolTip("What was done is kept; the same button goes on from there.")
-        self.log = QPlainTextEdit()
-        self.log.setReadOnly(True)
-        self.log.setMaximumBlockCount(_MOST_LINES)
+        tip = "What was done is kept; the same button goes on from there."
+        self.stop_button = QPushButton("Stop", toolTip=tip)
+        self.log = QPlainTextEdit(readOnly=True, maximumBlockCount=_MOST_LINES)
         self.log.setPlaceholderText("What the steps say comes here.")
         self.log.setFixedHeight(100)
         row = QHBoxLayout()

@@ -1,4 +1,4 @@
-"""The process in which napari runs a command: that of the prompt, stopped through its input.
+"""Run a command for napari as at the prompt, but let the end of its input stop it.
 
 ``python -m oce2stardist.napari_plugin.job_process ARGUMENTS`` is ``oce2stardist ARGUMENTS``, but
 the end of standard input is Ctrl-C to it. That is the same on all systems, and also comes when

@@ -1,4 +1,4 @@
-"""Layers as arrays: what can be used of an image layer, and where its labels go."""
+"""Read layers as arrays: what can be used of an image layer, and where its labels go."""
 
 import re
 from collections.abc import Iterable
@@ -18,18 +18,8 @@ KEY = "oce2stardist"
 
 
 def read_plane(layer: "Image") -> NDArray[Any]:
-    """Take the pixels of an image layer.
-
-    Returns
-    -------
-    array of shape (Y, X)
-
-    Raises
-    ------
-    InputError
-        If it is not one plane of one channel, or not of finite numbers.
-    """
-    data = layer.data[0] if layer.multiscale else layer.data
+    """Take the pixels (Y, X) of an image layer: one plane of one channel, of finite numbers."""
+    data = _finest(layer)
     if layer.rgb:
         raise InputError(
             f"an image must have one channel. Got the RGB layer {layer.name!r}; right-click it, "
@@ -55,21 +45,18 @@ def is_plane(layer: "Image") -> bool:
 
 
 def read_cells(layer: "Labels", image: "Image") -> NDArray[np.integer]:
-    """Take the labels of a layer that lies over an image.
-
-    Raises
-    ------
-    InputError
-        If they are of another size.
-    """
-    data = layer.data[0] if layer.multiscale else layer.data
-    shape = (image.data[0] if image.multiscale else image.data).shape
+    """Take the labels of a layer that lies over an image of the same size."""
+    data, shape = _finest(layer), _finest(image).shape
     if data.shape != shape:
         raise InputError(
             f"cells must lie pixel on pixel over their image. Got shape {tuple(data.shape)} in "
             f"{layer.name!r} over {tuple(shape)} in {image.name!r}; choose another labels layer."
         )
     return np.asarray(data)
+
+
+def _finest(layer: "Image | Labels") -> Any:
+    return layer.data[0] if layer.multiscale else layer.data
 
 
 def notes_of(layer: "Layer") -> dict[str, Any]:
@@ -84,7 +71,7 @@ def name_stems(layers: Iterable["Image"]) -> dict[str, "Image"]:
     for layer in layers:
         wanted = notes_of(layer).get("stem") or _to_stem(layer.name)
         stem, number = wanted, 1
-        while stem.lower() in (one.lower() for one in named):
+        while stem.lower() in map(str.lower, named):
             number += 1
             stem = f"{wanted}-{number}"
         notes_of(layer)["stem"] = stem

@@ -1,7 +1,7 @@
-"""Folders of runs as layers: images, and the labels that belong to them."""
+"""Open folders of runs as layers: images, and the labels that belong to them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,12 @@ LayerData = tuple[NDArray[Any], dict[str, Any], str]
 
 @dataclass(frozen=True)
 class Overlay:
-    """Labels of one image.
+    """Labels of one image."""
 
-    Attributes
-    ----------
-    stem : str
-        Of the image.
-    title : str
-        What the labels are; comes after the stem in the layer's name.
-    labels : int32 array of shape (Y, X)
-    notes : dict
-        What the widget has to know of the layer.
-    """
-
-    stem: str
-    title: str
-    labels: NDArray[np.int32]
-    notes: dict[str, Any]
+    stem: str  # of the image
+    title: str  # what the labels are; comes after the stem in the layer's name
+    labels: NDArray[np.int32]  # (Y, X)
+    notes: dict[str, Any]  # what the widget has to know of the layer
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
@@ -58,13 +47,15 @@ def _read(path: str | list[str]) -> list[LayerData]:
     kind = _kind_of(folder)
     assert kind is not None
     overlays = list(_OVERLAYS[kind](folder))
-    stems = {one.stem for one in overlays}
+    stems = {overlay.stem for overlay in overlays}
     images = _find_images_of(folder, kind)
-    wanted = images if kind == "work" else {s: p for s, p in images.items() if s in stems}
+    wanted = {stem: file for stem, file in images.items() if kind == "work" or stem in stems}
     if not wanted:
-        _say_that_images_are_missing(folder)
+        from napari.utils.notifications import show_warning
+
+        show_warning(f"The images of {folder} were not found; open them, the labels lie over them.")
     pictures = [layer for stem, file in wanted.items() for layer in _open_image(stem, file)]
-    return pictures + [_to_layer(one) for one in overlays]
+    return pictures + [_to_layer(overlay) for overlay in overlays]
 
 
 def _kind_of(folder: Path) -> str | None:
@@ -121,8 +112,8 @@ def _read_work(folder: Path) -> Iterator[Overlay]:
     work = WorkFolder(folder)
     drawn = {file.stem: read_labels(file) for file in (folder / "annotations").glob("*.tif")}
     if _is_finished(work.pseudo):
-        for one in _read_pseudo(work.pseudo):
-            yield _restore(one, drawn.pop(one.stem, None))
+        for overlay in _read_pseudo(work.pseudo):
+            yield _restore(overlay, drawn.pop(overlay.stem, None))
     for stem, annotations in sorted(drawn.items()):
         yield Overlay(stem, "cells", np.maximum(annotations, 0), {})
     if work.predicted.is_dir():
@@ -134,7 +125,7 @@ def _restore(pseudo: Overlay, annotations: NDArray[np.int32] | None) -> Overlay:
     if annotations is None or annotations.shape != pseudo.labels.shape:
         return pseudo
     labels, baseline = carry_over(annotations, pseudo.labels)
-    return Overlay(pseudo.stem, pseudo.title, labels, pseudo.notes | {"baseline": baseline})
+    return replace(pseudo, labels=labels, notes=pseudo.notes | {"baseline": baseline})
 
 
 _OVERLAYS: dict[str, Callable[[Path], Iterator[Overlay]]] = {
@@ -151,8 +142,8 @@ def _find_images_of(folder: Path, kind: str) -> dict[str, Path]:
         return _list_images(folder / "images") | _list_images(folder / "predicted" / "images")
     if kind == "predicted":
         named = {file.stem: read_image_file(file) for file in folder.glob("*.tif")}
-        found = {stem: _locate(name, folder) for stem, name in named.items() if name is not None}
-        return {stem: file for stem, file in found.items() if file is not None}
+        files = {stem: _locate(name, folder) for stem, name in named.items() if name is not None}
+        return {stem: file for stem, file in files.items() if file is not None}
     recorded = read_yaml_if_there(folder / "run.yaml")
     name = (recorded.get("inputs") or {}).get("images_from")
     return _list_images(_locate(name, folder)) if isinstance(name, str) else {}
@@ -160,12 +151,8 @@ def _find_images_of(folder: Path, kind: str) -> dict[str, Path]:
 
 def _locate(name: str | Path, folder: Path) -> Path | None:
     """Find what a command was given, relative to a folder that it did not note."""
-    bases = [Path(), *folder.resolve().parents]
-    return next((base / name for base in bases if _exists(base / name)), None)
-
-
-def _exists(path: Path) -> bool:
-    return path.exists() or bool(glob(str(path)))
+    paths = (base / name for base in (Path(), *folder.resolve().parents))
+    return next((path for path in paths if path.exists() or glob(str(path))), None)
 
 
 def _list_images(source: Path | None) -> dict[str, Path]:
@@ -173,12 +160,6 @@ def _list_images(source: Path | None) -> dict[str, Path]:
         return {image_stem(path): path for path in find_images(source)} if source else {}
     except InputError:  # moved, or of another machine
         return {}
-
-
-def _say_that_images_are_missing(folder: Path) -> None:
-    from napari.utils.notifications import show_warning
-
-    show_warning(f"The images of {folder} were not found; open them, the labels lie over them.")
 
 
 def _open_image(stem: str, file: Path) -> list[LayerData]:
@@ -194,6 +175,7 @@ def _open_image(stem: str, file: Path) -> list[LayerData]:
     ]
 
 
-def _to_layer(one: Overlay) -> LayerData:
-    metadata = {KEY: {"stem": one.stem} | one.notes}
-    return one.labels, {"name": f"{one.stem} {one.title}", "metadata": metadata}, "labels"
+def _to_layer(overlay: Overlay) -> LayerData:
+    metadata = {KEY: {"stem": overlay.stem} | overlay.notes}
+    name = f"{overlay.stem} {overlay.title}"
+    return overlay.labels, {"name": name, "metadata": metadata}, "labels"

@@ -1,4 +1,4 @@
-"""Sample data: the nuclei that stardist ships."""
+"""Open sample data: the nuclei that stardist ships."""
 
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ def _find_image() -> Path:
     """Find the file without importing stardist, which would load TensorFlow into napari."""
     from importlib.util import find_spec
 
-    found = find_spec("stardist")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    spec = find_spec("stardist")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / "data" / "images" / "img2d.tif"
         if path.is_file():
             return path

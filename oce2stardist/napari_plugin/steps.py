@@ -1,4 +1,4 @@
-"""The five boxes of the dock widget: fields and buttons, without what they do."""
+"""Lay out the five boxes of the dock widget: fields and buttons, without what they do."""
 
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from qtpy.QtWidgets import (
 )
 
 from oce2stardist.config import Config
-from oce2stardist.errors import InputError
-from oce2stardist.napari_plugin.work_folder import FinetuneSettings, PseudoSettings
 
 _MOST_STEPS = 1_000_000
 _FIELD_WIDTH = 120
@@ -32,9 +30,7 @@ class _Step(QGroupBox):
         self.form = QFormLayout(self)
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         if explanation:
-            text = QLabel(explanation)
-            text.setWordWrap(True)
-            self.form.addRow(text)
+            self.form.addRow(QLabel(explanation, wordWrap=True))
 
     def add_button(self, title: str) -> QPushButton:
         button = QPushButton(title)
@@ -47,8 +43,7 @@ class FolderField(QWidget):
 
     def __init__(self, placeholder: str) -> None:
         super().__init__()
-        self.line = QLineEdit()
-        self.line.setPlaceholderText(placeholder)
+        self.line = QLineEdit(placeholderText=placeholder)
         browse = QPushButton("…")
         browse.setFixedWidth(30)
         browse.clicked.connect(self._ask)
@@ -57,12 +52,12 @@ class FolderField(QWidget):
         row.addWidget(self.line)
         row.addWidget(browse)
 
-    def folder(self) -> Path | None:
+    def chosen(self) -> Path | None:
         """Return what was chosen, None if nothing."""
         text = self.line.text().strip()
         return Path(text).expanduser() if text else None
 
-    def set_folder(self, folder: Path) -> None:
+    def show_folder(self, folder: Path) -> None:
         """Show a folder."""
         self.line.setText(str(folder))
         self.line.setToolTip(str(folder))
@@ -70,7 +65,7 @@ class FolderField(QWidget):
     def _ask(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Choose a folder", self.line.text())
         if chosen:
-            self.set_folder(Path(chosen))
+            self.show_folder(Path(chosen))
 
 
 class ImagesStep(_Step):
@@ -79,17 +74,9 @@ class ImagesStep(_Step):
     def __init__(self, table: QWidget) -> None:
         super().__init__("1  Images")
         self.form.addRow(table)
-        self._folder = FolderField("a temporary one")
-        self._folder.setToolTip("Everything is written here. Drop it into napari to go on later.")
-        self.form.addRow("Working folder", self._folder)
-
-    def folder(self) -> Path | None:
-        """Return the working folder, None for a temporary one."""
-        return self._folder.folder()
-
-    def set_folder(self, folder: Path) -> None:
-        """Show the working folder."""
-        self._folder.set_folder(folder)
+        self.folder = FolderField("a temporary one")
+        self.folder.setToolTip("Everything is written here. Drop it into napari to go on later.")
+        self.form.addRow("Working folder", self.folder)
 
 
 class PseudoStep(_Step):
@@ -97,21 +84,20 @@ class PseudoStep(_Step):
 
     def __init__(self) -> None:
         super().__init__("2  Pseudo labels")
-        self.diameter = QDoubleSpinBox()
-        self.diameter.setRange(0, 5000)
+        self.diameter = QDoubleSpinBox(maximum=5000.0, decimals=1, suffix=" px")
         self.diameter.setMinimumWidth(_FIELD_WIDTH)
-        self.diameter.setDecimals(1)
         self.diameter.setSpecialValueText("estimated")
-        self.diameter.setSuffix(" px")
         self.diameter.setToolTip("Of a median cell; measured on drawn cells if there are some.")
         self.steps = _steps_field(Config().embedding.steps)
         self.form.addRow("Cell diameter", self.diameter)
         self.form.addRow("Training steps", self.steps)
         self.button = self.add_button("Make pseudo labels")
 
-    def settings(self) -> PseudoSettings:
-        """Return what the fields say."""
-        return PseudoSettings(self.steps.value(), self.diameter.value() or None)
+    def options(self) -> list[str]:
+        """Return what the fields say as options of the command."""
+        diameter = self.diameter.value()
+        options = ["--steps", str(self.steps.value())]
+        return [*options, "--diameter", str(diameter)] if diameter else options
 
 
 class CellsStep(_Step):
@@ -123,15 +109,14 @@ class CellsStep(_Step):
             "Draw, repaint, split or erase cells in the labels layer. What you touched is "
             "annotated; the rest stays pseudo.",
         )
-        self.count = QLabel()
-        self.count.setWordWrap(True)
-        self.draw_button = QPushButton("Draw")
-        self.draw_button.setToolTip("Paint in the labels layer; an image without one gets one.")
-        self.confirm_button = QPushButton("Picked cell is right")
-        self.confirm_button.setToolTip(
+        self.count = QLabel(wordWrap=True)
+        tip = "Paint in the labels layer; an image without one gets one."
+        self.draw_button = QPushButton("Draw", toolTip=tip)
+        tip = (
             "Pick a cell of the labels layer with the colour picker. It then counts as annotated "
             "though you changed nothing."
         )
+        self.confirm_button = QPushButton("Picked cell is right", toolTip=tip)
         row = QHBoxLayout()
         row.addWidget(self.draw_button)
         row.addWidget(self.confirm_button)
@@ -143,22 +128,15 @@ class CellsStep(_Step):
         erased = f", {n_erased} erased" if n_erased else ""
         self.count.setText(f"{n_cells} annotated cell{'' if n_cells == 1 else 's'}{erased}")
 
-    def show_problem(self, message: str) -> None:
-        """Say why cells can't be counted."""
-        self.count.setText(message)
-
 
 class FinetuneStep(_Step):
     """Step 4: what StarDist is trained with."""
 
     def __init__(self) -> None:
         super().__init__("4  Train StarDist")
-        self.alpha = QDoubleSpinBox()
-        self.alpha.setRange(-0.05, 1)
+        self.alpha = QDoubleSpinBox(minimum=-0.05, maximum=1.0, singleStep=0.05, value=-0.05)
         self.alpha.setMinimumWidth(_FIELD_WIDTH)
-        self.alpha.setSingleStep(0.05)
         self.alpha.setSpecialValueText("auto")
-        self.alpha.setValue(-0.05)
         self.alpha.setToolTip(
             "How much pseudo labels count: 0 trains on your cells alone; auto judges the pseudo "
             "labels on your cells."
@@ -168,10 +146,11 @@ class FinetuneStep(_Step):
         self.form.addRow("Training steps", self.steps)
         self.button = self.add_button("Train")
 
-    def settings(self) -> FinetuneSettings:
-        """Return what the fields say."""
-        is_auto = self.alpha.value() < 0
-        return FinetuneSettings(self.steps.value(), None if is_auto else self.alpha.value())
+    def options(self) -> list[str]:
+        """Return what the fields say as options of the command."""
+        alpha = self.alpha.value()
+        options = ["--steps", str(self.steps.value())]
+        return options if alpha < 0 else [*options, "--alpha", str(alpha)]
 
 
 class PredictStep(_Step):
@@ -179,34 +158,13 @@ class PredictStep(_Step):
 
     def __init__(self) -> None:
         super().__init__("5  Predict")
-        self._model = FolderField("trained in step 4")
-        self.form.addRow("Model", self._model)
+        self.model = FolderField("trained in step 4")
+        self.form.addRow("Model", self.model)
         self.button = self.add_button("Predict checked images")
 
-    def model(self) -> Path:
-        """Return the folder of the model.
 
-        Raises
-        ------
-        InputError
-            If none was trained or chosen.
-        """
-        folder = self._model.folder()
-        if folder is None:
-            raise InputError(
-                "there must be a model. Got none; train one (step 4) or choose its folder."
-            )
-        return folder
-
-    def set_model(self, folder: Path) -> None:
-        """Show the model that was trained."""
-        self._model.set_folder(folder)
-
-
-def _steps_field(value: int | None) -> QSpinBox:
-    field = QSpinBox()
-    field.setRange(1, _MOST_STEPS)
+def _steps_field(steps: int | None) -> QSpinBox:
+    assert steps is not None
+    field = QSpinBox(minimum=1, maximum=_MOST_STEPS, value=steps)
     field.setMinimumWidth(_FIELD_WIDTH)
-    assert value is not None
-    field.setValue(value)
     return field

@@ -1,4 +1,4 @@
-"""The dock widget: five steps from open images to predicted cells."""
+"""Lead from open images to predicted cells in five steps, in a dock widget."""
 
 import tempfile
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def _said_in_one_line(step: Callable[..., None]) -> Callable[..., None]:
 
 
 class StepsWidget(QWidget):
-    """Images, pseudo labels, corrections, training, prediction; see docs/napari.md."""
+    """Offers images, pseudo labels, corrections, training and prediction; see docs/napari.md."""
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class StepsWidget(QWidget):
         steps = QWidget()
         column = QVBoxLayout(steps)
         column.setContentsMargins(0, 0, 0, 0)
-        for step in self._steps:
+        for step in (self.images, self.pseudo, self.cells, self.finetune, self.predict):
             column.addWidget(step)
         column.addStretch()
         scroll = QScrollArea()
@@ -100,10 +100,6 @@ class StepsWidget(QWidget):
         layout.addWidget(scroll, stretch=1)
         layout.addWidget(self.panel)
 
-    @property
-    def _steps(self) -> tuple[QWidget, ...]:
-        return (self.images, self.pseudo, self.cells, self.finetune, self.predict)
-
     def _connect(self) -> None:
         self.pseudo.button.clicked.connect(lambda: self._make_pseudo_labels())
         self.cells.draw_button.clicked.connect(lambda: self._draw_cells())
@@ -111,9 +107,7 @@ class StepsWidget(QWidget):
         self.finetune.button.clicked.connect(lambda: self._finetune())
         self.predict.button.clicked.connect(lambda: self._predict())
         self.job.ended.connect(self._end)
-        self._counting = QTimer(self)
-        self._counting.setSingleShot(True)
-        self._counting.setInterval(_WAIT_BEFORE_COUNTING)
+        self._counting = QTimer(self, singleShot=True, interval=_WAIT_BEFORE_COUNTING)
         self._counting.timeout.connect(self._count)
         self.table.changed.connect(self._counting.start)
         self._connections.add(self._viewer.layers.events.inserted, self._follow_strokes)
@@ -135,9 +129,9 @@ class StepsWidget(QWidget):
         corrections = self._find_corrections(images)
         work = self._open_work()
         work.write_images(planes)
-        work.write_annotations(_known(corrections))
-        annotated = any(one.n_cells for one in corrections.values())
-        command = work.make_pseudo_labels(self.pseudo.settings(), annotated=annotated)
+        work.write_annotations(_annotations_of(corrections))
+        annotated = any(corrected.n_cells for corrected in corrections.values())
+        command = work.make_pseudo_labels(self.pseudo.options(), annotated=annotated)
         self._run("Pseudo labels", command, lambda result: self._show_pseudo_labels(images, result))
 
     def _show_pseudo_labels(self, images: dict[str, Image], result: dict[str, Any]) -> None:
@@ -216,15 +210,14 @@ class StepsWidget(QWidget):
         self._counting.start()
 
     def _count(self) -> None:
-        """Show how many cells count as annotated."""
+        """Show how many cells count as annotated, or why they can't be counted."""
         try:
-            found = self._find_corrections(name_stems(self.table.checked_images()))
+            corrections = self._find_corrections(name_stems(self.table.checked_images())).values()
         except InputError as error:
-            self.cells.show_problem(str(error))
+            self.cells.count.setText(str(error))
             return
-        self.cells.show_count(
-            sum(one.n_cells for one in found.values()), sum(one.n_erased for one in found.values())
-        )
+        n_cells = sum(corrected.n_cells for corrected in corrections)
+        self.cells.show_count(n_cells, sum(corrected.n_erased for corrected in corrections))
 
     # --- step 4
 
@@ -233,7 +226,7 @@ class StepsWidget(QWidget):
         images = self._checked_images()
         planes = {stem: read_plane(layer) for stem, layer in images.items()}
         corrections = self._find_corrections(images)
-        if not any(one.n_cells for one in corrections.values()):
+        if not any(corrected.n_cells for corrected in corrections.values()):
             raise InputError(
                 "at least one cell must be drawn, changed or confirmed. Got none; correct some "
                 "cells first (step 3)."
@@ -241,14 +234,14 @@ class StepsWidget(QWidget):
         run = self._run_of(images)
         work = self._open_work()
         work.write_images(planes)
-        work.write_annotations(_known(corrections))
-        command = work.finetune(self.finetune.settings(), run=run)
+        work.write_annotations(_annotations_of(corrections))
+        command = work.finetune(self.finetune.options(), run=run)
         self._run("Training", command, self._show_model)
 
     def _run_of(self, images: dict[str, Image]) -> Path | None:
         """Find the run that made the pseudo labels; None if all cells were drawn from scratch."""
         layers = [self.table.cells_of(image) for image in images.values()]
-        runs = {notes_of(one)["run"] for one in layers if one and "run" in notes_of(one)}
+        runs = {notes_of(cells)["run"] for cells in layers if cells and "run" in notes_of(cells)}
         if len(runs) > 1:
             raise InputError(
                 "pseudo labels must come from one run. Got "
@@ -257,7 +250,7 @@ class StepsWidget(QWidget):
         return Path(runs.pop()) if runs else None
 
     def _show_model(self, result: dict[str, Any]) -> None:
-        self.predict.set_model(Path(result["model"]))
+        self.predict.model.show_folder(Path(result["model"]))
         f1 = result["f1"]
         value = "" if f1["value"] is None else f"F1 {f1['value']:.3f}: "
         self.panel.tell(f"The model is trained ({value}{f1['reason']}).", report=result["report"])
@@ -268,9 +261,12 @@ class StepsWidget(QWidget):
     def _predict(self) -> None:
         images = self._checked_images()
         planes = {stem: read_plane(layer) for stem, layer in images.items()}
-        model = self.predict.model()
-        work = self._open_work()
-        command = work.predict(planes, model)
+        model = self.predict.model.chosen()
+        if model is None:
+            raise InputError(
+                "there must be a model. Got none; train one (step 4) or choose its folder."
+            )
+        command = self._open_work().predict(planes, model)
         self._run("Prediction", command, lambda result: self._show_predicted(images, result))
 
     def _show_predicted(self, images: dict[str, Image], result: dict[str, Any]) -> None:
@@ -321,10 +317,10 @@ class StepsWidget(QWidget):
 
     def _open_work(self) -> WorkFolder:
         """Open the chosen working folder, or a temporary one, which is then shown."""
-        chosen = self.images.folder()
+        chosen = self.images.folder.chosen()
         if chosen is None:
             chosen = Path(tempfile.mkdtemp(prefix="oce2stardist-"))
-            self.images.set_folder(chosen)
+            self.images.folder.show_folder(chosen)
         return WorkFolder.claim(chosen)
 
     def _run(
@@ -349,7 +345,10 @@ class StepsWidget(QWidget):
             step.button.setEnabled(is_enabled)
 
 
-def _known(corrections: dict[str, Corrections]) -> dict[str, NDArray[np.int32]]:
+def _annotations_of(corrections: dict[str, Corrections]) -> dict[str, NDArray[np.int32]]:
     """Take the annotations of the images of which something is known."""
-    found = {stem: one.annotations for stem, one in corrections.items()}
-    return {stem: one for stem, one in found.items() if (one != UNLABELLED).any()}
+    return {
+        stem: corrected.annotations
+        for stem, corrected in corrections.items()
+        if (corrected.annotations != UNLABELLED).any()
+    }

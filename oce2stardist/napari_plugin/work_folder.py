@@ -1,4 +1,4 @@
-"""The working folder: what goes from layers to files, and which commands run on them.
+"""Keep the working folder: what goes from layers to files, and which commands run on them.
 
 work/
   oce2stardist-napari.yaml   says that the folder is ours
@@ -10,7 +10,6 @@ work/
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,43 +25,20 @@ MARKER = "oce2stardist-napari.yaml"
 _NOTE = "# Working folder of the napari plugin; commands of oce2stardist replace what is here.\n"
 
 
-@dataclass(frozen=True)
-class PseudoSettings:
-    """What step 2 asks; as the options of the command."""
-
-    steps: int
-    diameter: float | None = None
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """What step 4 asks; as the options of the command."""
-
-    steps: int
-    alpha: float | None = None
-
-
 class WorkFolder:
-    """Writes layers into a folder, and words the commands that run on it.
-
-    Parameters
-    ----------
-    folder : Path
-        One of an earlier session; `claim` makes one.
-    """
+    """Writes layers into the folder of an earlier session, and words commands that run on it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.images = folder / "images"
+        self.annotations = folder / "annotations"
+        self.pseudo = folder / "pseudo"  # the run folder of stage one
+        self.model = folder / "model"
+        self.predicted = folder / "predicted" / "labels"
 
     @classmethod
     def claim(cls, folder: Path) -> "WorkFolder":
-        """Take a folder that is new, empty, or one of an earlier session.
-
-        Raises
-        ------
-        InputError
-            If it holds something else, which commands would replace.
-        """
+        """Take a folder that is new, empty, or of an earlier session: commands replace files."""
         if folder.exists() and not folder.is_dir():
             raise InputError(f"the working folder must be a folder. Got the file {folder}.")
         if folder.exists() and any(folder.iterdir()) and not is_work_folder(folder):
@@ -73,55 +49,26 @@ class WorkFolder:
         write_text(folder / MARKER, _NOTE)
         return cls(folder)
 
-    @property
-    def pseudo(self) -> Path:
-        """The run folder of stage one."""
-        return self.folder / "pseudo"
-
-    @property
-    def model(self) -> Path:
-        """The folder of the StarDist model."""
-        return self.folder / "model"
-
-    @property
-    def predicted(self) -> Path:
-        """The folder of the predicted labels."""
-        return self.folder / "predicted" / "labels"
-
     def write_images(self, images: Mapping[str, NDArray[Any]]) -> None:
         """Write the images to train on, and remove those of before."""
-        _write_all(self.folder / "images", images, _write_image)
+        _write_all(self.images, images, _write_image)
 
     def write_annotations(self, annotations: Mapping[str, NDArray[np.int32]]) -> None:
-        """Write drawn and corrected cells, and remove those of before.
+        """Write drawn and corrected cells, see `Corrections`, and remove those of before."""
+        _write_all(self.annotations, annotations, write_labels)
 
-        Parameters
-        ----------
-        annotations : mapping of image stem to int32 array of shape (Y, X)
-            Cells > 0, known background 0, unknown -1.
-        """
-        _write_all(self.folder / "annotations", annotations, write_labels)
-
-    def make_pseudo_labels(self, settings: PseudoSettings, *, annotated: bool) -> list[str]:
+    def make_pseudo_labels(self, options: list[str], *, annotated: bool) -> list[str]:
         """Word the command of step 2, on what was written."""
-        command = ["pseudo", str(self.folder / "images"), "-o", str(self.pseudo)]
-        command += ["--steps", str(settings.steps)]
-        if settings.diameter is not None:
-            command += ["--diameter", str(settings.diameter)]
-        if annotated:
-            command += ["--annotations", str(self.folder / "annotations")]
+        command = ["pseudo", str(self.images), "-o", str(self.pseudo), *options]
+        command += ["--annotations", str(self.annotations)] if annotated else []
         # The same settings go on where they stopped; other settings are meant to start again.
         return [*command, "--overwrite", "--json"]
 
-    def finetune(self, settings: FinetuneSettings, *, run: Path | None) -> list[str]:
+    def finetune(self, options: list[str], *, run: Path | None) -> list[str]:
         """Word the command of step 4, on what was written and the pseudo labels of a run."""
-        command = ["finetune", str(self.folder / "images"), "-o", str(self.model)]
-        command += ["--annotations", str(self.folder / "annotations"), "--zero", "background"]
-        command += ["--steps", str(settings.steps)]
-        if run is not None:
-            command += ["--pseudo", str(run)]
-        if settings.alpha is not None:
-            command += ["--alpha", str(settings.alpha)]
+        command = ["finetune", str(self.images), "-o", str(self.model)]
+        command += ["--annotations", str(self.annotations), "--zero", "background", *options]
+        command += ["--pseudo", str(run)] if run else []
         return [*command, "--overwrite", "--json"]
 
     def predict(self, images: Mapping[str, NDArray[Any]], model: Path) -> list[str]:

@@ -17,40 +17,27 @@ def to_features(
     objects: Mapping[int, Sequence[Polygon]],
     measurements: Mapping[int, Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Make a FeatureCollection of detections.
+    """Make a FeatureCollection of detections, coordinates in pixels with integers at corners.
 
-    Parameters
-    ----------
-    image : str
-        Name of the image; together with the label it gives each detection its id.
-    objects : mapping of label to Polygons
-    measurements : mapping of label to (name to value)
-        What QuPath shows in its measurement tables; values that are not finite are left out, as
-        JSON has none.
-
-    Returns
-    -------
-    dict
-        Coordinates are in pixels of the image, integers at corners.
+    The name of the image and the label give each detection its id. QuPath shows measurements in
+    its tables; values that are not finite are left out, as JSON has none.
     """
-    features = [
-        {
+    features = []
+    for label, polygons in objects.items():
+        measured = measurements.get(label, {}).items()
+        properties = {
+            "objectType": "detection",
+            "name": str(label),
+            "classification": {"name": CLASS_NAME, "color": list(_COLOUR)},
+            "measurements": {name: value for name, value in measured if math.isfinite(value)},
+        }
+        feature = {
             "type": "Feature",
             "id": str(uuid.uuid5(_NAMESPACE, f"{image}/{label}")),
             "geometry": _geometry(polygons),
-            "properties": {
-                "objectType": "detection",
-                "name": str(label),
-                "classification": {"name": CLASS_NAME, "color": list(_COLOUR)},
-                "measurements": {
-                    name: value
-                    for name, value in measurements.get(label, {}).items()
-                    if math.isfinite(value)
-                },
-            },
+            "properties": properties,
         }
-        for label, polygons in objects.items()
-    ]
+        features.append(feature)
     return {"type": "FeatureCollection", "features": features}
 
 

@@ -15,21 +15,10 @@ _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0  # java.awt.geom.PathIterator
 def to_roi(
     polygons: Sequence[Polygon], *, name: str, properties: dict[str, float] | None = None
 ) -> ImagejRoi:
-    """Make one selection of an object.
+    """Make one selection of an object, with sub-pixel coordinates, that shows on every channel.
 
-    Parameters
-    ----------
-    polygons : sequence of Polygon
-        One without holes becomes a traced outline; more, or one with holes, a composite.
-    name : str
-        What the ROI Manager lists.
-    properties : dict of str to float, optional
-        What ImageJ's ``Roi.getProperty`` gives.
-
-    Returns
-    -------
-    ImagejRoi
-        With sub-pixel coordinates; its position is 0, so that it shows on every channel.
+    One polygon without holes becomes a traced outline; more, or one with holes, a composite.
+    The ROI Manager lists the name; ImageJ's ``Roi.getProperty`` gives the properties.
     """
     rings = [ring for polygon in polygons for ring in polygon.rings]
     roi = ImagejRoi.frompoints(rings[0].astype(np.float32), name=name)

@@ -30,21 +30,10 @@ class Polygon:
 
 
 def trace_objects(labels: NDArray[np.integer]) -> dict[int, list[Polygon]]:
-    """Trace every object.
+    """Trace every object of (Y, X) by ascending label, the largest piece of an object first.
 
-    Parameters
-    ----------
-    labels : integer array of shape (Y, X)
-        Values below 1 are not objects.
+    Values below 1 are not objects. Pieces that touch at a corner are one.
 
-    Returns
-    -------
-    dict of label to list of Polygon
-        By ascending label; the largest piece of an object first. Pieces that touch at a corner
-        are one.
-
-    Notes
-    -----
     A ring passes through the middle between each pair of neighbouring pixels, one inside and
     one outside (marching squares). It cuts convex corners off as it fills concave ones, so the
     area of a piece without holes is its number of pixels less one half.

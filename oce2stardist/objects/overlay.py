@@ -26,20 +26,9 @@ def write_overlay(path: str | Path, image: NDArray[Any], labels: NDArray[np.inte
 def draw_overlay(
     image: NDArray[Any], labels: NDArray[np.integer], *, thickness: int = 1
 ) -> NDArray[np.uint8]:
-    """Draw the image with the objects outlined in colour.
+    """Draw the image as `draw_image` does, with its objects outlined in colour.
 
-    Parameters
-    ----------
-    image : array of shape (Y, X, C)
-        Shown as by `draw_image`.
-    labels : integer array of shape (Y, X)
-        Outlines lie inside the objects; touching objects have different colours.
-    thickness : int, >= 1
-        Of the outlines, pixels.
-
-    Returns
-    -------
-    uint8 array of shape (Y, X, 3)
+    Outlines lie inside the objects; touching objects have different colours.
     """
     assert image.shape[:2] == labels.shape, (image.shape, labels.shape)
     canvas = draw_image(image)
@@ -55,9 +44,8 @@ def draw_overlay(
 def draw_image(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Draw an image (Y, X, C) as uint8 RGB of shape (Y, X, 3).
 
-    It is shown from its 1st to its 99.8th percentile, each channel for itself: in grey
-    where there are one or two channels (the first), else the first three as red, green
-    and blue.
+    It is shown from its 1st to its 99.8th percentile, each channel for itself: in grey where
+    there are one or two channels (the first), else the first three as red, green and blue.
     """
     shown = normalise_percentiles(image[..., : 3 if image.shape[2] >= 3 else 1])
     grey_or_rgb = np.rint(np.clip(shown, 0.0, 1.0) * 255).astype(np.uint8)

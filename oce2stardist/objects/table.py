@@ -18,13 +18,8 @@ _SHAPE = {  # scikit-image's names -> ours
     "eccentricity": "eccentricity",
     "solidity": "solidity",
 }
-_PHYSICAL = {
-    "area": "area_um2",
-    "centroid-0": "centroid_y_um",
-    "centroid-1": "centroid_x_um",
-    "axis_major_length": "axis_major_um",
-    "axis_minor_length": "axis_minor_um",
-}
+_LENGTHS = ("centroid-0", "centroid-1", "axis_major_length", "axis_minor_length")
+_PHYSICAL = {"area": "area_um2"} | {name: f"{_SHAPE[name]}_um" for name in _LENGTHS}
 _QUPATH = {
     "probability": "Detection probability",
     "area": "Area px^2",
@@ -45,16 +40,9 @@ def measure_objects(
     probabilities: NDArray[np.floating] | None = None,
     pixel_size: tuple[float, float] | None = None,
 ) -> pd.DataFrame:
-    """Measure every object.
+    """Measure every object of an image (Y, X, C) with labels (Y, X).
 
-    Parameters
-    ----------
-    labels : integer array of shape (Y, X)
-    image : float array of shape (Y, X, C)
-    probabilities : float array of shape (n,), optional
-        Of the objects 1 to n.
-    pixel_size : (y, x), optional
-        Micrometres.
+    `probabilities` (n,) are those of the objects 1 to n, `pixel_size` is (y, x) in micrometres.
 
     Returns
     -------
@@ -70,16 +58,12 @@ def measure_objects(
     columns: dict[str, NDArray[Any]] = {"label": ids}
     if probabilities is not None:
         columns["probability"] = np.asarray(probabilities)[ids - 1]
-    shape = _measure(numbered, list(_SHAPE), None)
-    columns |= {ours: shape[name] for name, ours in _SHAPE.items()}
+    columns |= _measure(numbered, _SHAPE, None)
     columns |= _intensities(numbered, image, len(ids))
     if pixel_size is not None:
-        columns |= {
-            "pixel_size_y_um": np.full(len(ids), pixel_size[0]),
-            "pixel_size_x_um": np.full(len(ids), pixel_size[1]),
-        }
-        physical = _measure(numbered, list(_PHYSICAL), pixel_size)
-        columns |= {ours: physical[name] for name, ours in _PHYSICAL.items()}
+        for axis, size in zip("yx", pixel_size, strict=True):
+            columns[f"pixel_size_{axis}_um"] = np.full(len(ids), size)
+        columns |= _measure(numbered, _PHYSICAL, pixel_size)
     return pd.DataFrame(columns)
 
 
@@ -96,10 +80,11 @@ def name_for_qupath(row: dict[str, float]) -> dict[str, float]:
 
 
 def _measure(
-    numbered: NDArray[np.int32], names: list[str], spacing: tuple[float, float] | None
+    numbered: NDArray[np.int32], names: dict[str, str], spacing: tuple[float, float] | None
 ) -> dict[str, NDArray[np.floating]]:
     asked = list(dict.fromkeys(name.split("-")[0] for name in names))
-    return dict(regionprops_table(numbered, properties=asked, spacing=spacing))
+    measured = regionprops_table(numbered, properties=asked, spacing=spacing)
+    return {ours: measured[name] for name, ours in names.items()}
 
 
 def _intensities(
@@ -108,10 +93,8 @@ def _intensities(
     """Take the mean of every channel over every object."""
     at = numbered.ravel()
     pixels = np.bincount(at, minlength=n + 1)[1:]
-    return {
-        f"intensity_{channel + 1}": np.bincount(
-            at, weights=image[..., channel].ravel(), minlength=n + 1
-        )[1:]
-        / pixels
-        for channel in range(image.shape[-1])
-    }
+    means = {}
+    for channel in range(image.shape[-1]):
+        sums = np.bincount(at, weights=image[..., channel].ravel(), minlength=n + 1)[1:]
+        means[f"intensity_{channel + 1}"] = sums / pixels
+    return means

@@ -32,26 +32,14 @@ TABLE = "objects.csv"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was predicted for one image, and what that says about its objects.
-
-    Attributes
-    ----------
-    stem : str
-    image : float32 array of shape (Y, X, C)
-    labels : int32 array of shape (Y, X)
-    probabilities : float32 array of shape (n,)
-        Of the objects 1 to n.
-    pixel_size : PixelSize or None
-    file : Path or None
-        Of the image.
-    """
+    """What was predicted for one image, and what that says about its objects."""
 
     stem: str
     image: Image
     labels: Labels
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float32]  # (n,), of the objects 1 to n
     pixel_size: PixelSize | None
-    file: Path | None = None
+    file: Path | None  # of the image
 
     @cached_property
     def outlines(self) -> dict[int, list[Polygon]]:
@@ -62,10 +50,7 @@ class Prediction:
     def table(self) -> pd.DataFrame:
         """Measurements, one row per object, the name of the image in front."""
         measured = measure_objects(
-            self.labels,
-            self.image,
-            probabilities=self.probabilities,
-            pixel_size=self.pixel_size,
+            self.labels, self.image, probabilities=self.probabilities, pixel_size=self.pixel_size
         )
         measured.insert(0, "image", self.stem)
         return measured
@@ -77,14 +62,10 @@ def _write_labels(folder: Path, made: Prediction) -> None:
 
 def _write_rois(folder: Path, made: Prediction) -> None:
     digits = max(4, len(str(max(made.outlines, default=0))))
-    rois = [
-        to_roi(
-            polygons,
-            name=f"{label:0{digits}d}",
-            properties={"probability": float(made.probabilities[label - 1])},
-        )
-        for label, polygons in made.outlines.items()
-    ]
+    rois = []
+    for label, polygons in made.outlines.items():
+        properties = {"probability": float(made.probabilities[label - 1])}
+        rois.append(to_roi(polygons, name=f"{label:0{digits}d}", properties=properties))
     write_bytes(folder / f"{made.stem}_rois.zip", pack_rois(rois))
 
 
@@ -113,11 +94,7 @@ def _write_ome_zarr(folder: Path, made: Prediction) -> None:
         )
     with replacing_folder(store) as temporary:
         write_with_labels(
-            temporary,
-            narrowest(made.image),
-            made.labels,
-            name="cells",
-            size=made.pixel_size,
+            temporary, narrowest(made.image), made.labels, name="cells", size=made.pixel_size
         )
 
 
@@ -132,13 +109,7 @@ _WRITERS: dict[str, Callable[[Path, Prediction], None] | None] = {
 
 
 def check_kinds(write: str | Iterable[str]) -> set[str]:
-    """Split and check the names of what to write.
-
-    Raises
-    ------
-    InputError
-        If one is unknown, or there is none.
-    """
+    """Split and check the names of what to write."""
     names = write.split(",") if isinstance(write, str) else list(write)
     kinds = [name.strip() for name in names]
     unknown = [name for name in kinds if name not in _WRITERS]

@@ -1,6 +1,6 @@
-"""Which settings turn embeddings into labels: by annotated cells, else by stability."""
+"""Choose the settings that turn embeddings into labels: by annotated cells, else by stability."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy as np
 from oce2stardist.config import PseudoConfig
 from oce2stardist.evaluation.scores import pool_scores, score_sparse
 from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, resize_labels
-from oce2stardist.pseudo_labels import SegmentationSettings, agreement, segment
+from oce2stardist.pseudo_labels.confidence import agreement
 from oce2stardist.pseudo_labels.inputs import Scene
+from oce2stardist.pseudo_labels.segment import SegmentationSettings, segment
 
 BANDWIDTHS = (0.28, 0.33, 0.38, 0.43, 0.5)
 """Shares of the diameter that are tried."""
@@ -27,7 +28,7 @@ _GAIN = 0.005
 
 @dataclass(frozen=True)
 class Choice:
-    """One setting: what was tried, how each value did, what was taken and why."""
+    """A setting: how each value tried did, what was taken and why."""
 
     setting: str
     value: Any
@@ -49,7 +50,7 @@ def segmentation_settings(settings: PseudoConfig) -> SegmentationSettings:
         diameter=settings.working_diameter,
         bandwidth=settings.kernel_radius,
         **settings.model_dump(
-            include={one.name for one in fields(SegmentationSettings)} - {"bandwidth"}
+            include={setting.name for setting in fields(SegmentationSettings)} - {"bandwidth"}
         ),
     )
 
@@ -64,41 +65,32 @@ def choose_by_annotations(
 ) -> tuple[SegmentationSettings, list[Choice]]:
     """Choose settings one after the other by F1 on annotated cells.
 
+    The score is the mean F1 over IoU thresholds 0.5, 0.6, 0.7 and 0.8, so that outlines count.
+    A value replaces the default only if it is better by 0.005.
+
     Parameters
     ----------
     settings : SegmentationSettings
         Where the search starts.
-    scenes : mapping
-        By image stem; all those annotated, or a part of them.
     annotations : mapping
         Label images at the original scale. 0 counts as not annotated, so a predicted object
         is a false positive only where it covers annotated cells without matching one.
     free : sequence of str
         Which of bandwidth, level and min_size may change.
-
-    Notes
-    -----
-    The score is the mean F1 over IoU thresholds 0.5, 0.6, 0.7 and 0.8, so that outlines count.
-    A value replaces the default only if it is better by 0.005.
     """
-    known = {
-        stem: np.where(labels > BACKGROUND, labels, UNLABELLED)
-        for stem, labels in annotations.items()
-        if stem in scenes and (labels > BACKGROUND).any()
-    }
-    if not known:
+    annotated = _annotated_cells(annotations, scenes)
+    if not annotated:
         return settings, []
-    most = sorted(known, key=lambda stem: -len(np.unique(known[stem])))[:_AT_MOST]
-    n_cells = sum(len(np.unique(known[stem])) - 1 for stem in most)
+    counts = {stem: len(np.unique(cells)) - 1 for stem, cells in annotated.items()}
+    most = sorted(annotated, key=lambda stem: -counts[stem])[:_AT_MOST]
+    n_cells = sum(counts[stem] for stem in most)
 
     def score(tried: SegmentationSettings) -> float:
         by_image = []
         for stem in most:
-            scene = scenes[stem]
-            labels = segment(scene.offsets, scene.foreground, scene.image, tried, seed=seed)
-            labels = resize_labels(labels, known[stem].shape)
-            by_image.append(score_sparse(labels, known[stem], iou_thresholds=_THRESHOLDS))
-        return float(np.mean([pool_scores(one).f1 for one in zip(*by_image, strict=True)]))
+            labels = resize_labels(_segment(scenes[stem], tried, seed), annotated[stem].shape)
+            by_image.append(score_sparse(labels, annotated[stem], iou_thresholds=_THRESHOLDS))
+        return float(np.mean([pool_scores(scores).f1 for scores in zip(*by_image, strict=True)]))
 
     criterion = f"F1 over IoU 0.5 to 0.8 on {n_cells} annotated cells of {len(most)} images"
     return _line_search(settings, free, score, criterion)
@@ -117,37 +109,40 @@ def choose_by_stability(
     small cells break up, at one too large neighbours fuse, and in between there is a range in
     which nothing happens. How well this agrees with the truth: benchmarks/RESULTS.md,
     "Choosing without annotations".
-
     """
     if "bandwidth" not in free or not scenes:
         return settings, []
     stems = list(scenes)[:: max(1, len(scenes) // _AT_MOST)][:_AT_MOST]
-    some = [scenes[stem] for stem in stems]
     bandwidths = [share * settings.diameter for share in BANDWIDTHS]
-    labels = [
-        [
-            segment(
-                one.offsets,
-                one.foreground,
-                one.image,
-                replace(settings, bandwidth=b),
-                seed=seed,
-            )
-            for b in bandwidths
-        ]
-        for one in some
+    by_image = [
+        [_segment(scene, replace(settings, bandwidth=bandwidth), seed) for bandwidth in bandwidths]
+        for scene in map(scenes.__getitem__, stems)
     ]
-    if not any(one.any() for of in labels for one in of):
+    if not any(labels.any() for variants in by_image for labels in variants):
         why = "the default: at no bandwidth was an object found, so there was nothing to compare"
         return settings, [Choice("bandwidth", settings.bandwidth, why)]
     stable: dict[float, float] = {}
     for at in range(1, len(bandwidths) - 1):
-        agreed = [agreement(of[at], [of[at - 1], of[at + 1]]) for of in labels]
-        pooled = np.concatenate(agreed)
+        pooled = np.concatenate(
+            [agreement(labels[at], [labels[at - 1], labels[at + 1]]) for labels in by_image]
+        )
         stable[round(bandwidths[at], 2)] = float(pooled.mean()) if pooled.size else 0.0
     best = _best(stable, default=round(settings.bandwidth, 2))
     criterion = "mean IoU of objects with those at the next bandwidths"
     return replace(settings, bandwidth=best), [Choice("bandwidth", best, criterion, stable)]
+
+
+def _segment(scene: Scene, settings: SegmentationSettings, seed: int) -> Labels:
+    return segment(scene.offsets, scene.foreground, scene.image, settings, seed=seed)
+
+
+def _annotated_cells(annotations: Mapping[str, Labels], stems: Container[str]) -> dict[str, Labels]:
+    """Take the images among `stems` that have annotated cells; what is no cell is unlabelled."""
+    return {
+        stem: np.where(labels > BACKGROUND, labels, UNLABELLED)
+        for stem, labels in annotations.items()
+        if stem in stems and (labels > BACKGROUND).any()
+    }
 
 
 def _line_search(
@@ -183,7 +178,7 @@ def _with(settings: SegmentationSettings, setting: str, value: Any) -> Segmentat
 
 def _best(scores: dict[float, float], *, default: float) -> float:
     """Take the value with the highest score, but the default unless that is clearly better."""
-    best = max(scores, key=lambda value: scores[value])
+    best = max(scores, key=scores.__getitem__)
     if default in scores and scores[best] < scores[default] + _GAIN:
         return default
     return best
@@ -194,12 +189,7 @@ def score_annotated(
 ) -> float | None:
     """F1 at IoU 0.5 on the annotated cells, 0 counting as not annotated; None without any."""
     scores = [
-        score_sparse(
-            labels[stem],
-            np.where(known > BACKGROUND, known, UNLABELLED),
-            iou_thresholds=(0.5,),
-        )[0]
-        for stem, known in annotations.items()
-        if stem in labels and (known > BACKGROUND).any()
+        score_sparse(labels[stem], annotated, iou_thresholds=(0.5,))[0]
+        for stem, annotated in _annotated_cells(annotations, labels).items()
     ]
     return pool_scores(scores).f1 if scores else None

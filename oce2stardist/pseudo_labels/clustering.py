@@ -1,4 +1,4 @@
-"""Which pixels are the same cell: modes of the embeddings (arXiv:2310.08501, section 3)."""
+"""Find which pixels are the same cell: modes of the embeddings (arXiv:2310.08501, section 3)."""
 
 import warnings
 from dataclasses import dataclass
@@ -46,15 +46,8 @@ class ClusteringSettings:
         Let ``mean_shift`` start from one place per square of the bandwidth instead of from
         every fitted pixel. The paper's code does not.
     fitted_share : float in (0, 1]
-        Share of the pixels that ``mean_shift`` is fitted to, a tenth in the paper's code;
-        fewer than 100 pixels are never drawn. ``density`` uses all of them.
-    seed : int
-        Seeds the choice of these pixels.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
+        Share of the pixels that ``mean_shift`` is fitted to, a tenth in the paper's code; drawn
+        by `seed`, never fewer than 100.
     """
 
     bandwidth: float
@@ -81,15 +74,16 @@ def cluster_embeddings(
 ) -> NDArray[np.int32]:
     """Group foreground pixels that embed to the same place, by mean shift [1]_.
 
+    Only differences of offsets enter the training loss, so a constant may be added to
+    all of them: the centre is taken off first.
+
     Parameters
     ----------
     offsets : array of shape (2, Y, X)
         Predicted offsets (y, x), pixels.
     foreground : bool array of shape (Y, X)
-    settings : ClusteringSettings
     centre : (y, x), optional
-        Offset, pixels, to take off all offsets first; default: their median over the foreground.
-        Parts of one image must share it.
+        Pixels; default: the median offset of the foreground. Parts of one image must share it.
 
     Returns
     -------
@@ -97,34 +91,26 @@ def cluster_embeddings(
         Labels 1..n on the foreground, 0 elsewhere, where an offset is not finite, and (``density``)
         on pixels that embed too far from every mode.
 
-    Notes
-    -----
-    Only differences of offsets enter the training loss, so a constant may be added to
-    all of them: the centre is taken off first.
-
-    The time of ``density`` grows linearly with the pixels, and it has no random choice.
-
     References
     ----------
     .. [1] Comaniciu and Meer, IEEE TPAMI 24(5), 2002, doi:10.1109/34.1000236.
     """
     bandwidth = settings.bandwidth
     labels = np.zeros(foreground.shape, np.int32)
-    known = foreground & np.isfinite(offsets).all(axis=0)
-    if not known.any():
+    embedded = foreground & np.isfinite(offsets).all(axis=0)
+    if not embedded.any():
         return labels
-    embeddings = _centred_embeddings(
-        offsets, known, bandwidth, centre or median_offset(offsets, known)
-    )
+    centre = centre or median_offset(offsets, embedded)
+    embeddings = _centred_embeddings(offsets, embedded, bandwidth, centre)
     if settings.method == "density":
         centres = _density_modes(embeddings, bandwidth)
     else:
         centres = _mean_shift_centres(embeddings, settings)
     nearest = _nearest(centres, embeddings)
-    labels[known] = nearest + 1
+    labels[embedded] = nearest + 1
     if settings.method == "density":
         apart = np.hypot(*(embeddings - centres[nearest]).T) > _FARTHEST * bandwidth
-        labels[known] = np.where(apart, 0, labels[known])
+        labels[embedded] = np.where(apart, 0, labels[embedded])
     return labels
 
 
@@ -138,20 +124,20 @@ def median_offset(
 
 def _centred_embeddings(
     offsets: NDArray[np.floating],
-    known: NDArray[np.bool_],
+    embedded: NDArray[np.bool_],
     bandwidth: float,
     centre: tuple[float, float],
 ) -> Points:
-    """Embeddings of the known pixels in a frame that starts one bandwidth outside the image.
+    """Embed pixels into a frame that starts one bandwidth outside the image.
 
     An embedding farther out is moved to the frame's rim: one wild pixel can't ask for a
     huge density image.
     """
-    margin = min(int(np.ceil(bandwidth)), max(known.shape) // 2) + 1
-    embeddings = np.argwhere(known).astype(np.float64)  # (N, 2)
+    margin = min(int(np.ceil(bandwidth)), max(embedded.shape) // 2) + 1
+    embeddings = np.argwhere(embedded).astype(np.float64)  # (N, 2)
     for axis, column in enumerate(embeddings.T):
-        column += offsets[axis][known].astype(np.float64) - centre[axis] + margin
-        np.clip(column, 0, known.shape[axis] - 1 + 2 * margin, out=column)
+        column += offsets[axis][embedded].astype(np.float64) - centre[axis] + margin
+        np.clip(column, 0, embedded.shape[axis] - 1 + 2 * margin, out=column)
     return embeddings
 
 
@@ -161,8 +147,9 @@ def _density_modes(embeddings: Points, bandwidth: float) -> Points:
     if bandwidth >= np.hypot(*counts.shape):  # every pixel is within reach of every other
         return embeddings.mean(axis=0, keepdims=True)
     moments = _disc_moments(counts, bandwidth)
-    places = _lattice(embeddings, lattice_spacing(bandwidth))
-    modes, pixels = _climb(moments, places, still=_STILL * bandwidth)
+    spacing = lattice_spacing(bandwidth)
+    nodes, *_ = _distinct_places(np.rint(embeddings / spacing).astype(np.int64))
+    modes, pixels = _climb(moments, (nodes * spacing).astype(np.float64), still=_STILL * bandwidth)
     peopled = pixels >= min(_FEWEST_PIXELS, pixels.max())
     return _distinct(modes[peopled], pixels[peopled], bandwidth)
 
@@ -189,10 +176,7 @@ def _count_image(embeddings: Points) -> NDArray[np.float32]:
 def _disc_moments(counts: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
     """Count embeddings within `radius` of every place, and add up their ways from there.
 
-    Returns
-    -------
-    float32 array of shape (3, Y, X)
-        Number of embeddings, and the sums of their distances along y and x.
+    Returns shape (3, Y, X): their number, and the sums of their distances along y and x.
     """
     reach = int(np.ceil(radius))
     along = np.arange(-reach, reach + 1, dtype=np.float32)
@@ -218,14 +202,20 @@ def lattice_spacing(radius: float) -> int:
     return max(1, round(radius / 4))
 
 
-def _lattice(embeddings: Points, spacing: int) -> Points:
-    """Places on a square lattice that have an embedding nearby; array of shape (places, 2)."""
-    nodes = np.rint(embeddings / spacing).astype(np.int64)
-    width = nodes[:, 1].max() + 1
-    index = nodes[:, 0] * width + nodes[:, 1]
-    taken = np.zeros(index.max() + 1, bool)
-    taken[index] = True
-    return np.stack(np.divmod(np.flatnonzero(taken), width), axis=1) * float(spacing)
+def _distinct_places(
+    points: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """List the distinct of many points (N, 2), none negative; faster than `np.unique`.
+
+    Returns them (P, 2), row after row; a number for each, ascending (P,); and the number of the
+    place of every point (N,).
+    """
+    width = points[:, 1].max() + 1
+    numbers = points[:, 0] * width + points[:, 1]
+    taken = np.zeros(numbers.max() + 1, bool)
+    taken[numbers] = True
+    distinct = np.flatnonzero(taken)
+    return np.stack(np.divmod(distinct, width), axis=1), distinct, numbers
 
 
 def _climb(
@@ -233,10 +223,7 @@ def _climb(
 ) -> tuple[Points, NDArray[np.float64]]:
     """Move places to the mean of the embeddings around them until they come to rest.
 
-    Returns
-    -------
-    places, pixels : arrays of shape (starts, 2) and (starts,)
-        Where each start ends, and the embeddings within the kernel there.
+    Returns where each start ends, (starts, 2), and the embeddings within the kernel there.
     """
     places, pixels = starts.copy(), np.zeros(len(starts))
     moving = np.arange(len(starts))
@@ -278,7 +265,7 @@ def _distinct(modes: Points, pixels: NDArray[np.float64], radius: float) -> Poin
 
 
 def _nearest(centres: Points, embeddings: Points) -> NDArray[np.int32]:
-    """Index of the centre nearest to each embedding; int array of shape (N,).
+    """Find the index of the centre nearest to each embedding, (N,).
 
     Most pixels of a cell embed to few places, so the search is made once per square pixel
     of embedding space; only where the second centre is about as near, once per embedding.
@@ -286,18 +273,13 @@ def _nearest(centres: Points, embeddings: Points) -> NDArray[np.int32]:
     if len(centres) == 1:
         return np.zeros(len(embeddings), np.int32)
     tree = cKDTree(centres)
-    squares = np.rint(embeddings).astype(np.int64)
-    width = squares[:, 1].max() + 1
-    index = squares[:, 0] * width + squares[:, 1]
-    taken = np.zeros(index.max() + 1, bool)
-    taken[index] = True
-    places = np.flatnonzero(taken)
-    distances, nearest = tree.query(np.stack(np.divmod(places, width), axis=1), k=2)
+    squares, numbers, of_embedding = _distinct_places(np.rint(embeddings).astype(np.int64))
+    distances, nearest = tree.query(squares, k=2)
     # Each distance changes by at most half a diagonal within a square.
     certain = distances[:, 1] - distances[:, 0] > np.sqrt(2)
-    of_square = np.empty(len(taken), np.int32)
-    of_square[places] = np.where(certain, nearest[:, 0], -1)
-    result = of_square[index]
+    of_square = np.empty(numbers[-1] + 1, np.int32)
+    of_square[numbers] = np.where(certain, nearest[:, 0], -1)
+    result = of_square[of_embedding]
     unsure = result < 0
     result[unsure] = tree.query(embeddings[unsure])[1]
     return result

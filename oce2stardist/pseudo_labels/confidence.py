@@ -1,37 +1,23 @@
-"""How sure each pseudo object is: whether other settings find it, too."""
+"""Measure how sure each pseudo object is: whether other settings find it, too."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 
 
 def best_overlaps(labels: NDArray[np.integer], others: NDArray[np.integer]) -> NDArray[np.float64]:
     """Find, for every object, its largest IoU with an object of another label image.
 
-    Parameters
-    ----------
-    labels, others : integer arrays of shape (Y, X)
-        Labels 1..n; 0 is background.
-
-    Returns
-    -------
-    float array of shape (n,)
-        For labels 1..n, in [0, 1]; 0 for ids that do not occur.
+    Labels are 1..n, background 0. Returns shape (n,), for labels 1..n; 0 for ids that do not occur.
     """
     count, other_count = int(labels.max(initial=0)), int(others.max(initial=0))
     if count == 0 or other_count == 0:
         return np.zeros(count)
     both = (labels > 0) & (others > 0)
-    pixels = (
-        coo_array(
-            (np.ones(int(both.sum()), np.int64), (labels[both], others[both])),
-            shape=(count + 1, other_count + 1),
-        )
-        .tocsr()
-        .tocoo()
-    )
+    pairs = (np.ones(int(both.sum()), np.int64), (labels[both], others[both]))
+    pixels = csr_array(pairs, shape=(count + 1, other_count + 1)).tocoo()  # sums the ones
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     other_sizes = np.bincount(others.ravel(), minlength=other_count + 1)
     overlap = pixels.data / (sizes[pixels.row] + other_sizes[pixels.col] - pixels.data)
@@ -46,12 +32,7 @@ def agreement(
     """Average each object's `best_overlaps` with several other segmentations of its image.
 
     An object that comes out the same under other bandwidths and from other noisy copies is
-    more often a true one (benchmarks/RESULTS.md, "Confidence").
-
-    Returns
-    -------
-    float array of shape (n,)
-        In [0, 1], for labels 1..n; 1 where there is no variant.
+    more often a true one (benchmarks/RESULTS.md, "Confidence"). Without a variant, all have 1.
     """
     if not variants:
         return np.ones(int(labels.max(initial=0)))

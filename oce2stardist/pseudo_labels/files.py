@@ -1,4 +1,4 @@
-"""The pseudo labels of a run folder, read for what builds on them."""
+"""Read the pseudo labels of a run folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from oce2stardist.errors import InputError
-from oce2stardist.files.records import read_yaml
+from oce2stardist.files.records import read_yaml, read_yaml_if_there
 from oce2stardist.files.tables import read_table
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels
@@ -19,55 +19,40 @@ Confidences = dict[str, dict[int, float]]
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Pseudo labels of some images, and what there is to know of them.
-
-    Attributes
-    ----------
-    labels : mapping of image stem to int32 array of shape (Y, X)
-    confidence : mapping of image stem to a mapping of id to float
-    trusted : bool, optional
-        Whether the run that made them trusted them; None if it said nothing.
-    files : sequence of Path
-        What they were read from.
-    """
+    """Pseudo labels of some images by stem, and what there is to know of them."""
 
     labels: Mapping[str, Labels]
-    confidence: Mapping[str, Mapping[int, float]]
-    trusted: bool | None = None
-    files: Sequence[Path] = ()
+    confidence: Mapping[str, Mapping[int, float]]  # by id
+    trusted: bool | None = None  # by the run that made them; None if it said nothing
+    files: Sequence[Path] = ()  # what they were read from
 
 
-def read_pseudo_labels(run: str | Path, found: ImageSet) -> PseudoLabels:
-    """Read the pseudo labels of a run folder that belong to a set of images.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no finished pseudo labels, or none for these images.
-    """
+def read_pseudo_labels(run: str | Path, images: ImageSet) -> PseudoLabels:
+    """Read the finished pseudo labels of a run folder that belong to a set of images."""
     folder = pseudo_folder(run, finished=True)
     labels: dict[str, Labels] = {}
-    for stem, image in found.images.items():
+    for stem, image in images.images.items():
         path = folder / f"{stem}.tif"
         if path.exists():
-            labels[stem] = read_labels(path, shape=image.shape[:2], image=found.paths.get(stem))
+            labels[stem] = read_labels(path, shape=image.shape[:2], image=images.paths.get(stem))
     if not labels:
         raise InputError(
             f"{folder} must hold pseudo labels of the images. Got none of the same name, such as "
-            f"{next(iter(found.images))}.tif; pass the images that `pseudo` was run on."
+            f"{next(iter(images.images))}.tif; pass the images that `pseudo` was run on."
         )
-    parameters, table = folder.parent / "parameters.yaml", folder.parent / "objects.csv"
-    said = read_yaml(parameters) if parameters.exists() else {}
+    table = folder.parent / "objects.csv"
+    parameters = read_yaml_if_there(folder.parent / "parameters.yaml")
     files = [folder / f"{stem}.tif" for stem in labels]
     return PseudoLabels(
         labels,
         read_confidences(run, labels),
-        trusted=said.get("trust", {}).get("value"),
+        trusted=parameters.get("trust", {}).get("value"),
         files=[*files, table] if table.exists() else files,
     )
 
 
 def pseudo_folder(run: str | Path, *, finished: bool) -> Path:
+    """Find the label images of a run that was not interrupted while it wrote them."""
     folder = Path(run) / "pseudo" / "labels"
     stage = Path(run) / "pseudo" / "stage.yaml"
     if not folder.is_dir() or (finished and not stage.exists()):
@@ -96,9 +81,9 @@ def read_confidences(run: str | Path, labels: Mapping[str, Labels]) -> Confidenc
         numbers = table.astype({"label": np.int64, "confidence": float})
     except ValueError as error:
         raise InputError(f"{path} must hold numbers: {error}") from error
-    if not numbers["confidence"].between(0, 1).all():
-        worst = numbers.loc[~numbers["confidence"].between(0, 1), "confidence"].iloc[0]
-        raise InputError(f"{path}: confidence must lie from 0 to 1. Got {worst} instead.")
+    outside = numbers.loc[~numbers["confidence"].between(0, 1), "confidence"]
+    if not outside.empty:
+        raise InputError(f"{path}: confidence must lie from 0 to 1. Got {outside.iloc[0]} instead.")
     return {
         str(stem): dict(zip(rows["label"].tolist(), rows["confidence"].tolist(), strict=True))
         for stem, rows in numbers.groupby("image")

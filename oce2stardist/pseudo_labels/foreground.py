@@ -1,4 +1,4 @@
-"""Which pixels are cell: low spread over noisy copies (arXiv:2310.08501, section 3)."""
+"""Choose which pixels are cell: low spread over noisy copies (arXiv:2310.08501, section 3)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,6 @@ _EMPTY = 0.25
 
 _SAMPLES = 200_000
 """Pixels of the whole set that choices are made on."""
-
 
 Cue = Literal["spread", "gathering", "outliers"]
 
@@ -66,30 +65,8 @@ class Foreground:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Cues:
-    """Spread and gathering of a sample of all pixels (N,); by map, how many of its pixels at low
-    spread gather, and how many there are."""
-
-    spread: NDArray[np.float64]
-    gathers: NDArray[np.bool_]
-    below: tuple[tuple[int, int], ...]
-
-
 def smooth_log_spread(spread: NDArray[np.floating], *, smoothing: float) -> NDArray[np.float32]:
-    """Smooth the logarithm of the spread over noisy copies.
-
-    Parameters
-    ----------
-    spread : array of shape (Y, X)
-        Standard deviation of the offsets over noisy copies, pixels.
-    smoothing : float, >= 0
-        Standard deviation of the Gaussian, pixels.
-
-    Returns
-    -------
-    float32 array of shape (Y, X)
-    """
+    """Take the logarithm of the spread, pixels, and smooth it by a Gaussian of so many pixels."""
     logarithm = np.log(np.maximum(spread, _SMALLEST_SPREAD)).astype(np.float32)
     return ndi.gaussian_filter(logarithm, smoothing) if smoothing > 0 else logarithm
 
@@ -107,10 +84,13 @@ def foreground_threshold(maps: Sequence[NDArray[np.floating]]) -> float:
     """Split a set of spread maps into foreground (below) and background with one threshold.
 
     Otsu over the pooled pixels of the whole set. The paper thresholds every image by
-    itself, which fails where an image is nearly all or nearly nothing but background;
-    for that, pass a sequence of one map.
+    itself, which fails where an image is nearly all or nearly nothing but background.
     """
-    return float(threshold_otsu(np.concatenate([np.ravel(one) for one in maps]), nbins=1024))
+    return float(threshold_otsu(_pooled(maps), nbins=1024))
+
+
+def _pooled(maps: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+    return np.concatenate([np.ravel(level) for level in maps])
 
 
 def choose_foreground(
@@ -122,8 +102,9 @@ def choose_foreground(
 ) -> Foreground:
     """Choose thresholds on the spread, and ask the embeddings whether they can be right.
 
-    Otsu always splits, also where all is cell or none. Embeddings know better: those of a
-    cell come together and those of structureless background do not. So:
+    An addition to the paper, which has Otsu on the spread of each image. Otsu always splits, also
+    where all is cell or none. Embeddings know better: those of a cell come together and those of
+    structureless background do not. So:
 
     1. Where most pixels below Otsu's threshold on the pooled spread gather and most above
        do not, it is taken for every image (``spread``), except for those where under a
@@ -146,71 +127,45 @@ def choose_foreground(
         Of which image each map is a part; parts of one image get one threshold. Default: every
         map is an image.
 
-    Returns
-    -------
-    Foreground
-
     Raises
     ------
     ValueError
         If there is no image, or maps and offsets differ in number or shape.
-
-    Notes
-    -----
-    An addition to the paper, which has Otsu on the spread of each image.
     """
     if not maps:
         raise ValueError("maps must hold at least one image. Got none.")
     otsu = foreground_threshold(maps)
-    cues = _sample_cues(maps, offsets, diameter, otsu)
-    below, above = (
-        _share(cues.gathers[side]) for side in (cues.spread < otsu, cues.spread >= otsu)
-    )
+    spread, gathers, gathering_at_low = _sample_cues(maps, offsets, diameter, otsu)
+    below, above = (_share(gathers[side]) for side in (spread < otsu, spread >= otsu))
     if above >= 0.5:
-        threshold = gathering_threshold(cues.spread, cues.gathers)
+        threshold = gathering_threshold(spread, gathers)
         reason = _say("gathering", below, above)
-        share = _share(cues.gathers)
+        share = _share(gathers)
         return Foreground((threshold,) * len(maps), "gathering", share, below, above, reason)
     cue: Cue = "spread" if below >= 0.5 else "outliers"
     ceiling = otsu if cue == "spread" else float("inf")
     names = list(images) if images is not None else [str(index) for index in range(len(maps))]
-    of_image: dict[str, float] = {}
-    for name, parts in _by_image(names).items():
-        hits, pixels = np.sum([cues.below[part] for part in parts], axis=0)
-        few = cue == "outliers" or (hits / pixels if pixels else 0.0) < _EMPTY
-        if few:
-            levels = np.concatenate([np.ravel(maps[part]) for part in parts])
-            of_image[name] = min(ceiling, outlier_threshold(levels, diameter=diameter))
-    thresholds = tuple(of_image.get(name, otsu) for name in names)
-    reason = _say(cue, below, above, exceptions=len(of_image), images=len(set(names)))
-    agreement = cue_agreement(cues.spread, cues.gathers)
-    return Foreground(thresholds, cue, agreement, below, above, reason)
-
-
-def _by_image(names: Sequence[str]) -> dict[str, list[int]]:
-    """List the parts of every image."""
     parts: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         parts.setdefault(name, []).append(index)
-    return parts
+    of_image: dict[str, float] = {}
+    for name, indices in parts.items():
+        hits, pixels = np.sum([gathering_at_low[index] for index in indices], axis=0)
+        if cue == "outliers" or (hits / pixels if pixels else 0.0) < _EMPTY:
+            levels = _pooled([maps[index] for index in indices])
+            of_image[name] = min(ceiling, outlier_threshold(levels, diameter=diameter))
+    thresholds = tuple(of_image.get(name, otsu) for name in names)
+    reason = _say(cue, below, above, exceptions=len(of_image), images=len(parts))
+    agreement = cue_agreement(spread, gathers)
+    return Foreground(thresholds, cue, agreement, below, above, reason)
 
 
 def gathering_density(offsets: NDArray[np.floating], *, diameter: float) -> NDArray[np.float32]:
-    """Measure, for every pixel, how crowded the place is to which it embeds.
+    """Measure, for every pixel of offsets (2, Y, X), how crowded the place is to which it embeds.
 
-    Parameters
-    ----------
-    offsets : array of shape (2, Y, X)
-        Predicted offsets (y, x), pixels. A constant added to all changes next to nothing.
-    diameter : float, > 0
-        Of a median cell, pixels.
-
-    Returns
-    -------
-    float32 array of shape (Y, X)
-        Pixels that embed there, under a Gaussian of a ninth of the diameter, relative to
-        one for each pixel: 1 where offsets are constant, about 10 where a round cell of
-        the given diameter embeds to one point.
+    Returns the pixels that embed there, (Y, X), under a Gaussian of a ninth of the diameter,
+    relative to one for each pixel: 1 where offsets are constant, about 10 where a round cell of
+    the given diameter embeds to one point. A constant added to all offsets changes next to nothing.
     """
     shape = np.array(offsets.shape[1:])
     margin = int(np.ceil(diameter))
@@ -227,20 +182,9 @@ def gathering_density(offsets: NDArray[np.floating], *, diameter: float) -> NDAr
 def gathering_threshold(spread: NDArray[np.floating], gathers: NDArray[np.bool_]) -> float:
     """Find the spread up to which at least half of the pixels gather.
 
-    The share of gathering pixels as a function of the spread is fitted by the best
-    non-increasing one (isotonic regression).
-
-    Parameters
-    ----------
-    spread : array of shape (N,)
-        Smoothed log spread.
-    gathers : bool array of shape (N,)
-        Whether the embeddings of the same pixels gather.
-
-    Returns
-    -------
-    float
-        ``-inf`` where at no spread half of the pixels gather, ``inf`` where at every one.
+    The share of gathering pixels as a function of the smoothed log spread is fitted by the best
+    non-increasing one (isotonic regression). Returns ``-inf`` where at no spread half of the
+    pixels gather, ``inf`` where at every one.
     """
     from sklearn.isotonic import IsotonicRegression  # slow to import
 
@@ -253,44 +197,25 @@ def gathering_threshold(spread: NDArray[np.floating], gathers: NDArray[np.bool_]
     return float(spread[order][count]) if count < len(order) else float("inf")
 
 
-def outlier_threshold(one: NDArray[np.floating], *, diameter: float) -> float:
-    """Find what lies far below the usual spread of an image that is nearly all background.
+def outlier_threshold(levels: NDArray[np.floating], *, diameter: float) -> float:
+    """Find what lies far below the usual smoothed log spread of an image, nearly all background.
 
-    Parameters
-    ----------
-    one : array of any shape
-        Smoothed log spread of an image, or of parts of it.
-    diameter : float, > 0
-        Of a median cell, pixels.
-
-    Returns
-    -------
-    float
-        The median less six standard deviations, these taken from the upper half, which
-        cells do not reach; ``-inf`` where less than an eighth of a cell would be left.
-        Measured on backgrounds of drawn scenes, hardly a pixel lies as low.
+    Returns the median less six standard deviations, these taken from the upper half, which
+    cells do not reach; ``-inf`` where less than an eighth of a cell would be left. Measured on
+    backgrounds of drawn scenes, hardly a pixel lies as low.
     """
-    middle, high = np.quantile(one, (0.5, 0.84))
+    middle, high = np.quantile(levels, (0.5, 0.84))
     threshold = float(middle - _OUTLIER * (high - middle))
     smallest = np.pi / 4 * diameter**2 / 8
-    return threshold if np.count_nonzero(one < threshold) >= smallest else float("-inf")
+    return threshold if np.count_nonzero(levels < threshold) >= smallest else float("-inf")
 
 
 def cue_agreement(spread: NDArray[np.floating], gathers: NDArray[np.bool_]) -> float:
     """Measure how well the spread tells pixels that gather from those that do not.
 
     Two modes of the spread that mean cell and background show as 1; spread and gathering
-    that know nothing of each other as 0.
-
-    Parameters
-    ----------
-    spread : array of shape (N,)
-    gathers : bool array of shape (N,)
-
-    Returns
-    -------
-    float in [0, 1]
-        Area under the ROC curve, 0.5 taken as 0; 0 where all pixels gather or none.
+    that know nothing of each other as 0: the area under the ROC curve, 0.5 taken as 0, and 0
+    where all pixels gather or none.
     """
     from sklearn.metrics import roc_auc_score  # slow to import
 
@@ -304,24 +229,28 @@ def _sample_cues(
     offsets: Iterable[NDArray[np.floating]],
     diameter: float,
     otsu: float,
-) -> _Cues:
-    """Look at where the pixels of every image embed."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[tuple[int, int]]]:
+    """Look at where the pixels of every image embed.
+
+    Returns spread and gathering of a sample of all pixels (N,), and of every map how many pixels
+    at low spread gather, and how many there are.
+    """
     rng = np.random.default_rng(0)
-    share = min(1.0, _SAMPLES / sum(one.size for one in maps))
-    spread, gathers, below = [], [], []
-    for one, predicted in zip(maps, offsets, strict=True):
-        if predicted.shape != (2, *one.shape):
+    share = min(1.0, _SAMPLES / sum(level.size for level in maps))
+    spread, gathers, gathering_at_low = [], [], []
+    for level, predicted in zip(maps, offsets, strict=True):
+        if predicted.shape != (2, *level.shape):
             raise ValueError(
                 f"offsets must have shape (2, Y, X) of their map. Got {predicted.shape} and "
-                f"{one.shape}; pass both in one order."
+                f"{level.shape}; pass both in one order."
             )
         gathered = gathering_density(predicted, diameter=diameter) > _GATHERED
-        keep = rng.random(one.shape) < share
-        spread.append(one[keep].astype(np.float64))
+        keep = rng.random(level.shape) < share
+        spread.append(level[keep].astype(np.float64))
         gathers.append(gathered[keep])
-        low = gathered[one < otsu]
-        below.append((int(np.count_nonzero(low)), low.size))
-    return _Cues(np.concatenate(spread), np.concatenate(gathers), tuple(below))
+        low = gathered[level < otsu]
+        gathering_at_low.append((int(np.count_nonzero(low)), low.size))
+    return np.concatenate(spread), np.concatenate(gathers), gathering_at_low
 
 
 def _share(of: NDArray[np.bool_]) -> float:
@@ -329,18 +258,16 @@ def _share(of: NDArray[np.bool_]) -> float:
 
 
 def _say(cue: Cue, below: float, above: float, *, exceptions: int = 0, images: int = 0) -> str:
-    found = (
+    shares = (
         f"embeddings gather in {below:.0%} of the pixels below Otsu's threshold on the spread "
         f"of all images together and in {above:.0%} of those above"
     )
     if cue == "gathering":
-        return f"{found}: nearly all is cell, and foreground is where the spread lets most gather"
+        return f"{shares}: nearly all is cell, and foreground is where the spread lets most gather"
     outliers = "what lies far below the usual spread of its image"
     if cue == "outliers":
-        return f"{found}: nearly nothing is cell, and foreground is {outliers}"
+        return f"{shares}: nearly nothing is cell, and foreground is {outliers}"
     if exceptions:
-        return (
-            f"{found}; in {exceptions} of {images} images that is not so, and foreground there "
-            f"is {outliers}"
-        )
-    return f"{found}, so it parts cells from background"
+        where = f"in {exceptions} of {images} images that is not so, and foreground there"
+        return f"{shares}; {where} is {outliers}"
+    return f"{shares}, so it parts cells from background"

@@ -1,4 +1,4 @@
-"""How far the pixels of an object come together in embedding space."""
+"""Measure how far the pixels of an object come together in embedding space."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,19 +9,11 @@ from oce2stardist.labels import remove_objects
 def gathering(
     labels: NDArray[np.integer], offsets: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Measure how far each object's pixels come together in embedding space.
+    """Measure how far each object's pixels come together; returns ids and ratios, (objects,).
 
-    Parameters
-    ----------
-    labels : integer array of shape (Y, X)
-    offsets : array of shape (2, Y, X)
-        Predicted offsets (y, x), pixels.
-
-    Returns
-    -------
-    ids, ratios : arrays of shape (objects,)
-        Standard deviation of the object's embeddings over that of its pixels: 0 where all
-        embed to one point, 1 where offsets are constant, as on structureless background.
+    The ratio is the standard deviation of an object's embeddings over that of its pixels: 0 where
+    all embed to one point, 1 where offsets are constant, as on structureless background. Offsets
+    have shape (2, Y, X), labels (Y, X).
     """
     ids, index = np.unique(labels[labels > 0], return_inverse=True)
     pixels = np.argwhere(labels > 0).astype(np.float64)
@@ -33,7 +25,7 @@ def gathering(
 def _variance(
     points: NDArray[np.float64], index: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
-    """Variance of points (N, 2) around the mean of their group, both axes together."""
+    """Take the variance of points (N, 2) around the mean of their group, both axes together."""
     size = np.bincount(index, minlength=count)
     total = np.zeros(count)
     for column in points.T:

@@ -1,6 +1,6 @@
-"""The rim of background around each cell, and what is left when it is off."""
+"""Take off the rim of background around each cell."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -38,11 +38,6 @@ class HaloSettings:
         How far outside an object its outline may lie, for ``contrast``.
     diameter : float, > 0
         Of a median cell.
-
-    Raises
-    ------
-    ValueError
-        If there is no such method.
     """
 
     method: HaloMethod
@@ -66,21 +61,16 @@ def remove_halo(
     """Take off the rim of background that embeds into each cell.
 
     Within half a field of view of a cell, background still sees the cell and embeds into
-    it, so raw objects come out up to 8 pixels too large (paper, section 4).
+    it, so raw objects come out up to 8 pixels too large (paper, section 4). Parts that come
+    apart get labels of their own.
 
     Parameters
     ----------
     labels : integer array of shape (Y, X)
     image : float array of shape (Y, X, C)
-        Normalised image at the same scale.
+        Normalised, at the same scale.
     signal : array of shape (Y, X), or None
-        See `find_signal`; ``contrast`` shrinks towards background where there is none.
-    settings : HaloSettings
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        Parts that come apart get labels of their own.
+        See `Signal`; ``contrast`` shrinks towards background where there is none.
     """
     method, shrink = settings.method, settings.shrink
     cleaned = labels.astype(np.int32, copy=True)
@@ -98,18 +88,10 @@ def remove_halo(
 
 @dataclass(frozen=True)
 class Signal:
-    """How one image, in which cells are bright, is made of all channels.
-
-    Attributes
-    ----------
-    weights : tuple of float
-        Of each channel.
-    ground : float
-        What background has; taken off.
-    """
+    """How one image, in which cells are bright, is made of all channels."""
 
     weights: tuple[float, ...]
-    ground: float
+    ground: float  # what background has; taken off
 
     def of(self, image: NDArray[np.floating]) -> NDArray[np.floating]:
         """Make that image, (Y, X), of one of shape (Y, X, C); smoothed by 1 px."""
@@ -126,23 +108,14 @@ def find_signal(
     variance within the two classes (Fisher's discriminant of uncorrelated channels): where
     cells are dark it is negative.
 
-    Parameters
-    ----------
-    parts : iterable of (labels, image)
-        Integer (Y, X) and float (Y, X, C) arrays. Objects have their halo; background is what
-        lies a seventh of a diameter and more away from all of them.
-    diameter : float, > 0
-        Of a median cell, pixels.
-
-    Returns
-    -------
-    Signal, or None
-        None where no channel tells objects from background, or one of them is missing.
+    Parts are pairs of labels (Y, X) and image (Y, X, C). Objects have their halo; background is
+    what lies a seventh of a diameter and more away from all of them. None is returned where no
+    channel tells objects from background, or one of them is missing.
     """
     pairs = [
         (image[labels > 0], image[far_from(labels, diameter / 7.0)]) for labels, image in parts
     ]
-    inside, outside = (np.concatenate(one) for one in zip(*pairs, strict=True))  # (N, C)
+    inside, outside = (np.concatenate(side) for side in zip(*pairs, strict=True))  # (N, C)
     if not len(inside) or not len(outside):
         return None
     difference = inside.mean(axis=0) - outside.mean(axis=0)
@@ -172,19 +145,8 @@ def trim_by_contrast(
     the object they are nearest to join it. An object that does not stand out from the noise
     of the background around it goes.
 
-    Parameters
-    ----------
-    labels : int32 array of shape (Y, X)
-    signal : float array of shape (Y, X)
-        See `find_signal`.
-    settings : HaloSettings
-        Background counts as surroundings within half of the diameter, and from a seventh of it
-        on, beyond which the halo does not reach.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        Holes are filled.
+    Background counts as surroundings within half of the diameter, and from a seventh of it on,
+    beyond which the halo does not reach. Holes are filled.
     """
     if not labels.any():
         return labels
@@ -192,20 +154,17 @@ def trim_by_contrast(
     background = distance > settings.diameter / 7.0
     thresholds = np.full(int(labels.max()) + 1, -np.inf)
     margin = round(settings.diameter / 2)
-    for index, window in enumerate(ndi.find_objects(labels), start=1):
-        if window is None:
-            continue
+    for index, window, inside in each_object(labels):
         around = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in window)
         ground = signal[around][background[around]]
         # Where cells touch on all sides there is no halo of background to take off.
         if ground.size >= margin:
             low = float(np.median(ground))
             noise = 1.4826 * float(np.median(np.abs(ground - low)))
-            pixels = signal[window][labels[window] == index]
+            pixels = signal[window][inside]
+            outline = low + settings.level * (np.percentile(pixels, 75) - low)
             visible = pixels.mean() - low > _VISIBLE * noise
-            thresholds[index] = (
-                low + settings.level * (np.percentile(pixels, 75) - low) if visible else np.inf
-            )
+            thresholds[index] = outline if visible else np.inf
     owner = np.where(distance <= settings.reach, labels[tuple(nearest)], 0)
     owner[(labels == 0) & np.isneginf(thresholds[owner])] = 0  # nothing to grow by
     return _filled(np.where(signal > thresholds[owner], owner, 0).astype(np.int32))
@@ -214,10 +173,9 @@ def trim_by_contrast(
 def _filled(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Fill the holes of every object, except where another object lies in them."""
     filled = labels.copy()
-    for index, window in enumerate(ndi.find_objects(labels), start=1):
-        if window is not None:
-            holes = ndi.binary_fill_holes(labels[window] == index) & (labels[window] == 0)
-            filled[window][holes] = index
+    for index, window, inside in each_object(labels):
+        holes = ndi.binary_fill_holes(inside) & (labels[window] == 0)
+        filled[window][holes] = index
     return filled
 
 
@@ -232,11 +190,8 @@ def split_parts(labels: NDArray[np.integer]) -> NDArray[np.int32]:
 def _depth(labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Measure, inside each object, the distance in pixels to the nearest pixel of another label."""
     depth = np.zeros(labels.shape)
-    for index, window in enumerate(ndi.find_objects(labels), start=1):
-        if window is None:
-            continue
-        object_ = np.pad(labels[window] == index, 1)
-        inner = ndi.distance_transform_edt(object_)[1:-1, 1:-1]
+    for _, window, inside in each_object(labels):
+        inner = ndi.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
         depth[window] = np.maximum(depth[window], inner)
     return depth
 
@@ -246,17 +201,22 @@ def _brighter_parts(
 ) -> NDArray[np.bool_]:
     """Find, within each object, the pixels above its own threshold, and their holes."""
     bright = np.zeros(labels.shape, bool)
-    for index, window in enumerate(ndi.find_objects(labels), start=1):
-        if window is None:
-            continue
-        object_ = labels[window] == index
-        values = brightness[window][object_]
+    for _, window, inside in each_object(labels):
+        values = brightness[window][inside]
+        brighter = inside
         if values.min() < values.max():
-            brighter = object_ & (brightness[window] > threshold_otsu(values))
-            bright[window] |= ndi.binary_fill_holes(brighter) & object_
-        else:
-            bright[window] |= object_
+            brighter = inside & (brightness[window] > threshold_otsu(values))
+        bright[window] |= ndi.binary_fill_holes(brighter) & inside
     return bright
+
+
+def each_object(
+    labels: NDArray[np.integer],
+) -> Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:
+    """Go through the objects: label, window in the image, and which pixels of it are the object."""
+    for index, window in enumerate(ndi.find_objects(labels), start=1):
+        if window is not None:
+            yield index, window, labels[window] == index
 
 
 def remove_small(labels: NDArray[np.integer], *, min_size: float) -> NDArray[np.int32]:

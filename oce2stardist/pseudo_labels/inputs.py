@@ -1,4 +1,4 @@
-"""What segmentation needs of every image of a run, read from its folder when asked for."""
+"""Read what segmentation needs of every image of a run from its folder, when asked for."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from oce2stardist.config import Config
 from oce2stardist.images.prepare import PreparedImages
 from oce2stardist.labels import Image
-from oce2stardist.pseudo_labels import (
+from oce2stardist.pseudo_labels.foreground import (
     Foreground,
     choose_foreground,
     foreground_threshold,
@@ -29,7 +29,7 @@ class Scene:
 
 
 def predicted_file(folder: Path, stem: str) -> Path:
-    """Where a run keeps the prediction of one image."""
+    """Name the file in which a run keeps the prediction of one image."""
     return folder / "oce" / "predicted" / f"{stem}.safetensors"
 
 
@@ -40,7 +40,7 @@ def read_predicted(folder: Path, stem: str) -> tuple[NDArray[np.float32], NDArra
 
 
 class SegmentationInputs(Mapping[str, Scene]):
-    """What `segment` needs of every image of a run, read from the run folder when asked for.
+    """Scenes of all images of a run, read from its folder when asked for.
 
     Attributes
     ----------
@@ -67,51 +67,41 @@ class SegmentationInputs(Mapping[str, Scene]):
         self.thresholds = dict(zip(self.levels, self.foreground.thresholds, strict=True))
 
     def __getitem__(self, stem: str) -> Scene:
-        """Read the scene of one image."""
         offsets, _ = read_predicted(self._folder, stem)
         foreground = self.levels[stem] < self.thresholds[stem]
         return Scene(offsets, foreground, self._prepared.linear[stem])
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the stems."""
         return iter(self.levels)
 
     def __len__(self) -> int:
-        """Count the images."""
         return len(self.levels)
 
     @property
     def foreground_share(self) -> float:
         """Share of the pixels of all images that are foreground."""
         pixels = sum(level.size for level in self.levels.values())
-        below = (
-            np.count_nonzero(level < self.thresholds[stem]) for stem, level in self.levels.items()
-        )
+        below = (np.count_nonzero(self.levels[stem] < self.thresholds[stem]) for stem in self)
         return sum(below) / pixels
 
 
 def _choose_foreground(
     maps: dict[str, NDArray[np.float32]], images: Sequence[str], folder: Path, config: Config
 ) -> Foreground:
-    settings = config.pseudo
-    chosen = choose_foreground(
-        list(maps.values()),
-        (read_predicted(folder, stem)[0] for stem in maps),
-        diameter=settings.working_diameter,
-        images=images,
-    )
+    settings, levels = config.pseudo, list(maps.values())
+    offsets = (read_predicted(folder, stem)[0] for stem in maps)
+    diameter = settings.working_diameter
+    chosen = choose_foreground(levels, offsets, diameter=diameter, images=images)
     if settings.threshold == "auto":
         return chosen
     if settings.threshold == "pooled":
-        thresholds = (foreground_threshold(list(maps.values())),) * len(maps)
+        thresholds = (foreground_threshold(levels),) * len(maps)
         reason = "Otsu on the spread of all images together, set in the config"
     else:
-        of_image = {
-            name: foreground_threshold(
-                [one for one, of in zip(maps.values(), images, strict=True) if of == name]
-            )
-            for name in set(images)
-        }
+        parts: dict[str, list[NDArray[np.float32]]] = {}
+        for name, level in zip(images, levels, strict=True):
+            parts.setdefault(name, []).append(level)
+        of_image = {name: foreground_threshold(of_part) for name, of_part in parts.items()}
         thresholds = tuple(of_image[name] for name in images)
         reason = "Otsu on the spread of each image, set in the config"
     return replace(chosen, thresholds=thresholds, cue="spread", reason=reason)

@@ -1,4 +1,4 @@
-"""From predicted offsets on disk to label files: settings are chosen, objects judged."""
+"""Turn predicted offsets on disk into label files: choose settings, judge the objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +15,7 @@ from oce2stardist.config import Config
 from oce2stardist.files.atomic import write_text
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import PreparedImages
-from oce2stardist.labels import Labels, resize_labels
-from oce2stardist.pseudo_labels import Foreground, SegmentationSettings, segment_surely
+from oce2stardist.labels import Labels, renumber, resize_labels
 from oce2stardist.pseudo_labels.choose import (
     Choice,
     choose_by_annotations,
@@ -24,36 +23,27 @@ from oce2stardist.pseudo_labels.choose import (
     score_annotated,
     segmentation_settings,
 )
-from oce2stardist.pseudo_labels.inputs import Scene, SegmentationInputs
-from oce2stardist.pseudo_labels.parameters import describe_trust, list_parameters
+from oce2stardist.pseudo_labels.inputs import SegmentationInputs
+from oce2stardist.pseudo_labels.parameters import describe_trust, is_default, list_parameters
+from oce2stardist.pseudo_labels.segment import SegmentationSettings, segment_surely
 from oce2stardist.pseudo_labels.sizes import warn_of_giants
 from oce2stardist.pseudo_labels.trust import Trust, judge_trust
 from oce2stardist.runs.progress import Reporter
 
 
 @dataclass(frozen=True)
-class PseudoLabels:
+class LabelledImages:
     """Labels by image stem, what they were made from and with, and whether to trust them."""
 
     labels: dict[str, Labels]
+    prepared: PreparedImages
+    config: Config
+    copies: int  # noisy ones, of the prediction
     scenes: SegmentationInputs
     settings: SegmentationSettings
     choices: list[Choice]
     parameters: dict[str, dict[str, Any]]
     trust: Trust
-
-
-@dataclass(frozen=True)
-class LabelContext:
-    """What pseudo labels were made from and with, for more of the same.
-
-    ``copies`` is the number of noisy copies of the prediction.
-    """
-
-    config: Config
-    prepared: PreparedImages
-    pseudo: PseudoLabels
-    copies: int
 
 
 def label_images(
@@ -65,32 +55,37 @@ def label_images(
     *,
     copies: int,
     taken: Sequence[Choice] = (),
-) -> PseudoLabels:
+) -> LabelledImages:
     """Turn predicted offsets into label files and objects.csv.
 
     For the record, `copies` is how many noisy copies were predicted, and `taken` says of settings
     in the config where they come from.
     """
-    given = config.pseudo
     scenes = SegmentationInputs(prepared, folder, config)
-    if given.choose:
+    foreground = scenes.foreground
+    if config.pseudo.choose:
         reporter.say("Choosing settings.")
     settings, choices = _choose_settings(config, scenes, annotations)
     choices = [*taken, *choices]
     labels, objects = _find_objects(prepared, config, folder, scenes, settings, reporter)
     write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
-    trust = _judge(scenes.foreground, objects, score_annotated(labels, annotations))
+    trust = judge_trust(
+        separation=None if foreground.cue == "outliers" else foreground.separation,
+        confidences=objects["confidence"].to_numpy(),
+        diameters=objects["diameter"].to_numpy(),
+        annotated_f1=score_annotated(labels, annotations),
+    )
     giants = warn_of_giants(labels, diameter=prepared.scales.diameter)
     trust = replace(trust, complaints=(*trust.complaints, *giants))
-    parameters = list_parameters(
-        prepared, config, scenes.foreground, settings, choices, copies=copies
-    )
+    parameters = list_parameters(prepared, config, foreground, settings, choices, copies=copies)
     parameters["trust"] = describe_trust(trust)
     if objects.empty:
         advice = _explain_nothing(scenes, settings, prepared)
         parameters["trust"]["advice"] = advice
         reporter.say(f"No object was found in any image. {advice}")
-    return PseudoLabels(labels, scenes, settings, choices, parameters, trust)
+    return LabelledImages(
+        labels, prepared, config, copies, scenes, settings, choices, parameters, trust
+    )
 
 
 def _find_objects(
@@ -106,24 +101,22 @@ def _find_objects(
     objects = []
     with reporter.task("Finding objects", len(prepared.seen)) as advance:
         for done, stem in enumerate(prepared.seen, start=1):
-            shape = prepared.found.images[stem].shape[:2]
-            labels[stem], confidence = _segment_surely(
-                scenes[stem], settings, config.pseudo.variants, shape, seed=config.seed
+            scene, variants = scenes[stem], config.pseudo.variants
+            segmented, confidence = segment_surely(
+                scene.offsets,
+                scene.foreground,
+                scene.image,
+                settings,
+                variants=variants,
+                seed=config.seed,
             )
+            resized = resize_labels(segmented, prepared.found.images[stem].shape[:2])
+            kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
+            labels[stem], confidence = renumber(resized)[0], confidence[kept - 1]
             write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels[stem])
             objects.append(describe_objects(stem, labels[stem], confidence))
             advance(done, f"{labels[stem].max()} objects in {stem}")
     return labels, pd.concat(objects, ignore_index=True)
-
-
-def _judge(foreground: Foreground, objects: pd.DataFrame, annotated_f1: float | None) -> Trust:
-    sparse = foreground.cue == "outliers"
-    return judge_trust(
-        separation=None if sparse else foreground.separation,
-        confidences=objects["confidence"].to_numpy(),
-        diameters=objects["diameter"].to_numpy(),
-        annotated_f1=annotated_f1,
-    )
 
 
 def _explain_nothing(
@@ -153,38 +146,15 @@ def _choose_settings(
     settings = segmentation_settings(given)
     if not given.choose:
         return settings, []
-    free = [
-        name
-        for name, default in type(given)().model_dump().items()
-        if getattr(given, name) == default
-    ]
-    with_cells = {stem: one for stem, one in annotations.items() if (one > 0).any()}
+    free = [name for name in type(given).model_fields if is_default(given, name)]
+    with_cells = {stem: cells for stem, cells in annotations.items() if (cells > 0).any()}
     if with_cells:
         some = {stem: scenes[stem] for stem in with_cells}
         return choose_by_annotations(settings, some, with_cells, free=free, seed=config.seed)
     return choose_by_stability(settings, scenes, free=free, seed=config.seed)
 
 
-def _segment_surely(
-    scene: Scene,
-    settings: SegmentationSettings,
-    variants: int,
-    shape: tuple[int, ...],
-    *,
-    seed: int,
-) -> tuple[Labels, NDArray[np.float64]]:
-    """Segment one image at the original scale; also the confidence of every object."""
-    labels, confidence = segment_surely(
-        scene.offsets, scene.foreground, scene.image, settings, variants=variants, seed=seed
-    )
-    resized = resize_labels(labels, shape)
-    kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
-    table = np.zeros(len(confidence) + 1, np.int32)
-    table[kept] = np.arange(1, len(kept) + 1)
-    return table[resized], confidence[kept - 1]
-
-
-def write_parameters(folder: Path, result: PseudoLabels) -> None:
+def write_parameters(folder: Path, result: LabelledImages) -> None:
     """Write parameters.yaml."""
     text = yaml.safe_dump(result.parameters, sort_keys=False, allow_unicode=True)
     write_text(folder / "pseudo" / "parameters.yaml", text)
@@ -194,9 +164,8 @@ def describe_objects(
     stem: str, labels: Labels, confidence: NDArray[np.float64] | None = None
 ) -> pd.DataFrame:
     """List image, label, area, equivalent diameter, centroid (pixels), confidence of objects."""
-    table = pd.DataFrame(
-        regionprops_table(labels, properties=("label", "area", "centroid"))
-    ).rename(columns={"centroid-0": "y", "centroid-1": "x"})
+    measured = regionprops_table(labels, properties=("label", "area", "centroid"))
+    table = pd.DataFrame(measured).rename(columns={"centroid-0": "y", "centroid-1": "x"})
     table.insert(0, "image", stem)
     table.insert(3, "diameter", np.sqrt(4 * table["area"] / np.pi))
     table["confidence"] = 1.0 if confidence is None else confidence[table["label"] - 1]

@@ -1,4 +1,4 @@
-"""What pseudo labels were made with, and why: the content of pseudo/parameters.yaml.
+"""List what pseudo labels were made with, and why: the content of pseudo/parameters.yaml.
 
 Each parameter is a mapping with ``value`` and ``reason``, which is for people. Where there is more
 to know it stands beside them as data: ``interval`` (of the value itself), ``images`` (the value of
@@ -7,13 +7,15 @@ each), ``mode`` (what ``auto`` came to), ``tried`` (score by value, where values
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from oce2stardist.config import Config, PseudoConfig
 from oce2stardist.images.prepare import PreparedImages
 from oce2stardist.images.scale import Scales
-from oce2stardist.pseudo_labels import Foreground, SegmentationSettings
 from oce2stardist.pseudo_labels.choose import Choice
+from oce2stardist.pseudo_labels.foreground import Foreground
+from oce2stardist.pseudo_labels.segment import SegmentationSettings
 from oce2stardist.pseudo_labels.trust import Trust
 
 Parameter = dict[str, Any]
@@ -28,39 +30,26 @@ def list_parameters(
     *,
     copies: int,
 ) -> dict[str, Parameter]:
-    """List what was used, and why, in the order of the stages.
+    """List what was used, and why, in the order of the stages; plain values that YAML holds.
 
-    Parameters
-    ----------
-    prepared : PreparedImages
-    config : Config
-    foreground : Foreground
-    settings : SegmentationSettings
-        What the images were segmented with, choices included.
-    choices : sequence of Choice
-        What was compared; stands in place of what the config says.
-    copies : int
-        Noisy copies that were predicted.
-
-    Returns
-    -------
-    dict of name to parameter
-        Plain values that YAML holds.
+    `settings` are those that the images were segmented with, choices included; what was chosen
+    stands in place of what the config says. So many noisy copies were predicted.
     """
     given = config.pseudo
+    channels = next(iter(prepared.seen.values())).shape[-1]
+    thresholds = set(foreground.thresholds)
+    threshold = round(float(thresholds.pop()), 4) if len(thresholds) == 1 else "one for each image"
+    of_copies = "set in the config" if config.embedding.copies else "by size of the set"
     return {
         "trained_on": _because(len(prepared.found.images), "images given"),
-        "channels": _because(next(iter(prepared.seen.values())).shape[-1], prepared.channels.reason)
-        | {"mode": prepared.channels.mode},
+        "channels": _because(channels, prepared.channels.reason) | {"mode": prepared.channels.mode},
         "intensity": _because(given.intensity, _said(given, "intensity", "dim cells count, too")),
         "diameter": _diameter(prepared.scales),
         "scale": _scale(prepared.scales),
-        "copies": _because(
-            copies, "set in the config" if config.embedding.copies else "by size of the set"
-        ),
-        "threshold": _because(_thresholds(foreground), foreground.reason),
+        "copies": _because(copies, of_copies),
+        "threshold": _because(threshold, foreground.reason),
         **_segmentation(settings, given),
-        **{one.setting: _chosen(one, settings) for one in choices},
+        **{choice.setting: _chosen(choice, settings) for choice in choices},
     }
 
 
@@ -74,9 +63,13 @@ def _because(value: Any, reason: str) -> Parameter:
     return {"value": value, "reason": reason}
 
 
-def _said(settings: PseudoConfig, name: str, otherwise: str) -> str:
-    default = type(settings)().model_dump()[name]
-    return otherwise if getattr(settings, name) == default else "set in the config"
+def is_default(settings: PseudoConfig, name: str) -> bool:
+    """Tell whether a setting has its default."""
+    return bool(getattr(settings, name) == type(settings).model_fields[name].default)
+
+
+def _said(settings: PseudoConfig, name: str, otherwise: str = "the default") -> str:
+    return otherwise if is_default(settings, name) else "set in the config"
 
 
 def _diameter(scales: Scales) -> Parameter:
@@ -84,10 +77,10 @@ def _diameter(scales: Scales) -> Parameter:
     parameter = _because(round(scales.diameter, 2), scales.reason)
     if scales.low is not None and scales.high is not None:
         return parameter | {"interval": _rounded(scales.low, scales.high)}
-    found = scales.estimate
-    if found is None or found.diameter is None or found.low is None or found.high is None:
+    guess = scales.estimate
+    if guess is None or guess.diameter is None or guess.low is None or guess.high is None:
         return parameter
-    rejected = {"value": round(found.diameter, 2), "interval": _rounded(found.low, found.high)}
+    rejected = {"value": round(guess.diameter, 2), "interval": _rounded(guess.low, guess.high)}
     return parameter | {"rejected": rejected}
 
 
@@ -99,36 +92,23 @@ def _scale(scales: Scales) -> Parameter:
     parameter = _because(round(scales.median, 4), "brings the diameter to the working diameter")
     if len(set(scales.factors.values())) == 1:
         return parameter
-    return parameter | {"images": {stem: round(one, 4) for stem, one in scales.factors.items()}}
-
-
-def _thresholds(foreground: Foreground) -> float | str:
-    distinct = set(foreground.thresholds)
-    return round(float(distinct.pop()), 4) if len(distinct) == 1 else "one for each image"
+    factors = {stem: round(factor, 4) for stem, factor in scales.factors.items()}
+    return parameter | {"images": factors}
 
 
 def _segmentation(settings: SegmentationSettings, given: PseudoConfig) -> dict[str, Parameter]:
     """List what clustering and clean-up used; sizes in pixels of the working scale."""
     area = settings.cell_area
-    return {
-        "bandwidth": _because(
-            settings.bandwidth, "set in the config" if given.bandwidth else "the default"
-        ),
-        "halo": _because(settings.halo, _said(given, "halo", "the default")),
-        "level": _because(settings.level, _said(given, "level", "the default")),
-        "min_unity": _because(settings.min_unity, _said(given, "min_unity", "the default")),
-        "min_cluster": _because(
-            round(settings.min_cluster * area, 1),
-            f"{settings.min_cluster:g} of the area of a median cell; even a speck has a halo",
-        ),
-        "max_ratio": _because(
-            settings.max_ratio, "objects whose pixels do not come together are background"
-        ),
-        "min_size": _because(
-            round(settings.min_size * area, 1),
-            f"{settings.min_size:g} of the area of a median cell",
-        ),
+    of_cell = "of the area of a median cell"
+    reasons = {
+        **{name: _said(given, name) for name in ("bandwidth", "halo", "level", "min_unity")},
+        "min_cluster": f"{settings.min_cluster:g} {of_cell}; even a speck has a halo",
+        "max_ratio": "objects whose pixels do not come together are background",
+        "min_size": f"{settings.min_size:g} {of_cell}",
     }
+    values = asdict(settings)
+    values |= {name: round(values[name] * area, 1) for name in ("min_cluster", "min_size")}
+    return {name: _because(values[name], reason) for name, reason in reasons.items()}
 
 
 def _chosen(choice: Choice, settings: SegmentationSettings) -> Parameter:

@@ -1,13 +1,15 @@
-"""Pieces of one cell come together again: convex unions without a dip between the pieces."""
+"""Join the pieces of one cell: convex unions without a dip between the pieces."""
 
 import heapq
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.spatial import ConvexHull
+
+from oce2stardist.pseudo_labels.halo import each_object
 
 Points = NDArray[np.float64]  # (N, 2)
 
@@ -27,7 +29,7 @@ _MOST_DIAMETERS = 2.0
 
 @dataclass
 class _Piece:
-    """What is known of a piece or a union of pieces; all of it adds up."""
+    """A piece or a union of pieces, in numbers that add up."""
 
     area: int
     corners: Points  # of the convex hull
@@ -59,6 +61,8 @@ def merge_pieces(
     and between neighbours there is often a dark line. An addition to the paper
     (arXiv:2310.08501), measured in benchmarks/RESULTS.md.
 
+    Each union has the smallest label of its pieces.
+
     Parameters
     ----------
     labels : integer array of shape (Y, X)
@@ -74,92 +78,86 @@ def merge_pieces(
         for every diameter between the mean embeddings of the two pieces, and less 0.38 times
         the dip of the signal where they touch (0: as bright as the dimmer piece, 1: as dark as
         the ground). 1 or more joins nothing.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        Each union has the smallest label of its pieces.
     """
     merged = labels.astype(np.int32, copy=True)
     if min_unity >= 1:
         return merged
     seams = _seams(merged, signal)
-    pieces = dict(_pieces(merged, offsets, signal, wanted={one for pair in seams for one in pair}))
+    pieces = _pieces(merged, offsets, signal, wanted=set(chain.from_iterable(seams)))
     neighbours: dict[int, set[int]] = {index: set() for index in pieces}
-    for one, other in seams:
-        neighbours[one].add(other)
-        neighbours[other].add(one)
+    for piece, other in seams:
+        neighbours[piece].add(other)
+        neighbours[other].add(piece)
     max_area = np.pi / 4 * (_MOST_DIAMETERS * diameter) ** 2
     queue: list[tuple[float, int, int]] = []
 
-    def consider(one: int, other: int) -> None:
-        if pieces[one].area + pieces[other].area <= max_area:
-            seam = seams[_pair(one, other)] if signal is not None else None
-            unity = _unity(pieces[one], pieces[other], seam, diameter)
+    def consider(piece: int, other: int) -> None:
+        if pieces[piece].area + pieces[other].area <= max_area:
+            seam = seams[_pair(piece, other)] if signal is not None else None
+            unity = _unity(pieces[piece], pieces[other], seam, diameter)
             if unity >= min_unity:
-                heapq.heappush(queue, (-unity, one, other))
+                heapq.heappush(queue, (-unity, piece, other))
 
-    for one, other in seams:
-        consider(one, other)
+    for piece, other in seams:
+        consider(piece, other)
     parent: dict[int, int] = {}
     union = int(merged.max(initial=0))
     while queue:
-        _, one, other = heapq.heappop(queue)
-        if one in parent or other in parent:
+        _, piece, other = heapq.heappop(queue)
+        if piece in parent or other in parent:
             continue  # one of them is part of a larger union by now
         union += 1
-        parent[one] = parent[other] = union
-        pieces[union] = _joined(pieces[one], pieces[other])
-        neighbours[union] = (neighbours[one] | neighbours[other]) - {one, other}
+        parent[piece] = parent[other] = union
+        pieces[union] = _joined(pieces[piece], pieces[other])
+        neighbours[union] = (neighbours[piece] | neighbours[other]) - {piece, other}
         for third in neighbours[union]:
-            keys = (_pair(one, third), _pair(other, third))
+            keys = (_pair(piece, third), _pair(other, third))
             touching = [seams[key] for key in keys if key in seams]
             seams[_pair(union, third)] = _Seam(
                 sum(seam.count for seam in touching), sum(seam.brightness for seam in touching)
             )
-            neighbours[third] = (neighbours[third] - {one, other}) | {union}
+            neighbours[third] = (neighbours[third] - {piece, other}) | {union}
             consider(third, union)
     return _relabel(merged, parent)
 
 
-def _unity(one: _Piece, other: _Piece, seam: _Seam | None, diameter: float) -> float:
-    area = one.area + other.area
-    solidity = area / _hull_area(np.concatenate([one.corners, other.corners]))
-    distance = np.hypot(*(one.embedded / one.area - other.embedded / other.area)) / diameter
+def _unity(piece: _Piece, other: _Piece, seam: _Seam | None, diameter: float) -> float:
+    area = piece.area + other.area
+    # In two dimensions, `volume` is the area.
+    solidity = area / ConvexHull(np.concatenate([piece.corners, other.corners])).volume
+    distance = np.hypot(*(piece.embedded / piece.area - other.embedded / other.area)) / diameter
     dip = 0.0
     if seam is not None:
-        dimmer = min(one.brightness / one.area, other.brightness / other.area)
+        dimmer = min(piece.brightness / piece.area, other.brightness / other.area)
         # A seam brighter than its pieces says nothing more: membranes are bright, too.
         dip = 1.0 - min(seam.brightness / seam.count / max(dimmer, 1e-9), 1.0)
     return float(solidity - _EXCHANGE * (distance + min(dip, 1.0)))
 
 
-def _pair(one: int, other: int) -> tuple[int, int]:
-    return (one, other) if one < other else (other, one)
+def _pair(piece: int, other: int) -> tuple[int, int]:
+    return (piece, other) if piece < other else (other, piece)
 
 
 def _seams(
     labels: NDArray[np.int32], signal: NDArray[np.floating] | None
 ) -> dict[tuple[int, int], _Seam]:
     """Find every pair of touching objects (4-connected), and how bright it is where they touch."""
-    found: dict[tuple[int, int], _Seam] = {}
+    seams: dict[tuple[int, int], _Seam] = {}
     for here, there in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
-        one, other = labels[here], labels[there]
-        touching = (one != other) & (one > 0) & (other > 0)
-        pairs = np.sort(np.stack([one[touching], other[touching]], axis=1), axis=1)
-        bright = (
-            np.zeros(len(pairs))
-            if signal is None
-            else (signal[here][touching] + signal[there][touching]) / 2
-        )
+        piece, other = labels[here], labels[there]
+        touching = (piece != other) & (piece > 0) & (other > 0)
+        pairs = np.sort(np.stack([piece[touching], other[touching]], axis=1), axis=1)
+        bright = np.zeros(len(pairs))
+        if signal is not None:
+            bright = (signal[here][touching] + signal[there][touching]) / 2
         unique, index = np.unique(pairs, axis=0, return_inverse=True)
         counts = np.bincount(index.ravel(), minlength=len(unique))
         sums = np.bincount(index.ravel(), bright, minlength=len(unique))
         for (first, second), count, total in zip(unique.tolist(), counts, sums, strict=True):
-            seam = found.setdefault((first, second), _Seam(0, 0.0))
+            seam = seams.setdefault((first, second), _Seam(0, 0.0))
             seam.count += int(count)
             seam.brightness += float(total)
-    return found
+    return seams
 
 
 def _pieces(
@@ -168,16 +166,16 @@ def _pieces(
     signal: NDArray[np.floating] | None,
     *,
     wanted: set[int],
-) -> Iterator[tuple[int, _Piece]]:
-    for index, window in enumerate(ndi.find_objects(labels), start=1):
-        if window is None or index not in wanted:
-            continue
-        inside = labels[window] == index
-        origin = np.array([side.start for side in window])
-        pixels = np.argwhere(inside) + origin
-        embedded = pixels + offsets[:, window[0], window[1]][:, inside].T
-        brightness = 0.0 if signal is None else float(signal[window][inside].sum())
-        yield index, _Piece(len(pixels), _corners(inside, origin), embedded.sum(axis=0), brightness)
+) -> dict[int, _Piece]:
+    pieces = {}
+    for index, window, inside in each_object(labels):
+        if index in wanted:
+            origin = np.array([side.start for side in window])
+            pixels = np.argwhere(inside) + origin
+            embedded = (pixels + offsets[:, window[0], window[1]][:, inside].T).sum(axis=0)
+            brightness = 0.0 if signal is None else float(signal[window][inside].sum())
+            pieces[index] = _Piece(len(pixels), _corners(inside, origin), embedded, brightness)
+    return pieces
 
 
 def _corners(inside: NDArray[np.bool_], origin: NDArray[np.int64]) -> Points:
@@ -187,21 +185,17 @@ def _corners(inside: NDArray[np.bool_], origin: NDArray[np.int64]) -> Points:
     return _hull((rim[:, None] + _EDGES).reshape(-1, 2))
 
 
-def _joined(one: _Piece, other: _Piece) -> _Piece:
+def _joined(piece: _Piece, other: _Piece) -> _Piece:
     return _Piece(
-        one.area + other.area,
-        _hull(np.concatenate([one.corners, other.corners])),
-        one.embedded + other.embedded,
-        one.brightness + other.brightness,
+        piece.area + other.area,
+        _hull(np.concatenate([piece.corners, other.corners])),
+        piece.embedded + other.embedded,
+        piece.brightness + other.brightness,
     )
 
 
 def _hull(points: Points) -> Points:
     return np.asarray(points[ConvexHull(points).vertices])
-
-
-def _hull_area(points: Points) -> float:
-    return float(ConvexHull(points).volume)  # in two dimensions, `volume` is the area
 
 
 def _relabel(labels: NDArray[np.int32], parent: dict[int, int]) -> NDArray[np.int32]:

@@ -1,4 +1,8 @@
-"""Turn offsets and foreground of one image into labels: every step after prediction, in order."""
+"""Turn offsets and foreground of one image into labels: every step after prediction, in order.
+
+The steps of Wolf et al., arXiv:2310.08501, section 3, on NumPy arrays. Deliberate differences from
+the paper are said where they are made.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,27 +32,9 @@ from oce2stardist.pseudo_labels.pieces import merge_pieces
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """What `segment` does; lengths in pixels at the scale of the offsets.
+    """What `segment` does, see `PseudoConfig`; lengths in pixels at the scale of the offsets."""
 
-    Attributes
-    ----------
-    diameter : float
-        Of a median cell.
-    bandwidth, clustering, bin_seeding, fitted_share
-        See `ClusteringSettings`.
-    min_cluster : float
-        Smallest cluster, halo included, as share of the area of a median cell.
-    max_ratio : float
-        See `remove_ungathered`.
-    halo, shrink, level, reach
-        See `HaloSettings`; reach in diameters.
-    min_unity : float
-        See `merge_pieces`.
-    min_size : float
-        Smallest object, as share of the area of a median cell.
-    """
-
-    diameter: float
+    diameter: float  # of a median cell
     bandwidth: float
     clustering: Literal["density", "mean_shift"]
     bin_seeding: bool
@@ -70,18 +56,10 @@ class SegmentationSettings:
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What is measured on a whole image, for `segment` of parts of it to agree.
+    """What is measured on a whole image, for `segment` of parts of it to agree."""
 
-    Attributes
-    ----------
-    centre : (y, x)
-        Median offset of the foreground, pixels.
-    signal : Signal, optional
-        None where no channel tells cells from background.
-    """
-
-    centre: tuple[float, float]
-    signal: Signal | None
+    centre: tuple[float, float]  # median offset (y, x) of the foreground, pixels
+    signal: Signal | None  # None where no channel tells cells from background
 
 
 def measure_whole(
@@ -97,14 +75,11 @@ def measure_whole(
     drawn = [offsets[:, foreground] for offsets, foreground, _ in parts]  # (2, N) each
     pooled = np.concatenate(drawn, axis=1)
     centre = median_offset(pooled, np.ones(pooled.shape[1], bool)) if pooled.size else (0.0, 0.0)
-    signal = find_signal(
-        (
-            (cluster_cells(offsets, foreground, settings, seed=seed, centre=centre), image)
-            for offsets, foreground, image in parts
-        ),
-        diameter=settings.diameter,
+    clustered = (
+        (cluster_cells(offsets, foreground, settings, seed=seed, centre=centre), image)
+        for offsets, foreground, image in parts
     )
-    return ImageStatistics(centre, signal)
+    return ImageStatistics(centre, find_signal(clustered, diameter=settings.diameter))
 
 
 def segment(
@@ -116,7 +91,7 @@ def segment(
     seed: int,
     whole: ImageStatistics | None = None,
 ) -> NDArray[np.int32]:
-    """Turn predicted offsets into labels.
+    """Turn predicted offsets into labels 1..n, 0 elsewhere.
 
     Parameters
     ----------
@@ -125,16 +100,10 @@ def segment(
     foreground : bool array of shape (Y, X)
     image : float array of shape (Y, X, C)
         Normalised, intensities linear.
-    settings : SegmentationSettings
     seed : int
         Seeds the choice of pixels that scikit-learn's mean shift is fitted to.
     whole : ImageStatistics, optional
         Of the image that this is a part of; default: this is all of it.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        Labels 1..n, 0 elsewhere.
     """
     centre = None if whole is None else whole.centre
     clusters = cluster_cells(offsets, foreground, settings, seed=seed, centre=centre)
@@ -150,13 +119,8 @@ def cluster_cells(
     centre: tuple[float, float] | None = None,
 ) -> NDArray[np.int32]:
     """Cluster the embeddings and drop what can't be a cell: the first half of `segment`."""
-    clustering = ClusteringSettings(
-        settings.bandwidth,
-        settings.clustering,
-        settings.bin_seeding,
-        settings.fitted_share,
-        seed,
-    )
+    method, share = settings.clustering, settings.fitted_share
+    clustering = ClusteringSettings(settings.bandwidth, method, settings.bin_seeding, share, seed)
     clusters = cluster_embeddings(offsets, foreground, clustering, centre=centre)
     large = remove_small(split_parts(clusters), min_size=settings.min_cluster * settings.cell_area)
     gathered = remove_ungathered(large, offsets, max_ratio=settings.max_ratio)
@@ -171,18 +135,13 @@ def finish_cells(
     whole: ImageStatistics | None = None,
 ) -> NDArray[np.int32]:
     """Take off the halo, join pieces, drop what is too small: the second half of `segment`."""
-    signal = (
-        find_signal([(clusters, image)], diameter=settings.diameter)
-        if whole is None
-        else whole.signal
-    )
+    diameter, reach = settings.diameter, settings.reach * settings.diameter
+    signal = whole.signal if whole else find_signal([(clusters, image)], diameter=diameter)
     bright = None if signal is None else signal.of(image)
-    reach = settings.reach * settings.diameter
-    halo = HaloSettings(settings.halo, settings.shrink, settings.level, reach, settings.diameter)
+    halo = HaloSettings(settings.halo, settings.shrink, settings.level, reach, diameter)
     trimmed = remove_halo(clusters, image, bright, halo)
-    merged = merge_pieces(
-        trimmed, offsets, bright, diameter=settings.diameter, min_unity=settings.min_unity
-    )
+    unity = settings.min_unity
+    merged = merge_pieces(trimmed, offsets, bright, diameter=diameter, min_unity=unity)
     return remove_small(merged, min_size=settings.min_size * settings.cell_area)
 
 
@@ -196,27 +155,14 @@ def segment_surely(
     seed: int,
     whole: ImageStatistics | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Segment, and measure how far other bandwidths find the same objects.
+    """Segment as `segment` does, and measure how far other bandwidths find the same objects.
 
-    Takes the parameters of `segment`, and the number of other bandwidths.
-
-    Returns
-    -------
-    labels : int32 array of shape (Y, X)
-        Labels 1..n.
-    confidence : float array of shape (n,)
-        See `oce2stardist.pseudo_labels.confidence.agreement`.
+    Returns labels 1..n, and for each the `agreement` with so many variants.
     """
+    factors = [1.0, *_bandwidth_factors(variants)]
+    tried = [replace(settings, bandwidth=settings.bandwidth * factor) for factor in factors]
     labels, *others = (
-        segment(
-            offsets,
-            foreground,
-            image,
-            replace(settings, bandwidth=settings.bandwidth * factor),
-            seed=seed,
-            whole=whole,
-        )
-        for factor in [1.0, *_bandwidth_factors(variants)]
+        segment(offsets, foreground, image, variant, seed=seed, whole=whole) for variant in tried
     )
     return labels, agreement(labels, others)
 

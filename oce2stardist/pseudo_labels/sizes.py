@@ -1,4 +1,4 @@
-"""Whether the sizes of pseudo objects are those of cells: each finding is one sentence."""
+"""Tell whether the sizes of pseudo objects are those of cells: each finding is one sentence."""
 
 from collections.abc import Mapping
 
@@ -14,33 +14,24 @@ _GIANT_DIAMETERS = 4.0
 
 def warn_of_scales(annotations: Mapping[str, Labels], pseudo: Mapping[str, Labels]) -> list[str]:
     """Say that annotated cells and pseudo objects differ in size by more than a factor of 2."""
-    drawn, found = median_diameter(annotations.values()), median_diameter(pseudo.values())
-    if drawn is None or found is None or max(drawn, found) <= _SCALES_APART * min(drawn, found):
+    drawn, made = median_diameter(annotations.values()), median_diameter(pseudo.values())
+    if drawn is None or made is None or max(drawn, made) <= _SCALES_APART * min(drawn, made):
         return []
     return [
         f"annotated cells have a median diameter of {drawn:.1f} px, pseudo objects of "
-        f"{found:.1f} px: one of them is not at the scale of the cells. If the annotations are "
+        f"{made:.1f} px: one of them is not at the scale of the cells. If the annotations are "
         f"right, run `oce2stardist pseudo` again with --diameter {drawn:.4g} or --annotations"
     ]
 
 
 def warn_of_giants(labels: Mapping[str, Labels], *, diameter: float) -> list[str]:
-    """Say which objects cover most of their image and are far larger than a cell.
-
-    Parameters
-    ----------
-    labels : mapping of image stem to int32 array of shape (Y, X)
-    diameter : float
-        Of a median cell, pixels.
-    """
+    """Say that objects cover most of their image and are far larger than a cell, in pixels."""
     giants = {}
-    for stem, one in labels.items():
-        largest = int(object_sizes(one)[1].max(initial=0))
-        if (
-            largest > _GIANT_SHARE * one.size
-            and np.sqrt(4 * largest / np.pi) > _GIANT_DIAMETERS * diameter
-        ):
-            giants[stem] = largest / one.size
+    for stem, cells in labels.items():
+        largest = int(object_sizes(cells)[1].max(initial=0))
+        is_long = np.sqrt(4 * largest / np.pi) > _GIANT_DIAMETERS * diameter
+        if is_long and largest > _GIANT_SHARE * cells.size:
+            giants[stem] = largest / cells.size
     if not giants:
         return []
     worst = max(giants, key=giants.__getitem__)

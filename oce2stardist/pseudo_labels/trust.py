@@ -1,11 +1,10 @@
-"""Can the pseudo labels of a run be trusted? Judged without truth, and with it where there is some.
+"""Judge whether the pseudo labels of a run can be trusted, without truth or with some.
 
 The method rests on assumptions: pixels of one cell embed together, their spread over noisy copies
 is low, and objects come out alike under slightly other settings. Where they fail, labels still
 come out, and nobody sees from the files that they mean nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,18 +25,10 @@ LEAST_F1 = 0.5
 
 @dataclass(frozen=True)
 class Trust:
-    """What was measured, and the verdict.
+    """What was measured, and the verdict."""
 
-    Attributes
-    ----------
-    measures : dict
-        Name to value in [0, 1], high where labels are good.
-    complaints : tuple of str
-        What is wrong, each a clause; empty where nothing is.
-    """
-
-    measures: dict[str, float]
-    complaints: tuple[str, ...]
+    measures: dict[str, float]  # in [0, 1], high where labels are good
+    complaints: tuple[str, ...]  # what is wrong, each a clause
 
     @property
     def trusted(self) -> bool:
@@ -51,9 +42,8 @@ class Trust:
             said = ", ".join(f"{name} {value:.2f}" for name, value in self.measures.items())
             return f"nothing speaks against these labels ({said})"
         return (
-            "these pseudo labels can't be trusted: "
-            + "; ".join(self.complaints)
-            + ". Look at the report before you train on them"
+            f"these pseudo labels can't be trusted: {'; '.join(self.complaints)}. "
+            "Look at the report before you train on them"
         )
 
 
@@ -76,47 +66,34 @@ def judge_trust(
         Agreement with other settings in [0, 1], and equivalent diameter in pixels.
     annotated_f1 : float, optional
         F1 at IoU 0.5 on annotated cells, where there are any.
-
-    Returns
-    -------
-    Trust
     """
-    measures = {} if separation is None else {"separation": separation}
+    measures: dict[str, float] = {}
     complaints = []
-    if separation is not None and separation < LEAST_SEPARATION:
-        complaints.append(
+
+    def judge(name: str, value: float, least: float, complaint: str) -> None:
+        measures[name] = value
+        if value < least:
+            complaints.append(complaint.format(value=value, least=least))
+
+    if separation is not None:
+        complaint = (
             "the spread of noisy predictions does not part cells from background "
-            f"(separation {separation:.2f}, below {LEAST_SEPARATION:g})"
+            "(separation {value:.2f}, below {least:g})"
         )
-    if len(diameters) == 0:
-        complaints.append("no object was found")
-    else:
-        complaints += _object_complaints(measures, confidences, diameters)
-    if annotated_f1 is not None:
-        measures["F1 on annotated cells"] = annotated_f1
-        if annotated_f1 < LEAST_F1:
-            complaints.append(
-                f"F1 on the annotated cells is {annotated_f1:.2f}, below {LEAST_F1:g}"
-            )
-    return Trust(measures, tuple(complaints))
-
-
-def _object_complaints(
-    measures: dict[str, float], confidences: NDArray[np.floating], diameters: NDArray[np.floating]
-) -> Sequence[str]:
-    """Add what the objects tell to the measures; return what is wrong."""
-    agreed = measures["agreement"] = float(np.mean(confidences))
-    ratio = diameters / np.median(diameters)
-    alike = measures["alike"] = float(np.mean((ratio > 1 / 1.5) & (ratio < 1.5)))
-    complaints = []
-    if agreed < LEAST_AGREEMENT:
-        complaints.append(
-            "objects change with the settings "
-            f"(mean agreement {agreed:.2f}, below {LEAST_AGREEMENT:g})"
-        )
-    if alike < LEAST_ALIKE:
-        complaints.append(
+        judge("separation", separation, LEAST_SEPARATION, complaint)
+    if len(diameters):
+        complaint = "objects change with the settings (mean agreement {value:.2f}, below {least:g})"
+        judge("agreement", float(np.mean(confidences)), LEAST_AGREEMENT, complaint)
+        complaint = (
             "objects have no common size "
-            f"({alike:.0%} are within a factor of 1.5 of the median, below {LEAST_ALIKE:.0%})"
+            "({value:.0%} are within a factor of 1.5 of the median, below {least:.0%})"
         )
-    return complaints
+        ratio = diameters / np.median(diameters)
+        alike = float(np.mean((ratio > 1 / 1.5) & (ratio < 1.5)))
+        judge("alike", alike, LEAST_ALIKE, complaint)
+    else:
+        complaints.append("no object was found")
+    if annotated_f1 is not None:
+        complaint = "F1 on the annotated cells is {value:.2f}, below {least:g}"
+        judge("F1 on annotated cells", annotated_f1, LEAST_F1, complaint)
+    return Trust(measures, tuple(complaints))

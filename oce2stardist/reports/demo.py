@@ -1,20 +1,17 @@
 """Write the page of the demo: every stage on one image, from nuclei to scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import BACKGROUND, Image, Labels
 from oce2stardist.pseudo_labels.inputs import read_predicted
 from oce2stardist.reports.drawing.page import Section, write_page
 from oce2stardist.reports.drawing.pictures import (
-    RGB,
     picture_of_errors,
     picture_of_image,
     picture_of_labels,
@@ -41,30 +38,7 @@ from oce2stardist.reports.training_panels import (
     training_plot,
     used_kinds,
 )
-from oce2stardist.reports.wording import capital, count_images, count_objects, plural
-
-
-@dataclass(frozen=True)
-class _Demo:
-    """What is on the page; images and pseudo labels have the keys "train" and "test"."""
-
-    images: Mapping[str, Image]
-    annotations: Labels
-    cells: pd.DataFrame
-    pseudo: Path
-    pseudo_labels: Mapping[str, Labels]
-    offsets: NDArray[np.float32]
-    spread: NDArray[np.float32]
-    models: Mapping[str, Path]
-    shown_model: Path
-    predictions: Mapping[str, Labels]
-    truth: Labels
-
-    @property
-    def embeddings(self) -> list[tuple[str, RGB]]:
-        """Captioned pictures of the embeddings of "train"; the first is that of the arrows."""
-        labels = self.pseudo_labels["train"]
-        return embedding_panels(self.offsets, self.spread, labels, spread_limits([self.spread]))
+from oce2stardist.reports.wording import capital, count_objects, plural
 
 
 def write_demo_report(
@@ -84,6 +58,7 @@ def write_demo_report(
     Parameters
     ----------
     folder : Path
+        The page becomes ``report/index.html``, beside ``strip.png``.
     images : mapping with the keys "train" and "test"
         Images of shape (Y, X, C); cells are annotated in "train" only.
     annotations : int32 array of shape (Y, X)
@@ -99,11 +74,6 @@ def write_demo_report(
     scores : sequence of dict with name, f1, seg, n_true and n_predicted
     seconds : mapping of step to seconds
 
-    Returns
-    -------
-    Path
-        ``folder/report/index.html``, beside ``strip.png``.
-
     Raises
     ------
     InputError
@@ -111,37 +81,32 @@ def write_demo_report(
     """
     offsets, spread = read_predicted(pseudo, "train")
     shown_name, shown_model = list(models.items())[-1]
-    demo = _Demo(
-        images=images,
-        annotations=annotations,
-        cells=read_cells(shown_model),
-        pseudo=pseudo,
-        pseudo_labels={stem: read_labels(pseudo_labels_file(pseudo, stem)) for stem in images},
-        offsets=offsets,
-        spread=spread,
-        models=models,
-        shown_model=shown_model,
-        predictions=predictions,
-        truth=truth,
-    )
+    cells = read_cells(shown_model)
+    found = {stem: read_labels(pseudo_labels_file(pseudo, stem)) for stem in images}
+    limits = spread_limits([spread])
+    embeddings = embedding_panels(offsets, spread, found["train"], limits)
     parameters = {
         "pseudo labels": read_record(pseudo / "pseudo" / "parameters.yaml"),
         **{name: read_record(path / "parameters.yaml") for name, path in models.items()},
     }
     folders = {"pseudo labels": pseudo, **models}
-    n_cells = sum(count_roles(demo.cells))
     n_images = parameters["pseudo labels"]["trained_on"]["value"]
     path = write_page(
         folder / "report" / "index.html",
         title="From nuclei to a StarDist model",
-        lead=f"Embeddings learned from {count_images(n_images)} without any outline, "
-        f"{plural(n_cells, 'annotated cell')}, and what StarDist makes of both.",
+        lead=f"Embeddings learned from {plural(n_images, 'image')} without any outline, "
+        f"{plural(sum(count_roles(cells)), 'annotated cell')}, and what StarDist makes of both.",
         sections=[
             _nuclei_section(images),
-            _embeddings_section(demo),
-            _pseudo_labels_section(demo),
-            _annotations_section(demo),
-            _predictions_section(demo),
+            Section(
+                "2. What the embeddings learned",
+                ABOUT_EMBEDDINGS,
+                panels=[("Image", picture_of_image(images["train"])), *embeddings],
+                legends=embedding_legends(limits),
+            ),
+            _pseudo_labels_section(images, found),
+            _annotations_section(shown_model, images["train"], annotations, cells),
+            _predictions_section(images["test"], predictions, truth, models),
             _scores_section(scores),
             embedding_training_section(pseudo, "7. Training: embeddings"),
             *(
@@ -151,13 +116,13 @@ def write_demo_report(
             settings_section("8. Settings and why they were chosen", parameters),
             times_section(seconds, "9. Time taken"),
         ],
-        runs={name: read_record(one / "run.yaml") for name, one in folders.items()},
+        runs={name: read_record(run / "run.yaml") for name, run in folders.items()},
     )
     write_strip(
         folder / "report" / "strip.png",
         images=images,
-        arrows=demo.embeddings[0][1],
-        pseudo=demo.pseudo_labels["train"],
+        arrows=embeddings[0][1],
+        pseudo=found["train"],
         annotations=annotations,
         predicted=predictions[shown_name],
         truth=truth,
@@ -177,64 +142,47 @@ def _nuclei_section(images: Mapping[str, Image]) -> Section:
     )
 
 
-def _embeddings_section(demo: _Demo) -> Section:
-    return Section(
-        "2. What the embeddings learned",
-        ABOUT_EMBEDDINGS,
-        panels=[("Image", picture_of_image(demo.images["train"])), *demo.embeddings],
-        legends=embedding_legends(spread_limits([demo.spread])),
-    )
-
-
-def _pseudo_labels_section(demo: _Demo) -> Section:
+def _pseudo_labels_section(images: Mapping[str, Image], found: Mapping[str, Labels]) -> Section:
     return Section(
         "3. Pseudo labels, which nobody drew",
         "Pixels whose arrows end at the same point become one object.",
         panels=[
             (
-                f"{part} part: {count_objects(demo.pseudo_labels[stem])}",
-                picture_of_labels(demo.images[stem], demo.pseudo_labels[stem]),
+                f"{part} part: {count_objects(found[stem])}",
+                picture_of_labels(images[stem], found[stem]),
             )
             for stem, part in (("train", "Upper"), ("test", "Lower"))
         ],
     )
 
 
-def _annotations_section(demo: _Demo) -> Section:
-    n_train, n_judge = count_roles(demo.cells)
-    judges = demo.cells.loc[demo.cells["role"] == "held_back", "label"]
-    held_back = np.where(np.isin(demo.annotations, judges), demo.annotations, BACKGROUND)
-    panels = training_panels(
-        demo.shown_model,
-        "train",
-        demo.images["train"],
-        demo.cells,
-        held_back.astype(np.int32),
-    )
+def _annotations_section(
+    model: Path, image: Image, annotations: Labels, cells: pd.DataFrame
+) -> Section:
+    n_train, n_judge = count_roles(cells)
+    judges = cells.loc[cells["role"] == "held_back", "label"]
+    held_back = np.where(np.isin(annotations, judges), annotations, BACKGROUND).astype(np.int32)
     return Section(
         "4. The cells somebody did draw",
         f"{plural(n_train + n_judge, 'annotated cell')}: {n_train} to train on, {n_judge} "
         f"held back.\n\n{ABOUT_TRAINING_LABELS}",
-        panels=panels,
+        panels=training_panels(model, "train", image, cells, held_back),
         legends=training_legends(marked=True),
     )
 
 
-def _predictions_section(demo: _Demo) -> Section:
-    image = demo.images["test"]
+def _predictions_section(
+    image: Image, predictions: Mapping[str, Labels], truth: Labels, models: Mapping[str, Path]
+) -> Section:
     errors = [
-        (
-            f"{capital(name)}: {count_objects(labels)}",
-            picture_of_errors(image, labels, demo.truth),
-        )
-        for name, labels in demo.predictions.items()
+        (f"{capital(name)}: {count_objects(labels)}", picture_of_errors(image, labels, truth))
+        for name, labels in predictions.items()
     ]
-    truth = f"Truth: {count_objects(demo.truth)}", picture_of_labels(image, demo.truth)
     return Section(
         "5. What is found where nothing was annotated",
         "An object counts as found if it shares at least half of the pixels that it and the "
-        f"true one cover together (IoU 0.5). {_say_what_was_seen(demo.models)}",
-        panels=[truth, *errors],
+        f"true one cover together (IoU 0.5). {_say_what_was_seen(models)}",
+        panels=[(f"Truth: {count_objects(truth)}", picture_of_labels(image, truth)), *errors],
         legends=error_legends(),
     )
 
@@ -256,8 +204,8 @@ def _say_what_was_seen(models: Mapping[str, Path]) -> str:
 
 def _scores_section(scores: Sequence[Mapping[str, Any]]) -> Section:
     rows = [
-        (capital(one["name"]), one["f1"], one["seg"], one["n_true"], one["n_predicted"])
-        for one in scores
+        (capital(score["name"]), *(score[key] for key in ("f1", "seg", "n_true", "n_predicted")))
+        for score in scores
     ]
     return Section(
         "6. Scores",

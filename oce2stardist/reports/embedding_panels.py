@@ -30,24 +30,10 @@ def embedding_panels(
     *,
     at_most: int = LARGEST_SIDE,
 ) -> list[tuple[str, RGB]]:
-    """Draw the prediction of one image.
+    """Draw offsets (2, Y, X) and spread (Y, X), pixels at working scale, with their captions.
 
-    Parameters
-    ----------
-    offsets : array of shape (2, Y, X)
-        Pixels at working scale.
-    spread : array of shape (Y, X)
-        Pixels at working scale.
-    labels : integer array
-        The pseudo labels, at the original scale: arrows outside them are dimmed.
-    limits : pair of float
-        Spread shown darkest and brightest, pixels.
-    at_most : int
-        Largest side of the pictures, pixels.
-
-    Returns
-    -------
-    list of (caption, RGB)
+    Arrows outside the pseudo labels, at the original scale, are dimmed. `limits` are the spread
+    shown darkest and brightest, `at_most` is the largest side of the pictures, in pixels.
     """
     foreground = resize_labels(labels, spread.shape) > BACKGROUND
     return [

@@ -13,7 +13,7 @@ from oce2stardist.datasets.labelled import LabelledImages
 from oce2stardist.reports.drawing.figure_files import FORMATS, encode_figure, save_figure
 from oce2stardist.reports.drawing.figures import curves_figure, fractions_figure, scales_figure
 from oce2stardist.reports.drawing.page import Cell, Notice, Panel, Part, Rich, Section, write_page
-from oce2stardist.reports.drawing.picture_figures import gallery_figure, percentiles_figure
+from oce2stardist.reports.drawing.picture_figures import scored_figure
 from oce2stardist.reports.drawing.series import ALL
 from oce2stardist.reports.experiment_files import CellOutcome, link_to, read_outcomes, read_table
 from oce2stardist.reports.experiment_pictures import (
@@ -88,7 +88,7 @@ def write_experiment_report(
     answers: Sequence[str],
     test_images: Mapping[str, LabelledImages],
 ) -> Path:
-    """Write the page of an experiment, and its figures as SVG, PDF and PNG.
+    """Write report/index.html of an experiment, and its figures as SVG, PDF and PNG.
 
     Parameters
     ----------
@@ -102,11 +102,6 @@ def write_experiment_report(
         Few of them are read, to be shown. A data set that is left out is not pictured, and
         the page says so.
 
-    Returns
-    -------
-    Path
-        ``folder/report/index.html``; figures are in ``folder/report/figures``.
-
     Raises
     ------
     InputError
@@ -117,7 +112,7 @@ def write_experiment_report(
     outcomes = read_outcomes(folder, results["run"].unique())
     content = _Experiment(folder, results, summary, curves, outcomes, test_images)
     shutil.rmtree(folder / "report" / "figures", ignore_errors=True)  # of an earlier page
-    unfinished = [one for one in content.outcomes if one.status != "finished"]
+    unfinished = [outcome for outcome in outcomes if outcome.status != "finished"]
     return write_page(
         folder / "report" / "index.html",
         title=title,
@@ -138,7 +133,7 @@ def write_experiment_report(
 def _notice(unfinished: Sequence[CellOutcome]) -> Notice | None:
     if not unfinished:
         return None
-    counts = Counter(one.status for one in unfinished)
+    counts = Counter(outcome.status for outcome in unfinished)
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
     return Notice(
         f"Not every run of the grid has finished: {said}. Scores are of those that have; the "
@@ -165,45 +160,42 @@ def _score_figures(content: _Experiment) -> list[Section]:
     summary, sections = content.summary, []
     if "fractions" in content.studies:
         panels = []
-        for at, data_set in enumerate(content.data_sets):
+        for at, data_set in enumerate(content.data_sets, start=1):
             own = summary[summary["data_set"] == data_set]
             figure = fractions_figure(own, title=data_set)
             caption = f"F1 and SEG over the number of annotated cells, {data_set}"
-            panels.append(_vector(content, figure, f"fractions-{at + 1}", caption))
+            panels.append(_panel(content, figure, f"fractions-{at}", caption, is_plot=True))
         sections.append(Section("How many cells to annotate", _ABOUT_FRACTIONS, panels=panels))
     if "scales" in content.studies and summary["scale"].notna().any():
-        panel = _vector(content, scales_figure(summary), "scales", "F1 and SEG over scale")
+        figure, caption = scales_figure(summary), "F1 and SEG over scale"
+        panel = _panel(content, figure, "scales", caption, is_plot=True)
         sections.append(Section("How large cells should be", _ABOUT_SCALES, panels=[panel]))
     if (content.curves["group"] == ALL).any():
         figure = curves_figure(content.curves)
-        panel = _vector(content, figure, "curves", "F1 and SEG over the IoU that a match needs")
+        caption = "F1 and SEG over the IoU that a match needs"
+        panel = _panel(content, figure, "curves", caption, is_plot=True)
         sections.append(Section("How exact the outlines are", _ABOUT_CURVES, panels=[panel]))
     return sections
 
 
-def _vector(content: _Experiment, figure: Figure, name: str, caption: str) -> Panel:
-    """Save a figure, and make a panel of it that fits light and dark pages."""
+def _panel(
+    content: _Experiment, figure: Figure, name: str, caption: str, *, is_plot: bool = False
+) -> Panel:
+    """Save a figure, and show it: a plot on light and dark pages alike, photographs opaque."""
     save_figure(figure, content.folder / "report" / "figures", name)
-    return caption, encode_figure(figure, "svg", transparent=True)
-
-
-def _sheet(content: _Experiment, figure: Figure, name: str, caption: str) -> Panel:
-    """Save a figure of photographs, and make an opaque panel of it."""
-    save_figure(figure, content.folder / "report" / "figures", name)
-    return caption, encode_figure(figure, "png")
+    return caption, encode_figure(figure, "svg" if is_plot else "png", transparent=is_plot)
 
 
 def _picture_sections(content: _Experiment) -> list[Section]:
     if not content.data_sets:
         return []
-    drawn = {
-        "Worst, middling and best images": (_ABOUT_PERCENTILES, _percentile_panel),
-        "How pseudo labels come about": (_ABOUT_STRIP, _strip_panel),
-    }
-    sections = [_each_data_set(content, heading, *how) for heading, how in drawn.items()]
-    if len(content.data_sets) > 1:
-        sections.append(_gallery(content))
-    return sections
+    return [
+        _each_data_set(
+            content, "Worst, middling and best images", _ABOUT_PERCENTILES, _percentile_panel
+        ),
+        _each_data_set(content, "How pseudo labels come about", _ABOUT_STRIP, _strip_panel),
+        *([_gallery(content)] if len(content.data_sets) > 1 else []),
+    ]
 
 
 def _each_data_set(
@@ -239,7 +231,7 @@ def _percentile_panel(
     if not rows:
         return None
     caption = f"{data_set}, {shown.name}: {plural(len(shown.scores), 'image')} in all"
-    return _sheet(content, percentiles_figure(rows), f"percentiles-{at}", caption)
+    return _panel(content, scored_figure(rows), f"percentiles-{at}", caption)
 
 
 def _strip_panel(
@@ -247,7 +239,7 @@ def _strip_panel(
 ) -> Panel | None:
     shown = best_run(content.summary, content.results, data_set, method="pseudo")
     figure = None if shown is None else pipeline_strip(content.folder, shown, images)
-    return None if figure is None else _sheet(content, figure, f"pipeline-{at}", data_set)
+    return None if figure is None else _panel(content, figure, f"pipeline-{at}", data_set)
 
 
 def _gallery(content: _Experiment) -> Section:
@@ -256,17 +248,17 @@ def _gallery(content: _Experiment) -> Section:
         shown = best_run(content.summary, content.results, data_set)
         if shown is not None:
             rows += middle_row(content.folder, shown, images)
-    about = "The image of median F1 of each data set, under the method that is best on it."
+    heading = "One image of each data set"
     if not rows:
-        return Section("One image of each data set", "No labels were kept to show.")
-    panel = _sheet(content, gallery_figure(rows), "gallery", "Image, labels and truth")
-    return Section("One image of each data set", about, panels=[panel])
+        return Section(heading, "No labels were kept to show.")
+    about = "The image of median F1 of each data set, under the method that is best on it."
+    panel = _panel(content, scored_figure(rows), "gallery", "Image, labels and truth")
+    return Section(heading, about, panels=[panel])
 
 
 def _outcomes_section(content: _Experiment, unfinished: Sequence[CellOutcome]) -> Section:
-    finished = len(content.outcomes) - len(unfinished)
-    of = plural(len(content.outcomes), "run")
-    text = f"{finished} of {of} of the grid finished."
+    count = len(content.outcomes)
+    text = f"{count - len(unfinished)} of {plural(count, 'run')} of the grid finished."
     table = outcomes_table(unfinished) if unfinished else None
     return Section("Runs that failed or are missing", text, table=table)
 

@@ -48,16 +48,15 @@ def read_outcomes(folder: Path, runs: Iterable[str]) -> list[CellOutcome]:
 
 
 def _read_outcome(folder: Path, cell: Path) -> CellOutcome:
-    about = read_yaml_if_there(cell / "cell.yaml")
-    outcome = read_yaml_if_there(cell / "outcome.yaml")
+    about = {"name": cell.name, "kind": ""} | read_yaml_if_there(cell / "cell.yaml")
+    outcome = {"status": "not finished", "reason": "it has not ended; run the same command again"}
+    outcome = read_yaml_if_there(cell / "outcome.yaml") or outcome
     return CellOutcome(
         run=cell.relative_to(folder).as_posix(),
-        name=str(about.get("name", cell.name)),
-        kind=str(about.get("kind", "")),
-        status=str(outcome.get("status", "not finished")),
-        reason=str(outcome.get("reason") or "")
-        if outcome
-        else "it has not ended; run the same command again",
+        name=str(about["name"]),
+        kind=str(about["kind"]),
+        status=str(outcome["status"]),
+        reason=str(outcome.get("reason") or ""),
     )
 
 

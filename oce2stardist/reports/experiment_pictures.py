@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from oce2stardist.config import Config
-from oce2stardist.datasets.labelled import LabelledImage, LabelledImages
+from oce2stardist.datasets.labelled import LabelledImages
 from oce2stardist.files.records import read_yaml_if_there
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import Labels
-from oce2stardist.pseudo_labels import smooth_log_spread
 from oce2stardist.pseudo_labels.choose import segmentation_settings
+from oce2stardist.pseudo_labels.foreground import smooth_log_spread
 from oce2stardist.pseudo_labels.inputs import read_predicted
 from oce2stardist.pseudo_labels.segment import cluster_cells
 from oce2stardist.reports.drawing.picture_figures import ScoredImage, strip_figure
@@ -30,23 +30,20 @@ _KEYS = ("data_set", "method", "fraction", "alpha", "scale")
 
 @dataclass(frozen=True)
 class ShownRun:
-    """A run whose images are shown.
+    """A run whose images are shown: its folder, relative to that of the experiment.
 
-    Attributes
-    ----------
-    data_set : str
-    name : str
-        What it was made by, in words.
-    run : str
-        Its folder, relative to that of the experiment.
-    scores : DataFrame
-        Rows of results.csv, one per image, from the lowest F1 to the highest.
+    `name` says what it was made by, in words; `scores` are rows of results.csv, one per image,
+    from the lowest F1 to the highest.
     """
 
     data_set: str
     name: str
     run: str
     scores: pd.DataFrame
+
+    def labels_file(self, folder: Path, stem: str) -> Path:
+        """Where the run, in the folder of its experiment, kept the labels of an image."""
+        return folder / self.run / "labels" / f"{stem}.tif"
 
 
 def best_run(
@@ -66,31 +63,28 @@ def best_run(
         if len(own):
             run = own.sort_values("seed", kind="stable")["run"].iloc[0]
             scores = own[own["run"] == run].sort_values(["f1", "image"])
-            name = name_series({str(key): value for key, value in row.items()})
-            return ShownRun(data_set, name, run, scores)
+            return ShownRun(data_set, name_series(row), run, scores)
     return None
 
 
 def percentile_rows(
-    folder: Path, shown: ShownRun, images: LabelledImages, *, also: Sequence[str] = ()
+    folder: Path, shown: ShownRun, images: LabelledImages, *, also: Sequence[str]
 ) -> list[ScoredImage]:
     """Read the test images at the percentiles of F1; fewer where there are fewer images.
 
     `also` names runs, relative to `folder`, that may have kept embeddings.
     """
-    scores = _readable(folder, shown, images)
-    places = _places(len(scores), _PERCENTILES)
+    stems = _readable(folder, shown, images)
     titles = {
-        scores["image"].iloc[place]: f"{percentile}th percentile: "
-        for percentile, place in places.items()
+        stems[place]: f"{percentile}th percentile: "
+        for percentile, place in _places(len(stems), _PERCENTILES).items()
     }
     return _read_rows(folder, shown, images, titles, [shown.run, *also])
 
 
 def middle_row(folder: Path, shown: ShownRun, images: LabelledImages) -> list[ScoredImage]:
     """Read the image of median F1; none where no image can be read."""
-    stems = _middle_stem(folder, shown, images)
-    titles = {stem: f"{shown.data_set}: " for stem in stems}
+    titles = dict.fromkeys(_middle_stem(folder, shown, images), f"{shown.data_set}: ")
     return _read_rows(folder, shown, images, titles, [])
 
 
@@ -98,20 +92,17 @@ def pipeline_strip(folder: Path, shown: ShownRun, images: LabelledImages) -> Fig
     """Draw how pseudo labels came about in the image of median F1; None without embeddings."""
     for stem in _middle_stem(folder, shown, images):
         run = find_predicted_run(folder, [shown.run], stem)
-        if run is None:
-            break
-        (row,) = _read_rows(folder, shown, images, {stem: ""}, [])
-        offsets, spread = read_predicted(run, stem)
-        foreground, clusters = _repeat_clustering(run, offsets, spread)
-        return strip_figure(
-            row.image, offsets, spread, row.labels, foreground=foreground, clusters=clusters
-        )
+        if run is not None:
+            (row,) = _read_rows(folder, shown, images, {stem: ""}, [])
+            offsets, spread = read_predicted(run, stem)
+            steps = _repeat_clustering(run, offsets, spread)
+            return strip_figure(row.image, offsets, spread, row.labels, steps)
     return None
 
 
 def _middle_stem(folder: Path, shown: ShownRun, images: LabelledImages) -> list[str]:
     """Name the image of median F1 among those that can be read; nothing where there is none."""
-    stems = list(_readable(folder, shown, images)["image"])
+    stems = _readable(folder, shown, images)
     return [stems[place] for place in _places(len(stems), (50,)).values()]
 
 
@@ -124,18 +115,11 @@ def _like(results: pd.DataFrame, row: Mapping[Hashable, Any]) -> "pd.Series[bool
     return same
 
 
-def _readable(folder: Path, shown: ShownRun, images: LabelledImages) -> pd.DataFrame:
-    """Take the scores of images that are given and whose labels were kept."""
-    known = set(images.stems)
-    kept = [
-        stem in known and _labels_file(folder, shown, stem).exists()
-        for stem in shown.scores["image"]
-    ]
-    return shown.scores[kept]
-
-
-def _labels_file(folder: Path, shown: ShownRun, stem: str) -> Path:
-    return folder / shown.run / "labels" / f"{stem}.tif"
+def _readable(folder: Path, shown: ShownRun, images: LabelledImages) -> list[str]:
+    """Name the scored images that are given and whose labels were kept, by their F1."""
+    given = set(images.stems)
+    scored = shown.scores["image"]
+    return [stem for stem in scored if stem in given and shown.labels_file(folder, stem).exists()]
 
 
 def _places(count: int, percentiles: Sequence[int]) -> dict[int, int]:
@@ -158,36 +142,25 @@ def _read_rows(
     """Read images in one go through their file; returns them in the order of the titles."""
     positions = sorted(images.stems.index(stem) for stem in titles)
     scores = shown.scores.set_index("image")
-    rows = {
-        one.stem: _scored(folder, shown, one, titles[one.stem], scores.loc[one.stem], runs)
-        for one in images.choose(positions)
-    }
+    rows = {}
+    for image in images.choose(positions):
+        stem = image.stem
+        run = find_predicted_run(folder, runs, stem)
+        rows[stem] = ScoredImage(
+            title=f"{titles[stem]}{stem}",
+            image=image.image,
+            labels=read_labels(shown.labels_file(folder, stem)),
+            truth=image.labels,
+            f1=float(scores.at[stem, "f1"]),
+            seg=float(scores.at[stem, "seg"]),
+            offsets=None if run is None else read_predicted(run, stem)[0],
+        )
     return [rows[stem] for stem in titles]
-
-
-def _scored(
-    folder: Path,
-    shown: ShownRun,
-    one: LabelledImage,
-    title: str,
-    scores: "pd.Series[Any]",
-    runs: Sequence[str],
-) -> ScoredImage:
-    run = find_predicted_run(folder, runs, one.stem)
-    return ScoredImage(
-        title=f"{title}{one.stem}",
-        image=one.image,
-        labels=read_labels(_labels_file(folder, shown, one.stem)),
-        truth=one.labels,
-        f1=float(scores["f1"]),
-        seg=float(scores["seg"]),
-        offsets=None if run is None else read_predicted(run, one.stem)[0],
-    )
 
 
 def _repeat_clustering(
     run: Path, offsets: NDArray[np.float32], spread: NDArray[np.float32]
-) -> tuple[NDArray[np.bool_] | None, Labels | None]:
+) -> tuple[NDArray[np.bool_], Labels] | None:
     """Find foreground and clusters as the run did, which keeps neither.
 
     None where every image had a threshold of its own: it is not kept.
@@ -196,7 +169,7 @@ def _repeat_clustering(
     settings = Config(**read_yaml_if_there(run / "run.yaml").get("config", {})).pseudo
     threshold = chosen.get("threshold", {}).get("value")
     if not isinstance(threshold, float | int):
-        return None, None
+        return None
     if settings.spread == "log":
         level = smooth_log_spread(spread, smoothing=settings.smoothing)
     else:

@@ -1,7 +1,7 @@
 """Make the tables of an experiment: best values bold, the oracle never, with links to runs."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from oce2stardist.reports.drawing.series import (
     name_method,
     name_series,
     say_fraction,
+    say_group,
 )
 from oce2stardist.reports.experiment_files import CellOutcome, link_to
 
@@ -24,23 +25,14 @@ Table = list[list[Cell]]
 
 
 def summary_table(summary: pd.DataFrame, results: pd.DataFrame) -> Table:
-    """Make a row of every row of the summary; columns without any value are left out.
+    """Make a row of every row of summary.csv; columns without any value are left out.
 
-    Parameters
-    ----------
-    summary, results : DataFrame
-        summary.csv and results.csv.
-
-    Returns
-    -------
-    list of rows
-        The best F1 and SEG of each data set and group are bold; the oracle's never.
+    The best F1 and SEG of each data set and group are bold; the oracle's never.
     """
     runs = _runs_by_row(results)
     best = _find_best(summary)
-    rows: list[dict[str, Cell]] = [
-        _describe(row, runs.get(_key(row), []), best) for row in summary.to_dict("records")
-    ]
+    records = summary.to_dict("records")
+    rows = [_describe(row, runs.get(_key(row), []), best) for row in records]
     silent = {
         "group": summary["group"].eq(ALL).all(),
         "scale": summary["scale"].fillna(1).eq(1).all(),
@@ -48,9 +40,7 @@ def summary_table(summary: pd.DataFrame, results: pd.DataFrame) -> Table:
         "SEG": summary["seg_mean"].isna().all(),
     }
     names = [
-        name
-        for name in (rows[0] if rows else {})
-        if not silent.get(name, all(row[name] is None for row in rows))
+        name for name in rows[0] if not silent.get(name, all(row[name] is None for row in rows))
     ]
     return [list(names), *([row[name] for name in names] for row in rows)]
 
@@ -58,35 +48,28 @@ def summary_table(summary: pd.DataFrame, results: pd.DataFrame) -> Table:
 def pivot_table(summary: pd.DataFrame) -> Table:
     """Make a row per data set and group, and a column per method, as Table 1 of the paper.
 
-    Returns
-    -------
-    list of rows
-        Cells read "F1 / SEG", best in bold; "missing" where a method could not be had.
+    Cells read "F1 / SEG", best in bold; "missing" where a method could not be had.
     """
     best = _find_best(summary)
     records = summary.to_dict("records")
     methods = list(dict.fromkeys(_name(row) for row in sorted(records, key=_is_oracle)))
     by_place = {(row["data_set"], row["group"], _name(row)): row for row in records}
     has_groups = (summary["group"] != ALL).any()
-    header: list[Cell] = ["data set", *["group"] * bool(has_groups), *methods]
-    places = dict.fromkeys(
-        (row["data_set"], row["group"])
-        for row in sorted(records, key=lambda row: _order(row, records))
-    )
-    table = [header]
-    for data_set, group in places:
-        start: list[Cell] = [data_set, *[_say_group(group)] * bool(has_groups)]
-        found = (by_place.get((data_set, group, method)) for method in methods)
-        table.append([*start, *(_both_scores(row, best) for row in found)])
+    table: Table = [["data set", *["group"] * bool(has_groups), *methods]]
+    for data_set, own in summary.groupby("data_set", sort=False):
+        for group in sorted(own["group"].unique(), key=lambda name: (name == ALL, name)):
+            cells = (by_place.get((data_set, group, method)) for method in methods)
+            names: list[Cell] = [str(data_set), *[say_group(group)] * bool(has_groups)]
+            table.append([*names, *(_both_scores(row, best) for row in cells)])
     return table
 
 
 def outcomes_table(outcomes: Iterable[CellOutcome]) -> Table:
     """List cells that did not finish, with their reasons and a link to their folders."""
     rows: Table = [["run", "kind", "status", "reason"]]
-    for one in outcomes:
-        link = Rich([Part(one.name, href=link_to(one.run))])
-        rows.append([link, one.kind, one.status, one.reason])
+    for outcome in outcomes:
+        link = Rich([Part(outcome.name, href=link_to(outcome.run))])
+        rows.append([link, outcome.kind, outcome.status, outcome.reason])
     return rows
 
 
@@ -95,55 +78,37 @@ def _describe(
 ) -> dict[str, Cell]:
     return {
         "data set": row["data_set"],
-        "group": _say_group(row["group"]),
-        "method": _say_method(row),
+        "group": say_group(row["group"]),
+        "method": name_method(str(row["method"])) + _mark_oracle(row),
         "annotated cells": None if is_missing(row["cells"]) else round(row["cells"]),
-        "share": _share(row["fraction"]),
+        "share": _number(row["fraction"], say_fraction),
         "alpha": _number(row["alpha"]),
         "scale": _number(row["scale"]),
         "repeats": None if is_missing(row["repeats"]) else int(row["repeats"]),
         "F1": _score(row, "f1", best),
-        "± F1": _number(row["f1_sd"], digits=3),
+        "± F1": _number(row["f1_sd"], "{:.3f}".format),
         "SEG": _score(row, "seg", best),
-        "± SEG": _number(row["seg_sd"], digits=3),
+        "± SEG": _number(row["seg_sd"], "{:.3f}".format),
         "runs": _link_runs(runs),
     }
 
 
-def _say_method(row: Row) -> str:
-    name = name_method(str(row["method"]))
-    return f"{name} ({_ORACLE})" if row["oracle"] and row["method"] != "oracle" else name
+def _mark_oracle(row: Row) -> str:
+    return f" ({_ORACLE})" if row["oracle"] and row["method"] != "oracle" else ""
 
 
 def _name(row: Row) -> str:
     """Name the column of the pivoted table that a row belongs to."""
-    name = name_series({str(key): value for key, value in row.items()})
-    return f"{name} ({_ORACLE})" if row["oracle"] and row["method"] != "oracle" else name
+    return name_series(row) + _mark_oracle(row)
 
 
 def _is_oracle(row: Row) -> bool:
     return bool(row["oracle"]) or row["method"] == "oracle"
 
 
-def _order(row: Row, records: Sequence[Row]) -> tuple[int, bool, str]:
-    """Keep data sets in their order; groups by name, all images last."""
-    data_sets = list(dict.fromkeys(one["data_set"] for one in records))
-    return data_sets.index(row["data_set"]), row["group"] == ALL, row["group"]
-
-
-def _say_group(group: str) -> str:
-    return "all images" if group == ALL else group
-
-
-def _number(value: Any, digits: int | None = None) -> Cell:
-    """Write a number without zeros at its end, or with a number of digits."""
-    if is_missing(value):
-        return None
-    return Rich([Part(f"{value:g}" if digits is None else f"{value:.{digits}f}")], is_number=True)
-
-
-def _share(value: Any) -> Cell:
-    return None if is_missing(value) else Rich([Part(say_fraction(value))], is_number=True)
+def _number(value: Any, write: Callable[[float], str] = "{:g}".format) -> Cell:
+    """Write a number, without zeros at its end unless told how."""
+    return None if is_missing(value) else Rich([Part(write(value))], is_number=True)
 
 
 def _find_best(summary: pd.DataFrame) -> dict[tuple[Any, ...], float]:

@@ -9,18 +9,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.labels import Image, Labels
 from oce2stardist.pseudo_labels.inputs import read_predicted
 from oce2stardist.reports.drawing.page import Notice, Section, write_page
 from oce2stardist.reports.drawing.pictures import (
-    RGB,
     UNSURE,
     confidence_bar,
     picture_of_confidence,
     picture_of_image,
-    picture_of_labels,
     spread_limits,
 )
 from oce2stardist.reports.drawing.plots import confidence_plot
@@ -36,14 +34,13 @@ from oce2stardist.reports.record_sections import (
 )
 from oce2stardist.reports.run_files import (
     pseudo_labels_file,
-    read_pseudo_objects,
     read_record,
     stems_or_refuse,
 )
 from oce2stardist.reports.selection import choose_by_count, say_how_many
 from oce2stardist.reports.wording import (
-    count_images,
     count_objects,
+    plural,
     say_middle_half,
     say_range,
     sentence,
@@ -58,6 +55,10 @@ _ABOUT_CONFIDENCE = (
     "fuses with a neighbour or vanishes. It tells whether an object is stable, not whether it is "
     "a cell."
 )
+_CONFIDENCE_LEGEND = (
+    "Pseudo labels: outlines from orange-red (confidence 0: changes altogether under other "
+    f"settings) over yellow to blue (1: stays the same). Hatched: below {UNSURE:g}."
+)
 _ABOUT_CHOICES = (
     "The same few cells under other values, each time with everything else as chosen. The chosen "
     "value has a frame and the word “chosen”. Where values were compared, their score is shown; "
@@ -65,8 +66,6 @@ _ABOUT_CHOICES = (
     "better, set its value in a config file and run the same command again: only the clustering, "
     "which takes seconds, is done anew."
 )
-
-_Predicted = tuple[NDArray[np.float32], NDArray[np.float32]]  # (2, Y, X) and (Y, X)
 
 
 @dataclass(frozen=True)
@@ -78,23 +77,11 @@ class _Run:
     parameters: dict[str, Any]
     objects: pd.DataFrame
     counts: pd.Series
-    predicted: dict[str, _Predicted]
+    predicted: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # (2, Y, X) and (Y, X)
 
 
 def write_pseudo_report(run: Path, images: ImageSet) -> Path:
-    """Write the page of a finished run of `make_pseudo_labels`.
-
-    Parameters
-    ----------
-    run : Path
-        The run folder.
-    images : ImageSet
-        The images that it was run on.
-
-    Returns
-    -------
-    Path
-        ``run/report/index.html``.
+    """Write ``report/index.html`` of a finished run of `make_pseudo_labels` on these images.
 
     Raises
     ------
@@ -103,25 +90,20 @@ def write_pseudo_report(run: Path, images: ImageSet) -> Path:
     """
     parameters = read_record(run / "pseudo" / "parameters.yaml")
     trust = parameters.pop("trust", None)
-    content = _read_run(run, images, parameters)
-    return write_page(
-        run / "report" / "index.html",
-        title="Pseudo labels",
-        lead=f"{len(content.objects):,} objects found in {count_images(len(content.counts))}; no "
-        "outline was drawn by hand. Look whether they are your cells before you train on them.",
-        sections=_sections(content),
-        runs={"pseudo": read_record(run / "run.yaml")},
-        notice=_notice(trust) if trust else None,
-    )
-
-
-def _read_run(run: Path, images: ImageSet, parameters: dict[str, Any]) -> _Run:
-    objects = read_pseudo_objects(run)
+    objects = read_objects(run / "pseudo" / "objects.csv")
     stems = [stem for stem in images.images if pseudo_labels_file(run, stem).exists()]
     counts = objects["image"].value_counts()
     counts = counts.reindex(stems_or_refuse(stems, run, images), fill_value=0)
     predicted = {stem: read_predicted(run, stem) for stem in choose_by_count(counts)}
-    return _Run(run, images, parameters, objects, counts, predicted)
+    return write_page(
+        run / "report" / "index.html",
+        title="Pseudo labels",
+        lead=f"{len(objects):,} objects found in {plural(len(counts), 'image')}; no "
+        "outline was drawn by hand. Look whether they are your cells before you train on them.",
+        sections=_sections(_Run(run, images, parameters, objects, counts, predicted)),
+        runs={"pseudo": read_record(run / "run.yaml")},
+        notice=_notice(trust) if trust else None,
+    )
 
 
 def _sections(run: _Run) -> list[Section]:
@@ -151,8 +133,7 @@ def _sections(run: _Run) -> list[Section]:
 
 def _notice(trust: Mapping[str, Any]) -> Notice:
     """Say whether to trust the labels, with what was measured and what can be done."""
-    named = trust.get("measures", {})
-    measures = ", ".join(f"{name} {value:.2f}" for name, value in named.items())
+    measures = ", ".join(f"{name} {value:.2f}" for name, value in trust["measures"].items())
     measured = f" Measured, from 0 to 1, high is good: {measures}." if measures else ""
     if trust["value"]:
         return Notice(f"Nothing speaks against these labels.{measured}", is_warning=False)
@@ -176,7 +157,7 @@ def _numbers_section(run: _Run) -> Section:
 
 
 def _confidence_section(objects: pd.DataFrame) -> list[Section]:
-    if "confidence" not in objects or objects.empty:
+    if objects.empty:
         return []
     unsure = f"{(objects['confidence'] < UNSURE).mean():.0%}"
     caption = f"Confidence of the {len(objects):,} objects; {unsure} are below {UNSURE:g}."
@@ -191,48 +172,27 @@ def _sheet(heading: str, about: str, path: Path, caption: str) -> list[Section]:
 
 def _found_section(run: _Run, limits: tuple[float, float]) -> Section:
     """Introduce the images that follow."""
-    shown, stems = list(run.predicted), list(run.counts.index)
+    order = "Images are in the order of their number of objects, from fewest to most"
+    if len(run.predicted) < len(run.counts):
+        order += "; those shown are at even distances in this order, the first and last included"
     return Section(
-        f"What was learned and found: {say_how_many(shown, stems)}",
-        ABOUT_EMBEDDINGS + _say_order(is_all=len(shown) == len(stems)),
-        legends=embedding_legends(limits) + _confidence_legends(run.objects),
+        f"What was learned and found: {say_how_many(run.predicted, run.counts.index)}",
+        f"{ABOUT_EMBEDDINGS}\n\n{order}.",
+        legends=[*embedding_legends(limits), (_CONFIDENCE_LEGEND, confidence_bar())],
     )
 
 
-def _say_order(*, is_all: bool) -> str:
-    order = "\n\nImages are in the order of their number of objects, from fewest to most"
-    if is_all:
-        return f"{order}."
-    return f"{order}; those shown are at even distances in this order, the first and last included."
-
-
-def _confidence_legends(objects: pd.DataFrame) -> list[tuple[str, RGB]]:
-    if "confidence" not in objects:
-        return []
-    return [
-        (
-            "Pseudo labels: outlines from orange-red (confidence 0: changes altogether under "
-            f"other settings) over yellow to blue (1: stays the same). Hatched: below {UNSURE:g}.",
-            confidence_bar(),
-        )
-    ]
-
-
 def _image_section(run: _Run, stem: str, limits: tuple[float, float]) -> Section:
-    labels = read_labels(pseudo_labels_file(run.folder, stem))
-    image = run.images.images[stem]
-    found = _picture_of_found(image, labels, run.objects[run.objects["image"] == stem])
+    image, labels = run.images.images[stem], read_labels(pseudo_labels_file(run.folder, stem))
+    objects = run.objects[run.objects["image"] == stem]
+    confidence = np.ones(max(int(labels.max()), 0) + 1)
+    confidence[objects["label"]] = objects["confidence"]
     panels = [
         ("Image", picture_of_image(image)),
         *embedding_panels(*run.predicted[stem], labels, limits, at_most=_LARGEST_MAP),
-        (f"Pseudo labels: {count_objects(labels)}", found),
+        (
+            f"Pseudo labels: {count_objects(labels)}",
+            picture_of_confidence(image, labels, confidence),
+        ),
     ]
     return Section(stem, panels=panels, level=3)
-
-
-def _picture_of_found(image: Image, labels: Labels, objects: pd.DataFrame) -> RGB:
-    if "confidence" not in objects:  # written by an older version
-        return picture_of_labels(image, labels)
-    confidence = np.ones(max(int(labels.max()), 0) + 1)
-    confidence[objects["label"]] = objects["confidence"]
-    return picture_of_confidence(image, labels, confidence)

@@ -25,11 +25,6 @@ def refuse_unfinished(path: Path) -> None:
         )
 
 
-def read_pseudo_objects(run: Path) -> pd.DataFrame:
-    """Read the table of objects of a run; images may have numbers for names."""
-    return read_objects(run / "pseudo" / "objects.csv")
-
-
 def read_cells(model: Path) -> pd.DataFrame:
     """Read the annotated cells of a finished model, with their roles."""
     read_record(model / "parameters.yaml")  # refuses an unfinished run
@@ -42,13 +37,7 @@ def pseudo_labels_file(run: Path, stem: str) -> Path:
 
 
 def stems_or_refuse(stems: list[str], folder: Path, images: ImageSet) -> list[str]:
-    """Return the stems that a run and a set of images share.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the stems that a run and a set of images share; refuse where there is none."""
     if not stems:
         raise InputError(
             f"the images must be those of the run. Got none of {folder}, such as "

@@ -1,11 +1,11 @@
 """Choose the images of a large set that a page shows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
 
-from oce2stardist.reports.wording import count_images
+from oce2stardist.reports.wording import plural
 
 AT_MOST = 6
 """Images shown on a page."""
@@ -20,19 +20,15 @@ def choose_evenly(names: Iterable[str], at_most: int = AT_MOST) -> list[str]:
 
 
 def choose_by_count(counts: pd.Series, at_most: int = AT_MOST_PSEUDO) -> list[str]:
-    """Choose images at even quantiles of their number of objects, from fewest to most.
-
-    `counts` holds the number of objects by image stem; the fewest and the most are included.
-    """
+    """Choose stems at even quantiles of their number of objects, from fewest to most."""
     ordered = sorted(counts.index, key=lambda stem: (counts[stem], stem))
     return _at_even_distances(ordered, at_most)
 
 
-def say_how_many(shown: Sequence[str], of: Sequence[str]) -> str:
+def say_how_many(shown: Collection[str], of: Collection[str]) -> str:
     """Say how many images are shown, and of how many where that is not all."""
-    if len(shown) == len(of):
-        return count_images(len(of))
-    return f"{len(shown)} of {count_images(len(of))}"
+    every = plural(len(of), "image")
+    return every if len(shown) == len(of) else f"{len(shown)} of {every}"
 
 
 def _at_even_distances(ordered: list[str], at_most: int) -> list[str]:

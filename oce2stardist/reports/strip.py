@@ -33,38 +33,24 @@ def write_strip(
 ) -> None:
     """Write squares of one size from both parts of the demo's image as a PNG.
 
-    Parameters
-    ----------
-    path : Path
-    images : mapping with the keys "train" and "test"
-        Images of shape (Y, X, C).
-    arrows : RGB
-        Embeddings of "train", at working scale.
-    pseudo, annotations : int32 arrays of shape (Y, X)
-        Of "train".
-    predicted, truth : int32 arrays of shape (Y, X)
-        Of "test".
+    `images` (Y, X, C) have the keys "train" and "test". `arrows`, the picture of the embeddings
+    at working scale, `pseudo` and `annotations` are of "train", `predicted` and `truth` of "test".
     """
     side = min(min(image.shape[:2]) for image in images.values())
     upper = _fullest_square((annotations > BACKGROUND) + 0.3 * (pseudo > BACKGROUND), side)
     lower = _fullest_square(truth > BACKGROUND, side)
     train, test = images["train"][upper], images["test"][lower]
+    whole = images["train"].shape[:2]
+    arrows = resize(arrows, whole, order=0, preserve_range=True, anti_aliasing=False)
+    arrows = arrows.astype(np.uint8)
+    annotated = picture_of_training_labels(train, annotations[upper])
     n_annotated = len(object_sizes(annotations)[0])
     panels = [
         ("1  Nuclei", picture_of_image(train)),
-        (
-            "2  Embeddings,\n    learned without labels",
-            _resize(arrows, images["train"].shape)[upper],
-        ),
+        ("2  Embeddings,\n    learned without labels", arrows[upper]),
         ("3  Pseudo labels,\n    drawn by nobody", picture_of_labels(train, pseudo[upper])),
-        (
-            f"4  Annotated cells\n    ({n_annotated} in all)",
-            picture_of_training_labels(train, annotations[upper]),
-        ),
-        (
-            "5  StarDist where nothing\n    was annotated",
-            picture_of_labels(test, predicted[lower]),
-        ),
+        (f"4  Annotated cells\n    ({n_annotated} in all)", annotated),
+        ("5  StarDist where nothing\n    was annotated", picture_of_labels(test, predicted[lower])),
         ("6  Truth there", picture_of_labels(test, truth[lower])),
     ]
     write_bytes(path, bytes(imagecodecs.png_encode(_join(panels, height=190), level=7)))
@@ -87,14 +73,9 @@ def _join(panels: Sequence[tuple[str, RGB]], height: int) -> RGB:
     for (caption, _), picture in zip(panels, resized, strict=True):
         figure.figimage(picture, left, gap // 2, origin="upper")
         figure.text(
-            left / total_width,
-            (height + gap) / total_height,
-            caption,
-            color="#1c1e21",
-            fontsize=9.5,
-            linespacing=1.3,
-            verticalalignment="bottom",
-        )
+            left / total_width, (height + gap) / total_height, caption, color="#1c1e21",
+            fontsize=9.5, linespacing=1.3, verticalalignment="bottom",
+        )  # fmt: skip
         left += picture.shape[1] + gap
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
@@ -106,11 +87,3 @@ def _fullest_square(weight: NDArray[Any], side: int) -> tuple[slice, slice]:
     inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     top, left = np.unravel_index(inside.argmax(), inside.shape)
     return slice(int(top), int(top) + side), slice(int(left), int(left) + side)
-
-
-def _resize(picture: RGB, shape: Sequence[int]) -> RGB:
-    """Bring a picture at working scale to the size of its image."""
-    resized: RGB = resize(
-        picture, shape[:2], order=0, preserve_range=True, anti_aliasing=False
-    ).astype(np.uint8)
-    return resized

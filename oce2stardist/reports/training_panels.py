@@ -24,8 +24,6 @@ ABOUT_TRAINING_LABELS = (
     "labels). Cells held back are never trained on; they judge the weights and thresholds."
 )
 
-_SCORE = "score\n(mean F1, 0 to 1)"
-
 
 def used_kinds(model: Path) -> list[str]:
     """Name the kinds of training labels that have weight; files of the other may lie there."""
@@ -49,14 +47,12 @@ def training_panels(
         if not path.exists():
             continue
         labels = read_labels(path)
+        caption = f"{kind.capitalize()} training labels: {plural(n_train, 'annotated cell')}"
         if kind == "sparse":
-            caption = f"Sparse training labels: {plural(n_train, 'annotated cell')}"
             caption += f", {n_judge} held back" * (n_judge > 0)
             picture = picture_of_training_labels(image, labels, held_back)
         else:
-            n_pseudo = len(object_sizes(labels)[0]) - n_train
-            caption = f"Pseudo training labels: {plural(n_train, 'annotated cell')}, "
-            caption += plural(n_pseudo, "pseudo label")
+            caption += f", {plural(len(object_sizes(labels)[0]) - n_train, 'pseudo label')}"
             picture = picture_of_training_labels(image, labels)
         panels.append((caption, picture))
     return panels
@@ -71,9 +67,8 @@ def training_legends(*, marked: bool) -> list[tuple[str, RGB]]:
         ("Unknown: nothing is learned here", picture_of_training_labels(image, unknown)),
     ]
     if marked:
-        legends.append(
-            ("A cell held back to judge", picture_of_training_labels(image, unknown, disc))
-        )
+        held_back = picture_of_training_labels(image, unknown, disc)
+        legends.append(("A cell held back to judge", held_back))
     return legends
 
 
@@ -98,7 +93,7 @@ def training_plot(model: Path) -> Panel:
     caption = "Loss of StarDist: every step (thin) and their running mean (bold)."
     if history["score"].notna().any():
         caption += " Below, the score on the held-back cells at each check, ± its standard error."
-    return caption, loss_plot(history, names, score_name=_SCORE)
+    return caption, loss_plot(history, names)
 
 
 def _swatch() -> tuple[Image, Labels]:

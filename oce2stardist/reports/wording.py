@@ -22,11 +22,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def count_images(count: int) -> str:
-    """Write a number of images."""
-    return plural(count, "image")
-
-
 def count_objects(labels: Labels) -> str:
     """Count the objects of a label image, in words."""
     return plural(len(object_sizes(labels)[0]), "object")

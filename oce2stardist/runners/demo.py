@@ -1,4 +1,4 @@
-"""All stages on one real image that a dependency ships, in a few minutes."""
+"""Run all stages on one real image that a dependency ships, in a few minutes."""
 
 import subprocess
 import sys
@@ -65,25 +65,15 @@ def run_demo(
     the cells of the upper part are the annotations; the lower part is only scored. The
     embeddings train on both parts, without any label; StarDist never sees the lower one.
 
-    Parameters
-    ----------
-    output : path
-        Folder for data, runs, models, predictions and report. The same call goes on where
-        an interrupted one stopped.
-    seed : int
-    device : {"auto", "cpu", "cuda", "mps"}
-    steps : mapping
-        Training steps for "pseudo" and "finetune".
-
-    Returns
-    -------
-    DemoResult
+    Data, runs, models, predictions and report go to `output`; the same call goes on where an
+    interrupted one stopped. `steps` are those of training for "pseudo" and "finetune".
     """
     reporter = reporter or SilentReporter()
     folder = Path(output)
     n_annotated = _write_data(folder / "data", seed)
-    images = folder / "data" / "images"
-    annotations = folder / "data" / "annotations"
+    images, annotations, truth = (
+        folder / "data" / name for name in ("images", "annotations", "truth")
+    )
     run = folder / "pseudo"
     shared = ["--seed", str(seed), "--device", device]
     wanted = {name: ["--steps", str(count)] for name, count in steps.items()}
@@ -92,12 +82,9 @@ def run_demo(
         "pseudo",
         ["pseudo", images, "-o", run, "--annotations", annotations] + shared + wanted["pseudo"],
     )
-    truth = folder / "data" / "truth"
     predictions = {"pseudo labels alone": folder / "predicted" / "pseudo"}
-    write_labels(
-        predictions["pseudo labels alone"] / "test.tif",
-        read_labels(run / "pseudo" / "labels" / "test.tif"),
-    )
+    pseudo_labels = read_labels(run / "pseudo" / "labels" / "test.tif")
+    write_labels(predictions["pseudo labels alone"] / "test.tif", pseudo_labels)
     for key, (name, alpha) in MODELS.items():
         model = folder / "models" / key
         seconds.run(
@@ -107,13 +94,10 @@ def run_demo(
             + shared
             + wanted["finetune"],
         )
-        predictions[name] = folder / "predicted" / key
+        predictions[name] = predicted = folder / "predicted" / key
         seconds.run(
             f"predict, alpha {alpha:g}",
-            [
-                *("predict", images / "test.tif", "--model", model),
-                *("-o", predictions[name], "--device", device),
-            ],
+            ["predict", images / "test.tif", "--model", model, "-o", predicted, "--device", device],
         )
     scores = {name: evaluate_folders(path, truth).pooled for name, path in predictions.items()}
     report = write_demo_report(
@@ -124,7 +108,7 @@ def run_demo(
         models={name: folder / "models" / key for key, (name, _) in MODELS.items()},
         predictions={name: read_labels(path / "test.tif") for name, path in predictions.items()},
         truth=read_labels(truth / "test.tif"),
-        scores=[{"name": name, **one.to_dict()} for name, one in scores.items()],
+        scores=[{"name": name, **score.to_dict()} for name, score in scores.items()],
         seconds=seconds.taken,
     )
     return DemoResult(scores, seconds.taken, n_annotated, report)
@@ -159,7 +143,7 @@ def _write_image(path: Path, image: NDArray[np.integer]) -> None:
 
 
 class _Steps:
-    """Runs commands as processes of their own: torch and TensorFlow never share one."""
+    """Run commands as processes of their own: torch and TensorFlow never share one."""
 
     def __init__(self, path: Path, reporter: Reporter) -> None:
         self._path = path

@@ -34,15 +34,8 @@ _OCE_RESULTS = (
     "computation.yaml",
 )
 _PSEUDO_RESULTS = (
-    *(
-        "labels",
-        "overlays",
-        "whole",
-        "objects.csv",
-        "parameters.yaml",
-        "diameter.png",
-        "choices.png",
-    ),
+    *("labels", "overlays", "whole", "objects.csv", "parameters.yaml", "diameter.png"),
+    "choices.png",
 )
 _HISTORY = ("step", "loss", "learning_rate", "seconds")
 
@@ -73,11 +66,7 @@ def main_first() -> Iterator[None]:
 
 def used_precision(config: Config) -> dict[str, str]:
     """Tell in which precision the offset network is trained and predicts on this machine."""
-    from oce2stardist.embeddings.device import (
-        resolve_precision,
-        torch_device,
-        training_precision,
-    )
+    from oce2stardist.embeddings.device import resolve_precision, torch_device, training_precision
 
     asked = config.embedding.precision
     return {
@@ -104,8 +93,7 @@ def open_stages(
     annotations: str | None,
 ) -> tuple[Stage, Stage]:
     """Open both stages of a run; of a finished one, or one with other settings, see `Stage`."""
-    settings = config.pseudo
-    scales = prepared.scales
+    settings, scales = config.pseudo, prepared.scales
     basis = {
         "inputs": inputs,
         "axes": axes,
@@ -116,24 +104,14 @@ def open_stages(
         "embedding": config.embedding.model_dump(mode="json"),
     } | describe_determinism(config)
     refuse_foreign(folder / "pseudo", _PSEUDO_RESULTS)  # before anything is written
-    oce = Stage(
-        folder / "oce",
-        basis,
-        overwrite=overwrite,
-        results=_OCE_RESULTS,
-    )
+    oce = Stage(folder / "oce", basis, overwrite=overwrite, results=_OCE_RESULTS)
     # New pseudo settings on the same embeddings cost seconds, so they are simply computed.
-    stage = Stage(
-        folder / "pseudo",
-        {
-            "embedding": oce.fingerprint,
-            "pseudo": settings.model_dump(mode="json"),
-            "annotations": annotations,
-        },
-        overwrite=True,
-        results=_PSEUDO_RESULTS,
-    )
-    return oce, stage
+    basis = {
+        "embedding": oce.fingerprint,
+        "pseudo": settings.model_dump(mode="json"),
+        "annotations": annotations,
+    }
+    return oce, Stage(folder / "pseudo", basis, overwrite=True, results=_PSEUDO_RESULTS)
 
 
 def trained_network(
@@ -151,13 +129,11 @@ def trained_network(
     if source:
         reporter.say(f"The network of {source.folder} is used; nothing is trained.")
         return source.copy_network(oce.folder)
-    channels = next(iter(prepared.seen.values())).shape[-1]
-    return _train(prepared.training_images, channels, config, folder, oce, reporter)
+    return _train(prepared.training_images, config, folder, oce, reporter)
 
 
 def _train(
     images: "Sequence[ImageSource]",
-    channels: int,
     config: Config,
     folder: Path,
     stage: Stage,
@@ -207,13 +183,7 @@ def _train(
             "the same command goes on from there."
         )
     if main:
-        write_weights(
-            stage.folder / "weights.safetensors",
-            run.network,
-            channels=channels,
-            feature_maps=settings.feature_maps,
-            growth=settings.growth,
-        )
+        write_weights(stage.folder / "weights.safetensors", run.network)
     return run.network
 
 

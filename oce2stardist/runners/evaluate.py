@@ -1,4 +1,4 @@
-"""Folders of predicted and true labels in, scores out."""
+"""Score folders of predicted labels against true ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oce2stardist.errors import InputError
-from oce2stardist.evaluation.scores import Scores, leave_out_border, pool_scores, score_image
+from oce2stardist.evaluation.scores import Scores, leave_out_border, pool_scores, score_sparse
 from oce2stardist.images.find import find_images, image_stem, label_paths
 from oce2stardist.images.label_files import read_labels
 
@@ -73,14 +73,13 @@ def evaluate_folders(
             f"every true label image must have a prediction. Got {len(matched)} predictions for "
             f"the {n_true} files in {truth}; predict the missing images or move the others away."
         )
-    images: dict[str, Scores] = {}
-    levels: dict[float, list[Scores]] = {level: [] for level in curve}
+    scores: dict[str, list[Scores]] = {}
     for path, true_path in matched.items():
-        found = read_labels(path)
-        wanted = read_labels(true_path, shape=found.shape, image=path)
-        inner = [leave_out_border(one, border) if border else one for one in (found, wanted)]
-        images[image_stem(path)] = score_image(*inner, iou_threshold=iou)
-        for level in curve:
-            levels[level].append(score_image(*inner, iou_threshold=level))
-    f1_by_iou = {level: pool_scores(scores).f1 for level, scores in levels.items()}
-    return Evaluation(pool_scores(list(images.values())), images, f1_by_iou)
+        labels = read_labels(path)
+        pair = labels, read_labels(true_path, shape=labels.shape, image=path)
+        inner = [leave_out_border(side, border) if border else side for side in pair]
+        scores[image_stem(path)] = score_sparse(*inner, iou_thresholds=[iou, *curve])
+    pooled = [pool_scores(of_level) for of_level in zip(*scores.values(), strict=True)]
+    f1_by_iou = {level: at.f1 for level, at in zip(curve, pooled[1:], strict=True)}
+    images = {stem: of_image[0] for stem, of_image in scores.items()}
+    return Evaluation(pooled[0], images, f1_by_iou)

@@ -1,4 +1,11 @@
-"""Stages two and three: annotations and pseudo labels in, a StarDist model out."""
+"""Train a StarDist model on annotations and pseudo labels: stages two and three.
+
+Where each step is: annotated files are read in `annotations.read`; pseudo objects that overlap
+annotated cells are dropped in `training_labels.merge`; alpha is chosen in `training_labels.alpha`;
+`stardist_model.fit` trains, and goes on where a training stopped, with the loss of
+`stardist_model.loss`; `stardist_model.judge` asks the held-back cells; `reports.finetune` writes
+the page.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +21,9 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.digests import digest
 from oce2stardist.files.records import read_yaml
-from oce2stardist.images.image_set import ImageSet, name_source, read_images
+from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size
+from oce2stardist.images.pixel_size import common_pixel_size
 from oce2stardist.labels import Image, Labels
 from oce2stardist.pseudo_labels.files import Confidences, PseudoLabels, read_pseudo_labels
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
@@ -111,29 +118,31 @@ def finetune_stardist(
     if tensorboard:
         check_tensorboard()
     with one_thread_for_sums(config.deterministic), logged(reporter, command) as log:
-        found = read_images(images, axes=axes)
-        known = read_known(found, annotations, zero_is_background=draw.zero_is_background)
-        for note in known.notes:
+        image_set = read_images(images, axes=axes)
+        annotated = read_known(image_set, annotations, zero_is_background=draw.zero_is_background)
+        for note in annotated.notes:
             log.warn(note)
         if pseudo is None and config.stardist.alpha not in ("auto", 0.0):
             raise InputError(
                 f"alpha {config.stardist.alpha:g} needs pseudo labels. Got no --pseudo; "
                 "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
             )
-        given = PseudoLabels({}, {}) if pseudo is None else read_pseudo_labels(pseudo, found)
+        given = PseudoLabels({}, {}) if pseudo is None else read_pseudo_labels(pseudo, image_set)
         init_files = sorted(Path(init).glob("*.[hj]*")) if init is not None else []
         inputs = {
-            "images": len(found.images),
-            "sha256": found.digest(),
-            "annotations_sha256": digest_annotations(known),
+            "images": len(image_set.images),
+            "sha256": image_set.digest(),
+            "annotations_sha256": digest_annotations(annotated),
             "pseudo_sha256": digest(given.files),
             "init_sha256": digest(init_files),
         }
-        for warning in warn_of_scales(known.labels, given.labels):
+        for warning in warn_of_scales(annotated.labels, given.labels):
             log.warn(f"{warning[0].upper()}{warning[1:]}.")
-        drawn = draw.draw(known.labels, seed=config.seed)
-        normalised = {stem: normalise_percentiles(image) for stem, image in found.images.items()}
-        refuse_inputs_in_output(folder, _RESULTS, found.files + known.files + init_files)
+        drawn = draw.draw(annotated.labels, seed=config.seed)
+        normalised = {
+            stem: normalise_percentiles(image) for stem, image in image_set.images.items()
+        }
+        refuse_inputs_in_output(folder, _RESULTS, image_set.files + annotated.files + init_files)
         with lock_folder(folder):
             stage = Stage(
                 folder,
@@ -156,18 +165,22 @@ def finetune_stardist(
                 parameters = read_yaml(folder / "parameters.yaml")
                 history = pd.read_csv(folder / "history.csv")
             else:
-                recorded = {"images_from": name_source(images), "pixel_size_um": _pixel_size(found)}
+                size = common_pixel_size(image_set.pixel_sizes)
+                source = {
+                    "images_from": image_set.source,
+                    "pixel_size_um": None if size is None else list(size),
+                }
                 write_run_file(
                     folder,
                     command=command,
                     config=config,
-                    inputs=inputs | recorded,
+                    inputs=inputs | source,
                     precision={"training": choose_precision(config)},
                 )
                 start = Path(init) if init is not None else None
                 parameters, history = _train(
                     TrainingJob(folder, normalised, config, log, start, tensorboard),
-                    known.labels,
+                    annotated.labels,
                     given,
                     drawn,
                     complete=draw.simulates_few,
@@ -177,7 +190,7 @@ def finetune_stardist(
                 stage.finish()
             predictions = _preview_predictions(folder, normalised)
             held_back = read_held_back(folder)
-            report = write_finetune_report(folder, found, predictions, held_back=held_back)
+            report = write_finetune_report(folder, image_set, predictions, held_back=held_back)
             return FinetuneResult(folder, parameters, history, report)
 
 
@@ -218,7 +231,7 @@ def _train(
     verdict = None
     if n_folds:
         with times.measure("cross_validation"):
-            folds = (merge(given, held_back=one) for one in split_folds(drawn, n_folds, seed))
+            folds = (merge(given, held_back=fold) for fold in split_folds(drawn, n_folds, seed))
             verdict = cross_validate(job, folds, n_folds=n_folds, alpha=alpha.value)
 
     def relabel(own: dict[str, Labels], sure: Confidences) -> tuple[TrainingLabels, float]:
@@ -246,9 +259,3 @@ def _preview_predictions(model: Path, images: Mapping[str, Image]) -> dict[str, 
     stems += choose_evenly(set(images).difference(cells), AT_MOST - len(stems))
     network = open_model(model)
     return {stem: predict_labels(network, images[stem]) for stem in stems}
-
-
-def _pixel_size(found: ImageSet) -> list[float] | None:
-    """Find the size (y, x) of the images' pixels, micrometres, if those that tell agree."""
-    size = common_pixel_size({stem: read_pixel_size(path) for stem, path in found.paths.items()})
-    return None if size is None else list(size)

@@ -1,4 +1,4 @@
-"""A finished run of stage one: what it was made with, and its network, for use on other images."""
+"""Read a finished run of stage one, to use its network and settings on other images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,26 +30,16 @@ _SEARCHED = ("bandwidth", "level", "shrink", "min_size")
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a finished run of `make_pseudo_labels` recorded.
-
-    Attributes
-    ----------
-    folder : Path
-    config : Config
-        Of the run; its channel mode is the one that ``auto`` came to.
-    parameters : dict
-        The content of pseudo/parameters.yaml.
-    axes : str or None
-        Of the files.
-    scale : float or dict of image stem to float
-        One factor for all images, or one for each.
-    """
+    """What a finished run of `make_pseudo_labels` recorded."""
 
     folder: Path
     config: Config
+    """Of the run; its channel mode is the one that ``auto`` came to."""
     parameters: dict[str, Any]
+    """The content of pseudo/parameters.yaml."""
     axes: str | None
     scale: float | dict[str, float]
+    """One factor for all images, or one for each by stem."""
 
     @cached_property
     def digest(self) -> str:
@@ -99,34 +89,26 @@ class FinishedRun:
 
     def prepare_others(
         self,
-        found: ImageSet | LargeImages,
+        images: ImageSet | LargeImages,
         *,
         diameter: float | str | Path | None,
         annotations: Mapping[str, Labels] | None,
     ) -> PreparedImages:
-        """Bring other images to the scale at which their cells are as large as the run's own.
-
-        Raises
-        ------
-        InputError
-            If the images have other channels than the run's.
-        """
+        """Bring other images to the scale at which their cells are as large as the run's own."""
         one_for_all = not isinstance(self.scale, dict)
-        said = diameter is not None or annotations is not None
-        if isinstance(found, LargeImages):
-            prepared = found.prepare(
-                self.config,
-                diameter=diameter,
-                annotations=annotations,
-                scales=None if said else self._same_scale(found.crops),
+        scales = None
+        if one_for_all and diameter is None and annotations is None:
+            scales = self._scales(images.crops if isinstance(images, LargeImages) else images)
+        if isinstance(images, LargeImages):
+            prepared = images.prepare(
+                self.config, diameter=diameter, annotations=annotations, scales=scales
             )
         else:
+            config = self.config
+            if not one_for_all:
+                config = config.replace(**{"pseudo.scale": "image"})
             prepared = prepare_images(
-                found,
-                self.config if one_for_all else self.config.replace(**{"pseudo.scale": "image"}),
-                diameter=diameter,
-                annotations=annotations,
-                scales=None if said else self._same_scale(found),
+                images, config, diameter=diameter, annotations=annotations, scales=scales
             )
         channels = self.parameters["channels"]["value"]
         given = next(iter(prepared.seen.values())).shape[-1]
@@ -137,48 +119,31 @@ class FinishedRun:
             )
         return prepared
 
-    def prepare_own(self, found: ImageSet) -> PreparedImages:
-        """Bring the run's own images to the scale at which it worked.
-
-        Raises
-        ------
-        InputError
-            If one of the images is not of the run.
-        """
-        foreign = [one for one in found.images if not predicted_file(self.folder, one).exists()]
+    def prepare_own(self, images: ImageSet) -> PreparedImages:
+        """Bring the run's own images to the scale at which it worked."""
+        foreign = [stem for stem in images.images if not predicted_file(self.folder, stem).exists()]
         if foreign:
             raise InputError(
                 f"the images must be those of the run. Got {foreign[0]!r}, which {self.folder} "
                 "does not have; pass the images that it was run on."
             )
-        scales = self._same_scale(found)
-        if isinstance(self.scale, dict):
-            scales = self._scales({stem: self.scale[stem] for stem in found.images})
-        return prepare_images(found, self.config, scales=scales)
+        return prepare_images(images, self.config, scales=self._scales(images))
 
     def read_scenes(self, prepared: PreparedImages) -> SegmentationInputs:
         """Read what clustering started from, for the images of `prepare_own`."""
         return SegmentationInputs(prepared, self.folder, self.config)
 
-    def _same_scale(self, found: ImageSet) -> Scales | None:
-        """Take the one scale of the run; None where it had one for each image."""
-        if isinstance(self.scale, dict):
-            return None
-        return self._scales(dict.fromkeys(found.images, self.scale))
-
-    def _scales(self, factors: dict[str, float]) -> Scales:
-        diameter = self.parameters["diameter"]["value"]
+    def _scales(self, images: ImageSet) -> Scales:
+        """Take the one scale of the run, or that of each of its images."""
+        scale, diameter = self.scale, self.parameters["diameter"]["value"]
+        factors = {
+            stem: scale[stem] if isinstance(scale, dict) else scale for stem in images.images
+        }
         return Scales(factors, diameter, f"{diameter:g} px as in {self.folder}")
 
 
 def read_finished_run(folder: str | Path) -> FinishedRun:
-    """Read a finished run folder of `make_pseudo_labels`.
-
-    Raises
-    ------
-    InputError
-        If it is none, or not finished.
-    """
+    """Read a finished run folder of `make_pseudo_labels`."""
     folder = Path(folder)
     oce, pseudo = (_read(folder, f"{stage}/stage.yaml") for stage in ("oce", "pseudo"))
     if not (oce["finished"] and pseudo["finished"]) or not _weights_file(folder).exists():
@@ -192,13 +157,7 @@ def read_finished_run(folder: str | Path) -> FinishedRun:
     except (KeyError, TypeError) as error:
         raise _refuse(folder, "no mode of channels in pseudo/parameters.yaml") from error
     settings = oce["settings"]
-    return FinishedRun(
-        folder,
-        config,
-        parameters,
-        settings["axes"],
-        settings["scale"],
-    )
+    return FinishedRun(folder, config, parameters, settings["axes"], settings["scale"])
 
 
 def _weights_file(folder: Path) -> Path:

@@ -25,12 +25,7 @@ _SIDE = 1024
 
 
 class PredictedLabels(dict[str, Labels]):
-    """Labels (Y, X) by image stem; `counts` also has the images that were taken in blocks.
-
-    Attributes
-    ----------
-    counts : dict of image name to number of cells
-    """
+    """Labels (Y, X) by image stem; `counts` has the cells of those taken in blocks, too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,12 +88,6 @@ def predict_images(
         By image stem int32 arrays of shape (Y, X), equal to what
         ``StarDist2D(None, name, basedir).predict_instances`` gives on the image normalised per
         channel from its 1st and 99.8th percentile. Images taken in blocks are only counted.
-
-    Raises
-    ------
-    InputError
-        If an input is missing, unreadable or has another number of channels than the model, or
-        `write` names something else.
     """
     blocks = blocks or Blocks(side=_SIDE)
     kinds = check_kinds(write) | ({"overlay"} if overlay else set())
@@ -152,14 +141,12 @@ def _predict_at_once(
 
     prepare_tensorflow(device, threads=fixed_threads(deterministic))
     network = open_model(model)
-    for warning in _look_at_model(model, _pixel_sizes(files)):
+    sizes = {stem: read_pixel_size(file) if file else None for stem, file in files.items()}
+    for warning in _look_at_model(model, sizes):
         reporter.warn(warning)
     predicted: dict[str, Labels] = {}
     tables = []
-    with (
-        stop_on_signal() as should_stop,
-        reporter.task("Predicting", len(stems)) as advance,
-    ):
+    with stop_on_signal() as should_stop, reporter.task("Predicting", len(stems)) as advance:
         for done, stem in enumerate(stems, start=1):
             if should_stop():
                 raise Interrupted(f"Stopped after {done - 1} of {len(stems)} images.")
@@ -172,8 +159,7 @@ def _predict_at_once(
             labels, probabilities = predict_objects(network, normalise_percentiles(image))
             predicted[stem] = labels
             if output is not None and kinds:
-                file = files[stem]
-                size = read_pixel_size(file) if file is not None else None
+                file, size = files[stem], sizes[stem]
                 made = Prediction(stem, image, labels, probabilities, size, file)
                 write_prediction(output, made, kinds)
                 if "csv" in kinds:
@@ -197,7 +183,7 @@ def _predict_in_blocks(
     """Predict images that need not fit into memory; returns the number of cells of each."""
     from oce2stardist.blockwise.job import block_workers
     from oce2stardist.blockwise.predict import predict_in_blocks
-    from oce2stardist.images.open import list_images
+    from oce2stardist.images.sources import list_images
 
     for path in paths:  # what is wrong with them is said before workers are started
         list_images(path, axes=axes)
@@ -231,14 +217,14 @@ def _check_output(output: Path, stems: list[str]) -> None:
 
 def _look_at_model(model: Path, sizes: Mapping[str, PixelSize | None]) -> list[str]:
     """Say what speaks against using a model on images with pixels of these sizes."""
-    found = warn_of_pixel_sizes(trained_pixel_size(model), sizes)
+    warnings = warn_of_pixel_sizes(trained_pixel_size(model), sizes)
     if not has_thresholds(model):
-        found.append(
+        warnings.append(
             f"the thresholds of {model} were never set (no valid thresholds.json): StarDist's "
             "defaults, probability 0.5 and overlap 0.4, are used; cells may be missed or "
             "found where there are none"
         )
-    return [f"{one[0].upper()}{one[1:]}." for one in found]
+    return [f"{warning[0].upper()}{warning[1:]}." for warning in warnings]
 
 
 def _source(
@@ -252,9 +238,3 @@ def _source(
         return {stem: images.paths.get(stem) for stem in images.images}, images.images.__getitem__
     files = {image_stem(path): path for path in images}
     return dict(files), lambda stem: read_image(files[stem], axes=axes)
-
-
-def _pixel_sizes(files: Mapping[str, Path | None]) -> dict[str, PixelSize | None]:
-    return {
-        stem: read_pixel_size(file) if file is not None else None for stem, file in files.items()
-    }

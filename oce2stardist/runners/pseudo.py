@@ -1,10 +1,16 @@
-"""Stage one: unlabelled images in, pseudo ground truth out."""
+"""Train embeddings on unlabelled images and write pseudo labels: stage one.
+
+Where each step is: images come to one scale in `images.scale` and `images.diameter`;
+`runners.embed` trains and predicts with the network, its loss and noise in `embeddings`;
+`pseudo_labels.choose` chooses the bandwidth and other settings; `pseudo_labels.segment` makes
+objects of offsets; `pseudo_labels.trust` judges them; `reports.pseudo` writes the page.
+"""
 
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oce2stardist.annotations.known import digest_annotations, read_known
 from oce2stardist.blockwise.settings import Blocks
@@ -12,13 +18,13 @@ from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.crops import LargeImages
-from oce2stardist.images.image_set import ImageSet, name_source, read_images
+from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
 from oce2stardist.labels import Labels
 from oce2stardist.objects.overlay import write_overlay
 from oce2stardist.pseudo_labels.label_images import (
-    LabelContext,
+    LabelledImages,
     label_images,
     write_parameters,
 )
@@ -36,18 +42,9 @@ from oce2stardist.runners.embed import (
 )
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
 from oce2stardist.runs.determinism import one_thread_for_sums
-from oce2stardist.runs.folder import (
-    Times,
-    lock_folder,
-    refuse_inputs_in_output,
-    write_run_file,
-)
+from oce2stardist.runs.folder import Times, lock_folder, refuse_inputs_in_output, write_run_file
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
-
-if TYPE_CHECKING:  # torch is loaded when a run needs it
-    pass
-
 
 _SIDE = 2048
 """Of a block, pixels."""
@@ -57,27 +54,16 @@ _SIDE = 2048
 class PseudoResult:
     """Pseudo labels by image stem, what they were made with, and whether to trust them.
 
-    Attributes
-    ----------
-    labels : dict of int32 arrays of shape (Y, X)
-        Of images that are read in blocks: those of the crops.
-    parameters : dict
-        What was chosen, each with its reason.
-    seconds : dict
-        By step.
-    trust : Trust, optional
-    made : LabelContext, optional
-        For more labels of the same kind; None in all but the main process of torchrun.
-    whole_objects : dict of image name to number of objects
-        Of images that were labelled in blocks.
-    report : Path, optional
+    Of images that are read in blocks, `labels` has those of the crops, and `whole_objects` the
+    numbers of objects. `parameters` says what was chosen and why; `made` is for more labels of the
+    same kind, and None in all but the main process of torchrun.
     """
 
     labels: dict[str, Labels]
     parameters: dict[str, dict[str, Any]]
     seconds: dict[str, float]
     trust: Trust | None = None
-    made: LabelContext | None = None
+    made: LabelledImages | None = None
     whole_objects: dict[str, int] = field(default_factory=dict)
     report: Path | None = None
 
@@ -134,15 +120,10 @@ def make_pseudo_labels(
         Which images are taken in blocks, and where; default: OME-Zarr and TIFF above 64
         megapixels, on this machine.
 
-    Returns
-    -------
-    PseudoResult
-
     Raises
     ------
     InputError
-        If an input is missing, unreadable or of the wrong form; or `trained` is not a
-        finished run, or was trained on images with other channels.
+        If an input is missing, unreadable or of the wrong form.
     Interrupted
         If the user stopped the run; the same call goes on where it stopped.
 
@@ -153,9 +134,9 @@ def make_pseudo_labels(
     """
     folder, config = Path(output), config or Config()
     blocks = blocks or Blocks(side=_SIDE)
-    found, large = _read(images, folder, blocks, axes=axes, seed=config.seed)
+    image_set, large = _read(images, folder, blocks, axes=axes, seed=config.seed)
     result = label_set(
-        large or found,
+        large or image_set,
         folder,
         config=config,
         diameter=diameter,
@@ -169,10 +150,8 @@ def make_pseudo_labels(
     )
     if result.made is None:  # one of several processes under torchrun, and not the main one
         return result
-    whole_objects: dict[str, int] = {}
-    if large:
-        whole_objects = _label_whole(result.made, folder, blocks, command, reporter)
-    report = write_pseudo_report(folder, found)
+    whole_objects = _label_whole(result.made, folder, blocks, command, reporter) if large else {}
+    report = write_pseudo_report(folder, image_set)
     return replace(result, whole_objects=whole_objects, report=report)
 
 
@@ -193,7 +172,7 @@ def _read(
 
 
 def _label_whole(
-    made: LabelContext, folder: Path, blocks: Blocks, command: str, reporter: Reporter | None
+    made: LabelledImages, folder: Path, blocks: Blocks, command: str, reporter: Reporter | None
 ) -> dict[str, int]:
     """Label the whole images block by block; returns their numbers of objects."""
     from oce2stardist.blockwise.job import block_workers
@@ -245,46 +224,33 @@ def label_set(
     ):
         if source and ignored:
             log.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
-        found = images.crops if isinstance(images, LargeImages) else images
-        known = read_known(found, annotations) if annotations is not None else None
+        image_set = images.crops if isinstance(images, LargeImages) else images
+        known = read_known(image_set, annotations) if annotations is not None else None
         for note in known.notes if known is not None else ():
             log.warn(note)
         annotated = known.labels if known else None
-        prepared = _prepare(
-            images,
-            config,
-            source,
-            diameter=diameter,
-            annotations=annotated,
-        )
-        inputs: dict[str, Any] = {"images": len(found.images), "sha256": found.digest()}
+        prepared = _prepare(images, config, source, diameter=diameter, annotations=annotated)
+        inputs: dict[str, Any] = {"images": len(image_set.images), "sha256": image_set.digest()}
         if source:
             inputs["trained_sha256"] = source.digest
-        refuse_inputs_in_output(
-            folder, ("oce", "pseudo"), found.files + (known.files if known else [])
-        )
+        files = image_set.files + (known.files if known else [])
+        refuse_inputs_in_output(folder, ("oce", "pseudo"), files)
         with main_first():
             if main:
                 held.enter_context(lock_folder(folder))
-            oce, stage = open_stages(
-                folder,
-                config,
-                prepared,
-                inputs,
-                axes,
-                overwrite,
-                digest_annotations(known) if known else None,
-            )
+            said = digest_annotations(known) if known else None
+            oce, stage = open_stages(folder, config, prepared, inputs, axes, overwrite, said)
             if main:
                 log.open(folder)
             if main and not (oce.resumes and stage.finished):
+                recorded = {"images_from": _name(images)}
+                if source:
+                    recorded["trained"] = str(source.folder)
                 write_run_file(
                     folder,
                     command=command,
                     config=config,
-                    inputs=inputs
-                    | {"images_from": _name(images)}
-                    | ({"trained": str(source.folder)} if source else {}),
+                    inputs=inputs | recorded,
                     precision=used_precision(config),
                 )
         if source and not main:
@@ -298,15 +264,11 @@ def label_set(
             with times.measure("inference"):
                 predict_all(network, prepared, config, folder, log)
             oce.finish()
+        copies = number_of_copies(config.embedding.copies, prepared)
+        taken = source.explain(config) if source else ()
         with times.measure("clustering"):
             result = label_images(
-                prepared,
-                config,
-                folder,
-                annotated or {},
-                log,
-                copies=number_of_copies(config.embedding.copies, prepared),
-                taken=source.explain(config) if source else (),
+                prepared, config, folder, annotated or {}, log, copies=copies, taken=taken
             )
         if source:
             result.parameters["trained_on"] = source.parameters["trained_on"] | {
@@ -326,13 +288,7 @@ def label_set(
         if not result.trust.trusted:
             log.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
         log.say(f"Diameter: {result.parameters['diameter']['reason']}.")
-    return PseudoResult(
-        result.labels,
-        result.parameters,
-        times.seconds,
-        result.trust,
-        LabelContext(config, prepared, result, number_of_copies(config.embedding.copies, prepared)),
-    )
+    return PseudoResult(result.labels, result.parameters, times.seconds, result.trust, result)
 
 
 def _draw(
@@ -342,8 +298,7 @@ def _draw(
     images = prepared.found.images
     estimate = prepared.scales.estimate
     if estimate is not None and estimate.diameter is not None:
-        picture = diameter_picture(list(images.values()), estimate, names=list(images))
-        write_bytes(folder / "diameter.png", picture)
+        write_bytes(folder / "diameter.png", diameter_picture(images, estimate))
     for stem in labels if overlay else ():
         write_overlay(folder / "overlays" / f"{stem}.png", images[stem], labels[stem])
 
@@ -352,7 +307,7 @@ def _name(images: ImageSet | LargeImages) -> str | None:
     """Say where images came from, for the record; None for arrays."""
     if isinstance(images, LargeImages):
         return ", ".join(sorted({str(image.path) for image in images.images.values()}))
-    return name_source(images)
+    return images.source
 
 
 def _prepare(

@@ -56,20 +56,12 @@ _TO_CONNECT = 30.0
 class ClusterSettings:
     """Where grid cells or blocks are worked on.
 
-    Attributes
-    ----------
-    workers : int, optional
-        Cells or blocks at a time; default: as many as processors.
-    threads : int, optional
-        Threads of each; default: the processors shared out among the workers.
-    scheduler : str, optional
-        Address of a running dask scheduler; its workers must see the same folders.
-    slurm : path, optional
-        YAML file with the arguments of ``dask_jobqueue.SLURMCluster``, and ``jobs``.
+    The workers of a dask `scheduler`, of which this is the address, must see the same folders.
+    `slurm` is a YAML file with the arguments of ``dask_jobqueue.SLURMCluster``, and ``jobs``.
     """
 
-    workers: int | None = None
-    threads: int | None = None
+    workers: int | None = None  # default: as many as processors
+    threads: int | None = None  # of each; default: the processors shared out among the workers
     scheduler: str | None = None
     slurm: str | Path | None = None
 
@@ -93,14 +85,9 @@ def n_processors() -> int:
 
 def limited_to(threads: int) -> dict[str, str]:
     """Name the variables by which libraries are told how many threads to use."""
-    return {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        "NUMBA_NUM_THREADS": str(threads),
-        "TF_NUM_INTRAOP_THREADS": str(threads),
-        "TF_NUM_INTEROP_THREADS": "1",
-    }
+    names = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")]
+    of_all = dict.fromkeys([*names, "TF_NUM_INTRAOP_THREADS"], str(threads))
+    return of_all | {"TF_NUM_INTEROP_THREADS": "1"}
 
 
 @contextmanager
@@ -109,19 +96,8 @@ def connected(
 ) -> Iterator[Client]:
     """Yield a client of the cluster; what was started for it ends with the block.
 
-    Parameters
-    ----------
-    where : ClusterSettings
-    memory : int
-        Bytes at which a worker on this machine is started anew; 0: none. Elsewhere whoever
-        starts the workers sets it.
-    environment : dict, optional
-        Variables of workers on this machine.
-
-    Raises
-    ------
-    InputError
-        If the scheduler does not answer, or the SLURM file or its package can't be used.
+    A worker on this machine gets the variables of `environment`, and is started anew where it
+    takes more than `memory` bytes, unless that is 0; elsewhere whoever starts the workers decides.
     """
     if where.scheduler is not None:
         with _client(where.scheduler) as client:
@@ -187,13 +163,7 @@ def _client(cluster: Any) -> Client:
 
 
 def slurm_cluster(path: Path) -> tuple[Any, int]:
-    """Open a SLURM cluster as a YAML file describes it; also the number of jobs.
-
-    Raises
-    ------
-    InputError
-        If the package or the file is missing, or the file has a wrong key.
-    """
+    """Open a SLURM cluster as a YAML file describes it; also the number of jobs."""
     try:
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError as error:

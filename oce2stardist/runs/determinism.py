@@ -31,8 +31,5 @@ def one_thread_for_sums(asked: bool) -> Iterator[None]:
 
 
 def describe_determinism(config: Config) -> dict[str, bool]:
-    """Say for the settings of a stage that its sums have a fixed order; nothing if they have not.
-
-    Nothing, so that folders of earlier versions, whose settings do not name it, still go on.
-    """
+    """Say for the settings of a stage that its sums have a fixed order; else nothing."""
     return {"deterministic": True} if config.deterministic else {}

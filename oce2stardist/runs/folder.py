@@ -20,16 +20,8 @@ from oce2stardist.files.records import read_yaml
 from oce2stardist.runs.processor import describe_processor
 
 _RECORDED_PACKAGES = (
-    "oce2stardist",
-    "torch",
-    "tensorflow",
-    "keras",
-    "stardist",
-    "csbdeep",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "scikit-image",
+    *("oce2stardist", "torch", "tensorflow", "keras", "stardist", "csbdeep"),
+    *("numpy", "scipy", "scikit-learn", "scikit-image"),
 )
 
 
@@ -50,11 +42,6 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
     The lock is the operating system's, which takes it away from a process that dies. The file
     ``.owner`` only names the process to those who are refused.
-
-    Raises
-    ------
-    InputError
-        If another process has the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, owner = FileLock(folder / ".lock"), folder / ".owner"
@@ -75,26 +62,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def refuse_inputs_in_output(folder: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
-    """Refuse inputs that lie where a run writes, and would be replaced or removed.
-
-    Parameters
-    ----------
-    folder : Path
-        That of the run.
-    names : iterable of str
-        Files and folders in it that the run writes.
-    inputs : iterable of Path
-        Files that the run reads.
-
-    Raises
-    ------
-    InputError
-        If one lies there.
-    """
+    """Refuse inputs that lie where a run writes, by these names, and would be replaced."""
     written = [(folder / name).resolve() for name in names]
     for path in inputs:
         real = path.resolve()
-        if any(real == one or one in real.parents for one in written):
+        if any(real.is_relative_to(place) for place in written):
             raise InputError(
                 f"inputs must lie outside of what a run writes. Got {path}, which {folder} would "
                 "replace; choose another output, or copy the input elsewhere."
@@ -102,13 +74,7 @@ def refuse_inputs_in_output(folder: Path, names: Iterable[str], inputs: Iterable
 
 
 def refuse_foreign(folder: Path, results: Iterable[str]) -> None:
-    """Leave alone what no stage wrote: it may be somebody's work.
-
-    Raises
-    ------
-    InputError
-        If the folder has no stage.yaml, but something under the name of a result.
-    """
+    """Leave alone what lies under the name of a result, but no stage wrote: somebody's work."""
     foreign = [name for name in results if (folder / name).exists()]
     if foreign and not (folder / "stage.yaml").exists():
         raise InputError(
@@ -156,35 +122,21 @@ def write_run_file(
 class Stage:
     """One stage of a run folder, with the settings that its results depend on.
 
-    ``<folder>/stage.yaml`` holds the settings and whether the stage has finished.
+    ``<folder>/stage.yaml`` holds the settings and whether the stage has finished. A folder that
+    holds a stage with other settings is refused, or with `overwrite` started again, as is one
+    with files under the names of results that no stage wrote.
 
     Parameters
     ----------
-    folder : Path
-        The stage's folder.
     settings : mapping
         Everything that the stage's results depend on; plain YAML values.
-    overwrite : bool
-        Start again where the folder holds a stage with other settings.
     results : sequence of str
         Files and folders in `folder` that a new start removes, so that nothing of a run with
         other settings is taken for its own.
-
-    Raises
-    ------
-    InputError
-        If the folder holds a stage with other settings and overwrite is False (the message
-        names the first setting that differs), or files under the names of results that no
-        stage wrote.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        settings: Mapping[str, Any],
-        *,
-        overwrite: bool,
-        results: Sequence[str],
+        self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool, results: Sequence[str]
     ) -> None:
         self.folder = folder
         self._file = folder / "stage.yaml"
@@ -193,14 +145,13 @@ class Stage:
         self.finished = False
         self.resumes = False
         if self._file.exists():
-            found = read_yaml(self._file)
-            settings_before = found.get("settings")
-            if not isinstance(settings_before, dict):
-                settings_before = {}
-            difference = _first_difference(settings_before, self._settings)
+            before = read_yaml(self._file)
+            recorded = before.get("settings")
+            recorded = recorded if isinstance(recorded, dict) else {}
+            difference = _first_difference(recorded, self._settings)
             if difference is None:
                 self.resumes = True
-                self.finished = bool(found.get("finished"))
+                self.finished = bool(before.get("finished"))
             elif not overwrite:
                 name, old, new = difference
                 raise InputError(

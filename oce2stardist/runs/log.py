@@ -99,17 +99,10 @@ class RunLog:
 
 @contextmanager
 def logged(reporter: Reporter | None, command: str) -> Iterator[RunLog]:
-    """Keep what is said in the block for log.txt, and how the block ends.
+    """Keep what is said in the block for log.txt, and how the block ends; `reporter` is told, too.
 
     With it come what this package logs, warnings of other packages' loggers, and Python's
     own. Nothing is written before `RunLog.open`: input that is refused leaves no folder.
-
-    Parameters
-    ----------
-    reporter : Reporter or None
-        Is told everything, too.
-    command : str
-        For the first line.
     """
     handler = MemoryHandler(_MOST_KEPT, flushLevel=logging.CRITICAL + 1)
     handler.addFilter(_belongs)
@@ -117,8 +110,8 @@ def logged(reporter: Reporter | None, command: str) -> Iterator[RunLog]:
     root = logging.getLogger()
     # Where no handler is set up, Python prints warnings; with ours it would think that one is.
     handlers: list[logging.Handler] = [handler] if root.handlers else [handler, _like_last_resort()]
-    for one in handlers:
-        root.addHandler(one)
+    for each in handlers:
+        root.addHandler(each)
     try:
         with _python_warnings_to(handler):
             log.record(logging.INFO, f"Started: {command}, version {_version()}")
@@ -135,8 +128,8 @@ def logged(reporter: Reporter | None, command: str) -> Iterator[RunLog]:
         log.record(logging.ERROR, f"Ended by {type(error).__name__}.", exc_info)
         raise
     finally:
-        for one in handlers:
-            root.removeHandler(one)
+        for each in handlers:
+            root.removeHandler(each)
         target = handler.target
         handler.close()
         if target is not None:
@@ -163,14 +156,9 @@ def _python_warnings_to(handler: logging.Handler) -> Iterator[None]:
     show_before = warnings.showwarning
 
     def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: Any = None,
-        line: str | None = None,
+        message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any, **named: Any
     ) -> None:
-        show_before(message, category, filename, lineno, file, line)
+        show_before(message, category, filename, lineno, *rest, **named)
         text = f"{category.__name__}: {message}"
         record = logging.LogRecord("warnings", logging.WARNING, filename, lineno, text, (), None)
         handler.handle(record)

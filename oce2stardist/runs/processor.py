@@ -9,10 +9,8 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Those that decide how torch and TensorFlow round, by their names in Linux."""
 
 _LIMITS = (
-    "ONEDNN_MAX_CPU_ISA",
-    "ATEN_CPU_CAPABILITY",
-    "TF_ENABLE_ONEDNN_OPTS",
-    "OCE2STARDIST_PRECISION",
+    *("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"),
+    *("TF_ENABLE_ONEDNN_OPTS", "OCE2STARDIST_PRECISION"),
 )
 """Variables that keep torch or TensorFlow from instructions that the processor has, or from
 choosing the precision."""
@@ -22,19 +20,15 @@ def describe_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     """Name the processor, what it can do, and what keeps the run from using it.
 
     Two processors round differently, so the same seed gives the same labels on one, and
-    nearly the same on another.
-
-    Returns
-    -------
-    dict
-        ``name``; ``instructions``, those of AVX2, AVX-512, its bfloat16 and AMX that it has
-        (only Linux tells); and the variables that decide on their use, where they are set.
+    nearly the same on another. Only Linux tells the instructions. Of the variables that decide
+    on their use those are named that are set.
     """
     entries = _first_processor(cpuinfo)
     flags = entries.get("flags", "").split()
     name = entries.get("model name") or platform.processor() or platform.machine()
     limits = {name: os.environ[name] for name in _LIMITS if name in os.environ}
-    return {"name": name, "instructions": [one for one in _INSTRUCTIONS if one in flags]} | limits
+    instructions = [flag for flag in _INSTRUCTIONS if flag in flags]
+    return {"name": name, "instructions": instructions} | limits
 
 
 def _first_processor(cpuinfo: Path) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Images and training labels in, a StarDist model and its predictions out."""
+"""Train StarDist models on training labels, and predict with them."""

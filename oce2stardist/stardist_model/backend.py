@@ -1,4 +1,4 @@
-"""TensorFlow, Keras and what StarDist builds on them, loaded quietly.
+"""Load TensorFlow, Keras and what StarDist builds on them quietly.
 
 The other modules of this folder take them from here, so that none makes TensorFlow speak.
 """
@@ -11,11 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_native_code() -> Iterator[None]:
-    """Send what compiled code writes to standard error to nowhere; exceptions still come.
-
-    While it loads, TensorFlow reports missing GPU drivers several times, past Python and
-    its own log level.
-    """
+    """Send what compiled code writes to standard error to nowhere; exceptions still come."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
@@ -32,6 +28,7 @@ def quiet_native_code() -> Iterator[None]:
 
 # TensorFlow leaves oneDNN off on processors without AVX-512, where it is faster, too.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# TensorFlow reports missing GPU drivers several times, past Python and its own log level.
 with quiet_native_code():
     import tensorflow as tf  # isort: split
     import keras
@@ -52,20 +49,8 @@ with quiet_native_code():
     GPUS = tf.config.list_physical_devices("GPU")
 
 __all__ = [
-    "GPUS",
-    "Config2D",
-    "StarDist2D",
-    "dismantle_func_graph",
-    "dist_to_coord",
-    "edt_prob",
-    "get_model_details",
-    "get_registered_models",
-    "keras",
-    "non_maximum_suppression",
-    "non_maximum_suppression_inds",
-    "polygons_to_label",
-    "quiet_native_code",
-    "save_weights_to_hdf5_group",
-    "star_dist",
-    "tf",
-]
+    "GPUS", "Config2D", "StarDist2D", "dismantle_func_graph", "dist_to_coord", "edt_prob",
+    "get_model_details", "get_registered_models", "keras", "non_maximum_suppression",
+    "non_maximum_suppression_inds", "polygons_to_label", "quiet_native_code",
+    "save_weights_to_hdf5_group", "star_dist", "tf",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The StarDist network on disk: weights, thresholds, and the state of an unfinished training."""
+"""Write and read weights, thresholds and the state of an unfinished training."""
 
 import io
 import json
@@ -26,13 +26,7 @@ def write_state(path: Path, state: State) -> None:
 
 
 def read_state(path: Path) -> State | None:
-    """Read what `write_state` wrote, or the state before it; None if there is neither.
-
-    Raises
-    ------
-    InputError
-        If what is there can't be read.
-    """
+    """Read what `write_state` wrote, or the state before it; None if there is neither."""
     return read_checkpoint(path, read=_load)
 
 

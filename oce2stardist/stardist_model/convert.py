@@ -1,4 +1,4 @@
-"""A StarDist network in the formats of ONNX and TensorFlow, and those files run again."""
+"""Convert a StarDist network to ONNX and TensorFlow's SavedModel, and run those files."""
 
 import logging
 import warnings
@@ -17,18 +17,12 @@ from oce2stardist.stardist_model.network import SparseStarDist2D
 OPSET = 17
 Layout = Literal["split", "joined", "full"]
 """What comes out: prob and dist; both in one tensor; the same at the size of the input."""
-
 Arrays = list[NDArray[np.float32]]
-
-
-def tensorflow_version() -> str:
-    """Return the version of TensorFlow."""
-    return str(tf.__version__)
 
 
 def run_network(model: SparseStarDist2D, image: NDArray[np.float32]) -> Arrays:
     """Run the network itself on an image (Y, X, C): prob (Y, X, 1) and dist (Y, X, rays)."""
-    return [np.asarray(one[0]) for one in model.keras_model([image[None]], training=False)]
+    return [np.asarray(output[0]) for output in model.keras_model([image[None]], training=False)]
 
 
 def _arrange(model: SparseStarDist2D, layout: Layout) -> keras.Model:
@@ -87,15 +81,12 @@ def write_onnx(
 
 def _name_free_sides(graph: Any, grid: tuple[int, int]) -> None:
     """Call the free dimensions batch, height and width."""
-    for value in graph.input:
-        _name_dimensions(value, ("batch", "height", "width"))
-    for value in graph.output:
-        _name_dimensions(value, ("batch", f"height/{grid[0]}", f"width/{grid[1]}"))
-
-
-def _name_dimensions(value: Any, names: tuple[str, ...]) -> None:
-    for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
-        dimension.dim_param = name
+    at_grid = ("batch", f"height/{grid[0]}", f"width/{grid[1]}")
+    named = [(value, ("batch", "height", "width")) for value in graph.input]
+    named += [(value, at_grid) for value in graph.output]
+    for value, names in named:
+        for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+            dimension.dim_param = name
 
 
 def run_onnx(path: Path, image: NDArray[np.float32]) -> Arrays:
@@ -104,14 +95,15 @@ def run_onnx(path: Path, image: NDArray[np.float32]) -> Arrays:
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     split = len(session.get_outputs()) == 2
-    made = session.run(["prob", "dist"] if split else ["output"], {"input": image[None]})
-    return [one[0] for one in made]
+    outputs = session.run(["prob", "dist"] if split else ["output"], {"input": image[None]})
+    return [output[0] for output in outputs]
 
 
-def write_saved_model(folder: Path, model: SparseStarDist2D) -> None:
-    """Write the network as a TensorFlow SavedModel with one output of the size of the input."""
+def write_saved_model(folder: Path, model: SparseStarDist2D) -> str:
+    """Write a SavedModel with one output of the size of the input; return TensorFlow's version."""
     with _silence("tensorflow"), quiet_native_code():
         _arrange(model, "full").export(str(folder), format="tf_saved_model", verbose=False)
+    return str(tf.__version__)
 
 
 def run_saved_model(folder: Path, image: NDArray[np.float32]) -> Arrays:

@@ -1,4 +1,4 @@
-"""What a model folder says of itself, read without TensorFlow."""
+"""Read what a model folder says of itself, without TensorFlow."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def trained_pixel_size(model: Path) -> PixelSize | None:
 def has_thresholds(model: Path) -> bool:
     """Tell whether a model folder has both thresholds; StarDist else takes its defaults."""
     try:
-        found = json.loads((model / "thresholds.json").read_text(encoding="utf-8"))
-        return all(0 < found[name] < 1 for name in ("prob", "nms"))
+        thresholds = json.loads((model / "thresholds.json").read_text(encoding="utf-8"))
+        return all(0 < thresholds[name] < 1 for name in ("prob", "nms"))
     except (OSError, ValueError, LookupError, TypeError):
         return False

@@ -1,11 +1,11 @@
-"""One training of the StarDist network in a folder of its own: resumable, judged, recorded."""
+"""Train one StarDist network into a model folder; resumes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -28,28 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What every training of a run shares.
-
-    Attributes
-    ----------
-    folder : Path
-        The model folder.
-    images : dict of float32 arrays of shape (Y, X, C)
-        Normalised, by stem.
-    config : Config
-    reporter : Reporter
-    init : Path, optional
-        A StarDist folder whose weights are the first.
-    tensorboard : bool
-        Write event files to ``logs`` in the folder of each training.
-    """
+    """What every training of a run shares."""
 
     folder: Path
-    images: dict[str, Image]
+    images: dict[str, Image]  # normalised, by stem
     config: Config
     reporter: Reporter
-    init: Path | None
-    tensorboard: bool
+    init: Path | None  # a StarDist folder to start from
+    tensorboard: bool  # write event files to logs/ in the folder of each training
 
 
 @dataclass(frozen=True)
@@ -73,26 +59,12 @@ def train_network(
 ) -> TrainedNetwork:
     """Train a network in `folder`, or go on where an interrupted training stopped.
 
-    Parameters
-    ----------
-    job : TrainingJob
-    labels : TrainingLabels
-    folder : Path
-        Gets config.json, weights_best.h5, weights_last.h5, history.csv and, until the
-        training has ended, state.safetensors.
-    alpha : float
-        Weight of the pseudo half.
-    start_from : Path, optional
-        A StarDist folder whose weights are the first.
-    select : bool
-        Keep the latest weights that held-back cells can't tell from the best; off: the last.
-    title : str
-        What the progress bar says.
+    The folder gets config.json, weights_best.h5, weights_last.h5, history.csv and, until the
+    training has ended, state.safetensors.
 
-    Raises
-    ------
-    Interrupted
-        If the user stopped the training; its state is in `folder`.
+    The weights of `start_from`, a StarDist folder, are the first. `select` keeps the latest
+    weights that held-back cells can't tell from the best, otherwise the last are kept. `title` is
+    what the progress bar says.
     """
     from oce2stardist.stardist_model.checkpoint import read_state, write_state, write_weights
     from oce2stardist.stardist_model.tensorboard import scalar_writer
@@ -101,11 +73,11 @@ def train_network(
     images, config = job.images, job.config
     settings, steps = config.stardist, config.stardist.steps
     model = _build_model(folder, images, config, start_from)
-    judge = Judge(images, labels.held_back, multiple_of=multiple_of(model), seed=config.seed)
-    finished = folder / "weights_last.h5", folder / "history.csv"
-    if all(path.exists() for path in finished):
+    judge = Judge(images, labels.held_back, multiple=model.multiple, seed=config.seed)
+    last, history_file = folder / "weights_last.h5", folder / "history.csv"
+    if last.exists() and history_file.exists():
         model.load_weights("weights_best.h5")
-        return TrainedNetwork(model, pd.read_csv(finished[1]), judge)
+        return TrainedNetwork(model, pd.read_csv(history_file), judge)
     batches, n_sparse = _make_batches(images, labels, model, config, alpha)
     state_file = folder / "state.safetensors"
     resume = read_state(state_file)
@@ -144,8 +116,8 @@ def train_network(
         raise Interrupted(
             f"Stopped after step {len(history)} of {steps}; the same command goes on from there."
         )
-    write_text(folder / "history.csv", history.to_csv(index=False))
-    write_weights(folder / "weights_last.h5", model)
+    write_text(history_file, history.to_csv(index=False))
+    write_weights(last, model)
     for checkpoint in list_checkpoints(state_file):
         checkpoint.unlink()
     model.load_weights("weights_best.h5")
@@ -153,13 +125,7 @@ def train_network(
 
 
 def check_tensorboard() -> None:
-    """Refuse to write event files where the package for it is missing.
-
-    Raises
-    ------
-    InputError
-        If it is.
-    """
+    """Refuse to write event files where the package for it is missing."""
     if find_spec("tensorboard") is None:
         raise InputError(
             "the package tensorboard must be installed to write its files. Got none; "
@@ -175,30 +141,21 @@ def choose_precision(config: Config) -> Literal["fp32", "mixed"]:
     return resolve_precision(config.stardist.precision)
 
 
-def multiple_of(model: "SparseStarDist2D") -> int:
-    """Tell of what number the sides of the network's input must be multiples."""
-    return int(max(model._axes_div_by("YX")))
-
-
 def _build_model(
     folder: Path, images: dict[str, Image], config: Config, start_from: Path | None
 ) -> "SparseStarDist2D":
     from oce2stardist.stardist_model.network import continue_from, create_model
 
-    settings = config.stardist
     channels = next(iter(images.values())).shape[-1]
     half = choose_precision(config) == "mixed"
+    common: dict[str, Any] = {"channels": channels, "half_precision": half, "seed": config.seed}
     if start_from is None:
-        return create_model(
-            folder, settings, channels=channels, half_precision=half, seed=config.seed
-        )
-    model = continue_from(
-        folder, start_from, channels=channels, half_precision=half, seed=config.seed
-    )
-    if settings.patch_size % multiple_of(model):
+        return create_model(folder, config.stardist, **common)
+    model = continue_from(folder, start_from, **common)
+    if config.stardist.patch_size % model.multiple:
         raise InputError(
-            f"patch_size must be a multiple of {multiple_of(model)} for the network of "
-            f"{start_from}. Got {settings.patch_size}; set stardist.patch_size in a config."
+            f"patch_size must be a multiple of {model.multiple} for the network of {start_from}. "
+            f"Got {config.stardist.patch_size}; set stardist.patch_size in a config."
         )
     return model
 
@@ -217,17 +174,11 @@ def _make_batches(
     # At alpha 0 and 1 one half would be made in vain; the batch is all of the other.
     n_pseudo = {0.0: 0, 1.0: settings.batch_size}.get(alpha, settings.batch_size // 2)
     n_sparse = settings.batch_size - n_pseudo
+    source = partial(_patch_source, images, settings=settings)
+    weights = partial(object_weights, labels) if settings.object_weights else None
     batches = BatchStream(
-        _patch_source("sparse", images, labels.sparse, None, settings) if n_sparse else None,
-        _patch_source(
-            "pseudo",
-            images,
-            labels.pseudo,
-            partial(object_weights, labels) if settings.object_weights else None,
-            settings,
-        )
-        if n_pseudo
-        else None,
+        source("sparse", labels.sparse, weights=None) if n_sparse else None,
+        source("pseudo", labels.pseudo, weights=weights) if n_pseudo else None,
         n_sparse=n_sparse,
         n_pseudo=n_pseudo,
         n_rays=model.config.n_rays,
@@ -239,9 +190,10 @@ def _make_batches(
 
 
 def _patch_source(
-    kind: str,
     images: dict[str, Image],
+    kind: str,
     labels: dict[str, Labels],
+    *,
     weights: Callable[[str], dict[int, float]] | None,
     settings: StarDistConfig,
 ) -> "PatchSource":

@@ -1,4 +1,4 @@
-"""Cross-validation: judge a training by more trainings, each on a part of the annotated cells."""
+"""Cross-validate: judge a training by more trainings, each on a part of the annotated cells."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING

@@ -1,10 +1,12 @@
-"""How good a StarDist model is on annotated cells that it does not train on."""
+"""Judge a StarDist model on annotated cells that it does not train on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oce2stardist.evaluation.held_back import (
     Counts,
@@ -19,7 +21,7 @@ from oce2stardist.labels import Image, Labels
 
 if TYPE_CHECKING:
     from oce2stardist.stardist_model.network import SparseStarDist2D
-    from oce2stardist.stardist_model.predict import Polygons, RawPrediction
+    from oce2stardist.stardist_model.predict import RawPrediction
 
 DEFAULT_THRESHOLDS = (0.5, 0.4)
 """StarDist's, of probability and of suppression; kept where the cells can't tell better ones."""
@@ -28,11 +30,11 @@ _CHECKED_PROBS = (0.3, 0.4, 0.5, 0.6, 0.7)
 _FINAL_PROBS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
 _FINAL_NMS = (0.3, 0.4, 0.5)
 _MOST_WINDOWS = 64
-"""Cells that a check looks at: with thousands of annotated cells more would tell no more."""
+"""Cells that a check looks at, drawn from more: with thousands more would tell no more."""
 
 
 class Judge:
-    """Scores a model on annotated cells that it does not train on.
+    """Score a model on annotated cells that it does not train on.
 
     Parameters
     ----------
@@ -40,25 +42,16 @@ class Judge:
         Normalised, by stem.
     known : dict of int32 arrays of shape (Y, X)
         Held-back cells and their background, -1 elsewhere.
-    multiple_of : int
-        That the network wants its input's sides to be.
-    seed : int
-        Draws the cells that are looked at, where there are more than 64.
+    multiple : int
+        Pixels of which the sides of the network's input must be multiples.
     """
 
     def __init__(
-        self,
-        images: dict[str, Image],
-        known: dict[str, Labels],
-        *,
-        multiple_of: int,
-        seed: int,
+        self, images: dict[str, Image], known: dict[str, Labels], *, multiple: int, seed: int
     ) -> None:
-        self.windows = find_windows(
-            known, multiple_of=multiple_of, at_most=_MOST_WINDOWS, seed=seed
-        )
+        self.windows = find_windows(known, multiple_of=multiple, at_most=_MOST_WINDOWS, seed=seed)
         self._seed = seed
-        self._patches = [one.cut(images[one.stem]) for one in self.windows]
+        self._patches = [window.cut(images[window.stem]) for window in self.windows]
 
     def predict(self, model: "SparseStarDist2D") -> list["RawPrediction"]:
         """Run the network on every window."""
@@ -67,71 +60,66 @@ class Judge:
         return predict_patches(model, self._patches)
 
     def score(self, model: "SparseStarDist2D") -> tuple[float, float]:
-        """Return the mean F1 over IoU 0.5 to 0.9 at the best of a few probability thresholds.
-
-        And its standard error.
-        """
-        counts = count_grid(
-            self.windows,
-            self.predict(model),
-            _CHECKED_PROBS,
-            DEFAULT_THRESHOLDS[1:],
-            grid=model.config.grid,
-        )
-        best = max((one for row in counts for one in row), key=mean_f1)
+        """Return mean F1 at the best of a few probability thresholds, and its standard error."""
+        raws, grid = self.predict(model), model.config.grid
+        counts = _count_grid(self.windows, raws, _CHECKED_PROBS, DEFAULT_THRESHOLDS[1:], grid=grid)
+        best = max(counts, key=mean_f1)
         return mean_f1(best), standard_error(best, seed=self._seed)
 
 
-def count_grid(
+def _count_grid(
     windows: Sequence[Window],
     raws: Sequence["RawPrediction"],
     probs: Sequence[float],
     nms: Sequence[float],
     *,
     grid: Sequence[int],
-) -> list[list[Counts]]:
-    """Match the predictions with the annotated cells at every pair of thresholds."""
-    from oce2stardist.stardist_model.predict import suppress
+) -> NDArray[np.int64]:
+    """Match the predictions with the annotated cells at every pair of thresholds.
 
-    columns = []
-    for nms_thresh in nms:
-        by_window = [
-            _count_at(
-                window,
-                suppress(raw, grid=grid, prob_thresh=min(probs), nms_thresh=nms_thresh),
-                probs,
-            )
+    Returns an array of shape (probs * nms, windows, IoUs, 3), as `count_matches` counts.
+    """
+    counts = [
+        [
+            _count_at(window, raw, probs, nms_thresh=nms_thresh, grid=grid)
             for window, raw in zip(windows, raws, strict=True)
         ]
-        columns.append([np.concatenate(one) for one in zip(*by_window, strict=True)])
-    return [list(row) for row in zip(*columns, strict=True)]
+        for nms_thresh in nms
+    ]
+    by_pair = np.moveaxis(np.array(counts), 2, 0)  # (probs, nms, windows, IoUs, 3)
+    return by_pair.reshape(-1, *by_pair.shape[2:])
 
 
-def _count_at(window: Window, polygons: "Polygons", probs: Sequence[float]) -> list[Counts]:
-    """Match one window's polygons at each threshold; equal ones are drawn once."""
-    from oce2stardist.stardist_model.predict import draw_polygons
+def _count_at(
+    window: Window,
+    raw: "RawPrediction",
+    probs: Sequence[float],
+    *,
+    nms_thresh: float,
+    grid: Sequence[int],
+) -> list[NDArray[np.int64]]:
+    """Match one window's objects at each probability threshold; equal ones are drawn once."""
+    from oce2stardist.stardist_model.predict import draw_polygons, suppress
 
-    by_number: dict[int, Counts] = {}
+    objects = suppress(raw, grid=grid, prob_thresh=min(probs), nms_thresh=nms_thresh)
+    by_number: dict[int, NDArray[np.int64]] = {}
     counts = []
     for prob in probs:
-        number = int((polygons.prob >= prob).sum())
+        number = int((objects.prob >= prob).sum())
         if number not in by_number:
-            labels = draw_polygons(polygons, prob_thresh=prob)
-            by_number[number] = count_matches([window], [labels])
+            labels = draw_polygons(objects, raw.shape, prob_thresh=prob)
+            by_number[number] = count_matches([window], [labels])[0]
         counts.append(by_number[number])
     return counts
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The thresholds that were chosen on annotated cells, and how the cells were matched there.
-
-    ``counts`` is None where there was no cell to judge by.
-    """
+    """The thresholds that were chosen on annotated cells, and how the cells were matched there."""
 
     prob_thresh: float
     nms_thresh: float
-    counts: Counts | None
+    counts: Counts | None  # None where there was no cell to judge by
 
 
 def judge_thresholds(
@@ -143,9 +131,8 @@ def judge_thresholds(
     """
     if not windows:
         return Verdict(*DEFAULT_THRESHOLDS, None)
-    rows = count_grid(windows, raws, _FINAL_PROBS, _FINAL_NMS, grid=grid)
-    pairs = [(prob, nms) for prob in _FINAL_PROBS for nms in _FINAL_NMS]
-    counts = [one for row in rows for one in row]
+    counts = _count_grid(windows, raws, _FINAL_PROBS, _FINAL_NMS, grid=grid)
+    pairs = list(product(_FINAL_PROBS, _FINAL_NMS))
     prob_default, nms_default = DEFAULT_THRESHOLDS
 
     def distance(index: int) -> float:
@@ -153,5 +140,5 @@ def judge_thresholds(
         return abs(prob - prob_default) + abs(nms - nms_default)
 
     order = sorted(range(len(pairs)), key=distance)
-    chosen = nearest_to_default_among_best(np.array(counts), order, seed=seed)
+    chosen = nearest_to_default_among_best(counts, order, seed=seed)
     return Verdict(*pairs[chosen], counts[chosen])

@@ -1,4 +1,4 @@
-"""StarDist's loss over labels known only in places, of a sparse and of a pseudo half."""
+"""Compute StarDist's loss over labels known only in places."""
 
 from collections.abc import Sequence
 
@@ -23,9 +23,8 @@ def weighted_loss(
         As `oce2stardist.stardist_model.patches.targets` makes them; weight is 0 where
         nothing is known.
     n_sparse : int
-        The first n_sparse patches are the sparse half, the rest the pseudo half.
-    alpha : float, in [0, 1]
-        Weight of the pseudo half. A half without patches contributes nothing.
+        The first n_sparse patches are the sparse half, the rest the pseudo half. A half without
+        patches contributes nothing.
     loss_weights, background_reg
         See `half_loss`.
 

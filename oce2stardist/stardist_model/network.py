@@ -1,4 +1,4 @@
-"""StarDist2D networks: built, opened, and compared with labels known only in places."""
+"""Build, continue and open StarDist2D networks."""
 
 import contextlib
 import io
@@ -16,7 +16,6 @@ from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.atomic import write_text
 from oce2stardist.stardist_model.backend import GPUS, Config2D, StarDist2D, keras, tf
-from oce2stardist.stardist_model.loss import weighted_loss
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
 
 _LARGEST_CONFIG = 1_000_000  # bytes
@@ -34,17 +33,8 @@ def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
     faster when they add in whatever order are not used. XLA, which would be another fifth
     faster on a processor, can't be had together with that.
 
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda", "mps"}
-    threads : int, optional
-        Among which sums are shared out, which makes a difference in their last bits. Default: as
-        many as processors are free.
-
-    Raises
-    ------
-    InputError
-        If a GPU is asked for that TensorFlow does not see, or `threads` come too late.
+    `threads` are those among which sums are shared out, which makes a difference in their last
+    bits; by default as many as processors are free.
     """
     if device == "cuda" and not GPUS:
         raise InputError(
@@ -53,24 +43,20 @@ def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
         )
     tf.config.experimental.enable_op_determinism()
     if threads is not None:
-        _set_threads(threads)
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        except RuntimeError as error:  # TensorFlow has started its threads
+            raise InputError(
+                "deterministic must be asked for before TensorFlow computes in this process. Got "
+                "a process in which it has; start a new one."
+            ) from error
     with contextlib.suppress(RuntimeError):  # a model exists already: the choice was made
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")
             return
         for gpu in GPUS:
             tf.config.experimental.set_memory_growth(gpu, True)
-
-
-def _set_threads(count: int) -> None:
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(count)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as error:  # TensorFlow has started its threads
-        raise InputError(
-            "deterministic must be asked for before TensorFlow computes in this process. Got a "
-            "process in which it has; start a new one."
-        ) from error
 
 
 @contextlib.contextmanager
@@ -89,16 +75,12 @@ class ConfigWithBlocks(Config2D):  # type: ignore[misc]  # stardist is not typed
 
     def __init__(self, *, oce2stardist_blocks: Blocks = "stock", **settings: Any) -> None:
         super().__init__(**settings)
-        if oce2stardist_blocks != "stock":
+        if oce2stardist_blocks != "stock":  # a key that plain stardist refuses
             self.oce2stardist_blocks = oce2stardist_blocks
 
 
 class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typed
-    """A StarDist2D whose loss weighs a sparse and a pseudo half, each by its own known pixels.
-
-    With stock blocks the network, and so the folder it writes, is StarDist's own: plain
-    stardist opens it.
-    """
+    """A StarDist2D of stock blocks, whose folder plain stardist opens, or of the paper's."""
 
     @property
     def _config_class(self) -> type[Config2D]:
@@ -126,27 +108,15 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
         *setup, _, tiling = super()._predict_setup(*arguments, **options)
 
         def predict(tile: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-            return tuple(one[0] for one in self.keras_model.predict_on_batch(tile[np.newaxis]))
+            outputs = self.keras_model.predict_on_batch(tile[np.newaxis])
+            return tuple(output[0] for output in outputs)
 
         return (*setup, predict, tiling)
 
-    def loss(
-        self,
-        predicted: tuple[tf.Tensor, tf.Tensor],
-        target: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
-        *,
-        n_sparse: int,
-        alpha: float,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Compute the loss of a batch with this model's settings; see `weighted_loss`."""
-        return weighted_loss(
-            predicted,
-            target,
-            n_sparse=n_sparse,
-            alpha=alpha,
-            loss_weights=self.config.train_loss_weights,
-            background_reg=self.config.train_background_reg,
-        )
+    @property
+    def multiple(self) -> int:
+        """Pixels of which the height and width of the network's input must be multiples."""
+        return int(max(self._axes_div_by("YX")))
 
 
 def create_model(
@@ -159,20 +129,12 @@ def create_model(
 ) -> SparseStarDist2D:
     """Build an untrained network of U-Net depth 3; its config.json goes to `folder`.
 
-    Parameters
-    ----------
-    folder : Path
-        The model folder; made if needed.
-    settings : StarDistConfig
-        Those of the network count. Patch and batch size and learning rate are only recorded in
-        config.json, for whoever trains on with stock StarDist.
-    channels : int
-    half_precision : bool
-        Compute in bfloat16; weights stay float32, on disk too.
-    seed : int
-        Seeds the initial weights.
+    Patch and batch size and learning rate of the settings are only recorded in config.json, for
+    whoever trains on with stock StarDist. In half precision the network computes in bfloat16;
+    its weights stay float32, on disk too.
     """
-    config: Any = ConfigWithBlocks(
+    config = ConfigWithBlocks(
+        oce2stardist_blocks=settings.blocks,
         axes="YXC",
         n_channel_in=channels,
         n_rays=settings.n_rays,
@@ -187,8 +149,6 @@ def create_model(
         train_loss_weights=(1.0, settings.distance_weight),
         train_tensorboard=False,
     )
-    if settings.blocks != "stock":  # a key that plain stardist does not know, and so refuses
-        config.oce2stardist_blocks = settings.blocks
     return _build(folder, config, half_precision=half_precision, seed=seed)
 
 
@@ -197,21 +157,7 @@ def continue_from(
 ) -> SparseStarDist2D:
     """Build the network of another StarDist folder, ours or stock, with its best weights.
 
-    Parameters
-    ----------
-    folder : Path
-        The new model folder.
-    source : Path
-        The folder to start from; nothing is written to it.
-    channels : int
-        That the network must have.
-    half_precision, seed
-        As in `create_model`.
-
-    Raises
-    ------
-    InputError
-        If `source` holds no such model, or one of other channels or with classes.
+    Nothing is written to `source`.
     """
     old = open_model(source)
     if old.config.n_channel_in != channels:
@@ -230,19 +176,14 @@ def continue_from(
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "mixed"]) -> Literal["fp32", "mixed"]:
-    """Tell what ``auto`` comes to on this machine; the others stay as they are."""
-    if precision == "auto":
-        return "mixed" if _gains_from_half_precision() else "fp32"
-    return precision
-
-
-def _gains_from_half_precision() -> bool:
-    """Tell whether TensorFlow has a GPU that computes in bfloat16 (NVIDIA: from 8.0 on)."""
+    """Tell what ``auto`` comes to: mixed where TensorFlow has a GPU that computes in bfloat16."""
+    if precision != "auto":
+        return precision
     for gpu in tf.config.get_visible_devices("GPU"):
         details = tf.config.experimental.get_device_details(gpu)
-        if details.get("compute_capability", (0, 0)) >= (8, 0):
-            return True
-    return False
+        if details.get("compute_capability", (0, 0)) >= (8, 0):  # of NVIDIA
+            return "mixed"
+    return "fp32"
 
 
 def can_compute_in_half_precision() -> bool:
@@ -274,18 +215,9 @@ def _build(folder: Path, config: Any, *, half_precision: bool, seed: int) -> Spa
 
 
 def open_model(folder: Path) -> SparseStarDist2D:
-    """Open a StarDist model folder, ours or stock, with its best weights and thresholds.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no StarDist model.
-    """
-    missing = [
-        what
-        for what, pattern in (("config.json", "config.json"), ("weights (.h5)", "*.h5"))
-        if not any(folder.glob(pattern))
-    ]
+    """Open a StarDist model folder, ours or stock, with its best weights and thresholds."""
+    needed = {"config.json": "config.json", "weights (.h5)": "*.h5"}
+    missing = [what for what, pattern in needed.items() if not any(folder.glob(pattern))]
     if missing:
         raise InputError(
             f"{folder} must be a StarDist model folder. It lacks {' and '.join(missing)}; "
@@ -298,10 +230,9 @@ def open_model(folder: Path) -> SparseStarDist2D:
     except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
         if is_out_of_memory(error):
             raise
-        reason = first_line(error)
         raise InputError(
-            f"{folder} must be a StarDist model folder. Got files that can't be used: {reason}; "
-            "pass the folder that `oce2stardist finetune -o` wrote."
+            f"{folder} must be a StarDist model folder. Got files that can't be used: "
+            f"{first_line(error)}; pass the folder that `oce2stardist finetune -o` wrote."
         ) from error
 
 

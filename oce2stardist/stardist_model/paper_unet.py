@@ -1,4 +1,4 @@
-"""The U-Net of the paper's StarDist, which stock StarDist's settings can't express."""
+"""Build the U-Net of the paper's StarDist, which stock StarDist's settings can't express."""
 
 from typing import Any, Literal
 
@@ -19,15 +19,8 @@ def build_paper_network(config: Any) -> keras.Model:
     ``unet_n_filter_base`` feature maps times 3 per level; 2×2 max-pooling goes down, and
     nearest-neighbour upsampling, concatenated with the level's own maps, comes up.
 
-    Parameters
-    ----------
-    config : Config2D
-        Channels, rays, grid, depth, feature maps and batch normalisation are taken from it.
-
-    Returns
-    -------
-    keras.Model
-        Outputs (prob, dist) of shapes (B, Y/grid, X/grid, 1) and (B, Y/grid, X/grid, n_rays).
+    Channels, rays, grid, depth, feature maps and batch normalisation are those of `config`. The
+    outputs are (prob, dist) of shapes (B, Y/grid, X/grid, 1) and (B, Y/grid, X/grid, n_rays).
 
     Notes
     -----
@@ -57,8 +50,8 @@ def build_paper_network(config: Any) -> keras.Model:
 
 
 def _block(layer: Any, width: int, name: str, config: Any) -> Any:
+    normalise = config.unet_batch_norm
     for index, kernel in enumerate(_KERNELS):
-        normalise = config.unet_batch_norm
         layer = _convolve(layer, width, kernel, f"{name}_{index}", normalise=normalise)
     return layer
 

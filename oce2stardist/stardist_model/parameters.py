@@ -1,4 +1,4 @@
-"""What a finetune run chose and why, as parameters.yaml and the report tell it."""
+"""Say what a finetune run chose and why, for parameters.yaml and the report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,18 +7,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from oce2stardist.evaluation.held_back import (
-    FEWEST_FOR_INTERVAL,
-    Counts,
-    bootstrap_interval,
-    f1_by_iou,
-)
+from oce2stardist.evaluation.held_back import FEWEST_FOR_INTERVAL, bootstrap_interval, f1_by_iou
 from oce2stardist.stardist_model.fit import is_judged, kept_step
 from oce2stardist.stardist_model.judge import Verdict
 from oce2stardist.training_labels.alpha import Alpha
 
 Parameters = dict[str, dict[str, Any]]
 """By name: value, reason, and what else there is to know."""
+
+
+_MEASURES: dict[str, tuple[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
+    "f1": ("F1 at IoU 0.5", lambda by_iou: by_iou[..., 0]),
+    "held_back_score": ("mean F1 at IoU 0.5 to 0.9", lambda by_iou: by_iou.mean(-1)),
+}
+"""What they are called, and how they come from F1 by IoU; 90 % intervals where cells suffice."""
 
 
 def describe_model(
@@ -34,24 +36,13 @@ def describe_model(
 ) -> Parameters:
     """Say what was chosen and why.
 
-    Parameters
-    ----------
-    alpha : Alpha
-    history : DataFrame
-        Of the training whose weights are kept.
-    verdict : Verdict
-        Of that network, or of the cross-validation.
-    n_cells, n_held_back : int
-        Annotated cells in use, and those of them that judged.
-    n_folds : int
-        Of the cross-validation; 0 if there was none.
-    rounds : sequence of mappings
-        Those after the first that were tried; see `train_rounds`.
-    seed : int
-        Draws the intervals.
+    `history` is that of the training whose weights are kept, `verdict` that of its network or of
+    the cross-validation over `n_folds`, if there was one. Of `n_cells` annotated cells
+    `n_held_back` judged. `rounds` are those tried after the first; see `train_rounds`.
     """
+    nobody = "no annotated cell could be held back to judge"
     judges, few = "", ""
-    reason = "default: no annotated cell could be held back to judge"
+    reason = f"default: {nobody}"
     if verdict.counts is not None:
         judges = f"{n_held_back} held-back annotated {'cell' if n_held_back == 1 else 'cells'}"
         if n_folds:
@@ -65,18 +56,20 @@ def describe_model(
         if is_judged(history)
         else "the last weights: no check had cells to judge by",
     }
-    scores = _scores(verdict.counts, seed=seed)
-    for name, what in (("f1", "F1 at IoU 0.5"), ("held_back_score", "mean F1 at IoU 0.5 to 0.9")):
-        parameters[name] = scores[name] | {
-            "reason": f"{what} on {judges}{few}"
-            if judges
-            else "no annotated cell could be held back to judge"
-        }
+    for name, (what, measure) in _MEASURES.items():
+        parameters[name] = {"value": None, "reason": nobody}
+        if verdict.counts is not None:
+            score = round(float(measure(f1_by_iou(verdict.counts))), 4)
+            parameters[name] = {"value": score}
+            interval = bootstrap_interval(verdict.counts, measure, seed=seed)
+            if interval is not None:
+                parameters[name]["interval"] = [round(bound, 4) for bound in interval]
+            parameters[name]["reason"] = f"{what} on {judges}{few}"
     parameters["prob_thresh"] = {"value": verdict.prob_thresh, "reason": reason}
     parameters["nms_thresh"] = {"value": verdict.nms_thresh, "reason": reason}
     if rounds:
         parameters["rounds"] = {
-            "value": 1 + sum(one["kept"] for one in rounds),
+            "value": 1 + sum(tried["kept"] for tried in rounds),
             "tried": list(rounds),
             "reason": "a round is kept if its held-back score does not drop",
         }
@@ -96,22 +89,5 @@ def _describe_alpha(alpha: Alpha) -> dict[str, Any]:
     described: dict[str, Any] = {"value": alpha.value, "reason": alpha.reason}
     if alpha.pseudo_f1 is not None and alpha.interval is not None:
         described["pseudo_f1"] = round(alpha.pseudo_f1, 4)
-        described["pseudo_f1_interval"] = [round(one, 4) for one in alpha.interval]
+        described["pseudo_f1_interval"] = [round(bound, 4) for bound in alpha.interval]
     return described
-
-
-def _scores(counts: Counts | None, *, seed: int) -> dict[str, dict[str, Any]]:
-    """Score by both measures, with 90 % intervals where there are cells enough for one."""
-    if counts is None:
-        return {"f1": {"value": None}, "held_back_score": {"value": None}}
-    measures: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-        "f1": lambda by_iou: by_iou[..., 0],
-        "held_back_score": lambda by_iou: by_iou.mean(-1),
-    }
-    scores: dict[str, dict[str, Any]] = {}
-    for name, measure in measures.items():
-        scores[name] = {"value": round(float(measure(f1_by_iou(counts))), 4)}
-        interval = bootstrap_interval(counts, measure, seed=seed)
-        if interval is not None:
-            scores[name]["interval"] = [round(one, 4) for one in interval]
-    return scores

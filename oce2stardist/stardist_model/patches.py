@@ -1,4 +1,4 @@
-"""Training patches: drawn around cells, augmented, and turned into StarDist targets."""
+"""Draw training patches around cells, augment them, and turn them into StarDist targets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +27,7 @@ class Batch:
 
 
 class PatchSource:
-    """Draws patches from images of which some pixels may be unlabelled.
+    """Draw patches from images of which some pixels may be unlabelled.
 
     Parameters
     ----------
@@ -38,7 +38,6 @@ class PatchSource:
         Instances > 0, background 0, unlabelled -1. At least one pixel of the set is known.
     weights : sequence of mappings of int to float, optional
         Of the objects of each image, by their id, in [0, 1]; 1 where not given.
-    patch_size : int
     around_objects : float, in [0, 1]
         Share of the patches that hold an object, every object of the set being equally
         likely; the others are drawn anywhere in the images that have known pixels.
@@ -53,25 +52,25 @@ class PatchSource:
         patch_size: int,
         around_objects: float,
     ) -> None:
-        known = [index for index, one in enumerate(labels) if (one != UNLABELLED).any()]
         self._images, self._labels, self._weights = [], [], []
-        for index in known:
-            numbered, ids = renumber(labels[index])
+        for index, drawn in enumerate(labels):
+            if not (drawn != UNLABELLED).any():
+                continue
+            numbered, ids = renumber(drawn)
             image, padded = _padded(images[index], numbered, patch_size)
             self._images.append(image)
             self._labels.append(padded)
             given = weights[index] if weights is not None else {}
-            self._weights.append(
-                np.array([1.0, *(given.get(one, 1.0) for one in ids.tolist())], np.float32)
-            )
+            of_objects = [given.get(label, 1.0) for label in ids.tolist()]
+            self._weights.append(np.array([1.0, *of_objects], np.float32))
         self._patch_size = patch_size
         self._around_objects = around_objects
         # (objects, 3): image, centre y, centre x
         self._centres = np.concatenate(
-            [_object_centres(one, index) for index, one in enumerate(self._labels)]
+            [_object_centres(known, index) for index, known in enumerate(self._labels)]
             or [np.empty((0, 3), np.int64)]
         )
-        areas = np.array([one.size for one in self._labels], dtype=float)
+        areas = np.array([known.size for known in self._labels], dtype=float)
         self._image_share = areas / areas.sum()
 
     def draw(self, rng: np.random.Generator) -> tuple[Image, Labels, Weights]:
@@ -116,11 +115,8 @@ def augment(
 ) -> tuple[Image, Labels]:
     """Flip and turn by quarters at random; scale, shift and roughen the intensity.
 
-    Parameters
-    ----------
-    intensity : float, >= 0
-        0 leaves intensities alone. At 1, gain is 0.6 to 1.6, offset -0.2 to 0.2 of the
-        normalised range, and noise has a standard deviation of up to 0.04.
+    At `intensity` 0 intensities stay. At 1, gain is 0.6 to 1.6, offset -0.2 to 0.2 of the
+    normalised range, and noise has a standard deviation of up to 0.04.
     """
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
@@ -139,13 +135,8 @@ def targets(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Compute what StarDist is to predict for one patch.
 
-    Parameters
-    ----------
-    labels : int32 array of shape (P, P)
-        Unlabelled pixels (-1) end objects as background does.
-    weights : float32 array of shape (largest id + 1,), optional
-        Of the background and the objects, by their id; 1 where not given.
-    n_rays, grid : int
+    In `labels` (P, P) unlabelled pixels (-1) end objects as background does. `weights` are those
+    of the background and the objects, by id; 1 where not given.
 
     Returns
     -------
@@ -175,15 +166,10 @@ def _edge_distance(objects: Labels) -> NDArray[np.float32]:
 
 
 class BatchStream:
-    """Makes batches ahead of the network, in background threads, the same at any speed.
+    """Make batches ahead of the network, in background threads, the same at any speed.
 
-    Parameters
-    ----------
-    sparse, pseudo : PatchSource or None
-    n_sparse, n_pseudo : int
-        Patches of each in a batch.
-    seed : int
-        Batch i is drawn from a generator seeded by (seed, i).
+    A batch has `n_sparse` and `n_pseudo` patches of the two sources; batch i is drawn from a
+    generator seeded by (seed, i).
     """
 
     def __init__(
@@ -198,7 +184,12 @@ class BatchStream:
         intensity: float,
         seed: int,
     ) -> None:
-        self._plan = [(sparse, n_sparse), (pseudo, n_pseudo)]
+        self._sources = [  # one for each patch
+            source
+            for source, count in ((sparse, n_sparse), (pseudo, n_pseudo))
+            for _ in range(count)
+            if source is not None
+        ]
         self._n_rays, self._grid = n_rays, grid
         self._intensity = intensity
         self._seed = seed
@@ -207,13 +198,11 @@ class BatchStream:
         """Make the batch of one step."""
         rng = np.random.default_rng([self._seed, step])
         images, rows = [], []
-        for source, count in self._plan:
-            for _ in range(count if source is not None else 0):
-                assert source is not None
-                image, labels, weights = source.draw(rng)
-                image, labels = augment(image, labels, intensity=self._intensity, rng=rng)
-                images.append(image)
-                rows.append(targets(labels, weights, n_rays=self._n_rays, grid=self._grid))
+        for source in self._sources:
+            image, labels, weights = source.draw(rng)
+            image, labels = augment(image, labels, intensity=self._intensity, rng=rng)
+            images.append(image)
+            rows.append(targets(labels, weights, n_rays=self._n_rays, grid=self._grid))
         prob, dist, weight = (np.stack(parts) for parts in zip(*rows, strict=True))
         return Batch(np.stack(images), prob, dist, weight)
 

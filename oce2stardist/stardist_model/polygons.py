@@ -1,4 +1,4 @@
-"""StarDist's objects found block by block, each once, and drawn block by block, each whole.
+"""Find StarDist's objects block by block, each once, and draw them block by block, each whole.
 
 A network sees as far as its receptive field, and non-maximum suppression of a polygon depends on
 those it overlaps, which depend on those that they overlap. A block's window reaches so far that
@@ -36,21 +36,11 @@ Read = Callable[[Window], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Objects:
-    """Polygons of one image.
+    """Polygons of one image: centres (y, x) and distances to the outline, both in pixels."""
 
-    Attributes
-    ----------
-    points : int32 array of shape (n, 2)
-        Centres (y, x), pixels of the image.
-    prob : float32 array of shape (n,)
-        Object probabilities.
-    dist : float32 array of shape (n, rays)
-        Distances from centre to outline, pixels.
-    """
-
-    points: NDArray[np.int32]
-    prob: NDArray[np.float32]
-    dist: NDArray[np.float32]
+    points: NDArray[np.integer]  # (n, 2)
+    prob: NDArray[np.float32]  # (n,)
+    dist: NDArray[np.float32]  # (n, rays)
 
     def __len__(self) -> int:
         return len(self.prob)
@@ -73,60 +63,42 @@ class Objects:
         )
 
 
-def alignment(model: SparseStarDist2D) -> int:
-    """Return the pixels at whose multiples a window must begin to be predicted as the whole is."""
-    return int(max(model._axes_div_by("YX")))
-
-
 def find_objects(
-    model: SparseStarDist2D,
-    read: Read,
-    core: Window,
-    shape: tuple[int, int],
-    *,
-    reach: float,
+    model: SparseStarDist2D, read: Read, core: Window, shape: tuple[int, int], *, reach: float
 ) -> Objects:
     """Find the objects whose centres lie in the core of a block.
 
+    They are those that a prediction of the whole image would have there, sorted by position.
+
     Parameters
     ----------
-    model : SparseStarDist2D
-    read : callable
-    core : Window
-        What the block is responsible for.
     shape : (Y, X)
         Of the whole image.
     reach : float
         Largest expected distance of an outline from its centre. Where the block holds a clearly
         larger one, it is predicted again in a wider window.
-
-    Returns
-    -------
-    Objects
-        Those that a prediction of the whole image would have there, sorted by position.
     """
-    step = alignment(model)
+    step = model.multiple
     while True:
         # Windows end at multiples of `step`: what that leaves to spare is used.
         wanted = -int(-2 * _NEIGHBOURS * _SPARE * reach // step) * step
         margin = min(_WIDEST_MARGIN, wanted)
-        found = _suppress(_candidates(model, read, core, shape, margin), model.thresholds.nms)
-        found = found[_inside(found.points, core)]
-        window = widen(core, margin, shape)
-        whole = all((one.start, one.stop) == (0, n) for one, n in zip(window, shape, strict=True))
-        if whole or margin == _WIDEST_MARGIN or 2 * _NEIGHBOURS * found.reach <= margin:
-            return found[np.lexsort((found.points[:, 1], found.points[:, 0]))]
-        reach = found.reach
+        objects = _suppress(_candidates(model, read, core, shape, margin), model.thresholds.nms)
+        objects = objects[_inside(objects.points, core)]
+        whole = widen(core, margin, shape) == (slice(0, shape[0]), slice(0, shape[1]))
+        if whole or margin == _WIDEST_MARGIN or 2 * _NEIGHBOURS * objects.reach <= margin:
+            return objects[np.lexsort((objects.points[:, 1], objects.points[:, 0]))]
+        reach = objects.reach
 
 
 def _candidates(
     model: SparseStarDist2D, read: Read, core: Window, shape: tuple[int, int], margin: int
 ) -> Objects:
     """Predict a polygon at every pixel that may be a centre, up to `margin` around the core."""
-    step = alignment(model)
+    step = model.multiple
     context = int(max(model._axes_tile_overlap("YX")))
     window = widen(core, margin + context, shape, align=step)
-    tiles = tuple(-(-(one.stop - one.start) // _LARGEST_TILE) for one in window)
+    tiles = tuple(-(-(side.stop - side.start) // _LARGEST_TILE) for side in window)
     prob, dist, points = model.predict_sparse(
         read(window), n_tiles=(*tiles, 1), show_tile_progress=False, b=0
     )
@@ -153,16 +125,11 @@ def _suppress(candidates: Objects, nms_thresh: float) -> Objects:
 
 
 def _survivors(ordered: Objects, nms_thresh: float) -> NDArray[np.bool_]:
-    return np.asarray(
-        non_maximum_suppression_inds(
-            np.ascontiguousarray(ordered.dist),
-            np.ascontiguousarray(ordered.points),
-            scores=ordered.prob,
-            thresh=nms_thresh,
-            verbose=False,
-        ),
-        bool,
+    dist, points = np.ascontiguousarray(ordered.dist), np.ascontiguousarray(ordered.points)
+    survivors = non_maximum_suppression_inds(
+        dist, points, scores=ordered.prob, thresh=nms_thresh, verbose=False
     )
+    return np.asarray(survivors, bool)
 
 
 def _inside(points: NDArray[np.integer], window: Window) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Labels from a StarDist model."""
+"""Predict the labels of images that fit into memory with a StarDist model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.stardist_model.backend import non_maximum_suppression, polygons_to_label, tf
 from oce2stardist.stardist_model.network import SparseStarDist2D
+from oce2stardist.stardist_model.polygons import Objects
 
 _LARGEST_BATCH = 16 * 128 * 128
 """Pixels that go through the network at once when many patches are predicted."""
@@ -38,7 +39,9 @@ def predict_patches(
     raws = []
     for start in range(0, len(patches), at_once):
         stack = np.stack(patches[start : start + at_once])
-        prob, dist = (np.asarray(one, np.float32) for one in _forward(model)(tf.constant(stack)))
+        prob, dist = (
+            np.asarray(output, np.float32) for output in _forward(model)(tf.constant(stack))
+        )
         # As stardist's own predict does: no ray is shorter than nothing.
         dist = np.maximum(dist, 1e-3)
         shape = stack.shape[1], stack.shape[2]
@@ -57,66 +60,34 @@ def _forward(model: SparseStarDist2D) -> Callable[[tf.Tensor], tuple[tf.Tensor, 
     return model._compiled_forward
 
 
-@dataclass(frozen=True)
-class Polygons:
-    """What non-maximum suppression left of one image.
-
-    Attributes
-    ----------
-    points : int array of shape (n, 2)
-        Centres (y, x), pixels.
-    prob : float32 array of shape (n,)
-        Object probabilities.
-    dist : float32 array of shape (n, rays)
-        Distances to the outline, pixels.
-    shape : (Y, X) of the image
-    """
-
-    points: NDArray[np.int64]
-    prob: NDArray[np.float32]
-    dist: NDArray[np.float32]
-    shape: tuple[int, int]
-
-
 def suppress(
     raw: RawPrediction, *, grid: Sequence[int], prob_thresh: float, nms_thresh: float
-) -> Polygons:
+) -> Objects:
     """Keep, of overlapping polygons, the most probable."""
     points, prob, dist = non_maximum_suppression(
         raw.dist, raw.prob, grid=tuple(grid), prob_thresh=prob_thresh, nms_thresh=nms_thresh
     )
-    return Polygons(points, prob, dist, raw.shape)
+    return Objects(points, prob, dist)
 
 
-def draw_polygons(polygons: Polygons, *, prob_thresh: float) -> NDArray[np.int32]:
-    """Draw the polygons of at least this probability; int32 labels of shape (Y, X).
+def draw_polygons(
+    objects: Objects, shape: tuple[int, int], *, prob_thresh: float
+) -> NDArray[np.int32]:
+    """Draw the polygons of at least this probability; int32 labels of the shape.
 
     What less probable polygons there were does not matter: none of them can suppress a more
     probable one. So one suppression serves all higher thresholds.
     """
-    kept = polygons.prob >= prob_thresh
-    return polygons_to_label(
-        polygons.dist[kept], polygons.points[kept], prob=polygons.prob[kept], shape=polygons.shape
-    ).astype(np.int32)
+    kept = objects[objects.prob >= prob_thresh]
+    return polygons_to_label(kept.dist, kept.points, prob=kept.prob, shape=shape).astype(np.int32)
 
 
 def predict_labels(model: SparseStarDist2D, image: NDArray[np.float32]) -> NDArray[np.int32]:
     """Predict the labels of one normalised image with the model's own thresholds.
 
-    Parameters
-    ----------
-    model : SparseStarDist2D
-    image : float32 array of shape (Y, X, C)
-        Normalised per channel: 1st percentile 0, 99.8th percentile 1.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        What ``model.predict_instances`` of plain stardist gives.
+    They are what ``model.predict_instances`` of plain stardist gives; see `predict_objects`.
     """
-    tiles = tuple(int(np.ceil(side / _LARGEST_TILE)) for side in image.shape[:2])
-    labels, _ = model.predict_instances(image, n_tiles=(*tiles, 1), show_tile_progress=False)
-    return np.asarray(labels, dtype=np.int32)
+    return predict_objects(model, image)[0]
 
 
 def predict_objects(
@@ -126,8 +97,9 @@ def predict_objects(
 
     Parameters
     ----------
-    model, image
-        As in `predict_labels`.
+    model : SparseStarDist2D
+    image : float32 array of shape (Y, X, C)
+        Normalised per channel: 1st percentile 0, 99.8th percentile 1.
     prob_thresh : float in (0, 1), optional
         Least object probability; default: the model's own threshold. A lower one adds objects
         and leaves the others as they are.

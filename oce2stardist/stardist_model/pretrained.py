@@ -1,4 +1,4 @@
-"""Models that StarDist publishes: what they are called, where they are, and how to open one."""
+"""Find and open the models that StarDist publishes."""
 
 import os
 import zipfile
@@ -32,13 +32,7 @@ class Published:
 
 
 def find_published(name: str) -> Published:
-    """Look up a name or alias such as ``2D_versatile_fluo``.
-
-    Raises
-    ------
-    InputError
-        If StarDist publishes no such model.
-    """
+    """Look up a name or alias such as ``2D_versatile_fluo``."""
     try:
         key, _, details = get_model_details(StarDist2D, name)
     except ValueError as error:
@@ -51,13 +45,7 @@ def find_published(name: str) -> Published:
 
 
 def open_zip(path: Path) -> SparseStarDist2D:
-    """Open the model in a zip file, its files at the top or in one folder.
-
-    Raises
-    ------
-    InputError
-        If there is none in it, or it unpacks to too much or out of its folder.
-    """
+    """Open the model in a zip file, its files at the top or in one folder."""
     with TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(path) as archive:

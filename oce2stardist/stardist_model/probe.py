@@ -1,4 +1,4 @@
-"""What TensorFlow sees on this machine; asked in a process of its own by `oce2stardist doctor`."""
+"""Tell what TensorFlow sees on this machine, to `oce2stardist doctor` from another process."""
 
 from importlib import import_module
 from typing import Any
@@ -14,27 +14,19 @@ _NEEDED = ("train", "predict", "checkpoint", "patches")
 def describe_tensorflow() -> dict[str, Any]:
     """Load what StarDist needs, and compute once on every device.
 
-    Returns
-    -------
-    dict
-        ``version``; ``devices``, each with ``name``, ``title`` and ``error``, which is None
-        where the device computes; ``chosen``, what ``--device auto`` takes; and ``precision``
-        there, ``mixed`` or ``fp32``.
+    Of ``devices``, ``error`` is None where the device computes; ``chosen`` is what
+    ``--device auto`` takes, and ``precision`` what is computed in there.
     """
     for module in _NEEDED:
         import_module(f"oce2stardist.stardist_model.{module}")
-    devices = [_describe(device) for kind in ("GPU", "CPU") for device in _listed(kind)]
+    seen = [*tf.config.list_physical_devices("GPU"), *tf.config.list_physical_devices("CPU")]
+    devices = [_describe(device) for device in seen]
     return {
         "version": tf.__version__,
         "devices": devices,
         "chosen": devices[0]["name"],
         "precision": resolve_precision("auto"),
     }
-
-
-def _listed(kind: str) -> list[Any]:
-    devices: list[Any] = tf.config.list_physical_devices(kind)
-    return devices
 
 
 def _describe(device: Any) -> dict[str, Any]:
@@ -50,7 +42,7 @@ def _compute_on(name: str) -> str | None:
     try:
         with tf.device(name):
             ones = tf.ones((1, 8, 8, 1))
-            found = float(tf.reduce_sum(tf.nn.conv2d(ones, tf.ones((3, 3, 1, 1)), 1, "VALID")))
+            total = float(tf.reduce_sum(tf.nn.conv2d(ones, tf.ones((3, 3, 1, 1)), 1, "VALID")))
     except (tf.errors.OpError, RuntimeError) as error:
         return first_line(error)
-    return None if found == 324 else f"a sum that is 324 came out as {found:g}"
+    return None if total == 324 else f"a sum that is 324 came out as {total:g}"

@@ -1,4 +1,4 @@
-"""The training whose model is kept: once, or again on the model's own labels while that helps."""
+"""Train the model that is kept, and again on its own labels while that helps."""
 
 import shutil
 from collections.abc import Callable
@@ -44,25 +44,12 @@ def train_rounds(
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     """Train, and let the model's own labels be the next pseudo labels while the score rises.
 
-    Parameters
-    ----------
-    job : TrainingJob
-        Its folder gets the files of the best model.
-    labels : TrainingLabels
-        Of the first round.
-    alpha : float
-        Of the first round.
-    verdict : Verdict, optional
-        That of a cross-validation; without it the held-back cells judge.
-    relabel : callable
-        Makes training labels and alpha of a further round from the labels that the model predicts
-        and the probabilities of their objects.
+    The folder of `job` gets the files of the best model, which is returned with round, score and
+    kept of every round after the first.
 
-    Returns
-    -------
-    best : Outcome
-    tried : list of dict
-        round, score and kept of every round after the first.
+    `labels` and `alpha` are those of the first round. The held-back cells judge, unless there is
+    the `verdict` of a cross-validation. `relabel` makes training labels and alpha of a further
+    round from the labels that the model predicts and the probabilities of their objects.
     """
     best, tried = _train(job, labels, 1, alpha=alpha, start_from=job.init, verdict=verdict), []
     for number in range(2, job.config.stardist.rounds + 1):

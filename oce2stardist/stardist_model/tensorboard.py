@@ -1,4 +1,4 @@
-"""The course of a training as TensorBoard shows it, on request."""
+"""Write the course of a training for TensorBoard."""
 
 import math
 from collections.abc import Callable, Iterator

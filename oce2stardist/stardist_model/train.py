@@ -1,4 +1,4 @@
-"""The training loop of the StarDist network, top to bottom."""
+"""Train the StarDist network: the loop, top to bottom."""
 
 import math
 import time
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import check_finite
 from oce2stardist.stardist_model.backend import dismantle_func_graph, keras, tf
+from oce2stardist.stardist_model.loss import weighted_loss
 from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.patches import BatchStream
 
 Row = dict[str, float]
-"""What is known of a step; see `StarDistTraining.history`."""
+"""Of a step: step, loss, loss_sparse, loss_pseudo, learning_rate, seconds; and at checks score and
+score_error."""
 
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 """Arrays by name, and what JSON can hold."""
@@ -23,29 +25,16 @@ State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
 @dataclass
 class StarDistTraining:
-    """What training leaves behind.
-
-    Attributes
-    ----------
-    history : list of dict
-        step, loss, loss_sparse, loss_pseudo, learning_rate, seconds; and at checks score and
-        score_error.
-    kept_step : int
-        Step whose weights were kept; 0 before the first check.
-    best_score, best_error : float
-        Highest score so far and its standard error; -inf and 0 before the first check.
-    checks_in_vain : int
-        Checks since the best score rose.
-    stopped_early, finished : bool
-        Whether patience ended; whether there is nothing left to do.
-    """
+    """What training leaves behind; `finished` once no step is left, or patience has ended."""
 
     history: list[Row] = field(default_factory=list)
     kept_step: int = 0
+    """Step whose weights were kept; 0 before the first check."""
     best_score: float = -math.inf
     best_error: float = 0.0
+    """Standard error of the highest score so far."""
     checks_in_vain: int = 0
-    stopped_early: bool = False
+    """Checks since the best score rose."""
     finished: bool = False
 
 
@@ -62,8 +51,8 @@ class Checks:
         the best so far less its standard error. The learning rate falls as training goes on, so
         the latest weights are the better ones where a handful of cells can't tell.
     judge : callable, optional
-        Scores the model on held-back annotated cells, higher is better, and gives the standard
-        error of that score. None: the last weights are kept.
+        Gives a score of the model on held-back cells, higher is better, and its standard error.
+        None: the last weights are kept.
     patience : int, optional
         End early once so many checks in a row brought no score above the best before.
     """
@@ -91,32 +80,10 @@ def train_stardist(
 ) -> StarDistTraining:
     """Train with Adam.
 
-    Parameters
-    ----------
-    model : SparseStarDist2D
-    batches : BatchStream
-    n_sparse, alpha
-        See `oce2stardist.stardist_model.loss.weighted_loss`.
-    steps : int
-    rate_at : callable
-        Learning rate by step, from 0; see `oce2stardist.runs.schedule`.
-    checks : Checks
-        When the weights are judged, and which are kept.
-    resume : (arrays, facts), optional
-        A state that `save` was given earlier.
-    save, save_every, should_stop
-        As in `oce2stardist.embeddings.train.train_offsets`.
-    on_step : callable, optional
-        Given the row of history of every step.
-
-    Returns
-    -------
-    StarDistTraining
-
-    Raises
-    ------
-    InputError
-        If the loss is no longer finite.
+    For `n_sparse` and `alpha` see `weighted_loss`. `rate_at` gives the learning rate by step, from
+    0; `on_step` gets the row of history of each. `save` is called with the state every `save_every`
+    seconds, at a stop and at the end; `resume` is a state that it was given. `should_stop` is asked
+    between steps; True ends the training with ``finished`` False.
     """
     network, judge = model.keras_model, checks.judge
     optimiser = _Adam(rate_at(0), name="adam")
@@ -133,16 +100,9 @@ def train_stardist(
         run = StarDistTraining(**facts)
 
     def state() -> State:
-        arrays = {f"{index:04d}": np.asarray(one) for index, one in enumerate(variables)}
-        facts = {
-            "step": done,
-            "history": run.history,
-            "kept_step": run.kept_step,
-            "best_score": run.best_score,
-            "best_error": run.best_error,
-            "checks_in_vain": run.checks_in_vain,
-        }
-        return arrays, facts
+        arrays = {f"{index:04d}": np.asarray(variable) for index, variable in enumerate(variables)}
+        facts = {name: value for name, value in vars(run).items() if name != "finished"}
+        return arrays, {"step": done} | facts
 
     # Nothing here is control flow over tensors: without autograph it starts sooner.
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
@@ -151,7 +111,14 @@ def train_stardist(
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             predicted = network(images, training=True)
-            losses = model.loss(predicted, (prob, dist, weight), n_sparse=n_sparse, alpha=alpha)
+            losses = weighted_loss(
+                predicted,
+                (prob, dist, weight),
+                n_sparse=n_sparse,
+                alpha=alpha,
+                loss_weights=model.config.train_loss_weights,
+                background_reg=model.config.train_background_reg,
+            )
         gradients = tape.gradient(losses[0], network.trainable_variables)
         optimiser.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
         return losses
@@ -195,12 +162,12 @@ def train_stardist(
             save(state())
             saved = now
         if judge is not None and run.checks_in_vain >= (checks.patience or math.inf):
-            run.stopped_early = done < steps
+            run.finished = True
             break
     if compiled is not None:
         # Its operations refer to each other where Python's garbage collector can't see it.
         dismantle_func_graph(compiled.graph)
-    run.finished = done >= steps or run.stopped_early
+    run.finished |= done >= steps
     if save is not None and _is_finite(network):
         save(state())
     return run
@@ -219,4 +186,6 @@ class _Adam(keras.optimizers.Adam):  # type: ignore[misc]  # keras is not typed
 
 def _is_finite(network: keras.Model) -> bool:
     """Tell whether the weights are worth saving: the next loss would tell it too late."""
-    return all(bool(np.isfinite(np.asarray(one)).all()) for one in network.trainable_variables)
+    return all(
+        bool(np.isfinite(np.asarray(weight)).all()) for weight in network.trainable_variables
+    )

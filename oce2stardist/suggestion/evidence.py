@@ -23,26 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageEvidence:
-    """All that is known of one image.
-
-    Attributes
-    ----------
-    image : float32 array of shape (Y, X, C)
-    model : int32 array of shape (Y, X), or None
-        Objects 1..n of at least half the model's probability threshold.
-    probabilities : float32 array of shape (n,), or None
-    pseudo : int32 array of shape (Y, X), or None
-    confidence : dict of pseudo label to confidence, in [0, 1]
-    annotations : int32 array of shape (Y, X)
-        Cells > 0, known background 0, -1 elsewhere; also cells held back to judge.
-    """
+    """All that is known of one image: arrays of shape (Y, X), and the image (Y, X, C)."""
 
     image: Image
     model: Labels | None
-    probabilities: NDArray[np.float32] | None
+    """Objects 1..n of at least half the model's probability threshold."""
+    probabilities: NDArray[np.float32] | None  # (n,)
     pseudo: Labels | None
     confidence: Mapping[int, float]
+    """Of pseudo labels, in [0, 1]."""
     annotations: Labels
+    """Cells > 0, known background 0, -1 elsewhere; also cells held back to judge."""
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -51,21 +42,9 @@ class ImageEvidence:
 
 
 class SuggestionRun:
-    """Reads a model folder of `finetune` or a run folder of `pseudo`, image by image.
+    """Read a model folder of `finetune` or a run folder of `pseudo`, image by image.
 
-    Parameters
-    ----------
-    run : path
-    images : path or glob, optional
-        Default: where run.yaml says that they were.
-    axes : str, optional
-        Default: as the run was told.
-    device : {"auto", "cpu", "cuda", "mps"}
-
-    Raises
-    ------
-    InputError
-        If the folder is neither, or the images are not found.
+    Images are by default where run.yaml says that they were, of the axes that the run was told.
     """
 
     def __init__(
@@ -84,8 +63,7 @@ class SuggestionRun:
                 "`oce2stardist pseudo`. Got neither a config.json nor finished pseudo labels in "
                 "it; pass what -o named there."
             )
-        found = _find_images(self.folder, images)
-        self.paths = {image_stem(path): path for path in found}
+        self.paths = {image_stem(path): path for path in _find_images(self.folder, images)}
         self._axes = axes or _recorded_axes(self.folder)
         self._confidence = _read_confidence(self.folder, model=self.has_model)
         self._network: SparseStarDist2D | None = None

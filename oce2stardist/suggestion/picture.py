@@ -1,4 +1,4 @@
-"""A contact sheet of the regions to annotate next: what the model and the pseudo labels say."""
+"""Draw a contact sheet of the regions to annotate next: what model and pseudo labels say."""
 
 import io
 import math
@@ -38,36 +38,19 @@ _NAMES = {
     "nearly": "nearly found by the model",
     "pseudo": "pseudo label",
 }
-_ANNOTATED: dict[str, Any] = {
-    "facecolor": "#CC79A7",
-    "alpha": 0.55,
-    "hatch": "///",
-    "edgecolor": "white",
-}
+_ANNOTATED: dict[str, Any] = dict(facecolor="#CC79A7", alpha=0.55, hatch="///", edgecolor="white")
 
 
 @dataclass(frozen=True)
 class SuggestionPanel:
-    """One region, with a margin around it.
-
-    Attributes
-    ----------
-    title, reason : str
-        Written above it.
-    image : array of shape (Y, X, C)
-        Normalised: 0 is black, 1 white.
-    window : (int, int, int, int)
-        The region, y0, x0, y1, x1 in pixels of `image`.
-    model, nearly, pseudo : integer arrays of shape (Y, X), optional
-        Labels found, nearly found, and those of the pseudo labels.
-    annotations : integer array of shape (Y, X), optional
-        Annotated cells > 0.
-    """
+    """One region, with a margin around it; labels are integer arrays of shape (Y, X)."""
 
     title: str
     reason: str
     image: NDArray[Any]
+    """(Y, X, C), normalised: 0 is black, 1 white."""
     window: tuple[int, int, int, int]
+    """The region, y0, x0, y1, x1 in pixels of `image`."""
     model: NDArray[np.integer] | None = None
     nearly: NDArray[np.integer] | None = None
     pseudo: NDArray[np.integer] | None = None
@@ -75,23 +58,7 @@ class SuggestionPanel:
 
 
 def suggestion_picture(panels: Sequence[SuggestionPanel]) -> bytes:
-    """Draw regions side by side, with the outlines that both sides give their cells.
-
-    Parameters
-    ----------
-    panels : sequence of SuggestionPanel
-        At least one.
-
-    Returns
-    -------
-    bytes
-        A PNG, white, with dark writing and a legend below.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to draw, or labels are not of the shape of their image.
-    """
+    """Draw at least one region with the outlines that both sides give its cells; returns a PNG."""
     _check(panels)
     columns = min(_COLUMNS, max(3, len(panels)))  # the legend needs the width of three
     rows = math.ceil(len(panels) / columns)
@@ -176,7 +143,7 @@ def _draw_legend(figure: Figure, panels: Sequence[SuggestionPanel]) -> None:
     for name, style in _STYLES.items():
         if any(getattr(panel, name) is not None for panel in panels):
             handles.append(Line2D([], [], label=_NAMES[name], **style))
-    if any(one.annotations is not None and (one.annotations > 0).any() for one in panels):
+    if any(panel.annotations is not None and (panel.annotations > 0).any() for panel in panels):
         handles.append(Patch(label="annotated", **_ANNOTATED))
     legend = figure.legend(
         handles=handles, loc="lower left", ncols=len(handles), fontsize=9, handlelength=2.6,

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,6 @@ from oce2stardist.suggestion.windows import (
     propose_windows,
     window_side,
 )
-
-if TYPE_CHECKING:
-    pass
 
 COLUMNS = (
     *("rank", "image", "y0", "x0", "y1", "x1", "score", "reason"),
@@ -79,13 +76,6 @@ def suggest_regions(
         and the mean object probability of those the model found or nearly found (without a
         model: the mean confidence of pseudo objects). Empty if nothing is left to settle.
 
-    Raises
-    ------
-    InputError
-        If an input is missing, unreadable or of the wrong form.
-    Interrupted
-        If the user stopped it.
-
     Notes
     -----
     Without a model every other region is one of low confidence and every other a typical
@@ -120,11 +110,11 @@ def suggest_regions(
 
 def _refuse_foreign(folder: Path) -> None:
     """Leave alone outlines that are no earlier suggestions: they may be annotations."""
-    found = sorted((folder / "geojson").glob("*.geojson"))
-    if found and not (folder / "suggestions.csv").exists():
+    outlines = sorted((folder / "geojson").glob("*.geojson"))
+    if outlines and not (folder / "suggestions.csv").exists():
         raise InputError(
             "suggestions must replace earlier suggestions only. Got "
-            f"{found[0]} without a suggestions.csv; choose another output."
+            f"{outlines[0]} without a suggestions.csv; choose another output."
         )
 
 
@@ -132,19 +122,23 @@ def _compare_all(
     source: SuggestionRun, reporter: Reporter
 ) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[int, int]]]:
     """List the objects of every image with their weights, and the images' shapes."""
-    objects, shapes = {}, {}
-    with (
-        stop_on_signal() as should_stop,
-        reporter.task("Looking at images", len(source.paths)) as advance,
-    ):
+    objects, shapes, n_images = {}, {}, len(source.paths)
+    with stop_on_signal() as should_stop, reporter.task("Looking at images", n_images) as advance:
         for done, stem in enumerate(source.paths, start=1):
             if should_stop():
-                raise Interrupted(f"Stopped after {done - 1} of {len(source.paths)} images.")
+                raise Interrupted(f"Stopped after {done - 1} of {n_images} images.")
             view = source.view(stem)
             shapes[stem] = (view.image.shape[0], view.image.shape[1])
             # Without a model to compare with, an image without pseudo labels tells nothing.
             if view.model is not None or view.pseudo is not None:
-                objects[stem] = _compare(view, source.prob_thresh)
+                objects[stem] = compare_objects(
+                    view.model,
+                    view.probabilities,
+                    view.pseudo,
+                    view.confidence,
+                    known=view.known,
+                    prob_thresh=source.prob_thresh,
+                )
             advance(done, stem)
     if not objects:
         raise InputError(
@@ -154,17 +148,6 @@ def _compare_all(
     return objects, {stem: shapes[stem] for stem in objects}
 
 
-def _compare(view: ImageEvidence, prob_thresh: float) -> pd.DataFrame:
-    return compare_objects(
-        view.model,
-        view.probabilities,
-        view.pseudo,
-        view.confidence,
-        known=view.known,
-        prob_thresh=prob_thresh,
-    )
-
-
 def _choose(
     candidates: pd.DataFrame, *, count: int, n_images: int, has_model: bool
 ) -> pd.DataFrame:
@@ -172,11 +155,11 @@ def _choose(
     if has_model:
         return choose_windows(candidates, count=count, n_images=n_images)
     unsure = choose_windows(candidates, count=math.ceil(count / 2), n_images=n_images)
-    # Half annotated already is as good as annotated, whatever it is typical of.
-    open_ones = candidates[candidates["is_open"]]
     rest = count - len(unsure)
     if rest == 0:
         return unsure
+    # Half annotated already is as good as annotated, whatever it is typical of.
+    open_ones = candidates[candidates["is_open"]]
     typical = choose_typical_windows(open_ones, count=rest, n_images=n_images, taken=unsure)
     turns = np.concatenate([2 * np.arange(len(unsure)), 2 * np.arange(len(typical)) + 1])
     return pd.concat([unsure, typical]).iloc[np.argsort(turns, kind="stable")]
@@ -200,26 +183,21 @@ def to_geojson(windows: pd.DataFrame) -> dict[str, Any]:
     """Make the rectangles of one image a GeoJSON FeatureCollection that QuPath imports.
 
     Coordinates are (x, y) in pixels, from the outer corner of the first pixel. Each is an
-    annotation of class "Suggestion*" (QuPath and our own reader
-    ignore classes that end in *), named after its rank, described by its reason.
+    annotation of class "Suggestion*" (QuPath and our own reader ignore classes that end in *),
+    named after its rank, described by its reason.
     """
     features = []
     for row in windows.to_dict("records"):
         y0, x0, y1, x1 = (int(row[name]) for name in ("y0", "x0", "y1", "x1"))
         corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+        geometry = {"type": "Polygon", "coordinates": [corners]}
         properties = {
             "objectType": "annotation",
             "name": f"Suggestion {row['rank']}",
             "classification": {"name": "Suggestion*", "color": [230, 159, 0]},
             "metadata": {"reason": str(row["reason"])},
         }
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [corners]},
-                "properties": properties,
-            }
-        )
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     return {"type": "FeatureCollection", "features": features}
 
 
@@ -237,17 +215,17 @@ def _panel(row: Mapping[Any, Any], view: ImageEvidence, prob_thresh: float) -> S
     margin = round(_MARGIN * (row["y1"] - row["y0"]))
     top, left = max(0, row["y0"] - margin), max(0, row["x0"] - margin)
     crop = np.s_[top : row["y1"] + margin, left : row["x1"] + margin]
-    found, nearly = None, None
+    model, nearly = None, None
     if view.model is not None and view.probabilities is not None:
         is_found = np.append(False, view.probabilities >= prob_thresh)[view.model]
-        found = np.where(is_found, view.model, 0)[crop]
+        model = np.where(is_found, view.model, 0)[crop]
         nearly = np.where(is_found, 0, view.model)[crop]
     return SuggestionPanel(
         title=f"{row['rank']}: {row['image']}",
         reason=str(row["reason"]),
         image=normalise_percentiles(view.image)[crop],
         window=(row["y0"] - top, row["x0"] - left, row["y1"] - top, row["x1"] - left),
-        model=found,
+        model=model,
         nearly=nearly,
         pseudo=None if view.pseudo is None else view.pseudo[crop],
         annotations=view.annotations[crop],

@@ -13,11 +13,10 @@ from sklearn.cluster import KMeans
 from oce2stardist.errors import InputError
 from oce2stardist.suggestion.open_objects import AGREED_WEIGHT
 
-DIAMETERS = 5.0
+_DIAMETERS = 5.0
 """Side of a window in median diameters: a few dozen cells at most, a few minutes of outlining."""
 
 _SMALLEST_WINDOW = 8
-
 
 _UNSURE = 0.5 * AGREED_WEIGHT
 """An object which both sides found is called unsure from this weight on."""
@@ -32,19 +31,13 @@ _MOST_KNOWN = 0.5
 _COUNTS = ("n_model_only", "n_pseudo_only", "n_nearly_found", "n_unsure")
 
 
-def window_side(objects: Sequence[pd.DataFrame], *, diameters: float = DIAMETERS) -> int:
-    """Choose the side of windows, in pixels, from the objects of all images.
-
-    Returns
-    -------
-    int
-        `diameters` times the median equivalent diameter, at least 8; 128 without objects.
-    """
+def window_side(objects: Sequence[pd.DataFrame]) -> int:
+    """Choose the side of windows, in pixels, from the objects of all images; 128 without any."""
     areas = np.concatenate([rows["area"].to_numpy(float) for rows in objects] or [np.empty(0)])
     if areas.size == 0:
         return 128
     diameter = float(np.median(np.sqrt(4 * areas / np.pi)))
-    return max(_SMALLEST_WINDOW, round(diameters * diameter))
+    return max(_SMALLEST_WINDOW, round(_DIAMETERS * diameter))
 
 
 def propose_windows(
@@ -54,18 +47,10 @@ def propose_windows(
     window: int,
     known: NDArray[np.bool_] | None = None,
 ) -> pd.DataFrame:
-    """Score a window around every object of one image; they overlap.
+    """Score a window around every object of one image, as `compare_objects` lists them.
 
-    Parameters
-    ----------
-    objects : DataFrame
-        As `compare_objects` makes it.
-    shape : (int, int)
-        Of the image, (Y, X).
-    window : int, >= 8
-        Side of the windows, pixels; images that are smaller are one window.
-    known : bool array of shape (Y, X), optional
-        Annotated pixels.
+    They overlap, and measure `window` pixels a side; images that are smaller are one window.
+    `known` marks annotated pixels (Y, X).
 
     Returns
     -------
@@ -74,11 +59,6 @@ def propose_windows(
         more than half is annotated; ``score``; ``n_objects``, ``n_model``, ``n_pseudo``,
         ``n_disagree``; ``n_model_only`` and so on, counts of each reason; ``mean_confidence``;
         ``mean_log_area``.
-
-    Raises
-    ------
-    InputError
-        If `window` is too small.
 
     Notes
     -----
@@ -95,10 +75,9 @@ def propose_windows(
     centroids = objects[["y", "x"]].to_numpy(float).reshape(-1, 2)
     corners = np.rint(centroids + 0.5 - sides / 2).astype(np.int64)
     corners = np.unique(np.clip(corners, 0, np.array(shape) - sides), axis=0)  # (windows, 2)
-    sums = pd.DataFrame(
-        _inside(corners, sides, centroids) @ _features(objects).to_numpy(float),
-        columns=_features(objects).columns,
-    )
+    features = _features(objects)
+    added = _inside(corners, sides, centroids) @ features.to_numpy(float)
+    sums = pd.DataFrame(added, columns=features.columns)
     table = pd.DataFrame(np.hstack([corners, corners + sides]), columns=["y0", "x0", "y1", "x1"])
     unknown = 1 - _known_share(corners, sides, known)
     rate = sums["weight"] / (sums["n_objects"] + _GETTING_THERE)
@@ -112,64 +91,38 @@ def propose_windows(
     return table
 
 
-def choose_windows(
-    candidates: pd.DataFrame,
-    *,
-    count: int,
-    n_images: int,
-    taken: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+def choose_windows(candidates: pd.DataFrame, *, count: int, n_images: int) -> pd.DataFrame:
     """Take the best windows of all images, none overlapping another.
 
-    Parameters
-    ----------
-    candidates : DataFrame
-        What `propose_windows` returns for each image, with its name as ``image``.
-    count : int, >= 1
-        At most this many are taken; windows of score 0 never are.
-    n_images : int, >= 1
-        Images that were looked at. No more than ``ceil(count / n_images) + 1`` windows are
-        taken of one, unless the other images have none left.
-    taken : DataFrame, optional
-        Windows chosen before, which the new ones must not overlap either.
-
-    Returns
-    -------
-    DataFrame
-        Rows of `candidates`, the highest score first.
+    Of `candidates`, which `propose_windows` returns for each image, with its name as ``image``, at
+    most `count` are taken, the highest score first, and those of score 0 never. Of `n_images` that
+    were looked at no more than ``ceil(count / n_images) + 1`` windows are taken of one, unless the
+    others have none left.
     """
     useful = candidates[candidates["score"] > 0]
     order = useful.sort_values(["score", "image", "y0", "x0"], ascending=[False, True, True, True])
-    chosen = _take(order, count=count, n_images=n_images, taken=taken)
+    chosen = _take(order, count=count, n_images=n_images, taken=None)
     return chosen.sort_values(["score", "image", "y0", "x0"], ascending=[False, True, True, True])
 
 
 def choose_typical_windows(
-    candidates: pd.DataFrame,
-    *,
-    count: int,
-    n_images: int,
-    taken: pd.DataFrame | None = None,
-    seed: int = 0,
+    candidates: pd.DataFrame, *, count: int, n_images: int, taken: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Take windows that stand for many others: the middles of groups of alike ones.
 
     Windows are grouped by how many objects they hold, how large these are and how sure, with
     k-means into `count` groups; of each the window nearest to its middle is taken, the largest
-    group first. It takes the parameters of `choose_windows`, and `seed`.
-
-    Returns
-    -------
-    DataFrame
-        Rows of `candidates`, with the share of all candidates in the group as ``stands_for``.
+    group first, with the share of all candidates in it as ``stands_for``. The parameters are those
+    of `choose_windows`; windows must not overlap those `taken` before either.
     """
     if candidates.empty:
         return candidates.assign(stands_for=np.empty(0))
     columns = ["n_objects", "mean_log_area", "mean_confidence"]
     features = candidates[columns].fillna(0.0).to_numpy(float)
-    features = (features - features.mean(axis=0)) / _spread(features)
+    spread = features.std(axis=0)
+    features = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     groups = min(count, len(np.unique(features, axis=0)))
-    means = KMeans(groups, n_init=4, random_state=seed).fit(features)
+    means = KMeans(groups, n_init=4, random_state=0).fit(features)
     distances = np.linalg.norm(features - means.cluster_centers_[means.labels_], axis=1)
     sizes = np.bincount(means.labels_)[means.labels_]
     grouped = candidates.assign(
@@ -233,9 +186,8 @@ def _inside(
     # Pixel centres are whole numbers, so a window reaches half a pixel beyond its outermost.
     centres = (corners + sides / 2 - 0.5) / sides
     held = cKDTree(points / sides).query_ball_point(centres, 0.5, p=np.inf)
-    lengths = [len(of) for of in held]
-    columns = np.concatenate([np.asarray(of, np.int64) for of in held])
-    rows = np.repeat(np.arange(len(corners)), lengths)
+    columns = np.concatenate([np.asarray(points_held, np.int64) for points_held in held])
+    rows = np.repeat(np.arange(len(corners)), [len(points_held) for points_held in held])
     return csr_array((np.ones(len(columns)), (rows, columns)), shape=(len(corners), len(points)))
 
 
@@ -281,9 +233,3 @@ def _boxes(windows: pd.DataFrame) -> list[tuple[str, NDArray[np.int64]]]:
 
 def _overlap(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
     return bool((one[:2] < other[2:]).all() and (other[:2] < one[2:]).all())
-
-
-def _spread(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the standard deviation of each column, 1 where it does not vary."""
-    spread = features.std(axis=0)
-    return np.where(spread > 0, spread, 1.0)

@@ -1,1 +1,1 @@
-"""Pseudo labels and annotations in, the labels that StarDist learns from out."""
+"""Make the labels that StarDist learns from out of pseudo labels and annotations."""

@@ -1,4 +1,4 @@
-"""How much the pseudo labels shall count: given, or judged on the annotated cells."""
+"""Choose how much the pseudo labels count: as asked, or judged on the annotated cells."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from oce2stardist.evaluation.held_back import (
 )
 from oce2stardist.labels import Labels
 
-USEFUL = 0.5
+_USEFUL = 0.5
 """Alpha where the pseudo labels are good: both halves of a batch weigh the same."""
 
 _USELESS_F1, _GOOD_F1 = 0.3, 0.6
@@ -42,14 +42,12 @@ def choose_alpha(
 
     Parameters
     ----------
-    asked : float in [0, 1] or "auto"
     pseudo_labels : mapping of image stem to int32 array of shape (Y, X)
         As stage one left them, before annotations replaced any; may be empty.
     known : mapping of image stem to int32 array of shape (Y, X)
         Annotated cells > 0, known background 0, unknown -1.
     trusted : bool, optional
         What stage one said about its labels; None if it said nothing.
-    seed : int
 
     Notes
     -----
@@ -64,26 +62,21 @@ def choose_alpha(
         return Alpha(0.0, "there are no pseudo labels")
     judged = {stem: labels for stem, labels in known.items() if stem in pseudo_labels}
     windows = find_windows(judged, multiple_of=1, at_most=_MOST_CELLS, seed=seed)
+    nobody = "no annotated cell to judge the pseudo labels"
+    if not windows and trusted is False:
+        return Alpha(0.0, f"{nobody}; their run distrusts them")
     if not windows:
-        return _unjudged(trusted)
-    found = (one.cut(pseudo_labels[one.stem]) for one in windows)
-    counts = count_matches(windows, found)
+        return Alpha(_USEFUL, f"{nobody} on; the default")
+    cut = (window.cut(pseudo_labels[window.stem]) for window in windows)
+    counts = count_matches(windows, cut)
     f1 = float(f1_by_iou(counts)[0])
     interval = bootstrap_interval(counts, lambda by_iou: by_iou[:, 0], seed=seed)
     share = min(1.0, max(0.0, (f1 - _USELESS_F1) / (_GOOD_F1 - _USELESS_F1)))
-    sure = (
-        "too few for an interval"
-        if interval is None
-        else f"90 % interval {interval[0]:.2f} to {interval[1]:.2f}"
-    )
+    sure = "too few for an interval"
+    if interval is not None:
+        sure = f"90 % interval {interval[0]:.2f} to {interval[1]:.2f}"
     said = f"pseudo labels score F1 {f1:.2f} on {len(windows)} annotated cells ({sure})"
     if trusted is False and (interval is None or interval[0] <= _USELESS_F1):
         return Alpha(0.0, f"{said}, and their own run did not trust them", f1, interval)
     verdict = "as good as useless" if share == 0 else "good" if share == 1 else "of some use"
-    return Alpha(round(USEFUL * share, 3), f"{said}: {verdict}", f1, interval)
-
-
-def _unjudged(trusted: bool | None) -> Alpha:
-    if trusted is False:
-        return Alpha(0.0, "no annotated cell to judge the pseudo labels; their run distrusts them")
-    return Alpha(USEFUL, "no annotated cell to judge the pseudo labels on; the default")
+    return Alpha(round(_USEFUL * share, 3), f"{said}: {verdict}", f1, interval)

@@ -1,4 +1,4 @@
-"""Which annotated cells a run uses, and which of these judge instead of train.
+"""Draw which annotated cells a run uses, and which of these judge instead of train.
 
 A draw maps image names to the ids of cells. Every draw depends on its seed, not on the order
 of the images.
@@ -52,7 +52,7 @@ class CellDraw:
     @property
     def is_sample(self) -> bool:
         """Whether cells are left out, to simulate few annotations on complete ones."""
-        return any(one is not None for one in (self.fraction, self.count, self.listed_in))
+        return any(choice is not None for choice in (self.fraction, self.count, self.listed_in))
 
     @property
     def zero_is_background(self) -> bool:
@@ -65,14 +65,7 @@ class CellDraw:
         return self.is_sample and self.zero_is_background
 
     def draw(self, annotations: Mapping[str, NDArray[np.integer]], *, seed: int) -> Draw:
-        """Draw the ids of the cells, by image stem.
-
-        Raises
-        ------
-        InputError
-            If cells are both listed and drawn, a draw per image has no size, or as `draw_cells`
-            and `check_cells` do.
-        """
+        """Draw the ids of the cells, by image stem."""
         if self.listed_in is not None:
             if self.fraction is not None or self.count is not None or self.per_image:
                 raise InputError(
@@ -81,16 +74,14 @@ class CellDraw:
                     f"per_image={self.per_image}; leave one out."
                 )
             return check_cells(annotations, read_cells(self.listed_in))
-        if not self.is_sample:
-            if self.per_image:
-                raise InputError(
-                    "a draw per image must know how many cells. Got neither fraction nor count; "
-                    "give one of them."
-                )
-            return draw_cells(annotations, fraction=1.0, seed=seed)
+        if self.per_image and not self.is_sample:
+            raise InputError(
+                "a draw per image must know how many cells. Got neither fraction nor count; "
+                "give one of them."
+            )
         return draw_cells(
             annotations,
-            fraction=self.fraction,
+            fraction=self.fraction if self.is_sample else 1.0,
             count=self.count,
             per_image=self.per_image,
             seed=seed,
@@ -121,18 +112,11 @@ def draw_cells(
         `fraction` and `count` hold for every image that has cells, instead of for the set.
         An image with fewer than `count` gives all it has, and other images don't change
         what is drawn from it.
-    seed : int, >= 0
 
     Returns
     -------
     dict of image name to list of int
         Ascending ids; every image is there, if only with an empty list.
-
-    Raises
-    ------
-    InputError
-        If not exactly one of `fraction` and `count` is given, if it is out of range,
-        if the set (`per_image`: every image) has fewer than `count` cells, or none.
     """
     _check_amount(fraction, count)
     ids = {name: object_sizes(annotations[name])[0].tolist() for name in sorted(annotations)}
@@ -152,13 +136,7 @@ def draw_cells(
 def check_cells(
     annotations: Mapping[str, NDArray[np.integer]], cells: Mapping[str, Sequence[int]]
 ) -> Draw:
-    """Return cells named by hand or by file in the form of a draw.
-
-    Raises
-    ------
-    InputError
-        If there is none, or one is not a cell of the annotations.
-    """
+    """Return cells named by hand or by file in the form of a draw."""
     drawn: Draw = {name: [] for name in sorted(annotations)}
     for name, ids in cells.items():
         if not ids:
@@ -183,23 +161,9 @@ def check_cells(
 def draw_held_back(drawn: Mapping[str, Sequence[int]], *, share: float, seed: int) -> Draw:
     """Draw the cells that judge instead of train.
 
-    Parameters
-    ----------
-    drawn : mapping of image name to ids
-    share : float, in [0, 1)
-        Of the cells, rounded; at least one is held back where `share` is above 0, and at
-        least one is left, which takes two cells: of one none is held back.
-    seed : int, >= 0
-
-    Returns
-    -------
-    dict of image name to list of int
-        Ascending ids, of the images that have any.
-
-    Raises
-    ------
-    InputError
-        If the share is out of range.
+    `share`, in [0, 1), of the cells is rounded; at least one is held back where it is above 0, and
+    at least one is left, which takes two cells: of one none is held back. Ids ascend; only images
+    with such cells are named.
     """
     if not 0 <= share < 1:
         raise InputError(
@@ -212,24 +176,10 @@ def draw_held_back(drawn: Mapping[str, Sequence[int]], *, share: float, seed: in
 
 
 def split_folds(drawn: Mapping[str, Sequence[int]], n_folds: int, seed: int) -> list[Draw]:
-    """Divide cells into folds, each of which can be held back in turn.
+    """Divide cells into 2 or more folds, each of which can be held back in turn.
 
-    Parameters
-    ----------
-    drawn : mapping of image name to ids
-    n_folds : int, from 2 to the number of cells
-    seed : int, >= 0
-
-    Returns
-    -------
-    list of dict of image name to list of int
-        Every cell is in one fold. Folds differ by at most one cell, in all and within every
-        image. Ascending ids, of the images that have any.
-
-    Raises
-    ------
-    InputError
-        If the number of folds is out of range.
+    Every cell is in one fold. Folds differ by at most one cell, in all and within every image. Ids
+    ascend; only images with cells in a fold are named.
     """
     cells = _list_cells(drawn)
     if not 2 <= n_folds <= len(cells):

@@ -1,4 +1,4 @@
-"""The training labels of a run folder: written, and read again."""
+"""Write the training labels of a run folder, and read them again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,25 +34,10 @@ def write_training_labels(folder: Path, labels: "TrainingLabels") -> None:
 
 
 def read_cells(path: str | Path) -> dict[str, list[int]]:
-    """Read which annotated cells a run used, to use the same again.
+    """Read which annotated cells a run used, to use the same again; ids ascend.
 
-    Parameters
-    ----------
-    path : path
-        A CSV file with the columns image and label, such as training/cells.csv of a run.
-        Other columns don't matter.
-
-    Returns
-    -------
-    dict of image stem to list of int
-        Ascending ids of the images named. Whether they are annotated is for
-        `check_cells` to say.
-
-    Raises
-    ------
-    InputError
-        If the file can't be read, lacks a column, names no cell, or has a label that is
-        not a whole number from 1 to 2**31 - 1.
+    From a CSV file with the columns image and label, such as training/cells.csv of a run; other
+    columns don't matter. Whether the cells are annotated is for `check_cells` to say.
     """
     table = read_table(Path(path), {"image", "label"})
     labels = pd.to_numeric(table["label"], errors="coerce")

@@ -1,4 +1,4 @@
-"""Annotations and pseudo labels in, training labels and provenance out."""
+"""Make training labels and their provenance from annotations and pseudo labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,19 +96,8 @@ def make_training_labels(
         The annotations are the complete truth of their images, and few are simulated:
         of the background, only what is near the cells used is known then. Otherwise all
         background in the annotations is known, and that which `infer_background` adds.
-    background_distance : float
-        Pixels.
-    overlap : float, in [0, 1)
+    background_distance, overlap
         See `merge_annotations`.
-
-    Returns
-    -------
-    TrainingLabels
-
-    Raises
-    ------
-    InputError
-        If a number is out of range, or a named cell is not annotated.
 
     Notes
     -----
@@ -147,13 +136,8 @@ def make_training_labels(
         if judges.get(stem):
             judged[stem] = judge
         objects.append(_list_objects(stem, merged, judge))
-    return TrainingLabels(
-        sparse,
-        merged_pseudo,
-        judged,
-        _list_cells(used, judges),
-        pd.concat(objects, ignore_index=True),
-    )
+    table = pd.concat(objects, ignore_index=True)
+    return TrainingLabels(sparse, merged_pseudo, judged, _list_cells(used, judges), table)
 
 
 def _check_held_back(
@@ -194,19 +178,15 @@ def _split(known: Labels, held_back: list[int]) -> tuple[Labels, Labels]:
         known <= BACKGROUND, return_distances=False, return_indices=True
     )
     judged = np.isin(known[tuple(nearest)], held_back)
-    return (
-        np.where(judged, np.int32(UNLABELLED), known),
-        np.where(judged, known, np.int32(UNLABELLED)),
-    )
+    unknown = np.int32(UNLABELLED)
+    return np.where(judged, unknown, known), np.where(judged, known, unknown)
 
 
 def _list_objects(stem: str, merged: MergedLabels, judge: Labels) -> pd.DataFrame:
     """Tabulate the objects that train and those held back, under the image's name."""
     held_back = merge_annotations(None, judge, background_distance=0.0).objects
-    table = pd.concat(
-        [merged.objects.assign(role="training"), held_back.assign(role="held_back")],
-        ignore_index=True,
-    )
+    both = [merged.objects.assign(role="training"), held_back.assign(role="held_back")]
+    table = pd.concat(both, ignore_index=True)
     return table.assign(image=stem)[list(_OBJECT_COLUMNS)]
 
 

@@ -1,4 +1,4 @@
-"""Pseudo ground truth and sparse annotations in, two kinds of training labels out.
+"""Merge pseudo ground truth and sparse annotations into two kinds of training labels.
 
 *Sparse* labels hold only what a human vouched for, or what follows from it;
 *pseudo* labels are the pseudo ground truth corrected by it. For every pixel, with
@@ -49,7 +49,7 @@ from scipy import ndimage as ndi
 from skimage.measure import label as label_pieces
 
 from oce2stardist.errors import InputError
-from oce2stardist.labels import BACKGROUND, UNLABELLED, object_sizes
+from oce2stardist.labels import BACKGROUND, UNLABELLED, centroids, object_sizes
 
 MAX_ID = int(np.iinfo(np.int32).max)
 
@@ -78,26 +78,16 @@ def keep_cells(
 ) -> NDArray[np.int32]:
     """Simulate few annotations: keep some cells of a complete ground truth.
 
+    Kept cells have their ids, true background within `background_distance` pixels of one is 0,
+    everything else -1. These go to `merge_annotations` with ``background_distance=0``, as they
+    already say all that the truth knows nearby.
+
     Parameters
     ----------
     truth : integer array of shape (Y, X)
         Cells > 0, background 0, unlabelled -1.
     ids : iterable of int
-        The cells to keep, for example drawn by `draw_cells`.
-    background_distance : float, >= 0
-        In pixels. True background within this distance of a kept cell is kept too.
-
-    Returns
-    -------
-    int32 array of shape (Y, X)
-        Kept cells under their ids, kept background 0, everything else -1. To
-        `merge_annotations` these go with ``background_distance=0``, as they already
-        say all that the truth knows nearby.
-
-    Raises
-    ------
-    InputError
-        If an id is not in `truth` or does not fit int32, or the distance is negative.
+        For example drawn by `draw_cells`.
     """
     wanted = np.unique(np.fromiter(ids, dtype=np.int64))
     missing = np.setdiff1d(wanted, object_sizes(truth)[0])
@@ -132,21 +122,16 @@ def infer_background(
         In pixels. Unknown pixels within this distance of an annotated cell that are
         background in `pseudo_labels` become background; at 0 none does.
 
-    Returns
-    -------
-    int32 array of shape (Y, X)
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, the distance is negative or ids do not fit int32.
-
     Notes
     -----
     Without `pseudo_labels` nothing tells cells that were not annotated from background:
     near pixels then all become background unless `background_distance` is 0.
     """
-    _check_shapes(pseudo_labels, annotations)
+    if pseudo_labels is not None and pseudo_labels.shape != annotations.shape:
+        raise InputError(
+            f"annotations must have the shape of pseudo_labels. Got {annotations.shape} "
+            f"and {pseudo_labels.shape}; crop or resample annotations first."
+        )
     _check_largest_id(int(annotations.max(initial=0)))
     is_inferred = _is_near(annotations > BACKGROUND, background_distance)
     is_inferred &= annotations < BACKGROUND
@@ -225,13 +210,8 @@ def _judge_pseudo_objects(
 ) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Decide which pseudo objects are kept, and which of these lose pixels.
 
-    Returns
-    -------
-    codes : int array of shape (Y, X)
-        Position of every pixel's pseudo label in `ids`.
-    ids : int64 array of shape (labels,)
-        Ascending, those below 1 included.
-    is_kept, is_cut : bool arrays of shape (labels,)
+    Returns the position of every pixel's pseudo label among the ids (Y, X), the ids, ascending and
+    those below 1 included, and which of them are kept and which are cut (labels,).
     """
     # factorize hashes where np.unique sorts: linear in pixels, whatever the ids
     flat_codes, ids = pd.factorize(pseudo_labels.ravel().astype(np.int64), sort=True)
@@ -296,9 +276,7 @@ def _describe(
     """Tabulate the objects of `labels`; the keys of `pseudo_ids` are the pseudo ones."""
     ids, areas = object_sizes(labels)
     origins = [pseudo_ids.get(i, -1) for i in ids.tolist()]
-    centroids = np.empty((0, 2))
-    if ids.size:
-        centroids = np.array(ndi.center_of_mass(labels > BACKGROUND, labels, ids))
+    y, x = centroids(labels, ids).T
     is_manual = np.array(origins, np.int64) < 0
     sure = [confidence.get(origin, 1.0) for origin in origins]
     return pd.DataFrame(
@@ -307,8 +285,8 @@ def _describe(
             "source": pd.Series(np.where(is_manual, "manual", "pseudo"), dtype=str),
             "pseudo_id": np.array(origins, np.int64),
             "area": areas,
-            "y": centroids[:, 0],
-            "x": centroids[:, 1],
+            "y": y,
+            "x": x,
             "confidence": np.where(is_manual, 1.0, np.array(sure, np.float64)),
         }
     )
@@ -324,16 +302,6 @@ def _is_near(is_cell: NDArray[np.bool_], distance: float) -> NDArray[np.bool_]:
     if distance == 0 or not is_cell.any():
         return np.zeros(is_cell.shape, bool)
     return np.asarray(ndi.distance_transform_edt(~is_cell) <= distance)
-
-
-def _check_shapes(
-    pseudo_labels: NDArray[np.integer] | None, annotations: NDArray[np.integer]
-) -> None:
-    if pseudo_labels is not None and pseudo_labels.shape != annotations.shape:
-        raise InputError(
-            f"annotations must have the shape of pseudo_labels. Got {annotations.shape} "
-            f"and {pseudo_labels.shape}; crop or resample annotations first."
-        )
 
 
 def _check_largest_id(largest: int) -> None:

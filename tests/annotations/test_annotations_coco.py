@@ -17,23 +17,15 @@ FILE = Path("all.json")
 
 
 def annotation(segmentation, number=1, category=1, **more):
-    return {
-        "id": number,
-        "image_id": 7,
-        "category_id": category,
-        "segmentation": segmentation,
-        **more,
-    }
+    told = {"id": number, "image_id": 7, "category_id": category, "segmentation": segmentation}
+    return told | more
 
 
 def document(*annotations, file_name="x.tif", shape=SHAPE):
+    names = enumerate(("nucleus", "background", "Ignore"), start=1)
     return {
         "images": [{"id": 7, "file_name": file_name, "height": shape[0], "width": shape[1]}],
-        "categories": [
-            {"id": 1, "name": "nucleus"},
-            {"id": 2, "name": "background"},
-            {"id": 3, "name": "Ignore"},
-        ],
+        "categories": [{"id": number, "name": name} for number, name in names],
         "annotations": list(annotations),
     }
 
@@ -90,18 +82,11 @@ def test_compressed_runs_of_any_length_are_unpacked():
 
 def test_polygons_have_the_pixels_that_pycocotools_decodes():
     rng = np.random.default_rng(1)
-    for _ in range(30):
-        ring = polygon(rng.uniform(12, 18, 2), rng.uniform(1, 10))
+    to_the_edge = [-0.8, -0.5, 40.6, -0.2, 40.0, 30.9, 0.0, 30.0]
+    inside = [polygon(rng.uniform(12, 18, 2), rng.uniform(1, 10)) for _ in range(30)]
+    for ring in (to_the_edge, *inside):
         (packed,) = coco_mask.frPyObjects([ring], *SHAPE)
-        expected = decode(packed)
-        np.testing.assert_array_equal(draw(annotation([ring]))[0].labels == 1, expected)
-
-
-def test_a_polygon_that_reaches_the_edge_has_the_pixels_that_pycocotools_decodes():
-    ring = [-0.8, -0.5, 40.6, -0.2, 40.0, 30.9, 0.0, 30.0]
-    (packed,) = coco_mask.frPyObjects([ring], *SHAPE)
-    expected = decode(packed)
-    np.testing.assert_array_equal(draw(annotation([ring]))[0].labels == 1, expected)
+        np.testing.assert_array_equal(draw(annotation([ring]))[0].labels == 1, decode(packed))
 
 
 def test_several_polygons_are_one_cell():

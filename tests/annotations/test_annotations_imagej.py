@@ -104,9 +104,8 @@ def test_ovals_have_the_pixels_of_imagej(tmp_path, size):
 def test_an_oval_is_the_ellipse_its_bounds_enclose(tmp_path):
     y, x = np.ogrid[: SHAPE[0], : SHAPE[1]]
     expected = ((x + 0.5 - 20) / 15) ** 2 + ((y + 0.5 - 16.5) / 11.5) ** 2 <= 1
-    np.testing.assert_array_equal(
-        mask_of(tmp_path, selection(ROI_TYPE.OVAL, 5, 5, 35, 28, name="o")), expected
-    )
+    oval = selection(ROI_TYPE.OVAL, 5, 5, 35, 28, name="o")
+    np.testing.assert_array_equal(mask_of(tmp_path, oval), expected)
 
 
 def test_a_rounded_rectangle_lacks_the_corners_outside_its_arcs(tmp_path):
@@ -168,10 +167,8 @@ def test_a_folder_of_selections_is_read_in_the_order_of_their_names(tmp_path):
 
 
 def test_names_tell_background_and_what_to_ignore(tmp_path):
-    rois = [
-        selection(ROI_TYPE.RECT, 10 * i, 0, 10 * i + 9, 9, name=name)
-        for i, name in enumerate(["background-1", "Ignore", "0001-0002"])
-    ]
+    names = enumerate(("background-1", "Ignore", "0001-0002"))
+    rois = [selection(ROI_TYPE.RECT, 10 * i, 0, 10 * i + 9, 9, name=name) for i, name in names]
     drawing, _ = draw(save(tmp_path / "set.zip", *rois))
     assert drawing.labels[0, [0, 10, 20]].tolist() == [0, -1, 1]
 

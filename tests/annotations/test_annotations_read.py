@@ -162,13 +162,9 @@ def test_json_of_another_kind_is_left_out_and_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "save"),
-    [
-        ("RoiSet.zip", save_roi),
-        ("cell.roi", save_roi),
-        ("q.geojson", save_geojson),
-        ("Labels.tif", save_labels),
-    ],
-)
+    [("RoiSet.zip", save_roi), ("cell.roi", save_roi), ("q.geojson", save_geojson),
+     ("Labels.tif", save_labels)],
+)  # fmt: skip
 def test_one_file_for_one_image_need_not_have_its_name(tmp_path, name, save):
     save(tmp_path / name)
     found = read_annotations(*images(tmp_path, "x"), tmp_path / name)
@@ -228,21 +224,19 @@ def test_no_match_is_an_error_that_names_files_and_images(tmp_path):
         read_annotations(*images(tmp_path, "x"), tmp_path / "empty")
 
 
-def test_a_missing_source_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"must exist. Got no such file or folder"):
-        read_annotations(*images(tmp_path, "x"), tmp_path / "none")
-
-
-def test_a_file_of_no_known_format_is_an_error(tmp_path):
-    (tmp_path / "x.csv").write_text("x,y")
-    with pytest.raises(InputError, match=r"x.csv must be annotations .* Got .csv"):
-        read_annotations(*images(tmp_path, "x"), tmp_path / "x.csv")
-
-
-def test_one_json_file_of_another_kind_is_an_error(tmp_path):
-    (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(InputError, match=r"x.json must be GeoJSON or COCO JSON. Got neither"):
-        read_annotations(*images(tmp_path, "x"), tmp_path / "x.json")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none", "must exist. Got no such file or folder"),
+        ("x.csv", "x.csv must be annotations .* Got .csv"),
+        ("x.json", "x.json must be GeoJSON or COCO JSON. Got neither"),
+    ],
+)
+def test_a_missing_source_and_other_formats_are_errors(tmp_path, name, message):
+    for written in ("x.csv", "x.json"):
+        (tmp_path / written).write_text("{}")
+    with pytest.raises(InputError, match=message):
+        read_annotations(*images(tmp_path, "x"), tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["{", "\xff", "[" * 100_000])

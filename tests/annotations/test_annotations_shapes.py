@@ -173,9 +173,8 @@ def test_a_cell_without_a_pixel_left_is_reported_and_its_number_left_out():
     shapes = [cell(box(2, 2, 8, 8), name=name, number=n) for n, name in enumerate("ab", start=1)]
     drawing = draw(*shapes)
     assert drawing.names == {1: "a"}
-    assert drawing.notes[1] == (
-        "drawn.zip: 1 cell left without a pixel, wholly covered by others (b)"
-    )
+    covered = "1 cell left without a pixel, wholly covered by others (b)"
+    assert drawing.notes[1] == f"drawn.zip: {covered}"
 
 
 def test_cells_win_over_unknown_regions_and_these_over_background():
@@ -194,9 +193,11 @@ def test_cells_win_over_unknown_regions_and_these_over_background():
         ]
 
 
-def test_what_is_not_drawn_has_the_label_of_the_ground():
-    for ground in (-1, 0):
-        assert (draw(cell(box(2, 2, 8, 8)), ground=ground).labels[10:] == ground).all()
+@pytest.mark.parametrize("ground", [-1, 0])
+def test_what_is_not_drawn_has_the_label_of_the_ground(ground):
+    assert (draw(cell(box(2, 2, 8, 8)), ground=ground).labels[10:] == ground).all()
+    nothing = draw(ground=ground)
+    assert (nothing.labels == ground).all() and nothing.names == {} and nothing.notes == []
 
 
 def test_a_shape_between_pixel_centres_is_left_out_and_named():
@@ -212,11 +213,6 @@ def test_cells_are_numbered_in_the_order_of_the_file():
     assert drawing.labels.dtype == np.int32
 
 
-def test_no_shapes_make_an_image_of_ground():
-    drawing = draw()
-    assert (drawing.labels == -1).all() and drawing.names == {} and drawing.notes == []
-
-
 def test_too_many_shapes_are_refused(monkeypatch):
     monkeypatch.setattr("oce2stardist.annotations.rasterise.MAX_SHAPES", 2)
     with pytest.raises(InputError, match=r"at most 2 shapes an image. Got 3"):
@@ -226,16 +222,13 @@ def test_too_many_shapes_are_refused(monkeypatch):
 # --- roles
 
 
-@pytest.mark.parametrize("name", ["background", "Background", "background-2", "BACKGROUND 0001"])
-def test_background_by_name(name):
-    assert role_of(name) == "background"
-
-
-@pytest.mark.parametrize("name", ["Ignore*", "ignore", "Ignored", "ignore-3", "Region*"])
-def test_unknown_by_name(name):
-    assert role_of(name) == "unknown"
-
-
-@pytest.mark.parametrize("name", ["", "nucleus", "backgrounded", "ignorant", "my background"])
-def test_everything_else_is_a_cell(name):
-    assert role_of(name) == "cell"
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        ("background", ["background", "Background", "background-2", "BACKGROUND 0001"]),
+        ("unknown", ["Ignore*", "ignore", "Ignored", "ignore-3", "Region*"]),
+        ("cell", ["", "nucleus", "backgrounded", "ignorant", "my background"]),
+    ],
+)
+def test_the_name_tells_the_role(role, names):
+    assert {name: role_of(name) for name in names} == dict.fromkeys(names, role)

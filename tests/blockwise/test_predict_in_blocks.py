@@ -189,9 +189,7 @@ def times(found):
 
 
 @pytest.mark.slow
-def test_a_stopped_prediction_goes_on_with_the_blocks_that_are_left(
-    trained, client, discs, tmp_path
-):
+def test_a_stopped_prediction_goes_on_with_what_is_left(trained, client, discs, tmp_path):
     path = write_ome_zarr(tmp_path / "c.zarr", discs[0], "yx", version="0.5")
     options = {"model": trained, "client": client, "side": 100}
     predict_in_blocks(path, tmp_path / "straight", **options)
@@ -303,9 +301,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_the_command_predicts_a_store_without_tensorflow_in_its_own_process(
-    trained, discs, tmp_path
-):
+def test_the_command_predicts_a_store_without_tensorflow(trained, discs, tmp_path):
     path = write_ome_zarr(tmp_path / "i.ome.zarr", discs[0], "yx", version="0.5")
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)

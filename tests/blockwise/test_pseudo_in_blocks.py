@@ -34,8 +34,11 @@ from ngff import write_ome_zarr  # noqa: E402
 
 from oce2stardist.blockwise.pseudo import label_whole_images  # noqa: E402
 from oce2stardist.images.crops import LargeImages  # noqa: E402
-from oce2stardist.images.open import list_images  # noqa: E402
-from oce2stardist.images.sources import find_sources, open_in_blocks  # noqa: E402
+from oce2stardist.images.sources import (  # noqa: E402
+    find_sources,
+    list_images,
+    open_in_blocks,
+)
 from oce2stardist.images.working import RescaledImage  # noqa: E402
 
 LEARNS = {
@@ -212,9 +215,7 @@ def test_training_on_windows_of_a_store_gives_the_network_of_the_image_at_once(l
 
 
 @pytest.mark.slow
-def test_blocks_of_any_size_give_the_pseudo_labels_of_the_image_at_once(
-    lab, made, client, tmp_path
-):
+def test_blocks_of_any_size_give_the_labels_of_the_image_at_once(lab, made, client, tmp_path):
     wanted = read_labels(lab / "at-once" / "pseudo" / "labels" / "cells.tif")
     assert score_image(wanted, np.load(lab / "truth.npy")).f1 > 0.9
     for side in (64, 128, 1024):

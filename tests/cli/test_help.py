@@ -1,9 +1,12 @@
 """What a user finds at the prompt: help with examples, completion, colours only where seen."""
 
+import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
+import warnings
 
 import click
 import pytest
@@ -23,12 +26,15 @@ SHELLS = {
 def commands(group=main, path=()):
     for name in group.list_commands(click.Context(group)):
         command = group.get_command(click.Context(group), name)
-        yield (*path, name)
+        yield (*path, name), command
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_fits_a_terminal_and_shows_an_example_of_the_command(path):
     text = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).output
     assert max(map(len, text.splitlines())) <= 80
@@ -36,24 +42,16 @@ def test_help_fits_a_terminal_and_shows_an_example_of_the_command(path):
     assert any(line.startswith(f"    oce2stardist {' '.join(path)}") for line in examples)
 
 
-@pytest.mark.parametrize("path", list(commands()), ids=" ".join)
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_option_in_an_example_exists(path):
-    known = {name for one in command_at(path).params for name in one.opts}
-    text = command_at(path).help.split("\b")[-1].replace("\\\n", " ")
-    for line in text.splitlines():
+    command = COMMANDS[path]
+    if isinstance(command, click.Group):
+        return  # its examples are of the commands below, which have their own
+    options = {name for parameter in command.params for name in parameter.opts}
+    for line in command.help.split("\b")[-1].replace("\\\n", " ").splitlines():
         words = line.split()
         if words[: 1 + len(path)] == ["oce2stardist", *path]:
-            if isinstance(command_at(path), click.Group):
-                continue  # an example of a command below, which has its own
-            used = {word for word in words if word.startswith("-")}
-            assert used <= known, line
-
-
-def command_at(path):
-    command = main
-    for name in path:
-        command = command.get_command(click.Context(command), name)
-    return command
+            assert {word for word in words if word.startswith("-")} <= options, line
 
 
 # --- completion
@@ -62,9 +60,8 @@ def command_at(path):
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_completion_script_comes_out(shell):
     # click's script for bash asks bash for its version.
-    result = CliRunner().invoke(
-        main, prog_name="oce2stardist", env={"_OCE2STARDIST_COMPLETE": f"{shell}_source"}
-    )
+    env = {"_OCE2STARDIST_COMPLETE": f"{shell}_source"}
+    result = CliRunner().invoke(main, prog_name="oce2stardist", env=env)
     assert result.exit_code == 0, result.output
     assert SHELLS[shell] in result.output
 
@@ -93,16 +90,16 @@ def test_presets_are_completed_and_files_where_none_fits():
 
 def takes_paths():
     """Arguments, and options whose placeholder is that of a path."""
-    for path in commands():
-        for one in command_at(path).params:
-            names_path = one.metavar in ("PATH", "RUN", "MODEL", "OUT", "FILE", "IMAGES")
-            if one.metavar == "[NAME=]PATH" or names_path or isinstance(one, click.Argument):
-                yield path, one
+    metavars = ("PATH", "RUN", "MODEL", "OUT", "FILE", "IMAGES", "[NAME=]PATH")
+    for path, command in COMMANDS.items():
+        for parameter in command.params:
+            if parameter.metavar in metavars or isinstance(parameter, click.Argument):
+                yield path, parameter
 
 
-@pytest.mark.parametrize(("path", "one"), list(takes_paths()), ids=str)
-def test_whatever_takes_a_path_completes_files_or_folders(path, one):
-    items = one.shell_complete(click.Context(command_at(path), info_name=path[-1]), "zzz")
+@pytest.mark.parametrize(("path", "parameter"), list(takes_paths()), ids=str)
+def test_whatever_takes_a_path_completes_files_or_folders(path, parameter):
+    items = parameter.shell_complete(click.Context(COMMANDS[path], info_name=path[-1]), "zzz")
     assert [item.type for item in items] in (["file"], ["dir"])
 
 
@@ -129,31 +126,26 @@ def printed_to_terminal(**environment):
         check=True,
     )
     os.close(inner)
-    chunks = []
-    try:
+    written = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other side is closed
         while chunk := os.read(outer, 10_000):
-            chunks.append(chunk)
-    except OSError:  # how Linux says that the other side is closed
-        pass
+            written += chunk
     os.close(outer)
-    return b"".join(chunks)
+    return written
 
 
 def colours(written):
     """Numbers of the colours among the escape codes."""
-    codes = [part.split(b"m")[0] for part in written.split(b"\x1b[")[1:] if b"m" in part]
-    numbers = {number for code in codes for number in code.split(b";") if number.isdigit()}
-    return {int(number) for number in numbers if 30 <= int(number) <= 49 or int(number) >= 90}
+    codes = re.findall(rb"\x1b\[([\d;]*)m", written)
+    numbers = {int(number) for code in codes for number in code.split(b";") if number}
+    return {number for number in numbers if 30 <= number <= 49 or number >= 90}
 
 
 @pytest.mark.slow
 def test_a_terminal_gets_colours_unless_no_color_is_set():
-    coloured = printed_to_terminal()
-    assert b"careful" in coloured
-    assert colours(coloured)
-    plain = printed_to_terminal(NO_COLOR="1")
-    assert b"careful" in plain
-    assert not colours(plain)
+    coloured, plain = printed_to_terminal(), printed_to_terminal(NO_COLOR="1")
+    assert b"careful" in coloured and b"careful" in plain
+    assert colours(coloured) and not colours(plain)
 
 
 @pytest.mark.slow
@@ -165,8 +157,6 @@ def test_a_file_gets_no_escape_codes():
 
 def test_python_warnings_are_one_line_and_quiet_ones_none(monkeypatch, tmp_path):
     def warn(*_, **__):
-        import warnings
-
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn("a codec\nis missing", UserWarning, stacklevel=1)
@@ -192,5 +182,4 @@ def test_what_dask_tells_of_its_workers_is_not_printed(tmp_path):
         "logging.getLogger('oce2stardist.runners').debug('two blocks left')\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    said = ended.stderr.splitlines()
-    assert said == ["WARNING: Worker is lost", "DEBUG: two blocks left"]
+    assert ended.stderr.splitlines() == ["WARNING: Worker is lost", "DEBUG: two blocks left"]

@@ -34,13 +34,10 @@ def test_progress_tells_the_seconds_left(reporter, capsys, monkeypatch):
         advance(1, "loss 0.5")  # 1 s a unit, 9 units to go
         advance(2, "loss 0.4")  # 2 s a unit, 8 units to go
         advance(10, "loss 0.1")
-    start, first, second, last = objects(capsys)
-    assert start == {
-        "task": "Training", "done": 0, "total": 10, "note": "", "seconds_left": None,
-    }  # fmt: skip
-    assert (first["done"], first["note"], first["seconds_left"]) == (1, "loss 0.5", 9.0)
-    assert second["seconds_left"] == 16.0
-    assert last["seconds_left"] == 0.0
+    told = objects(capsys)
+    start = {"task": "Training", "done": 0, "total": 10, "note": "", "seconds_left": None}
+    assert told[:2] == [start, start | {"done": 1, "note": "loss 0.5", "seconds_left": 9.0}]
+    assert [task["seconds_left"] for task in told[2:]] == [16.0, 0.0]
 
 
 def test_fast_units_are_not_all_told_but_the_last_is(reporter, capsys, monkeypatch):
@@ -48,4 +45,4 @@ def test_fast_units_are_not_all_told_but_the_last_is(reporter, capsys, monkeypat
     with reporter.task("Training", 1000) as advance:
         for done in range(1, 1001):
             advance(done, "")
-    assert [one["done"] for one in objects(capsys)] == [0, 1, 1000]
+    assert [task["done"] for task in objects(capsys)] == [0, 1, 1000]

@@ -8,7 +8,7 @@ differs from what a user types is listed here and nowhere else:
 
 - trainings are as short as `FEW_STEPS`, whatever a config or an option says; one that another page
   has already done on the same input is copied, and the command finds it finished;
-- `SUBSTITUTIONS` are added to commands;
+- of `STUDIES` the plan is printed;
 - examples of a command in docs/reference/ are alternatives: what one writes, the next finds gone;
 - `pip install` is not run: its extras and files must exist;
 - `oce2stardist doctor` examines the machine once;
@@ -41,32 +41,16 @@ from oce2stardist.objects import pack_rois, to_features, to_roi, trace_objects
 from oce2stardist.runners import finetune, pseudo
 
 FEW_STEPS = {
-    "embedding.steps": 40,
-    "embedding.crop_size": 76,
-    "embedding.feature_maps": 8,
-    "embedding.batch_size": 4,
-    "embedding.copies": 2,
-    "pseudo.choose": False,
-    "pseudo.variants": 0,
-    "stardist.steps": 4,
-    "stardist.patch_size": 64,
-    "stardist.batch_size": 2,
-    "stardist.width": 4,
-    "stardist.features": 8,
-    "stardist.checks": 1,
-    "stardist.folds": 0,
-}
+    "embedding.steps": 40, "embedding.crop_size": 76, "embedding.feature_maps": 8,
+    "embedding.batch_size": 4, "embedding.copies": 2, "pseudo.choose": False,
+    "pseudo.variants": 0, "stardist.steps": 4, "stardist.patch_size": 64,
+    "stardist.batch_size": 2, "stardist.width": 4, "stardist.features": 8,
+    "stardist.checks": 1, "stardist.folds": 0,
+}  # fmt: skip
 
-SUBSTITUTIONS = {
-    # A study takes hours; the plan reads config and data.
-    ("experiment", "fractions"): ["--dry-run"],
-    ("experiment", "unsupervised"): ["--dry-run"],
-    ("experiment", "scales"): ["--dry-run"],
-}
-"""What is added to commands, by their first words."""
-
-ANNOTATED = 4
-"""Cells outlined in each field."""
+# They take hours; the plan, with --dry-run, reads config and data.
+STUDIES = ("fractions", "unsupervised", "scales")
+ANNOTATED = 4  # cells outlined in each field
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -83,8 +67,9 @@ def nuclei():
 
 
 def field(top, left, side=160):
-    image, truth = (one[top : top + side, left : left + side] for one in nuclei())
-    return image, truth
+    image, truth = nuclei()
+    window = np.s_[top : top + side, left : left + side]
+    return image[window], truth[window]
 
 
 def write(path, array):
@@ -103,7 +88,7 @@ def write_masks(page, masks, stem, labels):
     masks.mkdir(exist_ok=True)
     objects = trace_objects(labels)
     if page.name == "fiji.md":
-        rois = [to_roi(one, name=str(label)) for label, one in objects.items()]
+        rois = [to_roi(outline, name=str(label)) for label, outline in objects.items()]
         (masks / f"{stem}.zip").write_bytes(pack_rois(rois))
     elif page.name == "qupath.md":
         (masks / f"{stem}.geojson").write_text(json.dumps(to_features(stem, objects, {})))
@@ -121,52 +106,38 @@ def prepare(folder, page):
         write(folder / name / "well1.tif", image)
     write(folder / "truth" / "well1.tif", truth)
     for part, corner in {"train": (0, 320), "test": (160, 320)}.items():
-        image, truth = field(*corner)
-        write(folder / "bbbc039" / part / "images" / f"{part}1.tif", image)
-        write(folder / "bbbc039" / part / "masks" / f"{part}1.tif", truth)
-    write_for_reference(folder, page)
+        for kind, array in zip(("images", "masks"), field(*corner), strict=True):
+            write(folder / "bbbc039" / part / kind / f"{part}1.tif", array)
+    if page.name in ("commands.md", "scale.md", "experiments.md"):
+        write_for_reference(folder)
 
 
-def write_for_reference(folder, page):
+def write_for_reference(folder):
     """Files that only the examples of the commands and of large images name."""
-    if page.name not in ("commands.md", "scale.md", "experiments.md"):
-        return
-    for name in ("OUT", "OTHER", "out", "other"):
-        write_results(folder / name)
-    (folder / "cells.json").write_text(json.dumps(coco(field(0, 0)[1])))
-    (folder / "my.yaml").write_text("preset: quick\ndata: [{path: bbbc039}]\n")
-    zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
-    assert zarr
+    pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
     from ngff import write_ome_zarr
 
     for name in ("image", "slide"):
         write_ome_zarr(folder / f"{name}.ome.zarr", field(340, 0)[0], "yx", version="0.4")
-
-
-def coco(truth):
-    """One cell of field1, as COCO."""
-    y, x = (int(axis.min()) for axis in np.nonzero(outlined(truth)))
+    (folder / "my.yaml").write_text("preset: quick\ndata: [{path: bbbc039}]\n")
+    y, x = (int(axis.min()) for axis in np.nonzero(outlined(field(0, 0)[1])))
     ring = [x, y, x + 12, y, x + 12, y + 12, x, y + 12]
-    return {
+    coco = {
         "images": [{"id": 1, "file_name": "field1.tif", "height": 160, "width": 160}],
         "categories": [{"id": 1, "name": "cell"}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [ring]}],
     }
-
-
-def write_results(folder):
-    """A table of results of six images, as an experiment leaves it."""
-    folder.mkdir(exist_ok=True)
-    same = {
+    (folder / "cells.json").write_text(json.dumps(coco))
+    results = {  # of six images, as an experiment leaves them
         "study": "fractions", "data_set": "set", "method": "pseudo", "alpha": 1.0, "seed": 0,
         "scale": 1.0, "oracle": False, "group": "(all)", "f1": 0.8, "seg": 0.7, "precision": 0.8,
-        "recall": 0.8, "fp": 2, "fn": 2, "run": "cells/one",
+        "recall": 0.8, "fp": 2, "fn": 2, "run": "cells/one", "image": list("abcdef"),
+        "tp": range(8, 14), "n_true": range(10, 16), "n_predicted": range(10, 16),
     }  # fmt: skip
-    rows = [
-        same | {"image": f"i{at}", "tp": 8 + at, "n_true": 10 + at, "n_predicted": 10 + at}
-        for at in range(6)
-    ]
-    pd.DataFrame(rows, columns=RESULTS).to_csv(folder / "results.csv", index=False)
+    for name in ("OUT", "OTHER", "out", "other"):
+        (folder / name).mkdir(exist_ok=True)
+        table = pd.DataFrame(results, columns=RESULTS)
+        table.to_csv(folder / name / "results.csv", index=False)
 
 
 # --- the programs of a page
@@ -178,8 +149,8 @@ def run_ours(words, *, afresh=False):
 
     if afresh and words[1] in ("pseudo", "finetune"):
         shutil.rmtree(words[words.index("-o") + 1], ignore_errors=True)
-    arguments = words[1:] + SUBSTITUTIONS.get(tuple(words[1:3]), [])
-    result = CliRunner().invoke(main, arguments)
+    is_study = words[1:2] == ["experiment"] and words[2] in STUDIES
+    result = CliRunner().invoke(main, words[1:] + ["--dry-run"] * is_study)
     if "bioimageio" in words and not importlib.util.find_spec("bioimageio"):
         # Its packages can't stand beside the tested pydantic; test_export.py has it where they can.
         assert result.exit_code == 2, result.output
@@ -197,7 +168,8 @@ def check_pip(words):
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for word in words[2:]:
         if named := extras.fullmatch(word):
-            assert all(re.search(rf"^{one} = \[", text, re.M) for one in named[1].split(",")), word
+            for extra in named[1].split(","):
+                assert re.search(rf"^{extra} = \[", text, re.M), word
         if word.endswith(".txt"):
             assert (ROOT / word).exists(), word
     return ""
@@ -209,27 +181,18 @@ PROGRAMS = {"oce2stardist": run_ours, "pip": check_pip}
 # --- short trainings, each done once
 
 
-def content_of(path):
-    """Hash what a command reads from a path: images, outlines, pseudo labels of a run, a model."""
-    path = Path(path)
-    kinds = (".tif", ".png", ".zip", ".geojson", ".json", ".csv", ".h5")
-    inner = path / "pseudo" if (path / "pseudo").is_dir() else path
-    files = [inner] if inner.is_file() else sorted(inner.rglob("*"))
-    hashed = hashlib.sha256()
-    for file in files:
-        if file.suffix in kinds and file.is_file():
-            hashed.update(str(file.relative_to(inner)).encode() + file.read_bytes())
-    return hashed.hexdigest()
-
-
 def described(value):
+    """Describe an argument by what a training reads there: images, pseudo labels, a model ..."""
     if isinstance(value, (str, Path)) and Path(value).exists():
-        return content_of(value)
+        inner = Path(value, "pseudo") if Path(value, "pseudo").is_dir() else Path(value)
+        kinds = (".tif", ".png", ".zip", ".geojson", ".json", ".csv", ".h5")
+        files = [path for path in sorted(inner.rglob("*")) or [inner] if path.suffix in kinds]
+        return [(str(path.relative_to(inner)), path.read_bytes()) for path in files]
     if isinstance(value, dict):
-        return {key: described(one) for key, one in value.items()}
+        return {key: described(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return hashlib.sha256(value.tobytes()).hexdigest()
-    return repr(value) if not hasattr(value, "digest") else value.digest()
+        return value.tobytes()
+    return value.digest() if hasattr(value, "digest") else value
 
 
 def keep(folder, kept):
@@ -252,7 +215,7 @@ def short_and_once(train, store):
             for name, value in options.items()
             if value and name not in ("reporter", "command", "overwrite")
         }
-        key = (train.__name__, config.to_yaml(), str(described(images)), str(matters))
+        key = (train.__name__, config.to_yaml(), described(images), matters)
         name = hashlib.sha256(repr(key).encode()).hexdigest()
         if (store / name).exists() and not Path(output).exists():
             shutil.copytree(store / name, output)
@@ -272,20 +235,14 @@ def store(tmp_path_factory):
     return folder
 
 
+examine_once = functools.cache(doctor.examine)
+
+
 @pytest.fixture
-def short(monkeypatch, store):
+def reader(tmp_path, monkeypatch, store):
     for module, name in ((pseudo, "make_pseudo_labels"), (finetune, "finetune_stardist")):
         monkeypatch.setattr(module, name, short_and_once(getattr(module, name), store))
-
-
-@pytest.fixture(scope="module")
-def examined():
-    return functools.cache(doctor.examine)
-
-
-@pytest.fixture
-def reader(tmp_path, monkeypatch, short, examined):
-    monkeypatch.setattr(doctor, "examine", examined)
+    monkeypatch.setattr(doctor, "examine", examine_once)
     monkeypatch.chdir(tmp_path)
     return Session(dict(PROGRAMS))
 
@@ -308,38 +265,30 @@ def test_every_block_is_run_or_says_why_not(page):
 def readings():
     """Pages with something to run, and the languages that are run together there."""
     for page in PAGES:
-        languages = {block.language for block in find_blocks(page) if not block.reason}
-        apart = [{one} for one in sorted(languages)] if page.name == "README.md" else [languages]
+        languages = sorted({block.language for block in find_blocks(page) if not block.reason})
         # The examples of all commands take minutes.
         marks = [pytest.mark.long] if page.name == "commands.md" else []
-        yield from (pytest.param(page, one, marks=marks) for one in apart if one)
+        for together in languages if page.name == "README.md" else ["+".join(languages)]:
+            if together:
+                yield pytest.param(page, together, marks=marks, id=f"{title(page)}-{together}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "languages"),
-    list(readings()),
-    ids=lambda one: title(one) if isinstance(one, Path) else "+".join(sorted(one)),
-)
+@pytest.mark.parametrize(("page", "languages"), list(readings()))
 def test_the_blocks_of_a_page_run_in_order(page, languages, reader, tmp_path):
     prepare(tmp_path, page)
-    if page.name == "README.md":
-        reader.names.update(taken_for_granted())
+    if page.name == "README.md":  # its Python does not define an array and outlines
+        image, truth = field(0, 0)
+        cells = outlined(truth)
+        reader.names.update(array=image, outlined=np.where(cells > 0, cells, -1))
     if page.parent.name == "reference":
         reader.programs["oce2stardist"] = functools.partial(run_ours, afresh=True)
     for block in find_blocks(page):
-        if not block.reason and block.language in languages:
+        if not block.reason and block.language in languages.split("+"):
             reader.run(block)
     if page.name == "README.md" and "python" in languages:
         outlines = reader.names["outlined"]
         assert set(outlines[outlines > 0]) <= set(np.unique(reader.names["merged"].sparse))
-
-
-def taken_for_granted():
-    """What the README's Python does not define: an array and outlines."""
-    image, truth = field(0, 0)
-    cells = outlined(truth)
-    return {"array": image, "outlined": np.where(cells > 0, cells, -1)}
 
 
 def test_ten_lines_of_the_readme_lead_from_images_to_labels():
@@ -351,32 +300,21 @@ def test_ten_lines_of_the_readme_lead_from_images_to_labels():
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
 
 
-@pytest.mark.slow
-def test_substituted_options_exist():
-    from oce2stardist.cli.main import main
-
-    for words, added in SUBSTITUTIONS.items():
-        text = CliRunner().invoke(main, [*words, "--help"]).output
-        assert all(option in text for option in added)
-
-
 # --- the harness itself
-
-PAGE = Path("page.md")
 
 
 def blocks_of(*lines):
-    return find_blocks(PAGE, "\n".join(lines))
+    return find_blocks(Path("page.md"), "\n".join(lines))
 
 
 def test_blocks_are_found_with_their_marks():
-    one, two, three = blocks_of(
+    shell, python, file = blocks_of(
         "```bash", "a b", "```", "", "<!-- not run: no GPU here -->", "", "  ```python", "  x = 1",
         "  ```", '```yaml title="my.yaml"', "seed: 1", "```",
     )  # fmt: skip
-    assert (one.language, one.text, one.reason) == ("bash", "a b\n", "")
-    assert (two.text, two.reason, two.line) == ("x = 1\n", "no GPU here", 7)
-    assert (three.file, three.text) == ("my.yaml", "seed: 1\n")
+    assert (shell.language, shell.text, shell.reason) == ("bash", "a b\n", "")
+    assert (python.text, python.reason, python.line) == ("x = 1\n", "no GPU here", 7)
+    assert (file.file, file.text) == ("my.yaml", "seed: 1\n")
 
 
 def test_a_block_that_nothing_closes_is_an_error():
@@ -410,22 +348,17 @@ def test_what_fails_or_can_not_be_run_fails_its_page(
 # --- troubleshooting
 
 
-def quoted_messages():
-    """Every message that troubleshooting.md quotes: headings that are code."""
-    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    return re.findall(r"^#+ `(.+)`$", text, re.MULTILINE)
-
-
 @pytest.fixture(scope="module")
 def messages():
     return [*messages_of(ROOT / "oce2stardist"), *messages_of(ROOT / "cli")]
 
 
 def test_every_quoted_message_is_in_the_code(messages):
-    quoted = quoted_messages()
+    """Of troubleshooting.md: headings that are code."""
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^#+ `(.+)`$", text, re.MULTILINE)
     assert len(quoted) >= 20
-    missing = [one for one in quoted if not any(quotes(one, message) for message in messages)]
-    assert not missing
+    assert not [text for text in quoted if not any(quotes(text, message) for message in messages)]
 
 
 def test_messages_that_do_not_exist_are_noticed(messages):

@@ -1,6 +1,6 @@
 """docs/tutorial.ipynb: runs from top to bottom, and what is stored in it is what it shows."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,10 @@ nbclient = pytest.importorskip("nbclient", reason="needs oce2stardist[test]")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("run_notebook", DOCS / "run_notebook.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    return importlib.import_module("run_notebook")
 
 
 def pictures_in(notebook):
@@ -35,11 +33,8 @@ def test_the_notebook_leads_from_a_folder_to_a_model(script, tmp_path):
     stored = nbformat.read(script.NOTEBOOK, as_version=4)
     assert pictures_in(executed) == pictures_in(stored)
     assert (tmp_path / "model" / "weights_best.h5").exists()
-    assert (tmp_path / "run" / "report" / "index.html").exists() or (tmp_path / "run").exists()
-    errors = [
-        one for cell in executed.cells for one in cell.get("outputs", ()) if "stderr" in str(one)
-    ]
-    assert not errors
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+    assert not [output for output in outputs if "stderr" in str(output)]
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """docs/reference/: what is committed is what the code says."""
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 @pytest.fixture(scope="module")
 def made():
-    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.make_reference()
+    return runpy.run_path(str(DOCS / "make_reference.py"))["make_reference"]()
 
 
 def test_the_committed_reference_is_what_the_script_writes(made):

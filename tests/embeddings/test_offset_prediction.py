@@ -218,10 +218,12 @@ def test_a_cycle_lasts_while_pixels_can_be_replaced_once(noise, copies):
     assert copies_per_cycle(noise) == copies
 
 
-def test_without_noise_there_is_no_spread():
-    image = random_image(40, 40, 1)
-    predicted = predict(network(), image, copies=4, noise=0.0)
-    assert predicted.spread.max() == 0
+def test_there_is_a_spread_with_noise_alone():
+    still, noisy = (
+        predict(network(), random_image(40, 40, 1), copies=4, noise=noise).spread
+        for noise in (0.0, 0.2)
+    )
+    assert still.max() == 0 < 1e-3 < noisy.mean()
 
 
 def test_tiles_smaller_than_the_field_of_view_are_refused():

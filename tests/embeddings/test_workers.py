@@ -83,9 +83,7 @@ def test_torch_s_threads_are_one_within_and_as_before_after(four_threads):
 
 
 @pytest.mark.parametrize(("at_most", "count"), [(None, 4), (9, 4), (3, 3), (1, 1)])
-def test_there_are_never_more_threads_than_torch_had_or_were_asked_for(
-    four_threads, at_most, count
-):
+def test_no_more_threads_than_torch_had_or_were_asked_for(four_threads, at_most, count):
     with workers_for(CPU, at_most=at_most) as workers:
         assert workers.count == count
 

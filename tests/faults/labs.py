@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from oce2stardist.cli.main import main
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where a script here is run by hand
 from scenes import discs_scene
+from small_models import write_model
 
+import oce2stardist
 from oce2stardist.images.label_files import write_labels
 
+SOURCE = Path(oce2stardist.__file__).parent
 SHAPE = (64, 80)
-IMAGE_NAMES_OF_STRANGERS = ("<script>alert(1)<script>", "<img src=x onerror=alert(1)>")
 TINY = {
     "embedding": {"feature_maps": 2, "steps": 1, "crop_size": 40, "batch_size": 1, "copies": 2},
     "pseudo": {"choose": False, "variants": 1, "working_diameter": 18},
@@ -36,6 +39,17 @@ def run(arguments: list[object]) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def find_in_package(pattern: str) -> list[str]:
+    """List the lines of the package with a match, each after its file."""
+    return [
+        f"{path.relative_to(SOURCE)}: {line.strip()}"
+        for path in sorted(SOURCE.rglob("*"))
+        if path.suffix in (".py", ".j2")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(pattern, line)
+    ]
+
+
 def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """An image of four discs, uint16, and their labels."""
     image, labels = discs_scene(4, SHAPE, 8, seed=seed)
@@ -44,51 +58,36 @@ def scene(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def make_lab(folder: Path) -> Path:
     """Write images/a.tif and b.tif, masks of both, a run with pseudo labels, and tiny.yaml."""
-    rows = []
     for seed, stem in enumerate("ab"):
         image, labels = scene(seed)
         for name, array in (("images", image), ("masks", labels)):
             (folder / name).mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(folder / name / f"{stem}.tif", array)
         write_labels(folder / "run" / "pseudo" / "labels" / f"{stem}.tif", labels)
-        rows += [(stem, label, 1.0) for label in range(1, 5)]
     (folder / "run" / "pseudo" / "stage.yaml").write_text("{finished: true, settings: {}}")
-    table = pd.DataFrame(rows, columns=["image", "label", "confidence"])
+    table = pd.DataFrame({"image": list("aaaabbbb"), "label": [1, 2, 3, 4] * 2, "confidence": 1.0})
     table.to_csv(folder / "run" / "pseudo" / "objects.csv", index=False)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     return folder
 
 
-def make_model(folder: Path, *, channels: int = 1, finds: bool = False) -> Path:
+def make_model(folder: Path, *, finds: bool = False) -> Path:
     """Write an untrained StarDist model that finds nothing, fast; or discs here and there."""
-    from oce2stardist.config import StarDistConfig
-    from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weights
-    from oce2stardist.stardist_model.network import create_model
-
-    model = create_model(
-        folder,
-        StarDistConfig(n_rays=4, width=2, features=2, batch_norm=False, patch_size=32),
-        channels=channels,
-        seed=0,
-    )
+    network = {"n_rays": 4, "width": 2, "features": 2, "batch_norm": False, "patch_size": 32}
     if finds:
-        kernel, bias = model.keras_model.get_layer("dist").get_weights()
-        model.keras_model.get_layer("dist").set_weights([kernel, bias + 6])
-    write_weights(folder / "weights_best.h5", model)
-    write_thresholds(folder, prob=0.5 if finds else 0.9, nms=0.4)
-    return folder
+        return write_model(folder, prob=0.5, nms=0.4, longer=6, **network)
+    return write_model(folder, prob=0.9, nms=0.4, **network)
 
 
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Contents of all files below a folder, by relative name; None for what can't be read."""
-    found: dict[str, bytes | None] = {}
-    for path in sorted(folder.rglob("*")):
+def snapshot(folder: Path) -> dict[str, tuple[bytes | None, int]]:
+    """Contents and times of all files below a folder; None for what can't be read."""
+    files: dict[str, tuple[bytes | None, int]] = {}
+    for path in folder.rglob("*"):
         if path.is_file():
-            try:
-                found[str(path.relative_to(folder))] = path.read_bytes()
-            except OSError:
-                found[str(path.relative_to(folder))] = None
-    return found
+            readable = os.access(path, os.R_OK)
+            content = path.read_bytes() if readable else None
+            files[str(path.relative_to(folder))] = (content, path.stat().st_mtime_ns)
+    return files
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -13,52 +12,41 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from corpus import INT_LABELS, geojson, roi_zip, square, tiff_bytes
-from labs import make_lab, make_model, ordinary_user, run
+from bench import NoDisk, h5_arrays, mounted
+from contents import INT_LABELS, geojson, roi_zip, square, tiff
+from labs import find_in_package, make_lab, make_model, ordinary_user, run, snapshot
 from safetensors.numpy import load_file, save
-from trials import NoDisk, digests, h5_arrays, mounted
 
-import oce2stardist
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import _machine, _remove_leftovers, write_text
 from oce2stardist.files.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
 from oce2stardist.runs.folder import Stage, lock_folder, refuse_inputs_in_output
 from oce2stardist.runs.interruption import stop_on_signal
 
-SOURCE = Path(oce2stardist.__file__).parent
-WRITES = re.compile(
+WRITES = (
     r"\.write_text\(|\.write_bytes\(|\.to_csv\((?!index)|imwrite\(|save_file\(|save_weights\(|"
     r"savefig\(|torch\.save\(|copyfile\(|open\([^)]*[\"'][wax]"
 )
-NOT_FILES = (
-    "torch.save(state, content)",  # into memory
-    "savefig(buffer, ",
-    "write_csv(",  # of our own class, which uses io
-)
+SQUARE = geojson(square(5, 25))
+ALLOWED = {  # what a line holds -> the file that it may stand in
+    "temporary": "",
+    "torch.save(state, content)": "",  # into memory
+    "savefig(buffer, ": "",
+    "write_csv(": "",  # of our own class, which uses io
+    # The path of these three stands in the next line.
+    "tifffile.imwrite(": ("images/label_files.py", "blockwise/job.py", "images/crops.py"),
+    'target.open("wb")': "experiments/weights.py",  # called with a temporary path
+    'log.txt").open("ab")': "experiments/grid.py",  # a log grows line by line
+    "writerows(rows)": "datasets/tissuenet.py",  # a docstring
+}
 
 
 def test_every_file_is_written_under_another_name_first():
     """What writes must be handed the path that `replacing` yields, called `temporary`."""
-    suspects = [
-        f"{path.relative_to(SOURCE)}:{number}: {line.strip()}"
-        for path in sorted(SOURCE.rglob("*.py"))
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-        if WRITES.search(line) and not any(one in line for one in ("temporary", *NOT_FILES))
-    ]
-    allowed = {
-        "images/label_files.py": "tifffile.imwrite(",  # its path stands in the next line
-        "blockwise/job.py": "tifffile.imwrite(",  # here, too
-        "images/crops.py": "tifffile.imwrite(",  # and here
-        "experiments/weights.py": 'target.open("wb")',  # called with a temporary path
-        "experiments/grid.py": 'log.txt").open("ab")',  # a log grows line by line
-        "datasets/tissuenet.py": "writerows(rows)",  # a docstring
-    }
-    left = [
-        one
-        for one in suspects
-        if not any(one.startswith(file) and what in one for file, what in allowed.items())
-    ]
-    assert left == []
+    suspects = find_in_package(WRITES)
+    for text, files in ALLOWED.items():
+        suspects = [line for line in suspects if text not in line or not line.startswith(files)]
+    assert suspects == []
 
 
 def test_a_file_with_the_longest_name_can_be_replaced(tmp_path):
@@ -69,37 +57,31 @@ def test_a_file_with_the_longest_name_can_be_replaced(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def interrupted_write(path):
-    """Write a file in a process that is killed before it is whole; what it left."""
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_one(tmp_path):
     program = (
         "import os, sys; from oce2stardist.files.atomic import replacing\n"
         "with replacing(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('half'); os.kill(os.getpid(), 9)"
     )
-    before = set(path.parent.iterdir())
-    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
-    (left,) = set(path.parent.iterdir()) - before
-    return left
-
-
-def test_what_a_killed_process_left_half_written_is_removed_by_the_next_one(tmp_path):
-    left = interrupted_write(tmp_path / "a.txt")
+    subprocess.run([sys.executable, "-c", program, tmp_path / "a.txt"], check=False)
+    (left,) = tmp_path.iterdir()
     _remove_leftovers.cache_clear()
-    of_a_living_one = left.with_name(left.name.replace(f"-{dead_pid(left)}-", f"-{os.getpid()}-"))
+    dead_pid = left.name.split("-")[2]
+    of_a_living_one = left.with_name(left.name.replace(f"-{dead_pid}-", f"-{os.getpid()}-"))
     of_another_machine = left.with_name(left.name.replace(_machine(), "0" * 8))
-    foreign = tmp_path / ".oce2stardist-mine"
-    kept = {of_a_living_one, of_another_machine, foreign}
+    kept = {of_a_living_one, of_another_machine, tmp_path / ".oce2stardist-mine"}
     for path in kept:
         path.touch()
     write_text(tmp_path / "b.txt", "whole")
     assert set(tmp_path.iterdir()) == kept | {tmp_path / "b.txt"}
 
 
-def dead_pid(left):
-    return left.name.split("-")[2]
-
-
 # Checkpoints
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state.safetensors"
 
 
 def state(step):
@@ -110,30 +92,27 @@ def read(path):
     return int(load_file(path)["step"][0])
 
 
-def write(path, step):
-    write_checkpoint(path, state(step), read=read)
+def write(path, *steps):
+    for step in steps:
+        write_checkpoint(path, state(step), read=read)
 
 
-def test_the_checkpoint_before_is_kept_beside_the_new_one(tmp_path):
-    path = tmp_path / "state.safetensors"
+def test_the_checkpoint_before_is_kept_beside_the_new_one(path):
     assert read_checkpoint(path, read=read) is None
-    for step in (1, 2, 3):
-        write(path, step)
-    assert [read(one) for one in list_checkpoints(path)] == [3, 2]
+    write(path, 1, 2, 3)
+    assert [read(checkpoint) for checkpoint in list_checkpoints(path)] == [3, 2]
     assert read_checkpoint(path, read=read) == 3
 
 
 @pytest.mark.parametrize("left", [0, 1, 9, 40])
-def test_a_checkpoint_cut_off_gives_way_to_the_one_before(tmp_path, left, caplog):
-    path = tmp_path / "state.safetensors"
-    write(path, 1), write(path, 2)
+def test_a_checkpoint_cut_off_gives_way_to_the_one_before(path, left, caplog):
+    write(path, 1, 2)
     path.write_bytes(path.read_bytes()[:left])
     assert read_checkpoint(path, read=read) == 1
     assert "state.safetensors can't be read" in caplog.text
 
 
-def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path, monkeypatch):
-    path = tmp_path / "state.safetensors"
+def test_a_kill_between_the_two_renames_leaves_the_one_before(path, monkeypatch):
     write(path, 1)
     replace = os.replace
 
@@ -149,30 +128,27 @@ def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path, monkeypa
     assert read_checkpoint(path, read=read) == 1
 
 
-def test_a_checkpoint_that_cannot_be_read_back_replaces_nothing(tmp_path):
-    path = tmp_path / "state.safetensors"
-    write(path, 1), write(path, 2)
+def test_a_checkpoint_that_cannot_be_read_back_replaces_nothing(path):
+    write(path, 1, 2)
     with pytest.raises(Exception, match="header"):
         write_checkpoint(path, state(3)[:20], read=read)
-    assert [read(one) for one in list_checkpoints(path)] == [2, 1]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert [read(checkpoint) for checkpoint in list_checkpoints(path)] == [2, 1]
+    assert len(list(path.parent.iterdir())) == 2
 
 
-def test_two_broken_checkpoints_are_one_line(tmp_path):
-    path = tmp_path / "state.safetensors"
-    write(path, 1), write(path, 2)
-    for one in list_checkpoints(path):
-        one.write_bytes(b"")
-    with pytest.raises(
-        InputError, match=r"Got state.safetensors and state-before.safetensors, which can't be read"
-    ):
+def test_two_broken_checkpoints_are_one_line(path):
+    write(path, 1, 2)
+    for checkpoint in list_checkpoints(path):
+        checkpoint.write_bytes(b"")
+    both = "Got state.safetensors and state-before.safetensors, which can't be read"
+    with pytest.raises(InputError, match=both):
         read_checkpoint(path, read=read)
 
 
 def test_the_state_of_an_embedding_training_gives_way_to_the_one_before(tmp_path):
     from oce2stardist.embeddings.checkpoint import read_state, write_state
 
-    path = tmp_path / "oce" / "state.pt"
+    path = tmp_path / "state.pt"
     assert read_state(path) is None
     write_state(path, {"step": 1}), write_state(path, {"step": 2})
     assert read_state(path) == {"step": 2}
@@ -181,10 +157,9 @@ def test_the_state_of_an_embedding_training_gives_way_to_the_one_before(tmp_path
 
 
 @pytest.mark.slow
-def test_the_state_of_a_stardist_training_gives_way_to_the_one_before(tmp_path):
+def test_the_state_of_a_stardist_training_gives_way_to_the_one_before(path):
     from oce2stardist.stardist_model.checkpoint import read_state, write_state
 
-    path = tmp_path / "state.safetensors"
     for step in (1, 2):
         write_state(path, ({"0000": np.array(step)}, {"step": step}))
     assert read_state(path)[1] == {"step": 2}
@@ -220,20 +195,13 @@ def sigint_acts():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("looks", [0, 1])
-def test_a_signal_after_the_last_look_is_not_lost(looks, sigint_acts):
+def test_a_signal_after_the_last_look_is_not_lost(sigint_acts):
     """Where nobody looks again, it acts as the loop ends; where somebody did, that is enough."""
-
-    def loop():
-        with stop_on_signal() as should_stop:
-            signal.raise_signal(signal.SIGINT)
-            return [should_stop() for _ in range(looks)]
-
-    if looks:
-        assert loop() == [True]
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            loop()
+    with stop_on_signal() as should_stop:
+        signal.raise_signal(signal.SIGINT)
+        assert should_stop()
+    with pytest.raises(KeyboardInterrupt), stop_on_signal():
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow
@@ -261,12 +229,9 @@ def test_a_model_s_weights_are_those_that_keras_would_write(tmp_path):
     write_weights(tmp_path / "ours.h5", model)
     model.keras_model.save_weights(str(tmp_path / "keras.h5"))
     assert h5_arrays(tmp_path / "ours.h5") == h5_arrays(tmp_path / "keras.h5")
-    attributes = []
-    for name in ("ours.h5", "keras.h5"):
-        with h5py.File(tmp_path / name) as file:
-            attributes.append({key: str(value) for key, value in file.attrs.items()})
-    assert attributes[0] == attributes[1]
-    assert "layer_names" in attributes[0]
+    with h5py.File(tmp_path / "ours.h5") as ours, h5py.File(tmp_path / "keras.h5") as keras:
+        attributes, theirs = ({key: str(f.attrs[key]) for key in f.attrs} for f in (ours, keras))
+    assert attributes == theirs and "layer_names" in attributes
 
 
 # One owner
@@ -284,12 +249,9 @@ with lock_folder(Path(sys.argv[1])):
 
 def test_a_second_process_is_refused_and_a_dead_one_gives_way(tmp_path):
     lab = make_lab(tmp_path)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(lab / "run")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    hold = [sys.executable, "-c", HOLD, str(lab / "run")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    holder = subprocess.Popen(hold, **pipes)
     command = ["merge", lab / "run", "--annotations", lab / "masks"]
     try:
         assert holder.stdout.readline() == "held\n"
@@ -319,25 +281,21 @@ def test_a_folder_is_free_again_after_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [
-        ("a.tif", tiff_bytes(INT_LABELS)),
-        ("a.zip", roi_zip("1.roi")),
-        ("a.geojson", geojson(square(5, 25)).encode()),
-    ],
+    [("a.tif", tiff(INT_LABELS)), ("a.zip", roi_zip("1.roi")), ("a.geojson", SQUARE.encode())],
 )
 def test_annotations_that_cannot_be_written_are_read_and_not_changed(tmp_path, name, content):
     lab = make_lab(tmp_path)
     folder = lab / "annotations"
     folder.mkdir()
     (folder / name).write_bytes(content)
-    before = digests(folder)
+    before = snapshot(folder)
     (folder / name).chmod(0o444)
     folder.chmod(0o555)
     try:
         with ordinary_user():
             result = run(["merge", lab / "run", "--annotations", folder])
         assert result.exit_code == 0, result.output
-        assert digests(folder) == before
+        assert snapshot(folder) == before
     finally:
         folder.chmod(0o755)
 
@@ -346,20 +304,10 @@ def test_annotations_that_cannot_be_written_are_read_and_not_changed(tmp_path, n
 def test_inputs_below_what_a_run_replaces_are_refused(tmp_path, folder):
     (tmp_path / "run" / "training").mkdir(parents=True)
     (tmp_path / "a link there").symlink_to(tmp_path / "run" / "training")
+    run, beside = tmp_path / "run", tmp_path / "run" / "trainings" / "a.tif"
     with pytest.raises(InputError, match=r"must lie outside of what a run writes. Got .*a\.tif"):
-        refuse_inputs_in_output(tmp_path / "run", ["training"], [tmp_path / folder / "a.tif"])
-    refuse_inputs_in_output(
-        tmp_path / "run", ["training"], [tmp_path / "run" / "trainings" / "a.tif"]
-    )
-
-
-def test_a_new_run_removes_nothing_that_no_run_wrote(tmp_path):
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training" / "mine.tif").touch()
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match="must be empty or hold a run"):
-            Stage(tmp_path, {}, overwrite=overwrite, results=["training"])
-    assert (tmp_path / "training" / "mine.tif").exists()
+        refuse_inputs_in_output(run, ["training"], [tmp_path / folder / "a.tif"])
+    refuse_inputs_in_output(run, ["training"], [beside])
 
 
 def test_a_kill_while_old_results_are_removed_leaves_no_run_to_go_on_with(tmp_path, monkeypatch):
@@ -379,9 +327,10 @@ def test_a_kill_while_old_results_are_removed_leaves_no_run_to_go_on_with(tmp_pa
 
 def test_outlines_that_are_no_suggestions_are_not_removed(tmp_path):
     lab = make_lab(tmp_path)
-    (lab / "mine" / "geojson").mkdir(parents=True)
-    (lab / "mine" / "geojson" / "a.geojson").write_text(geojson(square(5, 25)))
+    mine = lab / "mine" / "geojson" / "a.geojson"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(SQUARE)
     result = run(["suggest", lab / "run", "--images", lab / "images", "-o", lab / "mine"])
     assert result.exit_code == 2
     assert "must replace earlier suggestions only" in result.output
-    assert (lab / "mine" / "geojson" / "a.geojson").exists()
+    assert mine.exists()

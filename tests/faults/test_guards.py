@@ -1,7 +1,6 @@
 """What runs look at before they trust their inputs, and what they say."""
 
 import errno
-import json
 import re
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from labs import make_lab, run
 from scenes import disc
 
-from oce2stardist.errors import InputError, check_finite, is_out_of_memory
+from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.images.image_set import read_images
 from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size, warn_of_pixel_sizes
 from oce2stardist.images.read import read_image
@@ -25,16 +24,15 @@ def discs(radius, shape=(100, 100)):
 
 def test_annotations_and_pseudo_labels_of_alike_size_or_without_cells_are_fine():
     nothing = {"a": np.full((9, 9), -1, np.int32)}
-    for one, other in ((15, 10), (19, 10)):
-        assert warn_of_scales(discs(one), discs(other)) == []
+    assert warn_of_scales(discs(15), discs(10)) == warn_of_scales(discs(19), discs(10)) == []
     assert warn_of_scales(nothing, discs(10)) == warn_of_scales(discs(10), nothing) == []
 
 
-@pytest.mark.parametrize(("drawn", "found"), [(22, 10), (10, 22)])
-def test_a_factor_above_two_between_their_diameters_is_said(drawn, found):
-    (warning,) = warn_of_scales(discs(drawn), discs(found))
-    told = [float(one) for one in re.findall(r"([\d.]+) px", warning)]
-    assert told == pytest.approx([2 * drawn, 2 * found], rel=0.01)
+@pytest.mark.parametrize(("annotated", "pseudo"), [(22, 10), (10, 22)])
+def test_a_factor_above_two_between_their_diameters_is_said(annotated, pseudo):
+    (warning,) = warn_of_scales(discs(annotated), discs(pseudo))
+    told = [float(diameter) for diameter in re.findall(r"([\d.]+) px", warning)]
+    assert told == pytest.approx([2 * annotated, 2 * pseudo], rel=0.01)
     assert "--diameter" in warning
 
 
@@ -47,9 +45,6 @@ def test_an_object_over_most_of_an_image_is_a_giant():
 def test_a_large_cell_in_a_small_image_is_no_giant():
     assert warn_of_giants({"a": np.ones((20, 20), np.int32)}, diameter=20) == []
     assert warn_of_giants(discs(10) | {"b": np.zeros((9, 9), np.int32)}, diameter=2) == []
-
-
-# Pixel sizes
 
 
 @pytest.mark.parametrize("name", ["broken.tif", "x.png"])
@@ -79,18 +74,13 @@ def test_a_model_that_does_not_say_has_no_pixel_size(tmp_path, text):
     assert trained_pixel_size(tmp_path) is None
 
 
-# Thresholds and loss
-
-
-@pytest.mark.parametrize(
-    ("content", "known"),
-    [('{"prob": 0.4, "nms": 0.3}', True), ('{"prob": null, "nms": 0.3}', False), ("[]", False)],
-)
-def test_thresholds_are_set_if_both_are_numbers(tmp_path, content, known):
+def test_thresholds_are_set_if_both_are_numbers(tmp_path):
     assert not has_thresholds(tmp_path)
-    (tmp_path / "thresholds.json").write_text(content)
-    assert has_thresholds(tmp_path) == known
-    assert json.loads(content) is not None
+    for prob, are_set in (("0.4", True), ("null", False)):
+        (tmp_path / "thresholds.json").write_text(f'{{"prob": {prob}, "nms": 0.3}}')
+        assert has_thresholds(tmp_path) == are_set
+    (tmp_path / "thresholds.json").write_text("[]")
+    assert not has_thresholds(tmp_path)
 
 
 class ResourceExhaustedError(Exception):
@@ -102,7 +92,6 @@ class ResourceExhaustedError(Exception):
     [
         (MemoryError("Unable to allocate 8.00 GiB"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
         (RuntimeError("libdeflate_alloc_compressor returned unknown error 'NULL'"), True),
         (ResourceExhaustedError("OOM when allocating tensor"), True),
         (SystemError("Conv2D.call().\n\nerror return without exception set\n"), True),
@@ -115,6 +104,12 @@ def test_memory_that_is_used_up_is_known_whatever_the_library_calls_it(error, me
     assert is_out_of_memory(error) == means_it
 
 
+def test_torch_says_so_in_a_way_we_know():
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**48)
+    assert is_out_of_memory(raised.value)
+
+
 def test_an_image_that_is_gone_since_it_was_listed_is_missed(tmp_path):
     """Not left out: the run would go on with the others as though there were no more."""
     images = make_lab(tmp_path) / "images"
@@ -123,12 +118,6 @@ def test_an_image_that_is_gone_since_it_was_listed_is_missed(tmp_path):
     (images / "b.tif").unlink()
     with pytest.raises(InputError, match=r"b\.tif"):
         read_images(images, files=listed)
-
-
-def test_torch_says_so_in_a_way_we_know():
-    with pytest.raises(RuntimeError) as raised:
-        torch.empty(2**48)
-    assert is_out_of_memory(raised.value)
 
 
 def refuse(*_, **__):
@@ -151,36 +140,28 @@ def test_an_image_that_does_not_fit_into_memory_is_not_called_broken(tmp_path, m
         read_image(lab / "images" / "a.tif")
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_ends_the_training_with_advice(loss):
-    with pytest.raises(InputError, match=rf"Got {loss} at step 7.*Lower stardist\.learning_rate"):
-        check_finite(loss, 7, stage="stardist")
-    check_finite(0.5, 7, stage="stardist")
-
-
-def check_overflow(lab, section, setting, command, weights):
-    """The loss of a training with an absurd weight of one part ends the run in one line."""
+@pytest.mark.parametrize(
+    ("section", "setting", "command", "weights"),
+    [
+        ("embedding", "centring: 1.0e+300", "pseudo {0}/images --diameter 18",
+         "oce/weights.safetensors"),
+        pytest.param(
+            "stardist", "distance_weight: 1.0e+38",
+            "finetune {0}/images --pseudo {0}/run --annotations {0}/masks", "weights_best.h5",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_a_loss_that_overflows_ends_the_run_in_one_line(
+    tmp_path, section, setting, command, weights
+):
+    """An absurd weight of one part of the loss."""
+    lab = make_lab(tmp_path)
     tiny = (lab / "tiny.yaml").read_text().replace("steps: 1\n", "steps: 4\n", 1)
     (lab / "tiny.yaml").write_text(tiny.replace(f"{section}:", f"{section}:\n  {setting}"))
+    command += " -o {0}/out --config {0}/tiny.yaml"
     result = run([word.format(lab) for word in command.split()])
     assert result.exit_code == 2, result.output
     last = result.output.strip().splitlines()[-1]
-    assert "the loss must stay a finite number" in last and f"{section}.learning_rate" in last
+    assert re.search(rf"finite number. Got \w+ at step \d.* Lower {section}.learning_rate", last)
     assert not (lab / "out" / weights).exists()
-
-
-def test_an_embedding_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
-    command = "pseudo {0}/images -o {0}/out --config {0}/tiny.yaml --diameter 18"
-    check_overflow(
-        make_lab(tmp_path), "embedding", "centring: 1.0e+300", command, "oce/weights.safetensors"
-    )
-
-
-@pytest.mark.slow
-def test_a_stardist_loss_that_overflows_ends_the_run_in_one_line(tmp_path):
-    command = (
-        "finetune {0}/images --pseudo {0}/run --annotations {0}/masks -o {0}/out "
-        "--config {0}/tiny.yaml"
-    )
-    lab = make_lab(tmp_path)
-    check_overflow(lab, "stardist", "distance_weight: 1.0e+38", command, "weights_best.h5")

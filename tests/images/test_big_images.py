@@ -8,13 +8,12 @@ from oce2stardist.cli.main import main
 
 from oce2stardist.errors import InputError
 from oce2stardist.images.read import read_image
-from oce2stardist.images.sources import find_sources
+from oce2stardist.images.sources import find_sources, list_images
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
 from ngff import write_ome_zarr  # noqa: E402
 
 from oce2stardist.images.lazy import percentiles, sample_windows  # noqa: E402
-from oce2stardist.images.open import list_images  # noqa: E402
 from oce2stardist.images.pixel_size import read_pixel_size  # noqa: E402
 
 WINDOW = (slice(10, 40), slice(50, 90))
@@ -164,12 +163,6 @@ def test_a_sample_of_a_large_image_is_seeded_spread_out_and_small():
     assert max(tops) <= 30_000 - 256 and max(lefts) <= 50_000 - 256
 
 
-def test_stacks_are_refused(tmp_path):
-    path = write_ome_zarr(tmp_path / "e.zarr", random_image(4, 40, 40), "zyx", version="0.5")
-    with pytest.raises(InputError, match=r"axes T, C, Y and X. Got ZYX of shape \(4, 40, 40\)"):
-        list_images(path)
-
-
 def test_a_group_without_an_image_is_refused(tmp_path):
     zarr.open_group(str(tmp_path / "f.zarr"), mode="w")
     with pytest.raises(InputError, match="Got a zarr group without multiscales"):
@@ -206,9 +199,10 @@ def test_a_folder_is_divided_into_what_is_predicted_at_once_and_in_blocks(tmp_pa
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "axes T, C, Y and X"), (["--scheduler", "a", "--slurm", "b"], "can't be given together")],
-)
-def test_bad_input_is_told_in_one_line(tmp_path, arguments, message):
+    [([], "axes T, C, Y and X. Got ZYX of shape (4, 40, 40)"),
+     (["--scheduler", "a", "--slurm", "b"], "can't be given together")],
+)  # fmt: skip
+def test_a_stack_and_two_places_are_refused_in_one_line(tmp_path, arguments, message):
     path = write_ome_zarr(tmp_path / "j.zarr", random_image(4, 40, 40), "zyx", version="0.5")
     result = CliRunner().invoke(
         main, ["predict", str(path), "--model", "m", "-o", str(tmp_path / "out"), *arguments]
@@ -219,7 +213,6 @@ def test_bad_input_is_told_in_one_line(tmp_path, arguments, message):
 
 def test_in_place_is_refused_without_an_ome_zarr(tmp_path):
     tifffile.imwrite(tmp_path / "k.tif", random_image(40, 40))
-    result = CliRunner().invoke(
-        main, ["predict", str(tmp_path / "k.tif"), "--model", "m", "-o", "out", "--in-place"]
-    )
+    arguments = ["predict", str(tmp_path / "k.tif"), "--model", "m", "-o", "out", "--in-place"]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2 and "--in-place needs an OME-Zarr" in result.output

@@ -25,6 +25,13 @@ def ramp(*shape, dtype=np.uint16):
     return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
 
 
+def channels_last(stored, order):
+    """Bring an array with these axes, z and t of one element, to (Y, X, C)."""
+    kept = [axis for axis in "yxcs" if axis in order]
+    moved = np.einsum(f"{order}->{''.join(kept)}", stored)
+    return moved.reshape(*moved.shape[:2], -1)
+
+
 def two_touching_squares():
     labels = np.zeros((12, 16), np.int32)
     labels[3:9, 2:8] = 4
@@ -41,9 +48,8 @@ def write_png(path, rows, *, size, depth, colour, palette=b""):
     """Assemble a PNG; ``rows`` are the packed bytes of each row."""
 
     def chunk(name, data):
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + checksum
 
     height, width = size
     path.write_bytes(
@@ -80,16 +86,9 @@ def names(paths):
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [
-        ("a.tif", "a"),
-        ("a.TIFF", "a"),
-        ("a.ome.tif", "a"),
-        ("a.OME.TIFF", "a"),
-        ("a.b.png", "a.b"),
-        ("a.ome.png", "a.ome"),
-        ("folder.x/a.tif", "a"),
-    ],
-)
+    [("a.tif", "a"), ("a.TIFF", "a"), ("a.ome.tif", "a"), ("a.OME.TIFF", "a"), ("a.b.png", "a.b"),
+     ("a.ome.png", "a.ome"), ("folder.x/a.tif", "a")],
+)  # fmt: skip
 def test_stem_is_the_name_without_its_suffix(name, stem):
     assert image_stem(name) == stem
     assert image_stem(Path(name)) == stem
@@ -106,11 +105,8 @@ def test_folder_leaves_out_labels_that_lie_beside_the_images(tmp_path):
     touch(tmp_path, "a.tif", "a_masks.tif", "b.tif", "b_labels.ome.tif", "c_masks.png")
     assert names(find_images(tmp_path)) == ["a.tif", "b.tif"]
     assert names(find_images(tmp_path / "*.tif")) == ["a.tif", "b.tif"]
-
-
-def test_folder_of_nothing_but_masks_gives_them(tmp_path):
-    touch(tmp_path, "a_masks.tif", "b_masks.tif")
-    assert names(find_images(tmp_path)) == ["a_masks.tif", "b_masks.tif"]
+    nothing_else = touch(tmp_path / "labels", "a_masks.tif", "b_masks.tif")
+    assert names(find_images(nothing_else)) == ["a_masks.tif", "b_masks.tif"]
 
 
 def test_glob_pattern_gives_what_it_matches(tmp_path):
@@ -123,11 +119,6 @@ def test_one_file_gives_itself_even_where_its_name_looks_like_a_pattern(tmp_path
     touch(tmp_path, "a[1].tif", "a1.tif", "b_masks.tif")
     assert names(find_images(tmp_path / "a[1].tif")) == ["a[1].tif"]
     assert names(find_images(tmp_path / "b_masks.tif")) == ["b_masks.tif"]
-
-
-def test_missing_source_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere must exist\. Got no such file or folder"):
-        find_images(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +135,9 @@ def test_folder_without_images_is_refused(tmp_path, files, found):
         find_images(tmp_path)
 
 
-def test_file_that_is_no_image_and_glob_without_match_are_refused(tmp_path):
+def test_missing_source_other_file_and_glob_without_match_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere must exist\. Got no such file or folder"):
+        find_images(tmp_path / "nowhere")
     touch(tmp_path, "a.jpg")
     with pytest.raises(InputError, match=r"Got a\.jpg;"):
         find_images(tmp_path / "a.jpg")
@@ -162,72 +155,52 @@ def test_two_images_with_one_stem_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "options", "to_yxc"),
+    ("shape", "options", "order"),
     [
-        ((5, 7), {}, lambda a: a[..., None]),
-        ((5, 7), {"metadata": None}, lambda a: a[..., None]),
-        ((5, 7), {"ome": True}, lambda a: a[..., None]),
-        ((5, 7), {"imagej": True}, lambda a: a[..., None]),
-        ((1, 7), {}, lambda a: a[..., None]),
-        ((1, 5, 7), {}, lambda a: a[0, ..., None]),
-        ((1, 5, 1, 7), {}, lambda a: a[0, :, 0, :, None]),
-        ((5, 7, 1), {"metadata": {"axes": "YXC"}}, lambda a: a),
-        ((7, 5), {"metadata": {"axes": "XY"}}, lambda a: a.T[..., None]),
-        ((2, 5, 7), {"metadata": {"axes": "CYX"}}, lambda a: a.transpose(1, 2, 0)),
-        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "ome": True}, lambda a: a.transpose(1, 2, 0)),
-        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "imagej": True}, lambda a: a.transpose(1, 2, 0)),
-        ((1, 3, 5, 7), {"metadata": {"axes": "ZCYX"}}, lambda a: a[0].transpose(1, 2, 0)),
-        ((1, 3, 5, 7), {"metadata": {"axes": "TCYX"}, "ome": True},
-         lambda a: a[0].transpose(1, 2, 0)),
-        ((5, 7, 3), {"photometric": "rgb"}, lambda a: a),
-        ((5, 7, 3), {"photometric": "rgb", "metadata": None}, lambda a: a),
-        ((5, 7, 3), {"photometric": "rgb", "ome": True}, lambda a: a),
-        ((5, 7, 4), {"photometric": "rgb"}, lambda a: a),
-        ((3, 5, 7), {"photometric": "rgb", "planarconfig": "separate"},
-         lambda a: a.transpose(1, 2, 0)),
-        ((5, 7, 6), {"planarconfig": "contig"}, lambda a: a),
-        ((5, 7, 3), {}, lambda a: a),  # unnamed: pages of 7 x 3
-        ((5, 7, 4), {"metadata": None}, lambda a: a),
-        ((2, 5, 7, 3), {"photometric": "rgb", "metadata": {"axes": "CYXS"}},
-         lambda a: a.transpose(1, 2, 0, 3).reshape(5, 7, 6)),
-        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "compression": "lzw", "ome": True},
-         lambda a: a.transpose(1, 2, 0)),
-        ((48, 32), {"tile": (16, 16), "compression": "zlib"}, lambda a: a[..., None]),
-        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "bigtiff": True},
-         lambda a: a.transpose(1, 2, 0)),
+        ((5, 7), {}, "yx"),
+        ((5, 7), {"metadata": None}, "yx"),
+        ((5, 7), {"ome": True}, "yx"),
+        ((5, 7), {"imagej": True}, "yx"),
+        ((1, 7), {}, "yx"),
+        ((1, 5, 7), {}, "zyx"),
+        ((1, 5, 1, 7), {}, "tyzx"),
+        ((5, 7, 1), {"metadata": {"axes": "YXC"}}, "yxc"),
+        ((7, 5), {"metadata": {"axes": "XY"}}, "xy"),
+        ((2, 5, 7), {"metadata": {"axes": "CYX"}}, "cyx"),
+        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "ome": True}, "cyx"),
+        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "imagej": True}, "cyx"),
+        ((1, 3, 5, 7), {"metadata": {"axes": "ZCYX"}}, "zcyx"),
+        ((1, 3, 5, 7), {"metadata": {"axes": "TCYX"}, "ome": True}, "tcyx"),
+        ((5, 7, 3), {"photometric": "rgb"}, "yxs"),
+        ((5, 7, 3), {"photometric": "rgb", "metadata": None}, "yxs"),
+        ((5, 7, 3), {"photometric": "rgb", "ome": True}, "yxs"),
+        ((5, 7, 4), {"photometric": "rgb"}, "yxs"),
+        ((3, 5, 7), {"photometric": "rgb", "planarconfig": "separate"}, "syx"),
+        ((5, 7, 6), {"planarconfig": "contig"}, "yxs"),
+        ((5, 7, 3), {}, "yxc"),  # unnamed: pages of 7 x 3
+        ((5, 7, 4), {"metadata": None}, "yxc"),
+        ((2, 5, 7, 3), {"photometric": "rgb", "metadata": {"axes": "CYXS"}}, "cyxs"),
+        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "compression": "lzw", "ome": True}, "cyx"),
+        ((48, 32), {"tile": (16, 16), "compression": "zlib"}, "yx"),
+        ((6, 5, 7), {"metadata": {"axes": "CYX"}, "bigtiff": True}, "cyx"),
     ],
-)  # fmt: skip
-def test_tiff_layouts_come_with_channels_last(tmp_path, shape, options, to_yxc):
+)
+def test_tiff_layouts_come_with_channels_last(tmp_path, shape, options, order):
     stored = ramp(*shape)
     image = read_image(write_tiff(tmp_path / "a.tif", stored, **options))
     assert image.dtype == np.float32
-    np.testing.assert_array_equal(image, to_yxc(stored))
+    np.testing.assert_array_equal(image, channels_last(stored, order))
 
 
 @pytest.mark.parametrize(
     "dtype",
-    [
-        "uint8",
-        "int8",
-        "uint16",
-        "int16",
-        "uint32",
-        "int32",
-        "float16",
-        "float32",
-        "float64",
-        "bool",
-    ],
-)
+    ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64",
+     "bool"],
+)  # fmt: skip
 def test_stored_values_are_kept(tmp_path, dtype):
-    values = np.array([[0, 1, 100]]).astype(dtype)
+    values = np.array([[0, 1, 100, -100]]).astype(dtype)
     image = read_image(write_tiff(tmp_path / "a.tif", values))
     np.testing.assert_array_equal(image[..., 0], values.astype(float))
-
-
-def test_negative_values_are_kept(tmp_path):
-    image = read_image(write_tiff(tmp_path / "a.tif", np.array([[-300, 7]], np.int16)))
-    assert image.ravel().tolist() == [-300, 7]
 
 
 def test_pyramid_gives_its_full_size(tmp_path):
@@ -242,27 +215,23 @@ def test_pyramid_gives_its_full_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes", "to_yxc"),
+    ("shape", "axes", "options"),
     [
-        ((2, 5, 7), "CYX", lambda a: a.transpose(1, 2, 0)),
-        ((2, 5, 7), "cyx", lambda a: a.transpose(1, 2, 0)),
-        ((5, 7, 2), "YXC", lambda a: a),
-        ((5, 7, 3), "CYX", lambda a: a.transpose(1, 2, 0)),
-        ((5, 2, 7), "YCX", lambda a: a.transpose(0, 2, 1)),
-        ((5, 7), "XY", lambda a: a.T[..., None]),
-        ((1, 2, 5, 7), "TCYX", lambda a: a[0].transpose(1, 2, 0)),
+        ((2, 5, 7), "CYX", {}),
+        ((2, 5, 7), "cyx", {}),
+        ((5, 7, 2), "YXC", {}),
+        ((5, 7, 3), "CYX", {}),
+        ((5, 2, 7), "YCX", {}),
+        ((5, 7), "XY", {}),
+        ((1, 2, 5, 7), "TCYX", {}),
+        ((5, 6, 7), "CYX", {"imagej": True, "metadata": {"axes": "ZYX"}}),
     ],
 )
-def test_named_axes_replace_those_of_the_file(tmp_path, shape, axes, to_yxc):
+def test_named_axes_replace_those_of_the_file(tmp_path, shape, axes, options):
     stored = ramp(*shape)
-    path = write_tiff(tmp_path / "a.tif", stored)
-    np.testing.assert_array_equal(read_image(path, axes=axes), to_yxc(stored))
-
-
-def test_named_axes_turn_a_mislabelled_stack_into_channels(tmp_path):
-    stored = ramp(5, 6, 7)
-    path = write_tiff(tmp_path / "a.tif", stored, imagej=True, metadata={"axes": "ZYX"})
-    np.testing.assert_array_equal(read_image(path, axes="CYX"), stored.transpose(1, 2, 0))
+    path = write_tiff(tmp_path / "a.tif", stored, **options)
+    expected = channels_last(stored, axes.lower())
+    np.testing.assert_array_equal(read_image(path, axes=axes), expected)
 
 
 @pytest.mark.parametrize("axes", ["YX", "CCX", "CZX", "YYX", "CCYX", ""])
@@ -362,15 +331,9 @@ def test_missing_file_and_other_suffix_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"compression": "zlib"},
-        {"imagej": True},
-        {"imagej": True, "truncate": True},
-        {"ome": True},
-        {"bigtiff": True},
-    ],
-)
+    [{}, {"compression": "zlib"}, {"imagej": True}, {"imagej": True, "truncate": True},
+     {"ome": True}, {"bigtiff": True}],
+)  # fmt: skip
 def test_truncated_tiff_is_never_read_in_part(tmp_path, options):
     whole = write_tiff(tmp_path / "a.tif", ramp(3, 30, 20), metadata={"axes": "CYX"}, **options)
     data = whole.read_bytes()
@@ -400,12 +363,8 @@ def test_ome_tiff_whose_planes_lie_in_other_files_is_refused(tmp_path):
 
 
 def test_imagej_tiff_with_fewer_planes_than_it_declares_is_refused(tmp_path):
-    write_tiff(
-        tmp_path / "a.tif",
-        ramp(5, 7),
-        description="ImageJ=1.53\nimages=4\nchannels=4\nhyperstack=true\n",
-        metadata=None,
-    )
+    declared = "ImageJ=1.53\nimages=4\nchannels=4\nhyperstack=true\n"
+    write_tiff(tmp_path / "a.tif", ramp(5, 7), description=declared, metadata=None)
     with pytest.raises(InputError, match="it holds fewer planes than the 4 it declares"):
         read_image(tmp_path / "a.tif")
 
@@ -432,28 +391,14 @@ def test_png_loses_its_alpha_channel_with_a_warning(tmp_path, caplog, channels):
 
 
 def test_palette_png_becomes_rgb(tmp_path):
-    palette = [(10, 20, 30), (40, 50, 60), (70, 80, 90)]
-    path = write_png(
-        tmp_path / "a.png",
-        [bytes([0, 1]), bytes([2, 0])],
-        size=(2, 2),
-        depth=8,
-        colour=3,
-        palette=bytes(sum(palette, ())),
-    )
-    assert read_image(path).tolist() == [
-        [[10, 20, 30], [40, 50, 60]],
-        [[70, 80, 90], [10, 20, 30]],
-    ]
+    palette, rows = bytes(range(10, 100, 10)), [bytes([0, 1]), bytes([2, 0])]
+    path = write_png(tmp_path / "a.png", rows, size=(2, 2), depth=8, colour=3, palette=palette)
+    assert read_image(path).tolist() == [[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [10, 20, 30]]]
 
 
 @pytest.mark.parametrize(
     ("depth", "row", "values"),
-    [
-        (1, 0b10110000, [1, 0, 1, 1]),
-        (2, 0b11100100, [3, 2, 1, 0]),
-        (4, 0xF3, [15, 3]),
-    ],
+    [(1, 0b10110000, [1, 0, 1, 1]), (2, 0b11100100, [3, 2, 1, 0]), (4, 0xF3, [15, 3])],
 )
 def test_png_of_few_bits_is_not_stretched(tmp_path, depth, row, values):
     size = (1, len(values))
@@ -475,16 +420,14 @@ def test_labels_of_every_integer_type_become_int32(tmp_path, dtype):
 
 def test_labels_may_be_png_and_may_have_singleton_dimensions(tmp_path):
     stored = ramp(5, 7)
-    np.testing.assert_array_equal(
-        read_labels(write_array_as_png(tmp_path / "a.png", stored)), stored
-    )
-    np.testing.assert_array_equal(read_labels(write_tiff(tmp_path / "a.tif", stored[None])), stored)
+    png, tiff = write_array_as_png(tmp_path / "a.png", stored), tmp_path / "a.tif"
+    for path in (png, write_tiff(tiff, stored[None])):
+        np.testing.assert_array_equal(read_labels(path), stored)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_float_labels_are_refused(tmp_path, dtype):
-    path = write_tiff(tmp_path / "a.tif", np.ones((5, 7), dtype))
-    with pytest.raises(InputError, match=rf"a\.tif must be integer\. Got {dtype}; save"):
+def test_float_labels_are_refused(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", np.ones((5, 7), np.float32))
+    with pytest.raises(InputError, match=r"a\.tif must be integer\. Got float32; save"):
         read_labels(path)
 
 
@@ -494,11 +437,6 @@ def test_labels_out_of_range_are_refused(tmp_path, value):
     low, high = min(0, value), max(0, value)
     with pytest.raises(InputError, match=rf"from -1 to 2147483647\. Got {low} to {high};"):
         read_labels(path)
-
-
-def test_labels_at_the_ends_of_the_range_are_kept(tmp_path):
-    path = write_tiff(tmp_path / "a.tif", np.array([[-1, 2**31 - 1]], np.int64))
-    assert read_labels(path).tolist() == [[-1, 2**31 - 1]]
 
 
 def test_labels_of_several_channels_are_refused(tmp_path):
@@ -532,10 +470,8 @@ def test_labels_beside_the_images_need_an_ending(tmp_path, caplog):
     touch(tmp_path, "x.tif", "x_masks.tif", "y.tif", "y_labels.tif", "z.tif", "z_b.tif")
     images = find_images(tmp_path)
     found = label_paths(images, tmp_path)
-    assert [(a.name, b.name) for a, b in found.items()] == [
-        ("x.tif", "x_masks.tif"),
-        ("y.tif", "y_labels.tif"),
-    ]
+    pairs = [names(pair) for pair in found.items()]
+    assert pairs == [["x.tif", "x_masks.tif"], ["y.tif", "y_labels.tif"]]
     assert not caplog.records
 
 
@@ -629,18 +565,14 @@ def test_text_is_utf8_with_unix_line_ends(tmp_path):
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
 def test_written_labels_are_compressed_int32_and_come_back(tmp_path, dtype):
     labels = np.repeat(ramp(40, 5, dtype=dtype), 20, axis=1)
+    if dtype != np.uint16:
+        labels[0, :2] = -1, 2**31 - 1
     write_labels(tmp_path / "labels" / "a.tif", labels)
     with tifffile.TiffFile(tmp_path / "labels" / "a.tif") as file:
         assert file.pages[0].dtype == np.int32
         assert file.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
         assert file.series[0].axes == "YX"
     np.testing.assert_array_equal(read_labels(tmp_path / "labels" / "a.tif"), labels)
-
-
-def test_written_labels_keep_unlabelled_and_the_highest_id(tmp_path):
-    labels = np.array([[-1, 0, 2**31 - 1]], np.int64)
-    write_labels(tmp_path / "a.tif", labels)
-    assert read_labels(tmp_path / "a.tif").tolist() == labels.tolist()
 
 
 def test_same_labels_give_the_same_bytes(tmp_path):
@@ -708,13 +640,6 @@ def test_percentiles_of_every_channel_become_0_and_1():
     assert scaled.dtype == np.float32
     np.testing.assert_allclose(scaled[0, :, 0], (np.arange(1001) - 10) / 988, atol=1e-6)
     np.testing.assert_allclose(scaled[0, ::-1, 1], scaled[0, :, 0], atol=1e-5)
-
-
-def test_scaling_ignores_gain_and_offset():
-    image = np.random.default_rng(0).random((20, 30, 2))
-    np.testing.assert_allclose(
-        normalise_percentiles(image * 700 + 90), normalise_percentiles(image), atol=1e-4
-    )
 
 
 def test_constant_channel_becomes_0_and_the_input_is_left_alone():

@@ -33,7 +33,7 @@ def viewer():
 @pytest.fixture
 def widget(viewer, qtbot, tmp_path):
     widget = StepsWidget(viewer)
-    widget.images.set_folder(tmp_path / "work")
+    widget.images.folder.show_folder(tmp_path / "work")
     yield widget
     widget.job.close()
 
@@ -136,7 +136,7 @@ def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, 
 
 def test_a_closed_widget_stops_its_command_and_hears_no_more_of_napari(qtbot, viewer, tmp_path):
     widget = StepsWidget(viewer)
-    widget.images.set_folder(tmp_path / "work")
+    widget.images.folder.show_folder(tmp_path / "work")
     image, truth = open_scene(viewer)
     cells = add_pseudo(widget, image, truth)
     click(qtbot, widget.pseudo.button)
@@ -196,9 +196,7 @@ def test_only_changed_cells_are_written_as_annotations(viewer, widget, commands,
     assert (pseudo, run) == ("--pseudo", str(tmp_path / "work" / "pseudo"))
 
 
-def test_an_image_without_corrections_has_no_file_of_annotations(
-    viewer, widget, commands, qtbot, tmp_path
-):
+def test_an_image_without_corrections_has_no_annotations(viewer, widget, commands, qtbot, tmp_path):
     for name in ("a", "b"):
         image, truth = open_scene(viewer, name=name)
         cells = add_pseudo(widget, image, truth)
@@ -219,9 +217,7 @@ def test_cells_drawn_without_pseudo_labels_train_alone(viewer, widget, commands,
     assert "--pseudo" not in commands[0]
 
 
-def test_a_layer_drawn_elsewhere_is_used_when_chosen_in_the_table(
-    viewer, widget, commands, qtbot, tmp_path
-):
+def test_a_layer_chosen_in_the_table_is_used(viewer, widget, commands, qtbot, tmp_path):
     _, truth = open_scene(viewer)
     viewer.add_labels(truth, name="mine")
     box = widget.table.cellWidget(0, 1)
@@ -234,9 +230,7 @@ def test_a_layer_drawn_elsewhere_is_used_when_chosen_in_the_table(
     assert len(commands) == 1
 
 
-def test_a_run_that_was_dropped_into_napari_is_corrected_and_trained_on(
-    viewer, widget, commands, qtbot, tmp_path
-):
+def test_a_run_dropped_into_napari_is_trained_on(viewer, widget, commands, qtbot, tmp_path):
     image, truth = discs_scene(6, (60, 90), 7, seed=0)
     run = pseudo_run(tmp_path / "run", {"field": truth})
     tifffile.imwrite(tmp_path / "field.tif", image)
@@ -368,13 +362,11 @@ def test_a_step_without_what_it_needs_is_refused(qtbot, viewer, widget):
     assert "A cell must be picked. Got none" in refused(qtbot, widget, widget.cells.confirm_button)
 
 
-def test_a_working_folder_with_other_files_is_refused_and_left_alone(
-    qtbot, viewer, widget, tmp_path
-):
+def test_a_working_folder_with_other_files_is_left_alone(qtbot, viewer, widget, tmp_path):
     open_scene(viewer)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    widget.images.set_folder(tmp_path / "mine")
+    widget.images.folder.show_folder(tmp_path / "mine")
     assert "which holds something else" in refused(qtbot, widget, widget.pseudo.button)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
@@ -382,7 +374,7 @@ def test_a_working_folder_with_other_files_is_refused_and_left_alone(
 def test_what_a_command_refuses_is_said_in_the_widget(qtbot, viewer, widget, tmp_path):
     open_scene(viewer)
     (tmp_path / "no model").mkdir()
-    widget.predict.set_model(tmp_path / "no model")
+    widget.predict.model.show_folder(tmp_path / "no model")
     outcome = click_and_wait(qtbot, widget, widget.predict.button)
     assert outcome.result is None and "no model" in said(widget) and "\n" not in said(widget)
     assert widget.predict.button.isEnabled()

@@ -8,7 +8,7 @@ from ngff import write_ome_zarr
 from scenes import discs_scene
 
 from oce2stardist.images.ome_zarr import read_attributes
-from oce2stardist.images.open import list_images
+from oce2stardist.images.sources import list_images
 from oce2stardist.images.zarr_labels import create_labels
 
 

@@ -93,9 +93,8 @@ def test_objects_and_images_without_annotation_are_not_looked_at():
         PLAIN, {"a": scene, "b": None, "c": None}, {"a": known, "c": 0 * known},
         free=["bandwidth"], seed=0,
     )  # fmt: skip
-    _, (expected,) = choose_by_annotations(
-        PLAIN, {"a": alone}, {"a": few}, free=["bandwidth"], seed=0
-    )
+    given = {"a": alone}, {"a": few}
+    _, (expected,) = choose_by_annotations(PLAIN, *given, free=["bandwidth"], seed=0)
     assert mixed.bandwidth == 7.84
     assert choice.tried == expected.tried
 
@@ -103,10 +102,8 @@ def test_objects_and_images_without_annotation_are_not_looked_at():
 def test_what_is_not_free_is_not_changed():
     scene, halves, _ = pairs([12])
     for free in ([], ["min_unity", "halo"]):
-        assert choose_by_annotations(PLAIN, {"a": scene}, {"a": halves}, free=free, seed=0) == (
-            PLAIN,
-            [],
-        )
+        found = choose_by_annotations(PLAIN, {"a": scene}, {"a": halves}, free=free, seed=0)
+        assert found == (PLAIN, [])
 
 
 def test_without_an_annotated_cell_nothing_is_chosen():
@@ -132,9 +129,8 @@ def test_annotations_choose_the_level_at_which_their_outline_lies(monkeypatch, r
         known[disc(shape, centre, radius)] = index
     scene = Scene(offsets, image[..., 0] > 0, image)
     start = replace(PLAIN, halo="contrast", level=0.42)
-    settings, choices = choose_by_annotations(
-        start, {"a": scene}, {"a": known}, free=["level"], seed=0
-    )
+    given = {"a": scene}, {"a": known}
+    settings, choices = choose_by_annotations(start, *given, free=["level"], seed=0)
     assert settings.level == expected
     assert [choice.setting for choice in choices] == ["level"]
 
@@ -150,9 +146,8 @@ def test_annotated_specks_lower_the_smallest_size():
         offsets[:, inside] = np.array([[y + 2], [x + 2]]) - pixels[:, inside]
     scene = Scene(offsets, known > 0, (known > 0)[..., None].astype(np.float32))
     start = replace(PLAIN, min_cluster=0.0)
-    settings, _ = choose_by_annotations(
-        start, {"a": scene}, {"a": known}, free=["min_size"], seed=0
-    )
+    given = {"a": scene}, {"a": known}
+    settings, _ = choose_by_annotations(start, *given, free=["min_size"], seed=0)
     assert settings.min_size == 1 / 32
 
 
@@ -190,15 +185,10 @@ def test_the_settings_are_what_the_config_says():
     given = PseudoConfig(working_diameter=20, bandwidth=5, halo="shrink", shrink=2, level=0.3)
     settings = segmentation_settings(given)
     assert settings.cell_area == pytest.approx(np.pi * 100)
-    assert (settings.bandwidth, settings.halo, settings.shrink, settings.level) == (
-        5,
-        "shrink",
-        2,
-        0.3,
-    )
-    assert segmentation_settings(PseudoConfig(working_diameter=20)).bandwidth == pytest.approx(
-        0.33 * 20
-    )
+    found = (settings.bandwidth, settings.halo, settings.shrink, settings.level)
+    assert found == (5, "shrink", 2, 0.3)
+    default = segmentation_settings(PseudoConfig(working_diameter=20))
+    assert default.bandwidth == pytest.approx(0.33 * 20)
 
 
 def test_a_score_on_annotated_cells_ignores_what_is_not_annotated():

@@ -149,8 +149,12 @@ def test_pixels_without_a_finite_offset_belong_to_no_object(method, wild):
     assert adjusted_rand_score(labels[rest], found[rest]) == pytest.approx(1.0)
 
 
-def test_no_finite_offset_at_all_gives_no_object():
-    assert not cluster(np.full((2, *SHAPE), np.nan), np.ones(SHAPE, bool)).any()
+@pytest.mark.parametrize("method", ["density", "mean_shift"])
+def test_no_foreground_and_no_finite_offset_give_no_object(method):
+    for offset, is_foreground in ((0.0, False), (np.nan, True)):
+        offsets, foreground = np.full((2, *SHAPE), offset), np.full(SHAPE, is_foreground)
+        found = cluster(offsets, foreground, method=method)
+        assert found.dtype == np.int32 and not found.any()
 
 
 def test_wild_offsets_ask_for_no_more_memory_and_make_no_cell():
@@ -220,13 +224,10 @@ def test_computing_the_density_in_tiles_changes_nothing(monkeypatch):
     np.testing.assert_allclose(clustering._disc_moments(counts, 7.0), whole, atol=1e-2)
 
 
-@pytest.mark.parametrize("bandwidth", [0.0, -3.0, float("nan")])
-def test_a_bandwidth_that_is_not_positive_is_refused(bandwidth):
-    with pytest.raises(ValueError, match=f"bandwidth must be above 0. Got {bandwidth} instead"):
-        cluster(np.zeros((2, *SHAPE)), np.ones(SHAPE, bool), bandwidth=bandwidth)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.5])
-def test_a_share_of_pixels_outside_its_range_is_refused(share):
-    with pytest.raises(ValueError, match=f"at most 1. Got {share} instead"):
-        cluster(np.zeros((2, *SHAPE)), np.ones(SHAPE, bool), fitted_share=share)
+@pytest.mark.parametrize(
+    ("name", "values"), [("bandwidth", (0.0, -3.0, float("nan"))), ("fitted_share", (0.0, 1.5))]
+)
+def test_a_number_outside_its_range_is_refused(name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"{name} must be above 0.*Got {value} instead"):
+            cluster(np.zeros((2, *SHAPE)), np.ones(SHAPE, bool), **{name: value})

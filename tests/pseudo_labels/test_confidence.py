@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oce2stardist.pseudo_labels import agreement, best_overlaps
+from oce2stardist.pseudo_labels.confidence import agreement, best_overlaps
 
 
 def random_labels(seed, n=12):

@@ -5,8 +5,13 @@ import pytest
 from scenes import disc
 from scipy import ndimage as ndi
 
-from oce2stardist.pseudo_labels import remove_halo
-from oce2stardist.pseudo_labels.halo import HaloSettings, far_from, find_signal, trim_by_contrast
+from oce2stardist.pseudo_labels.halo import (
+    HaloSettings,
+    far_from,
+    find_signal,
+    remove_halo,
+    trim_by_contrast,
+)
 
 SHAPE = (100, 140)
 DIAMETER = 24.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scenes import disc, two_touching_discs
 
-from oce2stardist.pseudo_labels import merge_pieces
+from oce2stardist.pseudo_labels.pieces import merge_pieces
 
 SHAPE = (60, 90)
 DIAMETER = 24.0

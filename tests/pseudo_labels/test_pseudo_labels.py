@@ -10,8 +10,8 @@ from scenes import discs_scene
 from oce2stardist.config import Config, PseudoConfig
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.prepare import prepare_images
-from oce2stardist.pseudo_labels import Foreground
 from oce2stardist.pseudo_labels.choose import Choice, segmentation_settings
+from oce2stardist.pseudo_labels.foreground import Foreground
 from oce2stardist.pseudo_labels.label_images import label_images, write_parameters
 from oce2stardist.pseudo_labels.parameters import list_parameters
 from oce2stardist.runs.progress import SilentReporter

@@ -1,4 +1,4 @@
-"""Foreground, clusters, halo and size on offsets whose answer is known from geometry."""
+"""Foreground, halo, gathering and size on offsets whose answer is known from geometry."""
 
 from dataclasses import replace
 
@@ -9,20 +9,11 @@ from scipy import ndimage as ndi
 from sklearn.metrics import adjusted_rand_score
 
 from oce2stardist.config import PseudoConfig
-from oce2stardist.pseudo_labels import (
-    ClusteringSettings,
-    HaloSettings,
-    cluster_embeddings,
-    foreground_threshold,
-    gathering,
-    remove_halo,
-    remove_small,
-    remove_ungathered,
-    segment,
-    smooth_log_spread,
-    split_parts,
-)
 from oce2stardist.pseudo_labels.choose import segmentation_settings
+from oce2stardist.pseudo_labels.foreground import foreground_threshold, smooth_log_spread
+from oce2stardist.pseudo_labels.gathering import gathering, remove_ungathered
+from oce2stardist.pseudo_labels.halo import HaloSettings, remove_halo, remove_small, split_parts
+from oce2stardist.pseudo_labels.segment import segment
 
 SHAPE = (90, 120)
 CENTRES = [(30, 30), (30, 62), (60, 90)]
@@ -35,69 +26,20 @@ def discs(radius):
     return labels
 
 
-def offsets_to_centres(labels, *, noise=0.0, shift=(0.0, 0.0), seed=0):
-    """Offsets that take every pixel of a disc to its centre, up to noise and a shift of all."""
-    rng = np.random.default_rng(seed)
+def offsets_to_centres(labels, *, noise=0.0):
+    """Offsets that take every pixel of a disc to its centre, up to noise."""
+    rng = np.random.default_rng(0)
     offsets = rng.normal(0, 20, (2, *SHAPE))
     for index, centre in enumerate(CENTRES, start=1):
         pixels = np.argwhere(labels == index)
         offsets[:, labels == index] = (np.array(centre) - pixels).T
     offsets[:, labels > 0] += rng.normal(0, noise, (2, (labels > 0).sum())) if noise else 0
-    return (offsets + np.array(shift)[:, None, None]).astype(np.float32)
-
-
-def cluster(offsets, foreground, *, bandwidth=12.0, method="density"):
-    settings = ClusteringSettings(bandwidth, method, bin_seeding=True, fitted_share=0.1, seed=0)
-    return cluster_embeddings(offsets, foreground, settings)
+    return offsets.astype(np.float32)
 
 
 def without_halo(labels, image, *, method, shrink=3.0):
     settings = HaloSettings(method, shrink, level=0.46, reach=4.0, diameter=28.0)
     return remove_halo(labels, image, None, settings)
-
-
-@pytest.mark.parametrize("method", ["density", "mean_shift"])
-def test_pixels_that_embed_to_one_place_become_one_object(method):
-    labels = discs(14)
-    offsets = offsets_to_centres(labels, noise=2.0)
-    found = cluster(offsets, labels > 0, method=method)
-    assert found.max() == 3
-    assert adjusted_rand_score(labels[labels > 0], found[labels > 0]) > 0.999
-    assert (found[labels == 0] == 0).all()
-
-
-def test_density_clustering_agrees_with_scikit_learns_mean_shift():
-    labels = discs(15)
-    offsets = offsets_to_centres(labels, noise=4.0)
-    density, reference = (
-        cluster(offsets, labels > 0, method=method) for method in ("density", "mean_shift")
-    )
-    assert adjusted_rand_score(density.ravel(), reference.ravel()) > 0.97
-
-
-def test_a_constant_added_to_all_offsets_changes_nothing():
-    labels = discs(14)
-    plain, shifted = (
-        cluster(offsets_to_centres(labels, noise=1.0, shift=shift), labels > 0)
-        for shift in ((0.0, 0.0), (7.0, -35.0))
-    )
-    assert adjusted_rand_score(plain.ravel(), shifted.ravel()) == pytest.approx(1.0)
-
-
-def test_one_wild_offset_does_not_ask_for_memory():
-    labels = discs(14)
-    offsets = offsets_to_centres(labels)
-    offsets[:, 30, 30] = 1e9
-    found = cluster(offsets, labels > 0)
-    assert adjusted_rand_score(labels[labels > 0], found[labels > 0]) > 0.99
-
-
-@pytest.mark.parametrize("method", ["density", "mean_shift"])
-def test_no_foreground_gives_no_objects(method):
-    nothing = np.zeros(SHAPE, bool)
-    found = cluster(np.zeros((2, *SHAPE), np.float32), nothing, bandwidth=5.0, method=method)
-    assert found.dtype == np.int32
-    assert found.max() == 0
 
 
 def test_one_threshold_serves_crowded_and_empty_images():
@@ -108,11 +50,11 @@ def test_one_threshold_serves_crowded_and_empty_images():
         for cells in (crowded, nearly_empty)
     ]
     threshold = foreground_threshold(maps)
-    for one, cells in zip(maps, (crowded, nearly_empty), strict=True):
+    for level, cells in zip(maps, (crowded, nearly_empty), strict=True):
         inner = ndi.binary_erosion(cells, iterations=3)
         outer = ~ndi.binary_dilation(cells, iterations=3)
-        assert (one[inner] < threshold).mean() > 0.99
-        assert (one[outer] >= threshold).mean() > 0.99
+        assert (level[inner] < threshold).mean() > 0.99
+        assert (level[outer] >= threshold).mean() > 0.99
 
 
 def test_log_spread_is_finite_where_copies_agree():
@@ -144,15 +86,10 @@ def test_otsu_separates_cells_that_were_one_cluster():
     assert without_halo(fused, image, method="otsu").max() == 2
 
 
-def test_no_halo_removal_keeps_every_pixel():
+@pytest.mark.parametrize("method", ["none", "otsu"])
+def test_no_removal_and_constant_intensity_keep_every_pixel(method):
     labels = discs(14)
-    same = without_halo(labels, np.zeros((*SHAPE, 1)), method="none", shrink=3.0)
-    np.testing.assert_array_equal(same > 0, labels > 0)
-
-
-def test_constant_intensity_keeps_the_object():
-    labels = discs(14)
-    same = without_halo(labels, np.zeros((*SHAPE, 1)), method="otsu")
+    same = without_halo(labels, np.zeros((*SHAPE, 1)), method=method)
     np.testing.assert_array_equal(same > 0, labels > 0)
 
 
@@ -167,9 +104,8 @@ def test_segment_leads_from_fat_cut_and_false_objects_to_the_outlines_of_cells()
     patch = np.zeros(SHAPE, bool)
     patch[70:88, 5:40] = True
     image = ndi.gaussian_filter((true > 0).astype(float), 1.0) + rng.normal(0, 0.03, SHAPE)
-    segmentation = replace(
-        segmentation_settings(PseudoConfig(working_diameter=20)), level=0.5, min_unity=0.5
-    )
+    given = PseudoConfig(working_diameter=20, level=0.5, min_unity=0.5)
+    segmentation = segmentation_settings(given)
     found = segment(offsets, (fat > 0) | patch, image[..., None], segmentation, seed=0)
     assert found.max() == 3
     assert adjusted_rand_score(true.ravel(), found.ravel()) > 0.97

@@ -59,16 +59,14 @@ def test_several_complaints_are_all_said():
     assert all(complaint in trust.verdict for complaint in trust.complaints)
 
 
-def test_without_annotations_there_is_no_f1():
-    trust = judge_trust(**GOOD | {"annotated_f1": None})
+@pytest.mark.parametrize(
+    ("given", "measure"),
+    [("annotated_f1", "F1 on annotated cells"), ("separation", "separation")],
+)
+def test_what_can_not_be_measured_is_no_complaint(given, measure):
+    trust = judge_trust(**GOOD | {given: None})
     assert trust.trusted
-    assert "F1 on annotated cells" not in trust.measures
-
-
-def test_a_spread_that_has_one_mode_by_nature_is_no_complaint():
-    trust = judge_trust(**GOOD | {"separation": None})
-    assert trust.trusted
-    assert "separation" not in trust.measures
+    assert measure not in trust.measures
 
 
 @pytest.mark.parametrize("unit", [0.1, 1.0, 30.0])

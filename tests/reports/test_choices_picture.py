@@ -10,9 +10,9 @@ from oce2stardist.reports.drawing.choices_picture import ChoicePanel, ChoiceRow,
 VERMILLION = (213, 94, 0)
 
 
-def row(*chosen, shape=(60, 60), **extra):
+def row(*chosen, shape=(60, 60)):
     image, labels = discs_scene(2, shape, 8, seed=0)
-    panels = [ChoicePanel(f"{i}", labels, chosen=one, **extra) for i, one in enumerate(chosen)]
+    panels = [ChoicePanel(f"{i}", labels, chosen=is_it) for i, is_it in enumerate(chosen)]
     return ChoiceRow("a setting", image[..., None], panels)
 
 
@@ -30,9 +30,8 @@ def test_only_the_chosen_panel_is_framed():
     assert frames(decoded(row(False, False, False))).size == 0
     first, last = (frames(decoded(row(*chosen))) for chosen in ((1, 0, 0), (0, 0, 1)))
     assert first.size == last.size > 0
-    distance = np.unique(last - first)
-    assert distance.size == 1  # the same frame, two panels further right
-    assert distance[0] == pytest.approx(2 * (1.9 + 0.12) * 110, abs=1)
+    (distance,) = np.unique(last - first)  # the same frame, two panels further right
+    assert distance == pytest.approx(2 * (1.9 + 0.12) * 110, abs=1)
 
 
 def test_sheet_is_as_wide_as_its_longest_row_and_opaque():
@@ -56,13 +55,11 @@ def test_captions_say_value_score_and_what_was_chosen():
 
 def test_outlines_of_other_labels_show():
     image, labels = discs_scene(4, (60, 60), 8, seed=0)
-    sheets = [
-        decoded(ChoiceRow("a", image[..., None], [ChoicePanel("b", one)]))
-        for one in (labels, np.zeros_like(labels))
-    ]
-    is_coloured = [np.ptp(sheet[..., :3].astype(int), axis=-1) > 60 for sheet in sheets]
-    assert is_coloured[0].sum() > 200
-    assert is_coloured[1].sum() == 0
+    coloured = []
+    for drawn in (labels, np.zeros_like(labels)):
+        sheet = decoded(ChoiceRow("a", image[..., None], [ChoicePanel("b", drawn)]))
+        coloured.append((np.ptp(sheet[..., :3].astype(int), axis=-1) > 60).sum())
+    assert coloured[0] > 200 and coloured[1] == 0
 
 
 def test_same_choices_give_the_same_bytes_and_dollar_signs_are_text():

@@ -18,8 +18,7 @@ from oce2stardist.reports.drawing.figures import (
 )
 from oce2stardist.reports.drawing.picture_figures import (
     ScoredImage,
-    gallery_figure,
-    percentiles_figure,
+    scored_figure,
     strip_figure,
 )
 from oce2stardist.reports.drawing.series import name_series
@@ -38,12 +37,9 @@ def panels_of(figure, title):
     """F1 and SEG axes of the column with this title."""
     titles = [axes.get_title() for axes in figure.axes]
     first = figure.axes[titles.index(title)]
-    below = [
-        axes
-        for axes in figure.axes
-        if axes.get_subplotspec().colspan == first.get_subplotspec().colspan
-    ]
-    return first, below[below.index(first) + 1]
+    places = {axes: axes.get_subplotspec().colspan for axes in figure.axes}
+    column = [axes for axes, place in places.items() if place == places[first]]
+    return first, column[column.index(first) + 1]
 
 
 def scales_summary():
@@ -71,11 +67,10 @@ def curves(methods=("pseudo", "classical"), data_sets=("one", "two")):
 @pytest.mark.parametrize("groups", [("(all)",), GROUPS, ("a", "b", "c", "d", "e", "(all)")])
 def test_fractions_figure_plots_the_summary(groups):
     summary = fractions_summary(groups)
-    figure = fractions_figure(summary)
+    figure = fractions_figure(summary, title="")
     for group in groups:
-        if len(groups) == 1:
-            panels = figure.axes
-        else:
+        panels = figure.axes
+        if len(groups) > 1:
             panels = panels_of(figure, group if group != "(all)" else "all images")
         rows = summary[(summary["group"] == group)]
         for measure, axes in zip(("f1", "seg"), panels, strict=True):
@@ -83,9 +78,8 @@ def test_fractions_figure_plots_the_summary(groups):
             for alpha in (0.0, 0.5):
                 own = rows[(rows["method"] == "finetune") & (rows["alpha"] == alpha)]
                 expected = own[["cells", f"{measure}_mean"]].to_numpy(float).T
-                np.testing.assert_array_equal(
-                    drawn[f"StarDist, fine-tuned, alpha {alpha:g}"], expected
-                )
+                line = drawn[f"StarDist, fine-tuned, alpha {alpha:g}"]
+                np.testing.assert_array_equal(line, expected)
             pseudo = rows.loc[rows["method"] == "pseudo", f"{measure}_mean"].item()
             assert set(drawn["pseudo labels"][1]) == {pseudo}
             assert axes.get_xscale() == "log"
@@ -94,35 +88,31 @@ def test_fractions_figure_plots_the_summary(groups):
 
 def test_error_bars_are_one_standard_deviation():
     summary = fractions_summary()
-    bars = fractions_figure(summary).axes[0].containers[0].lines[2][0].get_segments()
+    bars = fractions_figure(summary, title="").axes[0].containers[0].lines[2][0].get_segments()
     own = summary[(summary["method"] == "finetune") & (summary["alpha"] == 0)]
     np.testing.assert_allclose([np.ptp(bar[:, 1]) / 2 for bar in bars], own["f1_sd"])
 
 
-def test_pseudo_labels_alone_are_dashed():
-    for axes in fractions_figure(fractions_summary()).axes:
-        line = next(line for line in axes.lines if line.get_label() == "pseudo labels")
-        assert line.is_dashed()
-
-
-def test_ticks_name_cells_and_their_share():
-    axes = fractions_figure(fractions_summary()).axes[1]
+def test_pseudo_labels_alone_are_dashed_and_ticks_name_cells_and_their_share():
+    axes = fractions_figure(fractions_summary(), title="").axes[1]
+    (dashed,) = (line for line in axes.lines if line.get_label() == "pseudo labels")
+    assert dashed.is_dashed()
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["50\n0.25 %", "200\n1 %", "2,000\n10 %", "20,000\n100 %"]
 
 
 def test_repeats_without_deviation_and_one_fraction_can_be_drawn():
     summary = fractions_summary().query("fraction in (0.01, 0)").assign(f1_sd=np.nan)
-    drawn = lines_of(fractions_figure(summary).axes[0])
+    drawn = lines_of(fractions_figure(summary, title="").axes[0])
     assert drawn["StarDist, fine-tuned, alpha 0"].shape == (2, 1)
 
 
-@pytest.mark.parametrize("names", [[], ["one", "two"]])
-def test_fractions_figure_refuses_other_than_one_data_set(names):
-    summary = pd.concat([fractions_summary().assign(data_set=name) for name in ["a", *names]])
-    summary = summary[summary["data_set"] != "a"] if not names else summary
-    with pytest.raises(ValueError, match="Got none" if not names else "Got a, one, two"):
-        fractions_figure(summary)
+@pytest.mark.parametrize(("names", "said"), [([], "none"), (["one", "two"], "one, two")])
+def test_fractions_figure_refuses_other_than_one_data_set(names, said):
+    summary = fractions_summary()
+    sets = [summary.assign(data_set=name) for name in names] or [summary[:0]]
+    with pytest.raises(ValueError, match=f"Got {said};"):
+        fractions_figure(pd.concat(sets), title="")
 
 
 def test_scales_figure_plots_the_summary_in_order_of_scale():
@@ -131,11 +121,6 @@ def test_scales_figure_plots_the_summary_in_order_of_scale():
         for name, own in scales_summary().sort_values("scale").groupby("data_set"):
             expected = own[["scale", f"{measure}_mean"]].to_numpy().T
             np.testing.assert_array_equal(lines_of(axes)[name], expected)
-
-
-def test_scales_figure_needs_a_scale():
-    with pytest.raises(ValueError, match=r"row of group \(all\) with a scale. Got none"):
-        scales_figure(pd.DataFrame([summary_row()]))
 
 
 def test_curves_figure_averages_repeats_of_all_images():
@@ -147,9 +132,11 @@ def test_curves_figure_averages_repeats_of_all_images():
         np.testing.assert_allclose(seg["classical"][1], [0.25, 0.125, 0.025])
 
 
-def test_curves_figure_needs_its_group():
-    with pytest.raises(ValueError, match=r"row of group SKIN\. Got none"):
-        curves_figure(curves(), group="SKIN")
+def test_figures_need_a_scale_and_scores_of_all_images():
+    with pytest.raises(ValueError, match=r"row of group \(all\) with a scale\. Got none"):
+        scales_figure(pd.DataFrame([summary_row()]))
+    with pytest.raises(ValueError, match=r"row of group \(all\)\. Got none"):
+        curves_figure(curves().query("group == 'LUNG'"))
 
 
 def test_no_two_lines_differ_in_colour_only():
@@ -163,9 +150,8 @@ def test_no_two_lines_differ_in_colour_only():
 def test_names_say_what_applies():
     row = summary_row(method="finetune", alpha=0.5, fraction=0.0025, scale=1.0)
     assert name_series(row) == "StarDist, fine-tuned, alpha 0.5, 0.25 %"
-    assert (
-        name_series(summary_row(alpha=1.0, fraction=0.0, scale=0.5)) == "pseudo labels, scale 0.5"
-    )
+    row = summary_row(alpha=1.0, fraction=0.0, scale=0.5)
+    assert name_series(row) == "pseudo labels, scale 0.5"
     assert name_series(summary_row(method="cellpose:cyto3")) == "Cellpose (cyto3)"
 
 
@@ -187,37 +173,36 @@ def scored(n=2, **changes):
 
 
 def test_picture_figures_have_a_panel_for_each_picture_and_captions_with_scores():
-    figure = percentiles_figure(scored())
+    figure = scored_figure(scored())
     texts = [text.get_text() for text in figure.texts]
     assert texts[:4] == ["Image", "Embeddings", "Labels", "Truth"]
     assert texts[4] == r"costs \$ and 0\$   F1 0.500   SEG –"
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0, 1, 1]
-    assert len(percentiles_figure(scored(offsets=None)).axes) == 6
-    assert len(gallery_figure(scored(3)).axes) == 9
+    assert len(scored_figure(scored(offsets=None)).axes) == 6
 
 
 def test_long_titles_are_cut_and_their_scores_kept():
-    (row,) = scored(1, title="long" * 50, f1=0.25)
+    (row,) = scored(1, title="long" * 50, f1=0.25, offsets=None)
     assert row.caption.startswith("longlong") and row.caption.endswith("…   F1 0.250   SEG –")
-    figure = gallery_figure([row])
+    figure = scored_figure([row])
     figure.draw_without_rendering()
     assert figure.texts[-1].get_window_extent().x1 < figure.bbox.x1
 
 
-def test_percentiles_figure_refuses_what_it_cannot_draw():
+def test_scored_figure_refuses_what_it_cannot_draw():
     with pytest.raises(ValueError, match=r"at least one image\. Got none"):
-        percentiles_figure([])
+        scored_figure([])
     with pytest.raises(ValueError, match=r"Got \(4, 5\) and \(60, 90\) for costs"):
-        percentiles_figure(scored(truth=np.zeros((4, 5), np.int32)))
+        scored_figure(scored(truth=np.zeros((4, 5), np.int32)))
 
 
 @pytest.mark.parametrize("with_steps", [True, False])
 def test_strip_figure_shows_the_steps_it_is_given(with_steps):
-    one = scored(1)[0]
-    small = one.labels[::2, ::2]
-    steps = {"foreground": small > 0, "clusters": small} if with_steps else {}
+    (image,) = scored(1)
+    small = image.labels[::2, ::2]
+    steps = (small > 0, small) if with_steps else None
     spread = np.where(small > 0, 0.1, 2.0)
-    figure = strip_figure(one.image, one.offsets, spread, one.labels, **steps)
+    figure = strip_figure(image.image, image.offsets, spread, image.labels, steps)
     names = [text.get_text()[3:] for text in figure.texts]
     steps = ["Foreground", "Clusters"] * with_steps
     assert names == ["Image", "Embeddings", "Spread under noise", *steps, "Labels"]
@@ -226,8 +211,9 @@ def test_strip_figure_shows_the_steps_it_is_given(with_steps):
 @pytest.mark.parametrize("draw", ["scores", "pictures"])
 def test_a_figure_saved_twice_has_the_same_bytes_and_opens(tmp_path, draw):
     def make():
-        is_plot = draw == "scores"
-        return fractions_figure(fractions_summary(GROUPS)) if is_plot else gallery_figure(scored())
+        if draw == "scores":
+            return fractions_figure(fractions_summary(GROUPS), title="")
+        return scored_figure(scored())
 
     figure = make()
     for folder, drawn in (("a", figure), ("b", figure), ("c", make())):

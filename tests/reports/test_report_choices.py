@@ -27,27 +27,21 @@ def tuned_run(tmp_path, shape=(200, 260), **settings):
     }
 
 
-def rows_drawn(monkeypatch, path, run):
-    """What `write_choices` gives to the picture: panels by the first word of their row."""
-    drawn = {}
-
-    def keep(rows):
-        drawn.update({re.split(r"\W", row.setting)[0]: row for row in rows})
-        return b"picture"
-
-    monkeypatch.setattr(contact_sheet, "choices_picture", keep)
-    assert write_choices(path, **run) == path
-    assert path.read_bytes() == b"picture"
-    return drawn
-
-
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
-    """Draw a run, perhaps changed, and return its rows."""
+    """Draw a run, perhaps changed; returns the rows of the picture by their first word."""
 
     def draw(run=None, **settings):
-        run = run or tuned_run(tmp_path, **settings)
-        return rows_drawn(monkeypatch, tmp_path / "choices.png", run)
+        rows = {}
+
+        def keep(given):
+            rows.update({re.split(r"\W", row.setting)[0]: row for row in given})
+            return b"picture"
+
+        monkeypatch.setattr(contact_sheet, "choices_picture", keep)
+        write_choices(tmp_path / "a.png", **(run or tuned_run(tmp_path, **settings)))
+        assert (tmp_path / "a.png").read_bytes() == b"picture"
+        return rows
 
     return draw
 
@@ -98,9 +92,8 @@ def test_a_foreground_of_all_or_nothing_is_shown_as_it_is(tmp_path, drawn, thres
 
 def test_scores_stand_with_the_values_that_were_compared(tmp_path, drawn):
     tried = {9.24: 0.9512, 10.64: 0.25, 12.04: 1.0}
-    run = tuned_run(tmp_path) | {
-        "choices": [Choice("bandwidth", 9.24, "in numbers: 7.84: 0.1", tried)]
-    }
+    run = tuned_run(tmp_path)
+    run["choices"] = [Choice("bandwidth", 9.24, "in numbers: 7.84: 0.1", tried)]
     assert {panel.value: panel.score for panel in drawn(run)["Bandwidth"].panels} == {
         "7.84 px (0.28)": None,
         "9.24 px (0.33)": 0.9512,
@@ -155,5 +148,5 @@ def test_small_images_are_shown_whole(drawn):
 def test_without_objects_there_is_no_contact_sheet(tmp_path):
     run = tuned_run(tmp_path)
     run["labels"] = {"a": 0 * run["labels"]["a"]}
-    assert write_choices(tmp_path / "choices.png", **run) is None
+    write_choices(tmp_path / "choices.png", **run)
     assert not (tmp_path / "choices.png").exists()

@@ -13,9 +13,9 @@ from oce2stardist.reports import strip
 from oce2stardist.reports.drawing import pictures, plots
 
 
-def flat_image(shape=(48, 80), channels=1):
+def flat_image(shape=(48, 80)):
     """A grey image, with a black and a white corner, in which pictures draw on equal ground."""
-    image = np.full((*shape, channels), 0.5, np.float32)
+    image = np.full((*shape, 1), 0.5, np.float32)
     image[:5, :20], image[:5, -20:] = 0, 1
     return image
 
@@ -28,6 +28,9 @@ def test_shrinking_averages_images_and_picks_labels():
     blocks = np.kron(values, np.ones((5, 5)))
     np.testing.assert_allclose(pictures.shrink_image(blocks[..., None], 4)[..., 0], values)
     np.testing.assert_array_equal(pictures.shrink_labels(blocks.astype(int), 4), values)
+    # What is small enough is not touched.
+    np.testing.assert_array_equal(pictures.shrink_image(blocks, 20), blocks)
+    np.testing.assert_array_equal(pictures.shrink_labels(blocks, 20), blocks)
 
 
 @pytest.mark.parametrize("shape", [(1500, 900), (701, 3), (699, 2000)])
@@ -35,18 +38,11 @@ def test_shrunk_images_and_labels_are_small_enough_and_cover_each_other(shape):
     labels = disc(shape, (shape[0] / 2, shape[1] / 2), shape[1] / 3).astype(np.int32)
     small = pictures.shrink_labels(labels)
     image = pictures.shrink_image(labels[..., None])[..., 0]
-    assert max(small.shape) == 700
-    assert small.shape == image.shape
+    assert max(small.shape) == 700 and small.shape == image.shape
     np.testing.assert_allclose(small.shape, np.array(shape) * 700 / max(shape), atol=0.5)
     # They may only differ where a block lies across the outline.
     assert ((image > 0.5) != small)[(image == 0) | (image == 1)].sum() == 0
     assert image.mean() == pytest.approx(labels.mean(), abs=0.01)
-
-
-def test_what_is_small_enough_is_not_touched():
-    image, labels = discs_scene(5, (90, 80), 8, seed=0)
-    np.testing.assert_array_equal(pictures.shrink_image(image), image)
-    np.testing.assert_array_equal(pictures.shrink_labels(labels), labels)
 
 
 # --- pictures
@@ -66,8 +62,7 @@ def test_every_picture_is_rgb_bytes_of_the_size_of_the_image(channels):
         pictures.picture_of_training_labels(image, labels),
         pictures.picture_of_errors(image, labels, labels),
     ):
-        assert picture.shape == (60, 70, 3)
-        assert picture.dtype == np.uint8
+        assert (picture.shape, picture.dtype) == ((60, 70, 3), np.uint8)
 
 
 def test_labels_are_outlined_as_in_overlay_files():
@@ -79,8 +74,7 @@ def test_labels_are_outlined_as_in_overlay_files():
 
 def test_dark_images_are_brightened_and_others_are_not():
     bright = np.random.default_rng(0).random((60, 70, 1)).astype(np.float32)
-    dark = bright**4
-    assert pictures.picture_of_image(dark).mean() > draw_image(dark).mean() + 20
+    assert pictures.picture_of_image(bright**4).mean() > draw_image(bright**4).mean() + 20
     assert np.abs(pictures.picture_of_image(bright) - draw_image(bright).astype(int)).max() <= 1
 
 
@@ -90,11 +84,11 @@ def test_offsets_that_meet_in_the_middle_show_every_hue_around_a_dark_centre():
     assert picture[20, 20].max() == 0
     left, right, top, bottom = picture[20, 0], picture[20, 40], picture[0, 20], picture[40, 20]
     assert left.argmax() == 0  # points to the right: red, as in the legend
-    for one, opposite in ((left, right), (top, bottom)):
-        assert np.abs(one - opposite).max() > 100
+    for colour, opposite in ((left, right), (top, bottom)):
+        assert np.abs(colour - opposite).max() > 100
     legend = pictures.colour_wheel(41)
-    np.testing.assert_allclose(left / left.max(), legend[20, 40] / 255, atol=0.01)
-    np.testing.assert_allclose(bottom / bottom.max(), legend[0, 20] / 255, atol=0.01)
+    shown = [left / left.max(), bottom / bottom.max()]
+    np.testing.assert_allclose(shown, legend[[20, 0], [40, 20]] / 255, atol=0.01)
 
 
 def test_confidence_colours_outlines_and_hatches_what_is_unsure():
@@ -107,8 +101,7 @@ def test_confidence_colours_outlines_and_hatches_what_is_unsure():
         assert where.any() and not where[labels != label].any()
         inside = where & ndi.binary_erosion(labels == label, iterations=3)
         assert inside.any() == hatched
-    middle = picture[labels == 2].astype(int)
-    yellow = np.abs(middle - YELLOW).max(axis=1) <= 2
+    yellow = np.abs(picture[labels == 2].astype(int) - YELLOW).max(axis=1) <= 2
     assert 30 < yellow.sum() < 100
     legend = pictures.confidence_bar(101)[0]
     np.testing.assert_allclose(legend[[0, 50, 100]], [VERMILLION, YELLOW, SKY], atol=2)
@@ -138,9 +131,8 @@ def test_maps_can_be_shrunk_further(at_most):
 def test_shifting_all_offsets_changes_nothing():
     offsets = np.random.default_rng(0).normal(size=(2, 30, 40))
     shifted = offsets + np.array([7.0, -3.0])[:, None, None]
-    np.testing.assert_array_equal(
-        pictures.picture_of_offsets(offsets), pictures.picture_of_offsets(shifted)
-    )
+    drawn, again = pictures.picture_of_offsets(offsets), pictures.picture_of_offsets(shifted)
+    np.testing.assert_array_equal(drawn, again)
 
 
 def test_offsets_are_centred_on_the_foreground_and_dimmed_outside():
@@ -151,10 +143,8 @@ def test_offsets_are_centred_on_the_foreground_and_dimmed_outside():
     offsets[1, 8:] = 1
     picture = pictures.picture_of_offsets(offsets, foreground).astype(int)
     np.testing.assert_allclose(picture[15, 5], 0.35 * picture[6, 5], atol=1)
-    none = np.zeros_like(foreground)
-    np.testing.assert_array_equal(
-        pictures.picture_of_offsets(offsets, none), pictures.picture_of_offsets(offsets)
-    )
+    nowhere = pictures.picture_of_offsets(offsets, np.zeros_like(foreground))
+    np.testing.assert_array_equal(nowhere, pictures.picture_of_offsets(offsets))
 
 
 def test_spread_is_shown_on_a_logarithmic_scale():
@@ -193,9 +183,12 @@ def three_discs():
     return (both * 5 + true * 3).astype(np.int32), (both * 3 + false * 8).astype(np.int32)
 
 
+def errors_of(truth, predicted):
+    return pictures.picture_of_errors(flat_image(truth.shape), predicted, truth)
+
+
 def test_errors_have_three_colours():
-    truth, predicted = three_discs()
-    picture = pictures.picture_of_errors(flat_image(truth.shape), predicted, truth)
+    picture = errors_of(*three_discs())
     for colour, middle in ((SKY, 20), (VERMILLION, 60), (YELLOW, 100)):
         where = np.argwhere(pixels_of(picture, colour))
         assert len(where) > 20
@@ -205,41 +198,32 @@ def test_errors_have_three_colours():
 def test_predictions_where_truth_is_unknown_are_no_errors():
     truth, predicted = three_discs()
     truth[:, 80:] = -1
-    picture = pictures.picture_of_errors(flat_image(truth.shape), predicted, truth)
-    assert not pixels_of(picture, YELLOW).any()
+    assert not pixels_of(errors_of(truth, predicted), YELLOW).any()
 
 
 @pytest.mark.parametrize("has", [(True, False), (False, True), (False, False)])
 def test_errors_can_be_shown_without_objects(has):
-    truth, predicted = (part * one for part, one in zip(three_discs(), has, strict=True))
-    picture = pictures.picture_of_errors(flat_image(truth.shape), predicted, truth)
-    assert not pixels_of(picture, SKY).any()
-    assert pixels_of(picture, VERMILLION).any() == has[0]
-    assert pixels_of(picture, YELLOW).any() == has[1]
+    picture = errors_of(*(labels * shown for labels, shown in zip(three_discs(), has, strict=True)))
+    shown = [bool(pixels_of(picture, colour).any()) for colour in (SKY, VERMILLION, YELLOW)]
+    assert shown == [False, *has]
 
 
 def test_errors_are_judged_before_large_images_are_shrunk():
     truth = np.zeros((60, 2100), np.int32)
     truth[20:26, 100:106] = 1
     predicted = np.roll(truth, (3, 1), (0, 1))  # IoU 15 / 57, though close when shrunk
-    picture = pictures.picture_of_errors(np.ones((60, 2100, 1)), predicted, truth)
+    picture = errors_of(truth, predicted)
     assert picture.shape == (20, 700, 3)
     assert pixels_of(picture, YELLOW).any() and not pixels_of(picture, SKY).any()
 
 
 def test_loss_plot_is_a_transparent_png_with_a_second_axis_for_scores():
     plain = plots.loss_plot(history(), {"loss": "total"})
-    scored = plots.loss_plot(
-        history(score=[np.nan, 0.5] * 25, score_error=0.1, other=0.3),
-        {"loss": "total", "other": "half"},
-    )
-    heights = []
-    for png in (plain, scored):
-        image = imagecodecs.png_decode(png)
-        assert image.shape[2] == 4
-        assert image[0, 0, 3] == 0
-        heights.append(image.shape[0])
-    assert heights[1] > heights[0]
+    with_scores = history(score=[np.nan, 0.5] * 25, score_error=0.1, other=0.3)
+    scored = plots.loss_plot(with_scores, {"loss": "total", "other": "half"})
+    images = [imagecodecs.png_decode(png) for png in (plain, scored)]
+    assert all(image.shape[2] == 4 and image[0, 0, 3] == 0 for image in images)
+    assert len(images[1]) > len(images[0])
     assert plain == plots.loss_plot(history(score=np.nan, score_error=np.nan), {"loss": "total"})
 
 
@@ -252,9 +236,7 @@ def test_strip_joins_captioned_pictures_of_one_height():
     red = np.broadcast_to(np.array([255, 0, 0], np.uint8), (30, 60, 3))
     blue = np.broadcast_to(np.array([0, 0, 255], np.uint8), (90, 90, 3))
     row = strip._join([("one", red), ("two\nlines", blue)], height=45)
-    assert row.dtype == np.uint8
-    assert row.shape[1] == 90 + 45 + 3 * 8
+    assert (row.dtype, row.shape[1]) == (np.uint8, 90 + 45 + 3 * 8)
     assert pixels_of(row, (255, 0, 0)).sum() == 45 * 90
     assert pixels_of(row, (0, 0, 255)).sum() == 45 * 45
-    captions = row[: row.shape[0] - 55]
-    assert captions.min() < 100 and pixels_of(row, WHITE)[0, 0]
+    assert row[:-55].min() < 100 and pixels_of(row, WHITE)[0, 0]  # captions on white

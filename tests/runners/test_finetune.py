@@ -42,10 +42,10 @@ def only(truth, *ids):
 
 def pseudo_run(folder, labels):
     """A run folder as far as stage three reads it."""
-    for name, one in labels.items():
-        write_labels(folder / "pseudo" / "labels" / f"{name}.tif", one)
+    for name, drawn in labels.items():
+        write_labels(folder / "pseudo" / "labels" / f"{name}.tif", drawn)
     (folder / "pseudo" / "stage.yaml").write_text("finished: true\n")
-    rows = [(name, i, 1.0) for name, one in labels.items() for i in np.unique(one[one > 0])]
+    rows = [(name, i, 1.0) for name, drawn in labels.items() for i in np.unique(drawn[drawn > 0])]
     table = pd.DataFrame(rows, columns=["image", "label", "confidence"])
     table.to_csv(folder / "pseudo" / "objects.csv", index=False)
     return folder
@@ -168,19 +168,9 @@ def test_a_number_as_alpha_needs_pseudo_labels(tmp_path, truth):
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize(
-    ("cells", "message"),
-    [
-        (CellDraw(fraction=0.5, count=3), "exactly one of fraction and count"),
-        (CellDraw(count=3, listed_in="cells.csv"), "either named or drawn"),
-        (CellDraw(per_image=True), "a draw per image must know how many cells"),
-    ],
-)
-def test_cells_are_chosen_in_one_way_only(tmp_path, truth, monkeypatch, cells, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "cells.csv").write_text("image,label\nfield0,1\n")
-    with pytest.raises(InputError, match=message):
-        tune(tmp_path / "model", truth, cells=cells)
+def test_draws_that_contradict_are_refused_before_anything_is_written(tmp_path, truth):
+    with pytest.raises(InputError, match="exactly one of fraction and count"):
+        tune(tmp_path / "model", truth, cells=CellDraw(fraction=0.5, count=3))
     assert not (tmp_path / "model").exists()
 
 

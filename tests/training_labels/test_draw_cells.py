@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -42,25 +43,21 @@ def sizes(drawn):
 # draw_cells
 
 
-@pytest.mark.parametrize("per_image", [False, True])
-def test_draws_are_nested_as_the_fraction_rises(images, per_image):
-    fractions = (0.001, 0.2, 0.3, 0.5, 1)
-    draws = [
-        pairs(draw_cells(images, fraction=share, per_image=per_image, seed=5))
-        for share in fractions
-    ]
-    expected = [10, 20, 20, 40, 80] if per_image else [1, 16, 24, 40, 80]
-    assert [len(draw) for draw in draws] == expected
-    for smaller, larger in pairwise(draws):
-        assert smaller <= larger
-
-
-@pytest.mark.parametrize("per_image", [False, True])
-def test_draws_are_nested_as_the_count_rises(images, per_image):
-    draws = [pairs(draw_cells(images, count=n, per_image=per_image, seed=5)) for n in (1, 2, 5, 8)]
-    assert [len(draw) for draw in draws] == [n * (10 if per_image else 1) for n in (1, 2, 5, 8)]
-    for smaller, larger in pairwise(draws):
-        assert smaller < larger
+@pytest.mark.parametrize(
+    ("how", "amounts", "of_set", "of_each"),
+    [
+        ("fraction", (0.001, 0.2, 0.3, 0.5, 1), [1, 16, 24, 40, 80], [10, 20, 20, 40, 80]),
+        ("count", (1, 2, 5, 8), [1, 2, 5, 8], [10, 20, 50, 80]),
+    ],
+)
+def test_draws_are_nested_as_they_grow(images, how, amounts, of_set, of_each):
+    for per_image, expected in ((False, of_set), (True, of_each)):
+        draws = [
+            pairs(draw_cells(images, **{how: amount}, per_image=per_image, seed=5))
+            for amount in amounts
+        ]
+        assert [len(draw) for draw in draws] == expected
+        assert all(smaller <= larger for smaller, larger in pairwise(draws))
 
 
 def test_counts_and_fractions_draw_the_same_cells(images):
@@ -185,11 +182,14 @@ def test_a_share_is_held_back_but_neither_none_nor_all(n_cells, share, held):
     assert pairs(chosen) <= pairs(drawn)
 
 
-def test_what_is_held_back_depends_on_the_seed():
+@pytest.mark.parametrize(
+    "draw", [partial(draw_held_back, share=0.3), partial(split_folds, n_folds=3)]
+)
+def test_draws_of_drawn_cells_depend_on_the_seed_and_not_on_the_order_of_images(draw):
     drawn = {"a": list(range(1, 30)), "b": list(range(5, 50))}
-    again = dict(reversed(drawn.items()))
-    assert draw_held_back(drawn, share=0.3, seed=1) == draw_held_back(again, share=0.3, seed=1)
-    assert draw_held_back(drawn, share=0.3, seed=1) != draw_held_back(drawn, share=0.3, seed=2)
+    again = {"b": drawn["b"][::-1], "a": drawn["a"]}
+    assert draw(drawn, seed=1) == draw(again, seed=1)
+    assert draw(drawn, seed=1) != draw(drawn, seed=2)
 
 
 @pytest.mark.parametrize("share", [1, -0.1, math.nan])
@@ -214,13 +214,6 @@ def test_folds_hold_every_cell_once_and_are_even_in_all_and_in_each_image(n_fold
         of_image = [len(fold.get(name, [])) for fold in folds]
         assert max(of_image) - min(of_image) <= 1
     assert all(ids == sorted(ids) and ids for fold in folds for ids in fold.values())
-
-
-def test_folds_depend_on_the_seed_and_not_on_the_order_of_images():
-    drawn = {"a": list(range(1, 20)), "b": list(range(1, 9))}
-    again = {"b": drawn["b"][::-1], "a": drawn["a"]}
-    assert split_folds(drawn, 3, seed=1) == split_folds(again, 3, seed=1)
-    assert split_folds(drawn, 3, seed=1) != split_folds(drawn, 3, seed=2)
 
 
 @pytest.mark.parametrize("n_folds", [0, 1, 4])

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -24,18 +23,9 @@ _FRAME = "#D55E00"
 
 @dataclass(frozen=True)
 class ChoicePanel:
-    """One value of a setting.
+    """One value of a setting, as it is written, and the labels (Y, X) that come out under it.
 
-    Attributes
-    ----------
-    value : str
-        As it is written above the panel.
-    labels : integer array of shape (Y, X)
-        What comes out under it.
-    chosen : bool
-        Whether this is the value that the run took.
-    score : float, optional
-        How the value did where values were compared.
+    `chosen` is the value that the run took; `score` is there where values were compared.
     """
 
     value: str
@@ -53,16 +43,7 @@ class ChoicePanel:
 
 @dataclass(frozen=True)
 class ChoiceRow:
-    """One setting.
-
-    Attributes
-    ----------
-    setting : str
-        Title of the row.
-    image : array of shape (Y, X, C)
-        Under the outlines of every panel.
-    panels : sequence of ChoicePanel
-    """
+    """One setting, with the image (Y, X, C) that lies under the outlines of every panel."""
 
     setting: str
     image: NDArray[Any]
@@ -70,30 +51,16 @@ class ChoiceRow:
 
 
 def choices_picture(rows: Sequence[ChoiceRow]) -> bytes:
-    """Draw one row of small pictures for each setting, the chosen value framed.
+    """Draw one row of small pictures for each setting, the chosen value framed, as a PNG.
 
-    Parameters
-    ----------
-    rows : sequence of ChoiceRow
-        At least one, each with at least one panel.
-
-    Returns
-    -------
-    bytes
-        A PNG, white, with dark writing. Colours of outlines only tell neighbours apart.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to draw, or labels are not of the shape of their image.
+    There must be a row, each with a panel, and labels of the shape of their image; else
+    ValueError. Colours of outlines only tell neighbours apart.
     """
     _check(rows)
-    columns = max(len(row.panels) for row in rows)
-    width = columns * (_PANEL + _GAP) + _GAP
+    width = max(len(row.panels) for row in rows) * (_PANEL + _GAP) + _GAP
     heights = [_TITLE + _CAPTION + _panel_height(row) + _GAP for row in rows]
-    figure = Figure(figsize=(width, sum(heights)), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
     top = sum(heights)
+    figure = Figure(figsize=(width, top), dpi=_DPI, facecolor="white")
     for row, height in zip(rows, heights, strict=True):
         _draw_row(figure, row, top)
         top -= height
@@ -123,13 +90,9 @@ def _draw_row(figure: Figure, row: ChoiceRow, top: float) -> None:
     tall = _panel_height(row)
     bottom = top - _TITLE - _CAPTION - tall
     figure.text(
-        _GAP / width,
-        (top - _GAP / 2) / height,
-        plain(row.setting),
-        fontsize=10,
-        weight="bold",
+        _GAP / width, (top - _GAP / 2) / height, plain(row.setting), fontsize=10, weight="bold",
         verticalalignment="top",
-    )
+    )  # fmt: skip
     for column, panel in enumerate(row.panels):
         left = _GAP + column * (_PANEL + _GAP)
         axes = figure.add_axes((left / width, bottom / height, _PANEL / width, tall / height))
@@ -140,15 +103,10 @@ def _draw_panel(axes: Axes, image: NDArray[Any], panel: ChoicePanel) -> None:
     times = max(1, _FINEST // max(image.shape[:2]))
     larger = image.repeat(times, axis=0).repeat(times, axis=1)
     axes.imshow(picture_of_labels(larger, panel.labels.repeat(times, 0).repeat(times, 1)))
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.set_title(
-        plain(panel.caption),
-        loc="left",
-        fontsize=8.5,
-        linespacing=1.15,
-        pad=4,
+        plain(panel.caption), loc="left", fontsize=8.5, linespacing=1.15, pad=4,
         weight="bold" if panel.chosen else "normal",
-    )
+    )  # fmt: skip
     for spine in axes.spines.values():
         spine.set(visible=panel.chosen, color=_FRAME, linewidth=3.5)

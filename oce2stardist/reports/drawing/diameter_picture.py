@@ -1,10 +1,9 @@
 """Draw a figure that shows at a glance whether the estimated cell diameter is right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -19,59 +18,31 @@ _ORANGE, _BLUE, _SKY = "#E69F00", "#0072B2", "#56B4E9"
 
 
 def diameter_picture(
-    images: Sequence[NDArray[np.float32]],
-    estimate: DiameterEstimate,
-    *,
-    names: Sequence[str] | None = None,
+    images: Mapping[str, NDArray[np.float32]], estimate: DiameterEstimate
 ) -> bytes:
-    """Draw circles of the estimated diameter on cells, beside a histogram of diameters.
+    """Draw circles of the estimated diameter on cells, beside a histogram of diameters; a PNG.
 
-    Parameters
-    ----------
-    images : sequence of float32 arrays of shape (Y, X, C)
-        Those that were measured, in the same order.
-    estimate : DiameterEstimate
-    names : sequence of str, optional
-        Titles, one per image; default: image 1, image 2 and so on.
-
-    Returns
-    -------
-    bytes
-        A PNG with dark writing. Circles are orange: one on each measured cell. The estimate
-        is a line in the histogram, its interval a band.
-
-    Notes
-    -----
-    Up to three images are shown: those whose own medians are the smallest, the middle and
-    the largest, each where its cells are densest.
+    `images` (Y, X, C) are those that were measured, in the same order, by their titles. Up to
+    three are shown: those whose own medians are the smallest, the middle and the largest, each
+    where its cells are densest, with an orange circle on each measured cell. The estimate is a
+    line in the histogram, its interval a band.
     """
-    _check_lengths(images, estimate, names)
-    shown = _pick_images(estimate)
-    figure = Figure(figsize=(3.2 * (len(shown) + 1) + 0.6, 3.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.set_facecolor("white")
-    panels = figure.subplots(1, len(shown) + 1, squeeze=False)[0]
-    for axes, index in zip(panels[:-1], shown, strict=True):
-        name = names[index] if names is not None else f"image {index + 1}"
-        _draw_window(axes, images[index], estimate.cells[index], estimate.diameter)
-        own = estimate.per_image[index]
-        axes.set_title(name if np.isnan(own) else f"{name}: its median {own:.1f} px", fontsize=9)
-    _draw_histogram(panels[-1], estimate)
-    return small_png(figure)
-
-
-def _check_lengths(
-    images: Sequence[NDArray[np.float32]],
-    estimate: DiameterEstimate,
-    names: Sequence[str] | None,
-) -> None:
     if len(images) != len(estimate.cells):
         raise ValueError(
             f"images must be those that were measured. Got {len(images)} images and an "
             f"estimate from {len(estimate.cells)}."
         )
-    if names is not None and len(names) != len(images):
-        raise ValueError(f"names must be one per image. Got {len(names)} for {len(images)} images.")
+    shown = _pick_images(estimate)
+    names = list(images)
+    size = (3.2 * (len(shown) + 1) + 0.6, 3.6)
+    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
+    panels = figure.subplots(1, len(shown) + 1, squeeze=False)[0]
+    for axes, index in zip(panels[:-1], shown, strict=True):
+        name, own = names[index], estimate.per_image[index]
+        _draw_window(axes, images[name], estimate.cells[index], estimate.diameter)
+        axes.set_title(name if np.isnan(own) else f"{name}: its median {own:.1f} px", fontsize=9)
+    _draw_histogram(panels[-1], estimate)
+    return small_png(figure)
 
 
 def _pick_images(estimate: DiameterEstimate) -> list[int]:
@@ -87,8 +58,7 @@ def _pick_images(estimate: DiameterEstimate) -> list[int]:
 def _draw_window(
     axes: Axes, image: NDArray[np.float32], cells: Cells | None, diameter: float | None
 ) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     if cells is None or diameter is None or not cells.diameters.size:
         axes.imshow(picture_of_image(image))
         return
@@ -99,21 +69,12 @@ def _draw_window(
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(picture_of_image(window), extent=extent)
     size = np.full(len(cells.centres), diameter)
-    axes.add_collection(
-        EllipseCollection(
-            size,
-            size,
-            np.zeros_like(size),
-            units="xy",
-            offsets=(cells.centres - corner)[:, ::-1],
-            offset_transform=axes.transData,
-            facecolors="none",
-            edgecolors=_ORANGE,
-            linewidths=1.2,
-        )
-    )
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
+    circles = EllipseCollection(
+        size, size, np.zeros_like(size), units="xy", offsets=(cells.centres - corner)[:, ::-1],
+        offset_transform=axes.transData, facecolors="none", edgecolors=_ORANGE, linewidths=1.2,
+    )  # fmt: skip
+    axes.add_collection(circles)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def _densest_window(
@@ -137,13 +98,11 @@ def _draw_histogram(axes: Axes, estimate: DiameterEstimate) -> None:
     if estimate.diameter is None or estimate.low is None or estimate.high is None:
         axes.set_title("no cell found", fontsize=9)
         return
-    diameters = np.concatenate([one.diameters for one in estimate.cells if one is not None])
+    diameters = np.concatenate([cells.diameters for cells in estimate.cells if cells is not None])
     furthest = max(float(np.percentile(diameters, 99)), 1.5 * estimate.diameter)
     axes.hist(diameters, bins=list(np.linspace(0, furthest, 31)), color=_SKY)
     axes.axvspan(estimate.low, estimate.high, color=_ORANGE, alpha=0.35, linewidth=0)
     axes.axvline(estimate.diameter, color=_BLUE, linewidth=1.6)
     verdict = "" if estimate.trusted else " – not certain"
-    axes.set_title(
-        f"{estimate.diameter:.1f} px ({estimate.low:.1f} to {estimate.high:.1f}){verdict}",
-        fontsize=9,
-    )
+    interval = f"({estimate.low:.1f} to {estimate.high:.1f})"
+    axes.set_title(f"{estimate.diameter:.1f} px {interval}{verdict}", fontsize=9)

@@ -27,40 +27,25 @@ _SETTINGS: Any = {
 }
 
 
-def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
-    """Write a figure as SVG, PDF and PNG, each whole or not at all.
-
-    Parameters
-    ----------
-    figure : Figure
-    folder : path
-        Made where it is missing.
-    name : str
-        Of the files, without suffix.
-
-    Returns
-    -------
-    list of Path
-        In the order of `FORMATS`.
-    """
-    paths = [Path(folder) / f"{name}.{kind}" for kind in FORMATS]
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure in all `FORMATS`, in their order, each file whole or not at all."""
+    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
     for path, kind in zip(paths, FORMATS, strict=True):
         write_bytes(path, encode_figure(figure, kind))
     return paths
 
 
 def small_png(figure: Figure, *, transparent: bool = False) -> bytes:
-    """Draw a figure as a PNG of its own resolution; without the program's version in it."""
-    buffer = io.BytesIO()
-    metadata = _METADATA["png"]
-    figure.savefig(buffer, format="png", transparent=transparent, metadata=metadata)
-    return buffer.getvalue()
+    """Draw a figure as a PNG of its own resolution."""
+    return encode_figure(figure, "png", dpi=figure.dpi, transparent=transparent)
 
 
-def encode_figure(figure: Figure, kind: str, *, transparent: bool = False) -> bytes:
+def encode_figure(
+    figure: Figure, kind: str, *, dpi: float = _DPI, transparent: bool = False
+) -> bytes:
     """Draw a figure as ``svg``, ``pdf`` or ``png``."""
     options: dict[str, Any] = {"metadata": _METADATA[kind], "transparent": transparent}
     buffer = io.BytesIO()
     with rc_context(_SETTINGS):
-        figure.savefig(buffer, format=kind, dpi=_DPI, **options)
+        figure.savefig(buffer, format=kind, dpi=dpi, **options)
     return buffer.getvalue()

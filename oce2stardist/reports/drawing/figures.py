@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -18,6 +17,7 @@ from oce2stardist.reports.drawing.series import (
     name_series,
     plain,
     say_fraction,
+    say_group,
 )
 
 _MEASURES = {"f1": "F1 at IoU 0.5", "seg": "SEG"}
@@ -30,31 +30,17 @@ _SERIES = ["method", "alpha", "fraction", "scale", "oracle"]
 _DOTTED = 2  # among the dashes of `line_style`
 
 
-def fractions_figure(summary: pd.DataFrame, *, title: str = "") -> Figure:
+def fractions_figure(summary: pd.DataFrame, *, title: str) -> Figure:
     """Plot F1 and SEG over the number of annotated cells, one line per alpha.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        Rows of summary.csv of one data set. Those of method "finetune" with annotated cells
-        make the lines, with their standard deviation over repeats as bars; all others, such as
-        pseudo labels alone, are horizontal lines.
-    title : str
-        Stands above the panels.
-
-    Returns
-    -------
-    Figure
-        A column per group, all images last; F1 above SEG.
-
-    Raises
-    ------
-    ValueError
-        If there is no row, or rows of several data sets.
+    `summary` holds rows of summary.csv of one data set; else ValueError. Those of method
+    "finetune" with annotated cells make the lines, with their standard deviation over repeats as
+    bars; all others, such as pseudo labels alone, are horizontal lines. A column per group, all
+    images last.
     """
     _check_one_data_set(summary)
     groups = order_groups(summary["group"])
-    names = [_say_group(group) for group in groups] if len(groups) > 1 else [""]
+    names = [say_group(group) for group in groups] if len(groups) > 1 else [""]
     figure, grid = _make_grid(names, list(_MEASURES.values()))
     with_cells = (summary["method"] == "finetune") & (summary["cells"] > 0)
     alphas = sorted(summary.loc[with_cells, "alpha"].unique())
@@ -72,25 +58,10 @@ def fractions_figure(summary: pd.DataFrame, *, title: str = "") -> Figure:
     return figure
 
 
-def scales_figure(summary: pd.DataFrame, *, title: str = "") -> Figure:
+def scales_figure(summary: pd.DataFrame) -> Figure:
     """Plot F1 and SEG of all images over the scale factor, one line per data set and method.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        Rows of summary.csv; those without a scale are left out.
-    title : str
-        Stands above the panels.
-
-    Returns
-    -------
-    Figure
-        F1 on the left, SEG on the right.
-
-    Raises
-    ------
-    ValueError
-        If no row has a scale.
+    Rows of summary.csv without a scale are left out; if none has one, ValueError.
     """
     rows = summary[summary["scale"].notna() & (summary["group"] == ALL)]
     _check_rows(rows, "summary", f"a row of group {ALL} with a scale")
@@ -104,39 +75,24 @@ def scales_figure(summary: pd.DataFrame, *, title: str = "") -> Figure:
             style = line_style(position)
             _draw_line(axes, own.sort_values("scale"), "scale", measure, ": ".join(parts), style)
         _tick_scales(axes, rows["scale"])
-    _finish(figure, grid, "scale factor (1: as recommended)", title)
+    _finish(figure, grid, "scale factor (1: as recommended)", title="")
     return figure
 
 
-def curves_figure(curves: pd.DataFrame, *, group: str = ALL, title: str = "") -> Figure:
-    """Plot F1 and SEG over the IoU that a match needs, one line per method.
+def curves_figure(curves: pd.DataFrame) -> Figure:
+    """Plot F1 and SEG of all images over the IoU that a match needs, one line per method.
 
-    Parameters
-    ----------
-    curves : DataFrame
-        curves.csv. Repeats are averaged; fine-tuned models of every alpha and fraction, and
-        every scale, have a line of their own.
-    group : str
-        The images that are scored.
-    title : str
-        Stands above the panels. Default: the name of the data set where there is one only.
-
-    Returns
-    -------
-    Figure
-        A column per data set, F1 above SEG. Here SEG counts a cell 0 below the threshold.
-
-    Raises
-    ------
-    ValueError
-        If there is no row of this group.
+    Repeats of curves.csv are averaged; fine-tuned models of every alpha and fraction, and every
+    scale, have a line of their own. A column per data set. Here SEG counts a cell 0 below the
+    threshold. Without a row of all images, ValueError.
     """
-    rows = curves[curves["group"] == group]
-    _check_rows(rows, "curves", f"a row of group {group}")
+    rows = curves[curves["group"] == ALL]
+    _check_rows(rows, "curves", f"a row of group {ALL}")
     mean = _average_repeats(rows)
     data_sets = list(mean["data_set"].unique())
-    names = data_sets if len(data_sets) > 1 else [""]
-    figure, grid = _make_grid(names, ["F1", "SEG, counted 0\nbelow the threshold"])
+    is_single = len(data_sets) == 1
+    rows_of_panels = ["F1", "SEG, counted 0\nbelow the threshold"]
+    figure, grid = _make_grid([""] if is_single else data_sets, rows_of_panels)
     styles = _curve_styles(mean)
     for column, data_set in enumerate(data_sets):
         here = mean[mean["data_set"] == data_set]
@@ -145,9 +101,8 @@ def curves_figure(curves: pd.DataFrame, *, group: str = ALL, title: str = "") ->
                 own = own.sort_values("iou")
                 label = plain(str(name))
                 axes.plot(own["iou"], own[measure], label=label, **styles[str(name)])
-    _finish(
-        figure, grid, "IoU that a match needs", title or str(data_sets[0]) * (len(data_sets) == 1)
-    )
+    title = str(data_sets[0]) if is_single else ""
+    _finish(figure, grid, "IoU that a match needs", title)
     return figure
 
 
@@ -155,10 +110,6 @@ def order_groups(groups: Iterable[str]) -> list[str]:
     """Sort groups, all images last; where there is one group only, it is all images."""
     named = sorted(set(groups) - {ALL, ""})
     return [*named, ALL] if len(named) > 1 or not named else [ALL]
-
-
-def _say_group(group: str) -> str:
-    return "all images" if group == ALL else group
 
 
 def _check_rows(rows: pd.DataFrame, name: str, needed: str) -> None:
@@ -181,7 +132,10 @@ def _make_grid(columns: Sequence[str], rows: Sequence[str]) -> tuple[Figure, Any
     The rows of a single column stand side by side.
     """
     if len(columns) == 1:
-        return _make_row(rows)
+        figure, every = _new_figure(1, len(rows))
+        for axes, name in zip(every[0], rows, strict=True):
+            axes.set_ylabel(name)
+        return figure, every.T
     blocks = -(-len(columns) // _COLUMNS)
     width = -(-len(columns) // blocks)
     figure, every = _new_figure(blocks * len(rows), width)
@@ -198,28 +152,14 @@ def _make_grid(columns: Sequence[str], rows: Sequence[str]) -> tuple[Figure, Any
     return figure, grid
 
 
-def _make_row(names: Sequence[str]) -> tuple[Figure, Any]:
-    """Make one panel beside the other; returns axes of shape (panels, 1)."""
-    figure, every = _new_figure(1, len(names))
-    for axes, name in zip(every[0], names, strict=True):
-        axes.set_ylabel(name)
-    return figure, every.T
-
-
 def _new_figure(rows: int, columns: int) -> tuple[Figure, Any]:
     size = (columns * _PANEL[0] + 0.5, rows * _PANEL[1] + 0.9)
     figure = Figure(figsize=size, dpi=100, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _draw_line(
-    axes: Axes,
-    rows: pd.DataFrame,
-    over: str,
-    measure: str,
-    name: str,
-    style: Mapping[str, Any],
+    axes: Axes, rows: pd.DataFrame, over: str, measure: str, name: str, style: Mapping[str, Any]
 ) -> None:
     """Draw means with their standard deviation; a single repeat has no bar."""
     if rows.empty:
@@ -237,7 +177,7 @@ def _draw_levels(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
         mean, deviation = row[f"{measure}_mean"], row[f"{measure}_sd"]
         if np.isnan(mean):
             continue
-        name = name_series({str(key): value for key, value in row.items()} | {"fraction": np.nan})
+        name = name_series(row | {"fraction": np.nan})
         style = level_style(position)
         axes.axhline(mean, label=plain(name), **style)
         if deviation > 0:
@@ -268,7 +208,7 @@ def _label_cells(column: Sequence[Axes], rows: pd.DataFrame) -> None:
 
 def _tick_scales(axes: Axes, scales: pd.Series) -> None:
     ticks = sorted(scales.unique())
-    axes.set_xticks(ticks, [f"{one:g}" for one in ticks])
+    axes.set_xticks(ticks, [f"{scale:g}" for scale in ticks])
     axes.axvline(1, color="#999999", linewidth=0.8, zorder=0, label=_REFERENCE)
 
 
@@ -282,18 +222,14 @@ def _average_repeats(rows: pd.DataFrame) -> pd.DataFrame:
 def _curve_styles(mean: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Choose dashes by alpha, dots for the oracle, and colour and marker by what else differs."""
     series = mean.drop_duplicates("name").fillna({"fraction": -1, "scale": -1}).to_dict("records")
-    hues = list(dict.fromkeys(_hue(row) for row in series))
+    hues = [(row["method"], row["fraction"], row["scale"]) for row in series]
+    positions = {hue: position for position, hue in enumerate(dict.fromkeys(hues))}
     alphas = sorted({row["alpha"] for row in series if row["method"] == "finetune"})
     styles = {}
-    for row in series:
+    for row, hue in zip(series, hues, strict=True):
         variant = alphas.index(row["alpha"]) if row["method"] == "finetune" else 0
-        variant = _DOTTED if row["oracle"] else variant
-        styles[str(row["name"])] = line_style(hues.index(_hue(row)), variant)
+        styles[str(row["name"])] = line_style(positions[hue], _DOTTED if row["oracle"] else variant)
     return styles
-
-
-def _hue(row: Mapping[Any, Any]) -> tuple[Any, ...]:
-    return row["method"], row["fraction"], row["scale"]
 
 
 def _finish(figure: Figure, grid: Any, x_label: str, title: str) -> None:
@@ -318,7 +254,9 @@ def _finish(figure: Figure, grid: Any, x_label: str, title: str) -> None:
             ncols=min(columns, len(handles)), fontsize=9, handlelength=3, alignment="left",
             title=plain(title) or None, title_fontproperties={"size": 11, "weight": "bold"},
         )  # fmt: skip
-    _freeze(figure)
+    # Laid out anew with every drawing, nothing would be in quite the same place.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _choose_limits(grid: Any) -> tuple[float, float]:
@@ -329,9 +267,3 @@ def _choose_limits(grid: Any) -> tuple[float, float]:
         values += [float(y) for line in scores for y in np.ravel(line.get_ydata())]
     lowest = np.nanmin(values) - 0.06
     return (-0.02, 1.02) if lowest < 0.2 else (np.floor(lowest * 10) / 10, 1.01)
-
-
-def _freeze(figure: Figure) -> None:
-    """Lay out once: anew with every drawing, nothing would be in quite the same place."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")

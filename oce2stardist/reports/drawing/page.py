@@ -21,14 +21,9 @@ from oce2stardist.reports.drawing.pictures import RGB
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of what a cell says; plain text.
+    """A piece of what a cell says, in plain text.
 
-    Attributes
-    ----------
-    text : str
-    is_bold : bool
-    href : str, optional
-        What a click opens: a path relative to the page, percent-encoded.
+    A click opens `href`, a path relative to the page, percent-encoded.
     """
 
     text: str
@@ -81,7 +76,6 @@ class Section:
 
     Attributes
     ----------
-    heading : str
     text : str
         An empty line starts a paragraph.
     table : sequence of rows, optional
@@ -105,7 +99,7 @@ class Section:
 
 
 def write_page(
-    path: str | Path,
+    path: Path,
     *,
     title: str,
     lead: str,
@@ -113,32 +107,16 @@ def write_page(
     runs: Mapping[str, Mapping[str, Any]] | None = None,
     notice: Notice | None = None,
 ) -> Path:
-    """Write a page, whole or not at all.
+    """Write a page, whole or not at all; returns its path.
 
-    Parameters
-    ----------
-    path : path
-        The HTML file.
-    title, lead : str
-        Plain text.
-    sections : sequence of Section
-    runs : mapping of name to the content of a run.yaml, optional
-        Command, seed and versions stand at the foot of the page, folded.
-    notice : Notice, optional
-        Stands above all sections.
-
-    Returns
-    -------
-    Path
-        The file.
+    Title and lead are plain text. Of `runs`, contents of run.yaml by name, command, seed and
+    versions stand at the foot of the page, folded.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = (
-        files("oce2stardist.reports.drawing").joinpath("page.html.j2").read_text(encoding="utf-8")
-    )
-    html = environment.from_string(source).render(
+    template = files("oce2stardist.reports.drawing").joinpath("page.html.j2")
+    html = environment.from_string(template.read_text(encoding="utf-8")).render(
         title=title,
         lead=lead,
         notice=notice,
@@ -146,7 +124,7 @@ def write_page(
         runs={name: _record(run) for name, run in (runs or {}).items()},
     )
     write_text(path, html)
-    return Path(path)
+    return path
 
 
 def _describe(section: Section) -> dict[str, Any]:
@@ -193,35 +171,28 @@ def _say(cell: str | int | float | None) -> str:
 
 def _embed(picture: RGB | bytes) -> dict[str, Any]:
     """Encode a picture into the page; also its size, so that nothing jumps while it loads."""
-    if isinstance(picture, bytes) and picture.lstrip().startswith(b"<"):
-        return _embed_vector(picture)
-    if isinstance(picture, bytes):
+    is_vector = isinstance(picture, bytes) and picture.lstrip().startswith(b"<")
+    if isinstance(picture, bytes) and is_vector:
+        # As an image it can neither run a script nor fetch anything.
+        encoded, kind, is_plot = picture, "svg+xml", True
+        _, _, *size = map(float, ElementTree.fromstring(picture).attrib["viewBox"].split())
+        width, height = (round(side * _PIXELS_PER_POINT) for side in size)
+    elif isinstance(picture, bytes):
         pixels = imagecodecs.png_decode(picture)
+        height, width = pixels.shape[:2]
         is_plot = pixels.shape[-1] == 4 and bool((pixels[..., 3] < 255).any())
         encoded, kind = (picture, "png") if is_plot else _compress(pixels[..., :3])
     else:
         assert picture.dtype == np.uint8 and picture.ndim == 3, (picture.dtype, picture.shape)
-        pixels, is_plot = picture, False
+        height, width = picture.shape[:2]
+        is_plot = False
         encoded, kind = _compress(picture)
     return {
         "source": f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}",
-        "width": pixels.shape[1],
-        "height": pixels.shape[0],
+        "width": width,
+        "height": height,
         "is_plot": is_plot,
-        "is_vector": False,
-    }
-
-
-def _embed_vector(svg: bytes) -> dict[str, Any]:
-    """Encode a plot; as an image it can neither run a script nor fetch anything."""
-    root = ElementTree.fromstring(svg)
-    _, _, width, height = map(float, root.attrib["viewBox"].split())
-    return {
-        "source": f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}",
-        "width": round(width * _PIXELS_PER_POINT),
-        "height": round(height * _PIXELS_PER_POINT),
-        "is_plot": True,
-        "is_vector": True,
+        "is_vector": is_vector,
     }
 
 

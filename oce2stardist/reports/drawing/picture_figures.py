@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -31,18 +30,11 @@ _LARGEST = 460
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """One image with what was found, what is true, and how well they agree.
+    """One image (Y, X, C) with the labels found, the true ones, and how well they agree.
 
-    Attributes
-    ----------
-    title : str
-        Stands above its pictures, before the scores.
-    image : array of shape (Y, X, C)
-    labels, truth : int32 arrays of shape (Y, X)
-    f1, seg : float
-        Not a number where there is none.
-    offsets : array of shape (2, Y, X), optional
-        The embeddings, pixels at working scale, which may be another than that of the image.
+    `title` stands above its pictures, before the scores, which are NaN where there are none.
+    `offsets` (2, y, x) are the embeddings, pixels at working scale, which may be another than
+    that of the image.
     """
 
     title: str
@@ -56,14 +48,12 @@ class ScoredImage:
     @property
     def caption(self) -> str:
         """The title, cut where it is very long, and the scores."""
-        scores = {"F1": self.f1, "SEG": self.seg}
+        scores = (("F1", self.f1), ("SEG", self.seg))
         said = (
-            f"{name} {value:.3f}" if np.isfinite(value) else f"{name} –"
-            for name, value in scores.items()
+            f"{name} {score:.3f}" if np.isfinite(score) else f"{name} –" for name, score in scores
         )
-        title = self.title
-        if len(title) > _LETTERS:
-            title = f"{title[: _LETTERS - 1]}…"
+        is_long = len(self.title) > _LETTERS
+        title = f"{self.title[: _LETTERS - 1]}…" if is_long else self.title
         return "   ".join([title, *said])
 
 
@@ -72,62 +62,36 @@ def strip_figure(
     offsets: NDArray[np.floating],
     spread: NDArray[np.floating],
     labels: NDArray[np.int32],
-    *,
-    foreground: NDArray[np.bool_] | None = None,
-    clusters: NDArray[np.int32] | None = None,
+    steps: tuple[NDArray[np.bool_], NDArray[np.int32]] | None,
 ) -> Figure:
-    """Show how an image becomes labels, step by step, in one row.
+    """Show how an image (Y, X, C) becomes labels (Y, X), step by step, in one row.
 
-    Parameters
-    ----------
-    image : array of shape (Y, X, C)
-    offsets : array of shape (2, y, x)
-        Pixels at working scale.
-    spread : array of shape (y, x)
-        Over noisy copies, pixels.
-    labels : int32 array of shape (Y, X)
-    foreground : bool array of shape (y, x), optional
-        Left out where it is not given, as `clusters` is.
-    clusters : int32 array of shape (y, x), optional
+    Offsets (2, y, x) and spread (y, x) are pixels at working scale; `steps`, which may be
+    missing, are foreground and clusters (y, x).
     """
-    inside = foreground
-    if inside is None:
-        inside = resize_labels(labels, spread.shape) > BACKGROUND
+    inside = resize_labels(labels, spread.shape) > BACKGROUND if steps is None else steps[0]
     panels = [
         ("Image", _draw_image(image)),
         ("Embeddings", picture_of_offsets(offsets, inside, at_most=_LARGEST)),
         ("Spread under noise", picture_of_spread(spread, at_most=_LARGEST)),
     ]
-    if foreground is not None:
-        panels.append(("Foreground", _draw_foreground(foreground)))
-    if clusters is not None:
-        resized = resize_labels(clusters, image.shape[:2])
-        panels.append(("Clusters", _draw_labels(image, resized)))
+    if steps is not None:
+        white = np.where(shrink_labels(inside, _LARGEST), 255, 40).astype(np.uint8)
+        clusters = resize_labels(steps[1], image.shape[:2])
+        panels.append(("Foreground", np.repeat(white[..., None], 3, axis=-1)))
+        panels.append(("Clusters", _draw_labels(image, clusters)))
     panels.append(("Labels", _draw_labels(image, labels)))
     numbered = [f"{at}  {name}" for at, (name, _) in enumerate(panels, start=1)]
     return _draw_table(numbered, [("", [picture for _, picture in panels])])
 
 
-def percentiles_figure(rows: Sequence[ScoredImage]) -> Figure:
-    """Show images from the worst to the best: image, embeddings if any, labels and truth.
+def scored_figure(rows: Sequence[ScoredImage]) -> Figure:
+    """Show a row for each image: the image, embeddings if there are any, labels and truth.
 
-    There must be a row, such as those at the 0, 25, 50, 75 and 100th percentile of F1, and
-    labels of the shape of their image; else ValueError.
+    There must be a row, and labels of the shape of their image; else ValueError.
     """
-    return _draw_scored(rows)
-
-
-def gallery_figure(rows: Sequence[ScoredImage]) -> Figure:
-    """Show an image of each data set: image, labels and truth.
-
-    Parameters and errors are those of `percentiles_figure`; embeddings are left out.
-    """
-    return _draw_scored(rows, with_embeddings=False)
-
-
-def _draw_scored(rows: Sequence[ScoredImage], *, with_embeddings: bool = True) -> Figure:
     _check(rows)
-    with_embeddings = with_embeddings and any(row.offsets is not None for row in rows)
+    with_embeddings = any(row.offsets is not None for row in rows)
     headers = ["Image", *["Embeddings"] * with_embeddings, "Labels", "Truth"]
     drawn = []
     for row in rows:
@@ -165,11 +129,6 @@ def _draw_offsets(row: ScoredImage) -> RGB | None:
     return picture_of_offsets(row.offsets, inside, at_most=_LARGEST)
 
 
-def _draw_foreground(foreground: NDArray[np.bool_]) -> RGB:
-    small = shrink_labels(foreground, _LARGEST)
-    return np.repeat(np.where(small, 255, 40).astype(np.uint8)[..., None], 3, axis=-1)
-
-
 def _draw_table(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[RGB | None]]]) -> Figure:
     """Draw rows of pictures of one width, each row under its caption if it has one."""
     tall = [_height(pictures) for _, pictures in rows]
@@ -177,7 +136,6 @@ def _draw_table(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[RGB |
     width = len(headers) * (_PANEL + _GAP) + _GAP
     height = _HEADER + sum(tall) + sum(above) + _GAP * (len(rows) + 1)
     figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
     for column, name in enumerate(headers):
         left = _GAP + column * (_PANEL + _GAP)
         _write(figure, name, left, height - 0.08, weight="bold")

@@ -51,10 +51,9 @@ def shrink_image(array: NDArray[Any], at_most: int = LARGEST_SIDE) -> NDArray[np
 
 def shrink_labels(labels: NDArray[Any], at_most: int = LARGEST_SIDE) -> NDArray[Any]:
     """Take the middle pixel of each block that `shrink_image` averages."""
-    picked = []
-    for starts, size in zip(_block_starts(labels.shape, at_most), labels.shape, strict=True):
-        picked.append((starts + np.append(starts[1:], size) - 1) // 2)
-    return labels[np.ix_(*picked)]
+    blocks = zip(_block_starts(labels.shape, at_most), labels.shape, strict=True)
+    middles = [(starts + np.append(starts[1:], size) - 1) // 2 for starts, size in blocks]
+    return labels[np.ix_(*middles)]
 
 
 def picture_of_image(image: NDArray[Any]) -> RGB:
@@ -67,10 +66,7 @@ def picture_of_image(image: NDArray[Any]) -> RGB:
 
 
 def picture_of_labels(image: NDArray[Any], labels: NDArray[np.integer]) -> RGB:
-    """Outline the objects of labels (Y, X) over the image (Y, X, C).
-
-    Colours only tell neighbours apart.
-    """
+    """Outline objects (Y, X) over the image (Y, X, C); colours only tell neighbours apart."""
     small = shrink_labels(labels)
     return draw_overlay(_brighten(shrink_image(image)), small, thickness=_thickness(small.shape))
 
@@ -78,16 +74,10 @@ def picture_of_labels(image: NDArray[Any], labels: NDArray[np.integer]) -> RGB:
 def picture_of_confidence(
     image: NDArray[Any], labels: NDArray[np.integer], confidence: NDArray[np.floating]
 ) -> RGB:
-    """Outline objects in the colour of their confidence.
+    """Outline objects (Y, X) over the image (Y, X, C) in the colour of their confidence.
 
-    Parameters
-    ----------
-    image : array of shape (Y, X, C)
-        Drawn as by `picture_of_image`.
-    labels : integer array of shape (Y, X)
-    confidence : array of shape (largest label + 1,)
-        In [0, 1], by label; that of 0 is not used. 0 is vermillion, 0.5 yellow, 1 sky blue.
-        Objects below `UNSURE` are hatched, too.
+    `confidence`, of shape (largest label + 1,), is by label, in [0, 1]; that of 0 is not used.
+    0 is vermillion, 0.5 yellow, 1 sky blue. Objects below `UNSURE` are hatched, too.
     """
     small = np.maximum(shrink_labels(labels), BACKGROUND)
     colours = 255 * CONFIDENCE(np.clip(confidence, 0, 1))[:, :3]  # (labels, 3)
@@ -106,22 +96,13 @@ def picture_of_offsets(
     *,
     at_most: int = LARGEST_SIDE,
 ) -> RGB:
-    """Draw offsets: hue is their direction, brightness their length.
+    """Draw offsets (2, Y, X), (y, x) in pixels: hue is their direction, brightness their length.
 
-    Parameters
-    ----------
-    offsets : array of shape (2, Y, X)
-        In pixels, (y, x).
-    foreground : bool array of shape (Y, X), optional
-        Offsets are centred on their median here, and what lies outside is dimmed.
-    at_most : int
-        Larger arrays are shrunk to this many pixels a side.
-
-    Notes
-    -----
-    Only differences between offsets mean anything. Full brightness is the 95th
-    percentile of the lengths in the foreground. Opposite directions have colours that
-    differ in yellow against blue or in lightness, whichever cones work.
+    Only differences between offsets mean anything: they are centred on their median in the
+    foreground (Y, X), outside of which they are dimmed. Full brightness is the 95th percentile
+    of the lengths in the foreground. Opposite directions have colours that differ in yellow
+    against blue or in lightness, whichever cones work. Larger arrays are shrunk to `at_most`
+    pixels a side.
     """
     if foreground is None or not foreground.any():
         foreground = np.ones(offsets.shape[1:], bool)
@@ -145,9 +126,8 @@ def picture_of_spread(
     Larger arrays are shrunk to `at_most` pixels a side.
     """
     low, high = np.log(limits or spread_limits([spread]))
-    level = (np.log(np.maximum(shrink_image(spread, at_most), np.exp(low))) - low) / max(
-        high - low, 1e-6
-    )
+    above_low = np.log(np.maximum(shrink_image(spread, at_most), np.exp(low))) - low
+    level = above_low / max(high - low, 1e-6)
     coloured: RGB = colormaps["viridis"](level, bytes=True)[..., :3]
     return coloured
 
@@ -167,16 +147,10 @@ def picture_of_training_labels(
     labels: NDArray[np.integer],
     held_back: NDArray[np.integer] | None = None,
 ) -> RGB:
-    """Show what a network may learn from: cells, known background, and the unknown.
+    """Show what a network may learn from, over the image (Y, X, C) in grey.
 
-    Parameters
-    ----------
-    image : array of shape (Y, X, C)
-        Drawn in grey.
-    labels : integer array of shape (Y, X)
-        Cells are outlined in orange, background is tinted blue, -1 is dark and hatched.
-    held_back : integer array of shape (Y, X), optional
-        Cells > 0 kept from training, filled white.
+    Cells of `labels` (Y, X) are outlined in orange, background is tinted blue, -1 is dark and
+    hatched. The cells of `held_back` (Y, X), kept from training, are filled white.
     """
     small = shrink_labels(labels)
     thickness = _thickness(small.shape)
@@ -196,21 +170,12 @@ def picture_of_training_labels(
 def picture_of_errors(
     image: NDArray[Any], predicted: NDArray[np.integer], truth: NDArray[np.integer]
 ) -> RGB:
-    """Show which objects were found, which were missed and which are not there.
+    """Show which objects (Y, X) were found, missed, and not there, over the image (Y, X, C).
 
-    Parameters
-    ----------
-    image : array of shape (Y, X, C)
-        Drawn in dark grey.
-    predicted, truth : integer arrays of shape (Y, X)
-        Predicted objects that match a true one (IoU of 0.5 or more, one to one) are
-        outlined in sky blue, missed true ones filled with vermillion, and predicted
-        ones without a match hatched in yellow.
-
-    Notes
-    -----
-    As in `oce2stardist.evaluation.scores.score_sparse`, an unmatched prediction that lies
-    mostly on unlabelled pixels of `truth` is no error; it is not drawn.
+    Predicted objects that match a true one (IoU of 0.5 or more, one to one) are outlined in sky
+    blue, missed true ones filled with vermillion, and predicted ones without a match hatched in
+    yellow. As in `oce2stardist.evaluation.scores.score_sparse`, an unmatched prediction that
+    lies mostly on unlabelled pixels of `truth` is no error; it is not drawn.
     """
     matched, missed, extra = (shrink_labels(part) for part in _sort_objects(predicted, truth))
     thickness = _thickness(missed.shape)
@@ -273,13 +238,10 @@ def _grey(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _blend(
-    canvas: NDArray[np.float32],
-    where: NDArray[np.bool_],
-    colour: tuple[int, int, int],
-    share: float,
+    canvas: NDArray[np.float32], part: NDArray[np.bool_], colour: tuple[int, int, int], share: float
 ) -> None:
     """Mix a share of a colour into a part of the canvas, in place."""
-    canvas[where] = (1 - share) * canvas[where] + share * np.array(colour, np.float32)
+    canvas[part] = (1 - share) * canvas[part] + share * np.array(colour, np.float32)
 
 
 def _to_bytes(canvas: NDArray[np.float32]) -> RGB:
@@ -295,28 +257,22 @@ def _colours_of_directions(arrows: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _sort_objects(
-    predicted: NDArray[np.integer], truth: NDArray[np.integer], iou_threshold: float = 0.5
+    predicted: NDArray[np.integer], truth: NDArray[np.integer]
 ) -> tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]:
     """Split into label images of the matched predictions, the missed and the extra objects."""
     overlap = overlap_matrix(predicted, truth)
     pairs = overlap.pixels.tocoo()
-    iou = pairs.data / (
-        overlap.predicted_sizes[pairs.row] + overlap.true_sizes[pairs.col] - pairs.data
-    )
-    close = iou >= iou_threshold
+    union = overlap.predicted_sizes[pairs.row] + overlap.true_sizes[pairs.col] - pairs.data
+    close = 2 * pairs.data >= union  # an IoU of 0.5
     partner = np.full(len(overlap.predicted_ids), -1)
     if close.any():
-        graph = csr_array(
-            (np.ones(close.sum(), np.int8), (pairs.row[close], pairs.col[close])),
-            shape=overlap.pixels.shape,
-        )
+        edges = np.ones(close.sum(), np.int8), (pairs.row[close], pairs.col[close])
+        graph = csr_array(edges, shape=overlap.pixels.shape)
         partner = maximum_bipartite_matching(graph, perm_type="column")
     is_matched = partner >= 0
-    found = overlap.true_ids[partner[is_matched]]
-    ignored = ~is_matched & (2 * overlap.predicted_known <= overlap.predicted_sizes)
-    ids = overlap.predicted_ids
+    is_ignored = ~is_matched & (2 * overlap.predicted_known <= overlap.predicted_sizes)
     return (
-        remove_objects(predicted, ids[~is_matched]),
-        remove_objects(truth, found),
-        remove_objects(predicted, ids[is_matched | ignored]),
+        remove_objects(predicted, overlap.predicted_ids[~is_matched]),
+        remove_objects(truth, overlap.true_ids[partner[is_matched]]),
+        remove_objects(predicted, overlap.predicted_ids[is_matched | is_ignored]),
     )

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
@@ -14,20 +13,8 @@ from oce2stardist.reports.drawing.pictures import CONFIDENCE
 
 
 def confidence_plot(confidences: NDArray[np.floating]) -> bytes:
-    """Plot how many objects have which confidence, in the colours of `picture_of_confidence`.
-
-    Parameters
-    ----------
-    confidences : array of shape (objects,)
-        In [0, 1].
-
-    Returns
-    -------
-    bytes
-        A transparent PNG with dark writing.
-    """
+    """Plot how many objects have which confidence, 0 to 1; a transparent PNG."""
     figure = Figure(figsize=(4.4, 1.7), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     counts, edges = np.histogram(confidences, bins=20, range=(0, 1))
     middles = (edges[1:] + edges[:-1]) / 2
@@ -40,29 +27,16 @@ def confidence_plot(confidences: NDArray[np.floating]) -> bytes:
     return small_png(figure, transparent=True)
 
 
-def loss_plot(
-    history: pd.DataFrame, columns: Mapping[str, str], *, score_name: str = "score\n(0 to 1)"
-) -> bytes:
+def loss_plot(history: pd.DataFrame, columns: Mapping[str, str]) -> bytes:
     """Plot losses over training steps and, where there are any, the scores at checks.
 
-    Parameters
-    ----------
-    history : DataFrame
-        One row per ``step``; ``score`` and ``score_error`` are optional and NaN between checks.
-    columns : mapping of column to its name in the legend
-        Every step is drawn thin, its running mean over 1/25 of the steps bold.
-    score_name : str
-        Label of the score's axis.
-
-    Returns
-    -------
-    bytes
-        A transparent PNG with dark writing.
+    `history` has a row per ``step``; ``score`` and ``score_error`` are optional and NaN between
+    checks. `columns` are those of the losses, with their names in the legend: every step is
+    drawn thin, the running mean over 1/25 of the steps bold. A transparent PNG.
     """
     has_scores = "score" in history
     scores = history[["step", "score", "score_error"]].dropna() if has_scores else pd.DataFrame()
     figure = Figure(figsize=(7.2, 4.8 if len(scores) else 3.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     ratios = [2, 1] if len(scores) else [1]
     axes = figure.subplots(len(ratios), sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
     window = max(1, len(history) // 25)
@@ -85,11 +59,11 @@ def loss_plot(
             scores["step"], scores["score"], scores["score_error"],
             color="#0072B2", marker="o", linewidth=1, capsize=3,
         )  # fmt: skip
-        axes[1].set_ylabel(score_name)
+        axes[1].set_ylabel("score\n(mean F1, 0 to 1)")
         axes[1].set_ylim(-0.05, 1.05)
     axes[-1].set_xlabel("training step")
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(alpha=0.2)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.2)
     figure.align_ylabels()
     return small_png(figure, transparent=True)

@@ -29,7 +29,7 @@ def name_method(method: str) -> str:
     return f"{name} ({model})" if model else name
 
 
-def name_series(row: Mapping[str, Any]) -> str:
+def name_series(row: Mapping[Any, Any]) -> str:
     """Name what a row of a summary was made by: its method, alpha, fraction and scale.
 
     What does not apply (NaN) or is the same for every such row (scale 1, alpha of pseudo
@@ -47,6 +47,11 @@ def name_series(row: Mapping[str, Any]) -> str:
 def say_fraction(fraction: float) -> str:
     """Write a share in per cent: 0.0025 is "0.25 %"."""
     return f"{100 * fraction:.3g} %"
+
+
+def say_group(group: str) -> str:
+    """Name a group of images as people do."""
+    return "all images" if group == ALL else group
 
 
 def is_missing(value: Any) -> bool:

@@ -1,0 +1,124 @@
+"""Contents of files, sound and bad: images, annotations in every format, configs."""
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+from labs import SHAPE, scene
+from roifile import ImagejRoi
+
+IMAGE, LABELS = scene()
+INT_LABELS, GREY = LABELS.astype(np.int32), (IMAGE // 8).astype(np.uint8)
+RGBA, STACK = np.dstack([GREY, GREY, GREY, np.full_like(GREY, 255)]), np.stack([IMAGE] * 5)
+RGB = RGBA[..., :3]
+
+
+def tiff(array: np.ndarray, **options: Any) -> bytes:
+    target = io.BytesIO()
+    tifffile.imwrite(target, array, **options)
+    return target.getvalue()
+
+
+def png(array: np.ndarray) -> bytes:
+    return bytes(imagecodecs.png_encode(array))
+
+
+def spoiled(value: float) -> np.ndarray:
+    image = IMAGE.astype(np.float32)
+    image[3, 4] = value
+    return image
+
+
+def giant_tiff(side: int) -> bytes:
+    """A TIFF of 16 pixels that says it has so many a side."""
+    tags = {256: side, 257: side, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: side, 279: 16}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI16xH", b"II", 42, 24, len(tags)) + entries + bytes(4)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def png_file(width: int, height: int, colour: int, pixels: bytes, *chunks: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    body = png_chunk(b"IHDR", header) + b"".join(chunks)
+    body += png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def palette_png() -> bytes:
+    rows = b"".join(b"\0" + bytes(row) for row in (IMAGE > 300).astype(np.uint8))
+    return png_file(SHAPE[1], SHAPE[0], 3, rows, png_chunk(b"PLTE", bytes([9, 9, 9, 250, 240, 30])))
+
+
+def mixed_pages() -> bytes:
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target) as writer:
+        writer.write(IMAGE)
+        writer.write(IMAGE[:30, :30])
+    return target.getvalue()
+
+
+def geojson(*rings: list[list[float]]) -> str:
+    geometry = {"type": "Polygon", "coordinates": list(rings)}
+    return json.dumps({"type": "Feature", "geometry": geometry, "properties": {}})
+
+
+def square(low: float, high: float) -> list[list[float]]:
+    return [[low, low], [high, low], [high, high], [low, high], [low, low]]
+
+
+def roi() -> bytes:
+    return ImagejRoi.frompoints(np.array([[5, 5], [25, 5], [25, 25], [5, 25]], float)).tobytes()
+
+
+def zipped(members: dict[str, bytes], **options: int) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def roi_zip(*names: str) -> bytes:
+    return zipped(dict.fromkeys(names, roi()))
+
+
+def zip_bomb(size: int) -> bytes:
+    return zipped({"0001.roi": bytes(size)}, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+
+
+def lying_zip_bomb() -> bytes:
+    """A zip whose directory says that a long member is short."""
+    return zip_bomb(2**22).replace(struct.pack("<I", 2**22), struct.pack("<I", 64))
+
+
+def coco(segmentation: object, *, height: int = SHAPE[0]) -> str:
+    image = {"id": 1, "file_name": "a.tif", "height": height, "width": SHAPE[1]}
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": segmentation}
+    return json.dumps({"images": [image], "annotations": [annotation], "categories": []})
+
+
+def runs(counts: object) -> str:
+    return coco({"size": list(SHAPE), "counts": counts})
+
+
+ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join(['*' + old] * 10)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+DEEP = "[" * 50_000
+ZERO, STRIP = np.zeros(SHAPE, np.uint8), np.zeros((1, 200), np.uint8)
+POINTS = np.eye(*SHAPE, dtype=np.uint16) * 7
+BOW_TIE = [[5.0, 5.0], [25.0, 25.0], [25.0, 5.0], [5.0, 25.0], [5.0, 5.0]]
+TINY_CELL = np.pad(np.ones((4, 4), np.uint16), ((5, SHAPE[0] - 9), (5, SHAPE[1] - 9)))
+MICRON = tiff(IMAGE, imagej=True, resolution=(1, 1), metadata={"unit": "um"})
+RGB_TIFF = tiff(RGB, photometric="rgb")
