@@ -45,8 +45,8 @@ Drawn = tuple[NDArray[np.int64], ...]
 
 _DRAWN_AHEAD = 2
 """Batches that wait, drawn, for the network."""
-_SAVE_EVERY = 20.0
-"""Seconds."""
+SAVE_EVERY = 20.0
+"""Seconds between two savings of the state."""
 
 
 @dataclass
@@ -187,7 +187,7 @@ def train_offsets(
             )
             if on_step is not None:
                 on_step(done, loss)
-            if now - saved >= _SAVE_EVERY:
+            if now - saved >= SAVE_EVERY:
                 keep()
                 saved = now
     run.finished = done >= steps

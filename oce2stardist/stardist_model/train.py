@@ -22,6 +22,9 @@ score_error."""
 State = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 """Arrays by name, and what JSON can hold."""
 
+SAVE_EVERY = 20.0
+"""Seconds between two savings of the state."""
+
 
 @dataclass
 class StarDistTraining:
@@ -74,16 +77,15 @@ def train_stardist(
     checks: Checks,
     resume: State | None = None,
     save: Callable[[State], None] | None = None,
-    save_every: float = 20.0,
     on_step: Callable[[Row], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> StarDistTraining:
     """Train with Adam.
 
     For `n_sparse` and `alpha` see `weighted_loss`. `rate_at` gives the learning rate by step, from
-    0; `on_step` gets the row of history of each. `save` is called with the state every `save_every`
-    seconds, at a stop and at the end; `resume` is a state that it was given. `should_stop` is asked
-    between steps; True ends the training with ``finished`` False.
+    0; `on_step` gets the row of history of each. `save` is called with the state now and then, at a
+    stop and at the end; `resume` is a state that it was given. `should_stop` is asked between
+    steps; True ends the training with ``finished`` False.
     """
     network, judge = model.keras_model, checks.judge
     optimiser = _Adam(rate_at(0), name="adam")
@@ -158,7 +160,7 @@ def train_stardist(
         run.history.append(row)
         if on_step is not None:
             on_step(row)
-        if save is not None and now - saved >= save_every and _is_finite(network):
+        if save is not None and now - saved >= SAVE_EVERY and _is_finite(network):
             save(state())
             saved = now
         if judge is not None and run.checks_in_vain >= (checks.patience or math.inf):

@@ -97,13 +97,12 @@ def _be_the_command(arguments, output, said, events, mark, threads, fault):
     import torch
     from oce2stardist.cli.main import main
 
-    from oce2stardist.embeddings.train import train_offsets
-    from oce2stardist.stardist_model.train import train_stardist
+    from oce2stardist.embeddings import train as embedding
+    from oce2stardist.stardist_model import train as stardist
 
     torch.set_num_threads(threads)
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
-    for function in (train_offsets, train_stardist):
-        function.__kwdefaults__["save_every"] = 0.0  # the state is saved after every step
+    embedding.SAVE_EVERY = stardist.SAVE_EVERY = 0.0  # the state is saved after every step
     _arrange(fault, output, counted)
     main(arguments, prog_name="oce2stardist")
 

@@ -198,7 +198,9 @@ def test_tiff_layouts_come_with_channels_last(tmp_path, shape, options, order):
      "bool"],
 )  # fmt: skip
 def test_stored_values_are_kept(tmp_path, dtype):
-    values = np.array([[0, 1, 100, -100]]).astype(dtype)
+    values = np.array([[0, 1, 100]]).astype(dtype)
+    if np.issubdtype(dtype, np.signedinteger) or np.issubdtype(dtype, np.floating):
+        values[0, 2] = -100
     image = read_image(write_tiff(tmp_path / "a.tif", values))
     np.testing.assert_array_equal(image[..., 0], values.astype(float))
 

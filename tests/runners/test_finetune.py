@@ -228,7 +228,7 @@ from oce2stardist.runners.finetune import finetune_stardist
 from oce2stardist.stardist_model import train
 images, truth = fields()
 config = FINETUNING.replace(**{{"stardist.steps": 150, "stardist.checks": 3}})
-train.train_stardist.__kwdefaults__["save_every"] = 0.1
+train.SAVE_EVERY = 0.1
 finetune_stardist(images, sys.argv[1], annotations=truth, config=config)
 """
 
