@@ -39,6 +39,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
+from oce2stardist.files.arrays import read_array
 from oce2stardist.images.blocks import BlockGrid, Window, widen
 from oce2stardist.labels import ids_at_edge
 
@@ -510,8 +511,7 @@ def cost_of_a_block(work: Path, model: str, block: int) -> dict[str, float]:
         reach = max(reach, plane.find(middle, reach))
         result[name] = time.process_time() - start
         result[name.replace("cpu", "wall")] = time.perf_counter() - wall
-    with np.load(plane.found(middle)) as found:
-        result["objects"] = len(found["prob"])
+    result["objects"] = len(read_array(plane.found(middle), "prob"))
     result["bytes_of_objects"] = plane.found(middle).stat().st_size
     result["load"] = os.getloadavg()[0]
     result["peak_rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
