@@ -215,7 +215,9 @@ def test_training_on_windows_of_a_store_gives_the_network_of_the_image_at_once(l
 
 
 @pytest.mark.slow
-def test_blocks_of_any_size_give_the_labels_of_the_image_at_once(lab, made, client, tmp_path):
+def test_blocks_of_any_size_give_the_pseudo_labels_of_the_image_at_once(
+    lab, made, client, tmp_path
+):
     wanted = read_labels(lab / "at-once" / "pseudo" / "labels" / "cells.tif")
     assert score_image(wanted, np.load(lab / "truth.npy")).f1 > 0.9
     for side in (64, 128, 1024):
