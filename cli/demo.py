@@ -1,12 +1,15 @@
 """The command `oce2stardist demo`."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import folders
 from .options import device_option, verbosity_options
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -28,7 +31,7 @@ from .results import prints_json, tell
     seconds="by step",
     report="page of pictures",
 )
-def demo(output: str, device: str | None, **options: Any) -> None:
+def demo(output: str, seed: int, device: str | None, reporter: "Reporter") -> None:
     """Run all stages on real nuclei that a dependency ships, and write a page of pictures.
 
     It takes some minutes and no data of yours. An interrupted demo goes on when the same
@@ -41,7 +44,7 @@ def demo(output: str, device: str | None, **options: Any) -> None:
     """
     from oce2stardist.runners.demo import run_demo
 
-    result = run_demo(output, device=device or "auto", **options)
+    result = run_demo(output, seed=seed, device=device or "auto", reporter=reporter)
     lines = [
         f"\nOn the part of the image where nothing was annotated ({result.n_annotated} cells "
         "annotated elsewhere):"

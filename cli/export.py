@@ -1,12 +1,15 @@
 """The command `oce2stardist export`."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import folders, paths
 from .options import axes_option, device_option, logging_options, output_option
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist.export.model import Format
 
 
 @click.command()
@@ -43,7 +46,16 @@ from .results import prints_json, tell
 )
 @device_option
 @logging_options
-def export(model: str, output: str, device: str | None, **options: Any) -> None:
+def export(
+    model: str,
+    to: "Format",
+    output: str,
+    image: str | None,
+    axes: str | None,
+    pixel_size: float | None,
+    authors: tuple[str, ...],
+    device: str | None,
+) -> None:
     """Write the StarDist folder MODEL in another format.
 
     What was written is opened again and must give the model's output on an image, within 1e-4;
@@ -56,7 +68,16 @@ def export(model: str, output: str, device: str | None, **options: Any) -> None:
     """
     from oce2stardist.export.model import export_model
 
-    exported = export_model(model, output, device=device or "auto", **options)
+    exported = export_model(
+        model,
+        output,
+        to=to,
+        image=image,
+        axes=axes,
+        pixel_size=pixel_size,
+        authors=authors,
+        device=device or "auto",
+    )
     lines = [f"wrote {path}" for path in exported.files]
     lines.append(
         f"its output differs from the model's by at most {exported.difference:.1g} "

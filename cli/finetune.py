@@ -1,6 +1,6 @@
 """The command `oce2stardist finetune`."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,10 @@ from .options import (
     verbosity_options,
 )
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist import CellDraw, Config
+    from oce2stardist.runs.progress import Reporter
 
 
 def _alpha(value: str) -> float | str:
@@ -68,7 +72,19 @@ def _alpha(value: str) -> float | str:
     parameters="what was chosen, value and reason",
     report="page of pictures",
 )
-def finetune(images: str, output: str, **options: Any) -> None:
+def finetune(
+    images: str,
+    pseudo: str | None,
+    annotations: str,
+    output: str,
+    cells: "CellDraw",
+    init: str | None,
+    tensorboard: bool,
+    axes: str | None,
+    config: "Config",
+    overwrite: bool,
+    reporter: "Reporter",
+) -> None:
     """Train a StarDist model on annotations and pseudo labels.
 
     MODEL is a StarDist folder: plain stardist opens it. An interrupted run goes on when
@@ -84,7 +100,20 @@ def finetune(images: str, output: str, **options: Any) -> None:
     from oce2stardist.reports.wording import say_setting
     from oce2stardist.runners.finetune import finetune_stardist
 
-    result = finetune_stardist(images, output, command="oce2stardist finetune", **options)
+    result = finetune_stardist(
+        images,
+        output,
+        annotations=annotations,
+        pseudo=pseudo,
+        cells=cells,
+        init=init,
+        tensorboard=tensorboard,
+        config=config,
+        axes=axes,
+        overwrite=overwrite,
+        command="oce2stardist finetune",
+        reporter=reporter,
+    )
     score = result.parameters["f1"]
     shown = score["reason"]
     if score["value"] is not None:

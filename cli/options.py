@@ -1,7 +1,4 @@
-"""Options that several commands share; each group of them hands the command one object.
-
-A command passes on what it does not look at itself: its runner has parameters of these names.
-"""
+"""Options that several commands share; each group of them hands the command one object."""
 
 import functools
 import logging

@@ -1,6 +1,6 @@
 """The command `oce2stardist predict`."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,10 @@ from .options import (
     verbosity_options,
 )
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist.blockwise.settings import Blocks
+    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -55,7 +59,19 @@ from .results import prints_json, tell
     n_cells="in all",
     cells="number by image",
 )
-def predict(images: str, output: str, device: str | None, **options: Any) -> None:
+def predict(
+    images: str,
+    model: str,
+    output: str,
+    write: str,
+    log_file: str | None,
+    axes: str | None,
+    overlay: bool,
+    blocks: "Blocks",
+    device: str | None,
+    deterministic: bool,
+    reporter: "Reporter",
+) -> None:
     """Predict the cells of IMAGES with a StarDist model.
 
     IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG, OME-Zarr). MODEL is a
@@ -73,8 +89,20 @@ def predict(images: str, output: str, device: str | None, **options: Any) -> Non
     """
     from oce2stardist.runners.predict import predict_images
 
-    command = "oce2stardist predict"
-    result = predict_images(images, output, device=device or "auto", command=command, **options)
+    result = predict_images(
+        images,
+        output,
+        model=model,
+        axes=axes,
+        write=write,
+        overlay=overlay,
+        blocks=blocks,
+        device=device or "auto",
+        deterministic=deterministic,
+        log_file=log_file,
+        command="oce2stardist predict",
+        reporter=reporter,
+    )
     cells = result.counts
     n_cells = sum(cells.values())
     tell(

@@ -1,7 +1,7 @@
 """The command `oce2stardist pseudo`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +18,11 @@ from .options import (
     verbosity_options,
 )
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist import Config
+    from oce2stardist.blockwise.settings import Blocks
+    from oce2stardist.runs.progress import Reporter
 
 
 def _diameter(value: str) -> float | Path:
@@ -75,7 +80,19 @@ def _diameter(value: str) -> float | Path:
     seconds="by step",
     report="page of pictures",
 )
-def pseudo(images: str, output: str, trained: str | None, **options: Any) -> None:
+def pseudo(
+    images: str,
+    output: str,
+    diameter: float | Path | None,
+    annotations: str | None,
+    trained: str | None,
+    axes: str | None,
+    overlay: bool,
+    config: "Config",
+    overwrite: bool,
+    blocks: "Blocks",
+    reporter: "Reporter",
+) -> None:
     """Train embeddings on IMAGES and write pseudo labels, without any annotation.
 
     IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG, OME-Zarr). An interrupted
@@ -98,8 +115,20 @@ def pseudo(images: str, output: str, trained: str | None, **options: Any) -> Non
 
     if trained is not None and click.get_current_context().params["steps"] is not None:
         raise click.UsageError("--trained trains nothing, so --steps has no meaning; drop one.")
-    command = "oce2stardist pseudo"
-    result = make_pseudo_labels(images, output, trained=trained, command=command, **options)
+    result = make_pseudo_labels(
+        images,
+        output,
+        config=config,
+        diameter=diameter,
+        annotations=annotations,
+        trained=trained,
+        axes=axes,
+        overlay=overlay,
+        overwrite=overwrite,
+        blocks=blocks,
+        command="oce2stardist pseudo",
+        reporter=reporter,
+    )
     if not result.labels:
         return  # one of several processes under torchrun, and not the main one
     objects = {stem: int(labels.max()) for stem, labels in result.labels.items()}

@@ -1,13 +1,16 @@
 """The command `oce2stardist suggest`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import folders, paths
 from .options import axes_option, device_option, verbosity_options
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist.runs.progress import Reporter
 
 
 @click.command()
@@ -42,7 +45,16 @@ from .results import prints_json, tell
     output="folder that was written",
     regions="rows of suggestions.csv: rank, image, y0, x0, y1, x1, score, reason, and counts",
 )
-def suggest(run: str, output: str | None, device: str | None, **options: Any) -> None:
+def suggest(
+    run: str,
+    images: str | None,
+    output: str | None,
+    count: int,
+    window: int | None,
+    axes: str | None,
+    device: str | None,
+    reporter: "Reporter",
+) -> None:
     """List the image regions whose annotation should help most.
 
     RUN is a model folder of `finetune`: regions where the model and the pseudo labels
@@ -57,7 +69,16 @@ def suggest(run: str, output: str | None, device: str | None, **options: Any) ->
     """
     from oce2stardist.suggestion.run import suggest_regions
 
-    table = suggest_regions(run, output, device=device or "auto", **options)
+    table = suggest_regions(
+        run,
+        output,
+        images=images,
+        count=count,
+        window=window,
+        axes=axes,
+        device=device or "auto",
+        reporter=reporter,
+    )
     folder = Path(output) if output else Path(run) / "suggestions"
     lines = [
         f"{row.rank:>3}  {row.image}  y {row.y0}, x {row.x0}: {row.reason}"
