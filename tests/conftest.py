@@ -12,6 +12,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # As oce2stardist sets it for its workers, also for those that tests start: see runs/cluster.py.
 os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
 
+# Tests run beside each other: threads that wait for work must not take the time of others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 # No window is opened, and settings of whoever runs the tests are neither read nor written.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("NAPARI_CONFIG", "")
