@@ -28,7 +28,7 @@ from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.read import read_image
 from oce2stardist.labels import Labels, median_diameter, resize_labels
 
-SETTINGS = StarDistConfig()
+SETTINGS = StarDistConfig(width=32, features=128, learning_rate=2e-3)
 
 
 def draw(number: int, *, seed: int, size: int) -> Scene:
@@ -45,20 +45,33 @@ def train(out: Path, *, count: int, steps: int, seed: int, workers: int) -> None
         write_thresholds,
         write_weights,
     )
-    from oce2stardist.stardist_model.network import create_model, prepare_tensorflow
+    from oce2stardist.stardist_model.network import (
+        can_compute_in_half_precision,
+        create_model,
+        prepare_tensorflow,
+    )
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
     from oce2stardist.stardist_model.train import Checks, train_stardist
 
     started = time.monotonic()
-    with ProcessPoolExecutor(workers) as pool:
-        make = functools.partial(draw, seed=seed, size=192)
-        scenes = list(pool.map(make, range(count), chunksize=20))
-    print(f"{len(scenes)} scenes drawn in {time.monotonic() - started:.0f} s", flush=True)
+    stored = out.with_suffix(".scenes.npz")
+    if not stored.exists():
+        with ProcessPoolExecutor(workers) as pool:
+            make = functools.partial(draw, seed=seed, size=192)
+            scenes = list(pool.map(make, range(count), chunksize=20))
+        print(f"{count} scenes drawn in {time.monotonic() - started:.0f} s", flush=True)
+        images = np.array([scene.image for scene in scenes], np.float16)
+        labels = np.array([scene.labels for scene in scenes], np.int16)
+        np.savez(stored, images=images, labels=labels)
+    with np.load(stored) as arrays:
+        images = arrays["images"].astype(np.float32)
+        labels = arrays["labels"].astype(np.int32)
     prepare_tensorflow("auto")
-    model = create_model(out, SETTINGS, channels=1, seed=seed)
+    half = can_compute_in_half_precision()
+    model = create_model(out, SETTINGS, channels=1, half_precision=half, seed=seed)
     source = PatchSource(
-        [scene.image for scene in scenes],
-        [scene.labels for scene in scenes],
+        list(images),
+        list(labels),
         patch_size=SETTINGS.patch_size,
         around_objects=0.9,
     )
@@ -89,7 +102,6 @@ def train(out: Path, *, count: int, steps: int, seed: int, workers: int) -> None
         checks=Checks(every=1000, keep=lambda kept: write_weights(out / "weights_best.h5", kept)),
         resume=read_state(out / "state.safetensors"),
         save=lambda state: write_state(out / "state.safetensors", state),
-        save_every=60,
         on_step=show,
     )
     write_thresholds(out, prob=0.5, nms=0.4)

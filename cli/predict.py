@@ -48,6 +48,13 @@ if TYPE_CHECKING:
     help="Also write to FILE, with the time, all that is said and warned.",
 )
 @axes_option
+@click.option(
+    "--diameter",
+    type=float,
+    metavar="PIXELS",
+    help="Median diameter of the cells: images are zoomed to what the model was trained on.  "
+    "[default: the model's own scale]",
+)
 @overlay_option
 @block_options(side=1024)
 @device_option
@@ -66,6 +73,7 @@ def predict(
     write: str,
     log_file: str | None,
     axes: str | None,
+    diameter: float | None,
     overlay: bool,
     blocks: "Blocks",
     device: str | None,
@@ -96,6 +104,7 @@ def predict(
         axes=axes,
         write=write,
         overlay=overlay,
+        diameter=diameter,
         blocks=blocks,
         device=device or "auto",
         deterministic=deterministic,

@@ -166,6 +166,9 @@ class StarDistConfig(Settings):
     """Weight of the pseudo half of each batch, 0 to 1; auto judges it on the annotated cells."""
     object_weights: bool = True
     """Weigh each pseudo object by its confidence; off: all weigh alike, as in the paper."""
+    working_diameter: float | None = Field(28.0, ge=8)
+    """Images are rescaled so that a cell of median diameter measures this many pixels; empty
+    leaves them as they are (paper)."""
     n_rays: int = Field(32, ge=4, le=256, multiple_of=4)
     """Radial directions of the star-convex polygons."""
     grid: int = Field(2, ge=1, le=8)

@@ -4,6 +4,7 @@ import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from oce2stardist.files.digests import digest
 from oce2stardist.images.blocks import Block, Window
 from oce2stardist.images.lazy import sample_windows
 from oce2stardist.images.normalise import normalise_between
+from oce2stardist.stardist_model.scale import zoom_window, zoomed_core, zoomed_shape
 
 if TYPE_CHECKING:
     from oce2stardist.stardist_model.network import SparseStarDist2D
@@ -37,11 +39,12 @@ class StarDistImage(BlockwiseImage):
     low: tuple[float, ...]  # percentiles of every channel, which become 0
     high: tuple[float, ...]  # and 1
     nms_thresh: float  # the model's
+    scale: float  # by what the image is zoomed for it: objects on disk are as the network sees them
 
     @property
     def identity(self) -> list[Any]:
         files = [path for path in self.model.iterdir() if path.suffix in (".h5", ".json")]
-        return [digest(files), self.low, self.high]
+        return [digest(files), self.low, self.high, self.scale]
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Read a window, normalised as `normalise_percentiles` does."""
@@ -61,20 +64,29 @@ class StarDistImage(BlockwiseImage):
         pixels = self.read(sample)
         shape = pixels.shape[0], pixels.shape[1]
         crop = (slice(0, shape[0]), slice(0, shape[1]))
-        return max(1.0, self._find_in(pixels.__getitem__, crop, shape, 1.0).reach)
+        return max(1.0, self._find_in(pixels.__getitem__, crop, shape, 1.0).reach / self.scale)
 
     def find(self, block: Block, reach: float) -> float:
         objects = self._find_in(self.read, block.core, self.image.shape[:2], reach)
-        _write(self.found(block), objects)
-        return objects.reach
+        reach = objects.reach / self.scale
+        _write(self.found(block), objects, reach)
+        return reach
 
     def _find_in(
         self, read: Callable[[Window], Any], core: Window, shape: tuple[int, int], reach: float
     ) -> "Objects":
         from oce2stardist.stardist_model.polygons import find_objects
 
+        factor = self.scale
+        zoomed = partial(zoom_window, read, shape=shape, factor=factor)
         with _one_at_a_time:
-            return find_objects(_model(self.model, self.device), read, core, shape, reach=reach)
+            return find_objects(
+                _model(self.model, self.device),
+                zoomed,
+                zoomed_core(core, shape, factor),
+                zoomed_shape(shape, factor),
+                reach=reach * factor,
+            )
 
     def drop_doubles(self, block: Block, reach: float) -> int:
         from oce2stardist.stardist_model.polygons import Objects, drop_doubles
@@ -85,14 +97,14 @@ class StarDistImage(BlockwiseImage):
         if near:
             around = Objects.join([_read(self.found(other)) for other in near])
             stays = drop_doubles(own, around, nms_thresh=self.nms_thresh)
-        _write(self.kept(block), own[stays])
+        _write(self.kept(block), own[stays], reach)
         return int((~stays).sum())
 
     def draw(self, block: Block, reach: float) -> None:
         from oce2stardist.stardist_model.polygons import Objects, draw_objects
 
         blocks = self.grid.near(block, reach + 1)
-        objects = Objects.join([_read(self.kept(near)) for near in blocks])
+        objects = Objects.join([_read(self.kept(near)) for near in blocks]).zoomed(1 / self.scale)
         low = [side.start - reach - 1 for side in block.core]
         high = [side.stop + reach + 1 for side in block.core]
         may_be_seen = np.all((objects.points >= low) & (objects.points <= high), axis=1)
@@ -121,9 +133,10 @@ def check_model(model: Path, device: str, channels: int, name: str) -> float:
     return float(network.thresholds.nms)
 
 
-def _write(path: Path, objects: "Objects") -> None:
+def _write(path: Path, objects: "Objects", reach: float) -> None:
+    """Write objects as the network sees them, and how far they reach in stored pixels."""
     arrays = {"points": objects.points, "prob": objects.prob, "dist": objects.dist}
-    write_arrays(path, arrays | {"reach": np.array(objects.reach, np.float32)})
+    write_arrays(path, arrays | {"reach": np.array(reach, np.float32)})
 
 
 def _read(path: Path) -> "Objects":

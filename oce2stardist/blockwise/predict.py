@@ -11,6 +11,7 @@ from oce2stardist.blockwise.polygons import StarDistImage, check_model
 from oce2stardist.images.lazy import percentiles
 from oce2stardist.images.sources import list_images
 from oce2stardist.runs.progress import Reporter, SilentReporter
+from oce2stardist.stardist_model.scale import choose_scale_for
 
 LABELS = "cells"
 """Name of the label image inside the ``labels`` group."""
@@ -21,6 +22,7 @@ def predict_in_blocks(
     output: Path,
     *,
     model: Path,
+    diameter: float | None = None,
     client: Client,
     axes: str | None = None,
     side: int = 1024,
@@ -39,6 +41,8 @@ def predict_in_blocks(
         As in `label_in_blocks`.
     model : Path
         A StarDist model folder, ours or stock.
+    diameter : float > 0, optional
+        Of a median cell, pixels; see `oce2stardist.predict_images`.
     axes : str, optional
         Of a TIFF, where its metadata do not say.
     side, in_place
@@ -68,6 +72,7 @@ def predict_in_blocks(
                     low=low,
                     high=high,
                     nms_thresh=nms_thresh,
+                    scale=choose_scale_for(model, image.pixel_size, diameter).factor,
                 )
             )
         counts |= label_in_blocks(

@@ -110,7 +110,7 @@ def place_cells(shape: tuple[int, int], population: Population, rng: np.random.G
     for _ in range(tries):
         centre = _draw_centre(shape, population, centres, rng)
         outline = draw_outline(population, rng) + centre[:, None]
-        rows, columns = polygon(*outline, shape)
+        rows, columns = polygon(outline[0], outline[1], shape)
         free = labels[rows, columns] == 0
         if free.sum() < max(_SMALLEST, (1 - population.hidden) * len(free)):
             continue

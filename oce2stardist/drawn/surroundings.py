@@ -32,9 +32,9 @@ def glow(cells: Cells, rng: np.random.Generator) -> Map:
 
 def debris(cells: Cells, rng: np.random.Generator) -> Map:
     """Paint specks of up to a third of a cell that are no cells, bright or dark."""
-    specks = np.zeros(cells.labels.shape)
+    specks = np.zeros_like(cells.brightness)
     for _ in range(rng.integers(1, 14)):
-        one = np.zeros(cells.labels.shape)
+        one = np.zeros_like(specks)
         one[tuple(rng.integers(side) for side in one.shape)] = 1
         one = ndi.gaussian_filter(one, rng.uniform(0.6, 3.2))
         specks += rng.uniform(0.3, 2.5) * rng.choice([1, 1, -1]) * one / one.max()
@@ -43,7 +43,7 @@ def debris(cells: Cells, rng: np.random.Generator) -> Map:
 
 def fibres(cells: Cells, rng: np.random.Generator) -> Map:
     """Paint thin threads that run across the ground."""
-    threads = np.zeros(cells.labels.shape)
+    threads = np.zeros_like(cells.brightness)
     height, width = threads.shape
     for _ in range(rng.integers(2, 16)):
         ends = rng.integers([height, width, height, width])

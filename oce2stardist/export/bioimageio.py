@@ -51,6 +51,7 @@ def describe_package(
         "config": {
             "stardist": {
                 "thresholds": {"prob": facts.prob_thresh, "nms": facts.nms_thresh},
+                "scale": facts.scale,
                 "weights": next((name for name in attached if name.endswith(".h5")), None),
                 "config": stardist_config,
             }

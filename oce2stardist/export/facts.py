@@ -7,6 +7,7 @@ LOST = {
     "stardist": (
         "the percentiles 1 and 99.8 by which images are to be normalised",
         "the pixel size of the images",
+        "a scale other than 1 (scale.json): plain stardist has to be given it, see the README",
     ),
     "onnx": (
         "the step from prob and dist to labels: do it with stardist, as the README shows",
@@ -40,6 +41,8 @@ class Facts:
     nms_thresh: float
     pixel_size: tuple[float, float] | None
     """Micrometres (y, x), of images like those it was trained on."""
+    scale: float = 1.0
+    """By what an image is zoomed before it goes in; outlines are brought back afterwards."""
     percentiles: tuple[float, float] = (1.0, 99.8)
     """Of each channel of an image; they become 0 and 1."""
 
@@ -56,5 +59,6 @@ class Facts:
             "prob_thresh": self.prob_thresh,
             "nms_thresh": self.nms_thresh,
             "pixel_size_um": self.pixel_size,
+            "scale": self.scale,
         }
         return {name: json.dumps(value) for name, value in values.items()}

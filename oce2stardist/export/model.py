@@ -177,6 +177,7 @@ def _facts_of(
         prob_thresh=float(network.thresholds.prob),
         nms_thresh=float(network.thresholds.nms),
         pixel_size=pixel_size,
+        scale=network.scale,
     )
 
 
@@ -335,7 +336,7 @@ def _files_of(folder: Path) -> Sequence[Path]:
     """List what StarDist opens: config, thresholds and the best weights, or those there are."""
     best = folder / "weights_best.h5"
     weights = [best] if best.exists() else sorted(folder.glob("*.h5"))
-    wanted = (folder / "config.json", folder / "thresholds.json", *weights)
+    wanted = (*(folder / f"{name}.json" for name in ("config", "thresholds", "scale")), *weights)
     return [path for path in wanted if path.exists()]
 
 

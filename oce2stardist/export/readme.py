@@ -12,6 +12,7 @@ _FACTS = """\
 | probability threshold | {prob_thresh:g} |
 | overlap (NMS) threshold | {nms_thresh:g} |
 | pixel size of the images | {pixel_size} |
+| scale | {scale:g}: images are zoomed by it before they go in (stardist: `scale={scale:g}`) |
 """  # noqa: E501 (lines of a table)
 
 _ONNX = """\
@@ -28,6 +29,7 @@ import json
 
 import numpy as np
 import onnxruntime
+from scipy import ndimage
 from stardist import polygons_to_label
 from stardist.nms import non_maximum_suppression_sparse
 
@@ -38,6 +40,8 @@ facts = {{name: json.loads(value) for name, value in facts.items()}}
 # image: array of shape (Y, X, C)
 low, high = np.percentile(image, facts["percentiles"], axis=(0, 1))
 scaled = ((image - low) / (high - low)).astype(np.float32)
+scale = facts["scale"]
+scaled = ndimage.zoom(scaled, (scale, scale, 1), order=1)
 multiple = facts["height_and_width_multiple_of"]
 padding = [(0, -side % multiple) for side in scaled.shape[:2]]
 padded = np.pad(scaled, [*padding, (0, 0)], mode="reflect")
@@ -45,11 +49,12 @@ prob, dist = session.run(["prob", "dist"], {{"input": padded[None]}})
 prob, dist = prob[0, ..., 0], np.maximum(dist[0], 1e-3)
 found = np.pad(prob[2:-2, 2:-2] > facts["prob_thresh"], 2)  # as in StarDist, none at the rim
 points = np.argwhere(found) * facts["grid"]
-inside = (points < image.shape[:2]).all(axis=1)
+inside = (points < scaled.shape[:2]).all(axis=1)
 points, prob, dist, _ = non_maximum_suppression_sparse(
     dist[found][inside], prob[found][inside], points[inside], nms_thresh=facts["nms_thresh"]
 )
-labels = polygons_to_label(dist, points, shape=image.shape[:2], prob=prob)
+points, back = points / scale, (1 / scale, 1 / scale)
+labels = polygons_to_label(dist, points, shape=image.shape[:2], prob=prob, scale_dist=back)
 ```
 
 In QuPath (StarDist extension, not tried here) a script names the file and the same numbers:
@@ -111,5 +116,5 @@ def write_readme(to: str, facts: Facts, *, file: str = "", tensorflow: str = "")
         facts=_FACTS.format(**values),
         file=file,
         tensorflow=tensorflow,
-        groovy_pixel_size="" if size is None else f"    .pixelSize({size[1]:g})\n",
+        groovy_pixel_size="" if size is None else f"    .pixelSize({size[1] / facts.scale:g})\n",
     )

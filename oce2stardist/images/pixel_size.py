@@ -123,8 +123,15 @@ def warn_of_pixel_sizes(
     return [
         f"{len(others)} of {len(sizes)} images have pixels of another size than those that the "
         f"model was trained on, such as {stem}: {_say(size)} where it was {_say(trained)}; "
-        "resample them, or look at the result closely"
+        "they are brought to that; pass --diameter if their cells are of another size"
     ]
+
+
+def relative_size(here: PixelSize | None, there: PixelSize | None) -> float:
+    """Tell how large a pixel is compared with another; 1 where nobody knows or they are alike."""
+    if here is None or there is None or not _differ(here, there):
+        return 1.0
+    return math.sqrt(here.y * here.x / (there.y * there.x))
 
 
 def _differ(here: PixelSize, there: PixelSize) -> bool:

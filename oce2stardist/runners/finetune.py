@@ -43,13 +43,14 @@ from oce2stardist.stardist_model.fit import TrainingJob, check_tensorboard, choo
 from oce2stardist.stardist_model.folds import choose_folds, cross_validate
 from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
 from oce2stardist.stardist_model.rounds import train_rounds
+from oce2stardist.stardist_model.scale import choose_scale, write_scale
 from oce2stardist.training_labels.alpha import choose_alpha
 from oce2stardist.training_labels.draw_cells import CellDraw, Draw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import read_cells, read_held_back, write_training_labels
 from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
 
 _RESULTS = (
-    *("training", "folds", "rounds", "logs", "thresholds.json"),
+    *("training", "folds", "rounds", "logs", "thresholds.json", "scale.json"),
     *("state.safetensors", "state-before.safetensors"),
     *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
 )
@@ -178,8 +179,12 @@ def finetune_stardist(
                     precision={"training": choose_precision(config)},
                 )
                 start = Path(init) if init is not None else None
+                scale = choose_scale(
+                    config.stardist, annotated.labels, drawn, given.labels, init=start
+                )
+                write_scale(folder, scale)
                 parameters, history = _train(
-                    TrainingJob(folder, normalised, config, log, start, tensorboard),
+                    TrainingJob(folder, normalised, config, log, start, tensorboard, scale),
                     annotated.labels,
                     given,
                     drawn,
@@ -228,6 +233,7 @@ def _train(
     )
     alpha = weigh(given.labels, labels.known, trusted=given.trusted)
     job.reporter.say(f"alpha {alpha.value:g}: {alpha.reason}.")
+    job.reporter.say(f"scale {job.scale.factor:g}: {job.scale.reason}.")
     verdict = None
     if n_folds:
         with times.measure("cross_validation"):
@@ -246,6 +252,7 @@ def _train(
     history = best.trained.history
     counts = {"n_cells": n_cells, "n_held_back": n_held_back, "n_folds": n_folds}
     parameters = describe_model(alpha, history, best.verdict, **counts, rounds=rounds, seed=seed)
+    parameters["scale"] = {"value": job.scale.factor, "reason": job.scale.reason}
     return parameters, history
 
 

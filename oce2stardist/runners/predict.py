@@ -19,6 +19,7 @@ from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.stardist_model.facts import has_thresholds, trained_pixel_size
+from oce2stardist.stardist_model.scale import choose_scale_for
 
 _SIDE = 1024
 """Of a block, pixels: what one worker predicts within 1.4 GB."""
@@ -40,6 +41,7 @@ def predict_images(
     axes: str | None = None,
     write: str | Iterable[str] = "labels",
     overlay: bool = False,
+    diameter: float | None = None,
     blocks: Blocks | None = None,
     device: str = "auto",
     deterministic: bool = False,
@@ -73,6 +75,10 @@ def predict_images(
         - ``ome-zarr``: ``<stem>.ome.zarr``, the image with the labels in its labels group.
     overlay : bool
         The same as ``overlay`` in `write`.
+    diameter : float > 0, optional
+        Of a median cell, pixels: images are zoomed so that the model sees cells of the size that
+        it was trained on. By default the model's own scale is taken, and images whose files tell
+        another size of pixels than it was trained on are brought to that.
     blocks : Blocks, optional
         Which images are taken in blocks, and where; default: OME-Zarr and TIFF above 64
         megapixels, on this machine.
@@ -108,15 +114,16 @@ def predict_images(
         if isinstance(images, ImageSet) or images:
             folder = Path(output) if output is not None else None
             predicted |= _predict_at_once(
-                images, folder, kinds, axes, Path(model), device, deterministic, log
+                images, folder, kinds, axes, Path(model), diameter, device, deterministic, log
             )
             predicted.counts |= {stem: int(labels.max()) for stem, labels in predicted.items()}
         if large:
             if kinds != {"labels"}:
                 log.warn("Of images that are predicted in blocks, only labels are written.")
             predicted.counts |= _predict_in_blocks(
-                large, Path(str(output)), blocks, axes, Path(model), device, deterministic, log
-            )
+                large, Path(str(output)), blocks, axes, Path(model), diameter, device,
+                deterministic, log,
+            )  # fmt: skip
     return predicted
 
 
@@ -126,6 +133,7 @@ def _predict_at_once(
     kinds: set[str],
     axes: str | None,
     model: Path,
+    diameter: float | None,
     device: str,
     deterministic: bool,
     reporter: Reporter,
@@ -142,7 +150,8 @@ def _predict_at_once(
     prepare_tensorflow(device, threads=fixed_threads(deterministic))
     network = open_model(model)
     sizes = {stem: read_pixel_size(file) if file else None for stem, file in files.items()}
-    for warning in _look_at_model(model, sizes):
+    scales = {stem: choose_scale_for(model, size, diameter).factor for stem, size in sizes.items()}
+    for warning in _look_at_model(model, sizes if diameter is None else {}):
         reporter.warn(warning)
     predicted: dict[str, Labels] = {}
     tables = []
@@ -156,7 +165,9 @@ def _predict_at_once(
                     f"images must have the model's {network.config.n_channel_in} channels. Got "
                     f"{image.shape[-1]} in {stem}; pass images like those it was trained on."
                 )
-            labels, probabilities = predict_objects(network, normalise_percentiles(image))
+            labels, probabilities = predict_objects(
+                network, normalise_percentiles(image), scale=scales[stem]
+            )
             predicted[stem] = labels
             if output is not None and kinds:
                 file, size = files[stem], sizes[stem]
@@ -176,6 +187,7 @@ def _predict_in_blocks(
     blocks: Blocks,
     axes: str | None,
     model: Path,
+    diameter: float | None,
     device: str,
     deterministic: bool,
     reporter: Reporter,
@@ -194,6 +206,7 @@ def _predict_in_blocks(
                 path,
                 output,
                 model=model,
+                diameter=diameter,
                 client=client,
                 axes=axes,
                 side=blocks.side,

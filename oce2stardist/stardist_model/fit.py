@@ -1,8 +1,8 @@
 """Train one StarDist network into a model folder; resumes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.runs.schedule import cosine_rate, dropping_rate
 from oce2stardist.stardist_model.judge import Judge
+from oce2stardist.stardist_model.scale import ModelScale, zoom_image, zoom_labels
 from oce2stardist.training_labels.make import TrainingLabels, object_weights
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ class TrainingJob:
     reporter: Reporter
     init: Path | None  # a StarDist folder to start from
     tensorboard: bool  # write event files to logs/ in the folder of each training
+    scale: ModelScale = field(default_factory=ModelScale)
+
+    @cached_property
+    def zoomed_images(self) -> dict[str, Image]:
+        """The images as the network sees them."""
+        return {stem: zoom_image(image, self.scale.factor) for stem, image in self.images.items()}
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ def train_network(
 ) -> TrainedNetwork:
     """Train a network in `folder`, or go on where an interrupted training stopped.
 
+    `labels` are at the images' own size; the network sees both at the scale of the job.
+
     The folder gets config.json, weights_best.h5, weights_last.h5, history.csv and, until the
     training has ended, state.safetensors.
 
@@ -70,9 +79,11 @@ def train_network(
     from oce2stardist.stardist_model.tensorboard import scalar_writer
     from oce2stardist.stardist_model.train import Checks, train_stardist
 
-    images, config = job.images, job.config
+    images, config = job.zoomed_images, job.config
+    labels = labels.changed(partial(zoom_labels, factor=job.scale.factor))
     settings, steps = config.stardist, config.stardist.steps
     model = _build_model(folder, images, config, start_from)
+    model.scale = job.scale.factor
     judge = Judge(images, labels.held_back, multiple=model.multiple, seed=config.seed)
     last, history_file = folder / "weights_last.h5", folder / "history.csv"
     if last.exists() and history_file.exists():

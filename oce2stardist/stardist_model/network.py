@@ -17,6 +17,7 @@ from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.atomic import write_text
 from oce2stardist.stardist_model.backend import GPUS, Config2D, StarDist2D, keras, tf
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
+from oce2stardist.stardist_model.scale import read_scale
 
 _LARGEST_CONFIG = 1_000_000  # bytes
 _LARGEST = {
@@ -112,6 +113,9 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
             return tuple(output[0] for output in outputs)
 
         return (*setup, predict, tiling)
+
+    scale: float = 1.0
+    """By what images are zoomed before the network sees them; see `stardist_model.scale`."""
 
     @property
     def multiple(self) -> int:
@@ -215,7 +219,7 @@ def _build(folder: Path, config: Any, *, half_precision: bool, seed: int) -> Spa
 
 
 def open_model(folder: Path) -> SparseStarDist2D:
-    """Open a StarDist model folder, ours or stock, with its best weights and thresholds."""
+    """Open a StarDist model folder, ours or stock, with best weights, thresholds and scale."""
     needed = {"config.json": "config.json", "weights (.h5)": "*.h5"}
     missing = [what for what, pattern in needed.items() if not any(folder.glob(pattern))]
     if missing:
@@ -226,7 +230,7 @@ def open_model(folder: Path) -> SparseStarDist2D:
     _check_config(folder / "config.json")
     try:
         with _quiet():
-            return SparseStarDist2D(None, name=folder.name, basedir=str(folder.parent))
+            model = SparseStarDist2D(None, name=folder.name, basedir=str(folder.parent))
     except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
         if is_out_of_memory(error):
             raise
@@ -234,6 +238,8 @@ def open_model(folder: Path) -> SparseStarDist2D:
             f"{folder} must be a StarDist model folder. Got files that can't be used: "
             f"{first_line(error)}; pass the folder that `oce2stardist finetune -o` wrote."
         ) from error
+    model.scale = read_scale(folder).factor
+    return model
 
 
 def _check_config(path: Path) -> None:

@@ -38,7 +38,7 @@ Read = Callable[[Window], NDArray[np.float32]]
 class Objects:
     """Polygons of one image: centres (y, x) and distances to the outline, both in pixels."""
 
-    points: NDArray[np.integer]  # (n, 2)
+    points: NDArray[np.number]  # (n, 2)
     prob: NDArray[np.float32]  # (n,)
     dist: NDArray[np.float32]  # (n, rays)
 
@@ -52,6 +52,12 @@ class Objects:
     def reach(self) -> float:
         """Largest distance of any outline from its centre; 0 without objects."""
         return float(self.dist.max()) if len(self) else 0.0
+
+    def zoomed(self, factor: float) -> "Objects":
+        """Bring the objects to an image that is so many times as large, as stardist does."""
+        if factor == 1.0:
+            return self
+        return Objects(self.points * factor, self.prob, self.dist * np.float32(factor))
 
     @classmethod
     def join(cls, parts: list["Objects"]) -> "Objects":
@@ -132,7 +138,7 @@ def _survivors(ordered: Objects, nms_thresh: float) -> NDArray[np.bool_]:
     return np.asarray(survivors, bool)
 
 
-def _inside(points: NDArray[np.integer], window: Window) -> NDArray[np.bool_]:
+def _inside(points: NDArray[np.number], window: Window) -> NDArray[np.bool_]:
     rows, columns = window
     y, x = points.T
     return (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)
@@ -176,12 +182,13 @@ def draw_objects(objects: Objects, ids: NDArray[np.int32], window: Window) -> ND
     rows, columns = window
     labels = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.int32)
     y, x = objects.points.T
-    outlines = dist_to_coord(objects.dist, np.zeros_like(objects.points))
+    places = np.floor(objects.points).astype(int)
+    outlines = dist_to_coord(objects.dist, objects.points - places)
     for index in np.lexsort((x, y, -objects.prob))[::-1]:
         corner = np.floor(outlines[index].min(axis=1)).astype(int)
         inside = polygon(*(outlines[index] - corner[:, None]))
-        at_y = inside[0] + corner[0] + y[index] - rows.start
-        at_x = inside[1] + corner[1] + x[index] - columns.start
+        at_y = inside[0] + corner[0] + places[index, 0] - rows.start
+        at_x = inside[1] + corner[1] + places[index, 1] - columns.start
         seen = (at_y >= 0) & (at_y < labels.shape[0]) & (at_x >= 0) & (at_x < labels.shape[1])
         labels[at_y[seen], at_x[seen]] = ids[index]
     return labels

@@ -85,13 +85,18 @@ def draw_polygons(
 def predict_labels(model: SparseStarDist2D, image: NDArray[np.float32]) -> NDArray[np.int32]:
     """Predict the labels of one normalised image with the model's own thresholds.
 
-    They are what ``model.predict_instances`` of plain stardist gives; see `predict_objects`.
+    They are what ``model.predict_instances`` of plain stardist gives, with ``scale=`` where the
+    model has one; see `predict_objects`.
     """
     return predict_objects(model, image)[0]
 
 
 def predict_objects(
-    model: SparseStarDist2D, image: NDArray[np.float32], *, prob_thresh: float | None = None
+    model: SparseStarDist2D,
+    image: NDArray[np.float32],
+    *,
+    prob_thresh: float | None = None,
+    scale: float | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Predict the labels of one normalised image, and how probable each object is.
 
@@ -103,6 +108,8 @@ def predict_objects(
     prob_thresh : float in (0, 1), optional
         Least object probability; default: the model's own threshold. A lower one adds objects
         and leaves the others as they are.
+    scale : float > 0, optional
+        By what the image is zoomed before the network sees it; default: the model's own.
 
     Returns
     -------
@@ -110,8 +117,13 @@ def predict_objects(
     probabilities : float32 array of shape (n,)
         Of the objects 1..n, in [0, 1]. One that others cover wholly has no pixel in `labels`.
     """
-    tiles = tuple(int(np.ceil(side / _LARGEST_TILE)) for side in image.shape[:2])
+    scale = model.scale if scale is None else scale
+    tiles = tuple(int(np.ceil(side * scale / _LARGEST_TILE)) for side in image.shape[:2])
     labels, details = model.predict_instances(
-        image, prob_thresh=prob_thresh, n_tiles=(*tiles, 1), show_tile_progress=False
+        image,
+        prob_thresh=prob_thresh,
+        scale=None if scale == 1.0 else scale,
+        n_tiles=(*tiles, 1),
+        show_tile_progress=False,
     )
     return np.asarray(labels, np.int32), np.asarray(details["prob"], np.float32)

@@ -108,7 +108,9 @@ def _predict_all(job: TrainingJob, outcome: Outcome) -> tuple[dict[str, Labels],
     confidence: Confidences = {}
     with job.reporter.task("Labels for the next round", len(job.images)) as advance:
         for done, (stem, image) in enumerate(job.images.items(), start=1):
-            labels[stem], probabilities = predict_objects(outcome.trained.model, image)
+            labels[stem], probabilities = predict_objects(
+                outcome.trained.model, image, scale=job.scale.factor
+            )
             confidence[stem] = {i: float(p) for i, p in enumerate(probabilities, start=1)}
             advance(done, stem)
     return labels, confidence

@@ -1,7 +1,7 @@
 """Make training labels and their provenance from annotations and pseudo labels."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +50,19 @@ class TrainingLabels:
     held_back: dict[str, Labels]
     cells: pd.DataFrame
     objects: pd.DataFrame
+
+    def changed(self, change: Callable[[Labels], Labels]) -> "TrainingLabels":
+        """Return them with every label image changed, such as zoomed; the tables stay."""
+
+        def change_all(group: dict[str, Labels]) -> dict[str, Labels]:
+            return {stem: change(labels) for stem, labels in group.items()}
+
+        return replace(
+            self,
+            sparse=change_all(self.sparse),
+            pseudo=change_all(self.pseudo),
+            held_back=change_all(self.held_back),
+        )
 
     @property
     def known(self) -> dict[str, Labels]:

@@ -1,6 +1,7 @@
 """Images predicted block by block: the same objects as at once, each once and whole."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from oce2stardist.stardist_model.checkpoint import write_thresholds, write_weigh
 from oce2stardist.stardist_model.network import open_model
 from oce2stardist.stardist_model.polygons import Objects, draw_objects, drop_doubles, find_objects
 from oce2stardist.stardist_model.predict import predict_labels
+from oce2stardist.stardist_model.scale import ModelScale, write_scale
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python")
 from ngff import write_ome_zarr  # noqa: E402
@@ -147,6 +149,29 @@ def test_blocks_of_any_size_give_the_objects_of_one_pass(trained, client, discs,
         assert not (output / ".a.blocks").exists()
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("factor", "radius"), [(0.6, 20), (1.7, 7)])
+def test_blocks_of_a_zoomed_image_give_the_objects_of_one_pass(
+    trained, client, tmp_path, factor, radius
+):
+    model = shutil.copytree(trained, tmp_path / "model")
+    write_scale(model, ModelScale(factor, 24.0, "by hand"))
+    image, truth = discs_scene(20, (300, 410), radius, seed=5)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image)
+    wanted = at_once(model, read_image(path))
+    assert matching(truth, wanted, thresh=0.5).f1 > 0.9
+    found = []
+    for side in (64, 128):
+        counts = predict_in_blocks(
+            path, tmp_path / str(side), model=model, client=client, side=side
+        )
+        found.append(read_labels(tmp_path / str(side) / "a.tif"))
+        assert counts == {"a": wanted.max()}
+        assert adjusted_rand_score(wanted.ravel(), found[-1].ravel()) > 0.999
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.slow
