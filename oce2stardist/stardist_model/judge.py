@@ -120,6 +120,7 @@ class Verdict:
     prob_thresh: float
     nms_thresh: float
     counts: Counts | None  # None where there was no cell to judge by
+    windows: Sequence[Window] = ()  # of the cells, as the network sees them
 
 
 def judge_thresholds(
@@ -141,4 +142,15 @@ def judge_thresholds(
 
     order = sorted(range(len(pairs)), key=distance)
     chosen = nearest_to_default_among_best(counts, order, seed=seed)
-    return Verdict(*pairs[chosen], counts[chosen])
+    return Verdict(*pairs[chosen], counts[chosen], windows)
+
+
+def count_at_defaults(
+    model: "SparseStarDist2D", windows: Sequence[Window], patches: Sequence[Image]
+) -> Counts:
+    """Match what a model finds at its own thresholds with the annotated cells."""
+    from oce2stardist.stardist_model.predict import predict_patches
+
+    probs, nms = (model.thresholds.prob,), (model.thresholds.nms,)
+    raws = predict_patches(model, patches)
+    return _count_grid(windows, raws, probs, nms, grid=model.config.grid)[0]
