@@ -2,33 +2,40 @@
 
     python benchmarks/drawn_start.py train OUT [--scenes 4000] [--steps 16000] [--seed 1]
     python benchmarks/drawn_start.py score MODEL DATA SET ... [--every 1]
+    python benchmarks/drawn_start.py store OUT
 
 `train` draws the scenes (several processes), trains the network of the default preset on them and
 writes a StarDist folder; the same call goes on after an interruption. `score` predicts sets of DATA
 such as `bbbc039/test`: each image brought to the working diameter by its true cells, and at the
 scale that the start finds by itself (predict, rescale by 28 / median diameter found, twice). It
-prints F1 at IoU 0.5 and SEG over all cells, and AP at 0.5 as a mean over images.
+prints F1 at IoU 0.5, its mean over IoU 0.5 to 0.9 and SEG over all cells, and AP at 0.5 as a mean
+over images. `store` puts the weights of OUT into the package.
 """
 
 import argparse
 import functools
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from skimage.transform import resize
+from numpy.typing import NDArray
+from stardist.matching import matching
 
 from oce2stardist.config import StarDistConfig
 from oce2stardist.drawn import DIAMETER
 from oce2stardist.drawn.scenes import Scene, draw_scene
+from oce2stardist.evaluation.scores import pool_scores, score_image
+from oce2stardist.images.channels import is_brightfield_rgb
 from oce2stardist.images.find import find_images
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.read import read_image
-from oce2stardist.labels import Labels, median_diameter, resize_labels
+from oce2stardist.labels import Labels, median_diameter
 
-SETTINGS = StarDistConfig(width=32, features=128, learning_rate=2e-3)
+SETTINGS = StarDistConfig(learning_rate=2e-3)
+IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def draw(number: int, *, seed: int, size: int) -> Scene:
@@ -104,53 +111,68 @@ def train(out: Path, *, count: int, steps: int, seed: int, workers: int) -> None
         save=lambda state: write_state(out / "state.safetensors", state),
         on_step=show,
     )
-    write_thresholds(out, prob=0.5, nms=0.4)
+    write_thresholds(out, prob=0.6, nms=0.3)
 
 
 def score(folder: Path, data: Path, sets: list[str], *, every: int) -> None:
     """Predict real images and print a row for each set."""
-    from stardist.matching import matching
-
-    from oce2stardist.evaluation.scores import pool_scores, score_image
     from oce2stardist.stardist_model.network import open_model
-    from oce2stardist.stardist_model.predict import predict_labels
+    from oce2stardist.stardist_model.predict import find_scale, predict_objects
+    from oce2stardist.stardist_model.scale import ModelScale
 
     model = open_model(folder)
-
-    def at_scale(image: np.ndarray, factor: float) -> Labels:
-        shape = tuple(max(8, round(side * factor)) for side in image.shape[:2])
-        scaled = resize(image, (*shape, 1), order=1, anti_aliasing=factor < 1)
-        return predict_labels(model, normalise_percentiles(scaled))
-
-    print("| set | diameter | F1 | SEG | AP |\n|---|---|---:|---:|---:|")
+    scale = ModelScale(1.0, DIAMETER, per_image=True)
+    print("| set | diameter | F1 | mean F1 | SEG | AP |\n|---|---|---:|---:|---:|---:|")
     for name in sets:
-        paths = find_images(data / name / "images")[::every]
         rows: dict[str, list[tuple[Labels, Labels]]] = {"true": [], "found": []}
-        for path in paths:
-            image = read_image(path)[..., :1].astype(np.float32)
+        for path in find_images(data / name / "images")[::every]:
             truth = read_labels(data / name / "masks" / f"{path.stem}.tif")
+            image = normalise_percentiles(_channels(read_image(path)))
             true = median_diameter([truth]) or DIAMETER
-            rows["true"].append((at_scale(image, DIAMETER / true), truth))
-            factor = 1.0
-            for _ in range(2):
-                found = median_diameter([at_scale(image, factor)])
-                factor = float(np.clip(factor * DIAMETER / (found or DIAMETER), 0.1, 6))
-            rows["found"].append((at_scale(image, factor), truth))
+            factors = {
+                "true": scale.for_diameter(true).factor,
+                "found": find_scale(model, image, scale),
+            }
+            for kind, factor in factors.items():
+                rows[kind].append((predict_objects(model, image, scale=factor)[0], truth))
         for kind, pairs in rows.items():
-            full = [(resize_labels(labels, truth.shape), truth) for labels, truth in pairs]
-            total = pool_scores([score_image(labels, truth) for labels, truth in full])
-            ap = np.mean([matching(t, p, thresh=0.5).accuracy for p, t in full])
-            print(f"| {name} | {kind} | {total.f1:.3f} | {total.seg:.3f} | {ap:.3f} |", flush=True)
+            print(f"| {name} | {kind} | {say(pairs)} |", flush=True)
+
+
+def _channels(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make one channel of several, as the product does for the start."""
+    if is_brightfield_rgb([image]):
+        return np.asarray(255 - image.mean(axis=-1, keepdims=True))
+    return np.asarray(normalise_percentiles(image).mean(axis=-1, keepdims=True))
+
+
+def say(pairs: Sequence[tuple[Labels, Labels]]) -> str:
+    """Score predicted and true labels: F1, its mean over IoU, SEG, AP per image."""
+    by_iou = [
+        pool_scores([score_image(found, truth, iou_threshold=iou) for found, truth in pairs])
+        for iou in IOUS
+    ]
+    ap = np.mean([matching(truth, found, thresh=0.5).accuracy for found, truth in pairs])
+    f1 = [scores.f1 for scores in by_iou]
+    return f"{f1[0]:.3f} | {np.mean(f1):.3f} | {by_iou[0].seg:.3f} | {ap:.3f}"
+
+
+def store(out: Path) -> None:
+    """Put the weights into the package."""
+    from oce2stardist.stardist_model.drawn_start import store_start
+    from oce2stardist.stardist_model.network import open_model
+
+    store_start(open_model(out))
 
 
 def main() -> None:
-    """Train or score."""
+    """Train, score or store."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("train")
     one.add_argument("out", type=Path)
-    one.add_argument("--scenes", type=int, default=4000)
-    one.add_argument("--steps", type=int, default=16000)
+    one.add_argument("--scenes", type=int, default=8000)
+    one.add_argument("--steps", type=int, default=24000)
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("--workers", type=int, default=2)
     one = commands.add_parser("score")
@@ -158,12 +180,16 @@ def main() -> None:
     one.add_argument("data", type=Path)
     one.add_argument("sets", nargs="+")
     one.add_argument("--every", type=int, default=1)
+    one = commands.add_parser("store")
+    one.add_argument("out", type=Path)
     given = parser.parse_args()
     if given.command == "train":
         train(given.out, count=given.scenes, steps=given.steps, seed=given.seed,
               workers=given.workers)  # fmt: skip
-    else:
+    elif given.command == "score":
         score(given.model, given.data, given.sets, every=given.every)
+    else:
+        store(given.out)
 
 
 if __name__ == "__main__":

@@ -55,9 +55,10 @@ def _alpha(value: str) -> float | str:
 )
 @click.option(
     "--init",
-    metavar="MODEL",
+    metavar="MODEL|drawn|none",
     shell_complete=folders,
-    help="Start from this StarDist folder, ours or stock.",
+    help="Start from this StarDist folder, ours or stock; drawn: the network that was trained on "
+    "drawn cells; none: from nothing.  [default: from the config]",
 )
 @click.option("--tensorboard", is_flag=True, help="Write the training's course to MODEL/logs.")
 @axes_option

@@ -169,15 +169,18 @@ class StarDistConfig(Settings):
     working_diameter: float | None = Field(28.0, ge=8)
     """Images are rescaled so that a cell of median diameter measures this many pixels; empty
     leaves them as they are (paper)."""
+    start: Literal["drawn", "none"] = "drawn"
+    """Begin with a network that was trained on drawn cells, or with nothing (paper). The drawn
+    one has the default rays, grid, blocks, width, features and batch_norm; others need none."""
     n_rays: int = Field(32, ge=4, le=256, multiple_of=4)
     """Radial directions of the star-convex polygons."""
     grid: int = Field(2, ge=1, le=8)
     """Subsampling of the prediction: 1, 2, 4 or 8."""
     blocks: Literal["stock", "paper"] = "stock"
     """U-Net blocks: StarDist's own, or the paper's 3×3, 1×1, 1×1, 3×3 (plain stardist can't)."""
-    width: int = Field(16, ge=1, le=512)
+    width: int = Field(32, ge=1, le=512)
     """Feature maps of the first U-Net level (unet_n_filter_base)."""
-    features: int = Field(64, ge=0, le=1024)
+    features: int = Field(128, ge=0, le=1024)
     """Feature maps before the heads (net_conv_after_unet); 0 leaves this layer out."""
     batch_norm: bool = True
     """Normalise feature maps over the batch (unet_batch_norm): learns in far fewer steps."""
@@ -187,10 +190,10 @@ class StarDistConfig(Settings):
     """Side of the training patches, pixels; a multiple of 8 * grid."""
     batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)
     """Patches in a step, half of them sparse, half pseudo."""
-    steps: int = Field(1500, ge=1)
-    """Training steps."""
-    learning_rate: float = Field(3e-3, gt=0, le=1)
-    """Peak learning rate (Adam)."""
+    steps: int | None = Field(None, ge=1)
+    """Training steps; empty takes 500 from a trained network on, 1500 from nothing."""
+    learning_rate: float | None = Field(None, gt=0, le=1)
+    """Peak learning rate (Adam); empty takes 3e-4 from a trained network on, 3e-3 from nothing."""
     schedule: Literal["cosine", "steps"] = "cosine"
     """Fall to zero along a cosine, or division by ten at drop_at."""
     drop_at: tuple[float, ...] = (0.15, 0.4, 0.8)
@@ -201,6 +204,8 @@ class StarDistConfig(Settings):
     """Weight of the distances beside the object probability (train_loss_weights; stardist: 0.2)."""
     around_objects: float = Field(0.9, ge=0, le=1)
     """Share of the patches drawn around an object."""
+    zoom: float = Field(0.0, ge=0, le=1)
+    """Patches are enlarged or made smaller by up to 1 + zoom, at random."""
     intensity: float = Field(1.0, ge=0, le=2)
     """Strength of the intensity augmentation; 0 turns it off."""
     held_back: float = Field(0.2, ge=0, le=0.5)
@@ -214,6 +219,16 @@ class StarDistConfig(Settings):
     """Stop once so many checks in a row bring no better score; empty trains to the end."""
     rounds: int = Field(1, ge=1, le=20)
     """Trainings in all; from the second on, the model's own labels are the pseudo labels."""
+
+    def filled(self, *, from_nothing: bool) -> "StarDistConfig":
+        """Return the settings with what is empty filled in, for a training that begins so."""
+        steps, rate = (1500, 3e-3) if from_nothing else (500, 3e-4)
+        return self.model_copy(
+            update={
+                "steps": self.steps or steps,
+                "learning_rate": self.learning_rate or rate,
+            }
+        )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "StarDistConfig":

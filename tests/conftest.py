@@ -2,6 +2,8 @@
 
 import logging
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,9 @@ os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
 # Tests run beside each other: threads that wait for work must not take the time of others.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+# The start that is trained on drawn cells is unpacked here, not in the home of whoever tests.
+os.environ.setdefault("KERAS_HOME", str(Path(tempfile.gettempdir()) / "oce2stardist-test-keras"))
 
 # No window is opened, and settings of whoever runs the tests are neither read nor written.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")

@@ -27,7 +27,7 @@ FOLDERS = {  # package -> its folder in the checkout
     for package in SETUPTOOLS["packages"]
 }
 SOURCES = ("oce2stardist", "cli", "configs")
-DATA = (".yaml", ".j2")
+DATA = (".yaml", ".j2", ".safetensors")
 COMMANDS = (
     *("demo", "pseudo", "merge", "finetune", "suggest", "predict", "export", "evaluate"),
     *("experiment", "doctor"),

@@ -16,9 +16,9 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.arrays import read_arrays, write_arrays
 from oce2stardist.files.digests import digest
 from oce2stardist.images.blocks import Block, Window
-from oce2stardist.images.lazy import sample_windows
+from oce2stardist.images.lazy import LazyImage, sample_windows
 from oce2stardist.images.normalise import normalise_between
-from oce2stardist.stardist_model.scale import zoom_window, zoomed_core, zoomed_shape
+from oce2stardist.stardist_model.scale import ModelScale, zoom_window, zoomed_core, zoomed_shape
 
 if TYPE_CHECKING:
     from oce2stardist.stardist_model.network import SparseStarDist2D
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SAMPLES = 4
 _SAMPLE_SIDE = 512
+_MIDDLE = 1024
 
 # A worker may have several threads; the network's memory is for one block.
 _one_at_a_time = threading.Lock()
@@ -131,6 +132,27 @@ def check_model(model: Path, device: str, channels: int, name: str) -> float:
             "images like those it was trained on."
         )
     return float(network.thresholds.nms)
+
+
+def find_factor(
+    model: Path,
+    device: str,
+    image: LazyImage,
+    low: tuple[float, ...],
+    high: tuple[float, ...],
+    scale: ModelScale,
+) -> float:
+    """Find by what a large image is to be zoomed; where it has its own factor, from its middle."""
+    if not scale.per_image:
+        return scale.factor
+    from oce2stardist.stardist_model.predict import find_scale
+
+    starts = [max(0, (side - _MIDDLE) // 2) for side in image.shape[:2]]
+    window = slice(starts[0], starts[0] + _MIDDLE), slice(starts[1], starts[1] + _MIDDLE)
+    with _one_at_a_time:
+        return find_scale(
+            _model(model, device), normalise_between(image.read(window), low, high), scale
+        )
 
 
 def _write(path: Path, objects: "Objects", reach: float) -> None:

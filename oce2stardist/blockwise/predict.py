@@ -7,7 +7,7 @@ from pathlib import Path
 from distributed import Client
 
 from oce2stardist.blockwise.job import label_in_blocks, plane_folder, run_all, store_of
-from oce2stardist.blockwise.polygons import StarDistImage, check_model
+from oce2stardist.blockwise.polygons import StarDistImage, check_model, find_factor
 from oce2stardist.images.lazy import percentiles
 from oce2stardist.images.sources import list_images
 from oce2stardist.runs.progress import Reporter, SilentReporter
@@ -59,6 +59,9 @@ def predict_in_blocks(
         planes = []
         for image in images:
             low, high = percentiles(image)
+            scale = choose_scale_for(model, image.pixel_size, diameter)
+            look = (model, device, image, low, high, scale)
+            (factor,) = run_all(client, find_factor, [look], should_stop)
             planes.append(
                 StarDistImage(
                     image=image,
@@ -72,7 +75,7 @@ def predict_in_blocks(
                     low=low,
                     high=high,
                     nms_thresh=nms_thresh,
-                    scale=choose_scale_for(model, image.pixel_size, diameter).factor,
+                    scale=factor,
                 )
             )
         counts |= label_in_blocks(

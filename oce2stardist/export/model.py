@@ -177,7 +177,7 @@ def _facts_of(
         prob_thresh=float(network.thresholds.prob),
         nms_thresh=float(network.thresholds.nms),
         pixel_size=pixel_size,
-        scale=network.scale,
+        scale=network.scale.factor,
     )
 
 

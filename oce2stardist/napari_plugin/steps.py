@@ -141,7 +141,7 @@ class FinetuneStep(_Step):
             "How much pseudo labels count: 0 trains on your cells alone; auto judges the pseudo "
             "labels on your cells."
         )
-        self.steps = _steps_field(Config().stardist.steps)
+        self.steps = _steps_field(Config().stardist.filled(from_nothing=False).steps)
         self.form.addRow("Pseudo weight (alpha)", self.alpha)
         self.form.addRow("Training steps", self.steps)
         self.button = self.add_button("Train")

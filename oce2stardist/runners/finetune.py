@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from oce2stardist.annotations.known import digest_annotations, read_known
-from oce2stardist.config import Config
+from oce2stardist.config import Config, StarDistConfig
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.digests import digest
@@ -29,6 +29,7 @@ from oce2stardist.pseudo_labels.files import Confidences, PseudoLabels, read_pse
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.reports import choose_evenly, write_finetune_report
 from oce2stardist.reports.selection import AT_MOST
+from oce2stardist.reports.wording import sentence
 from oce2stardist.runs.determinism import describe_determinism, one_thread_for_sums
 from oce2stardist.runs.folder import (
     Stage,
@@ -39,6 +40,8 @@ from oce2stardist.runs.folder import (
 )
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
+from oce2stardist.stardist_model import drawn_start
+from oce2stardist.stardist_model.compare import compare_with_sources
 from oce2stardist.stardist_model.fit import TrainingJob, check_tensorboard, choose_precision
 from oce2stardist.stardist_model.folds import choose_folds, cross_validate
 from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
@@ -99,8 +102,9 @@ def finetune_stardist(
     cells : CellDraw, optional
         Use only some of the annotated cells: to simulate few annotations on a set that is
         completely annotated.
-    init : path, optional
-        A StarDist folder, ours or stock, to start from.
+    init : path, "drawn" or "none", optional
+        A StarDist folder, ours or stock, to start from; ``drawn`` is the network that was trained
+        on drawn cells, ``none`` starts from nothing. Default: what ``config.stardist.start`` says.
     tensorboard : bool
         Also write the course of the training for TensorBoard.
     config : Config, optional
@@ -129,7 +133,10 @@ def finetune_stardist(
                 "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
             )
         given = PseudoLabels({}, {}) if pseudo is None else read_pseudo_labels(pseudo, image_set)
-        init_files = sorted(Path(init).glob("*.[hj]*")) if init is not None else []
+        start, init_files = _find_start(init, config.stardist, image_set)
+        # What a run does is recorded, also where the config leaves it to the start.
+        settings = config.stardist.filled(from_nothing=start is None)
+        config = config.model_copy(update={"stardist": settings})
         inputs = {
             "images": len(image_set.images),
             "sha256": image_set.digest(),
@@ -178,17 +185,17 @@ def finetune_stardist(
                     inputs=inputs | source,
                     precision={"training": choose_precision(config)},
                 )
-                start = Path(init) if init is not None else None
                 scale = choose_scale(
                     config.stardist, annotated.labels, drawn, given.labels, init=start
                 )
-                write_scale(folder, scale)
+                write_scale(folder, scale.model)
                 parameters, history = _train(
                     TrainingJob(folder, normalised, config, log, start, tensorboard, scale),
                     annotated.labels,
                     given,
                     drawn,
                     complete=draw.simulates_few,
+                    begins_drawn=init_files == [drawn_start.WEIGHTS],
                     times=Times(folder / "times.yaml", keep=stage.resumes),
                 )
                 write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
@@ -199,6 +206,19 @@ def finetune_stardist(
             return FinetuneResult(folder, parameters, history, report)
 
 
+def _find_start(
+    init: str | Path | None, settings: StarDistConfig, images: ImageSet
+) -> tuple[Path | None, list[Path]]:
+    """Find the StarDist folder to start from, None for none, and the files that it consists of."""
+    if init is None:
+        init = settings.start if drawn_start.fits(settings) else "none"
+    if str(init) == "none":
+        return None, []
+    if str(init) != drawn_start.NAME:
+        return Path(init), sorted(Path(init).glob("*.[hj]*"))
+    return drawn_start.folder_for(list(images.images.values())), [drawn_start.WEIGHTS]
+
+
 def _train(
     job: TrainingJob,
     annotations: Mapping[str, Labels],
@@ -206,6 +226,7 @@ def _train(
     drawn: Draw,
     *,
     complete: bool,
+    begins_drawn: bool,
     times: Times,
 ) -> tuple[Parameters, pd.DataFrame]:
     """Choose alpha, train, judge, train again as often as asked; returns what was chosen."""
@@ -233,7 +254,10 @@ def _train(
     )
     alpha = weigh(given.labels, labels.known, trusted=given.trusted)
     job.reporter.say(f"alpha {alpha.value:g}: {alpha.reason}.")
-    job.reporter.say(f"scale {job.scale.factor:g}: {job.scale.reason}.")
+    begins = "nothing" if job.init is None else job.init
+    job.reporter.say(f"It begins with {'drawn cells' if begins_drawn else begins}.")
+    scale = job.scale.model
+    job.reporter.say(f"scale {scale.factor:g}: {scale.reason}.")
     verdict = None
     if n_folds:
         with times.measure("cross_validation"):
@@ -252,7 +276,14 @@ def _train(
     history = best.trained.history
     counts = {"n_cells": n_cells, "n_held_back": n_held_back, "n_folds": n_folds}
     parameters = describe_model(alpha, history, best.verdict, **counts, rounds=rounds, seed=seed)
-    parameters["scale"] = {"value": job.scale.factor, "reason": job.scale.reason}
+    parameters["scale"] = {"value": scale.factor, "reason": scale.reason}
+    compared = compare_with_sources(
+        job, best.verdict, given.labels, start=job.init if begins_drawn else None
+    )
+    if compared is not None:
+        parameters["best"] = compared.describe()
+        tell = job.reporter.warn if compared.is_clearly_worse else job.reporter.say
+        tell(sentence(compared.say()))
     return parameters, history
 
 

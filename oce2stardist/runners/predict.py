@@ -8,6 +8,7 @@ from oce2stardist.errors import InputError
 from oce2stardist.images.find import image_stem
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import is_ours
+from oce2stardist.images.lazy import sample_windows
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import PixelSize, read_pixel_size, warn_of_pixel_sizes
 from oce2stardist.images.read import read_image
@@ -18,6 +19,7 @@ from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
+from oce2stardist.stardist_model import drawn_start
 from oce2stardist.stardist_model.facts import has_thresholds, trained_pixel_size
 from oce2stardist.stardist_model.scale import choose_scale_for
 
@@ -59,8 +61,9 @@ def predict_images(
     output : path, optional
         Folder for what `write` names; existing files are replaced. Without it nothing is
         written.
-    model : path
-        A StarDist model folder with config.json, weights and thresholds.json.
+    model : path or "drawn"
+        A StarDist model folder with config.json, weights and thresholds.json; or the network that
+        comes with the package, which has seen drawn cells only.
     axes : str, optional
         Axes of the files, such as ``CYX``, where their metadata do not say.
     write : str or iterable of str
@@ -107,6 +110,7 @@ def predict_images(
             f"images that are taken in blocks need an output. Got none for {large[0]}; pass a "
             "folder for their labels."
         )
+    model = _find_model(model, images, large, axes)
     predicted = PredictedLabels()
     with logged(reporter, command) as log:
         if log_file is not None:
@@ -114,17 +118,35 @@ def predict_images(
         if isinstance(images, ImageSet) or images:
             folder = Path(output) if output is not None else None
             predicted |= _predict_at_once(
-                images, folder, kinds, axes, Path(model), diameter, device, deterministic, log
+                images, folder, kinds, axes, model, diameter, device, deterministic, log
             )
             predicted.counts |= {stem: int(labels.max()) for stem, labels in predicted.items()}
         if large:
             if kinds != {"labels"}:
                 log.warn("Of images that are predicted in blocks, only labels are written.")
             predicted.counts |= _predict_in_blocks(
-                large, Path(str(output)), blocks, axes, Path(model), diameter, device,
+                large, Path(str(output)), blocks, axes, model, diameter, device,
                 deterministic, log,
             )  # fmt: skip
     return predicted
+
+
+def _find_model(
+    model: str | Path, images: Sequence[Path] | ImageSet, large: Sequence[Path], axes: str | None
+) -> Path:
+    """Find the model's folder; of the drawn one that for the channels of the first image."""
+    if str(model) != drawn_start.NAME or Path(model).exists():
+        return Path(model)
+    if isinstance(images, ImageSet):
+        first = next(iter(images.images.values()))
+    elif images:
+        first = read_image(images[0], axes=axes)
+    else:
+        from oce2stardist.images.sources import list_images
+
+        lazy = list_images(large[0], axes=axes)[0]
+        first = lazy.read(sample_windows(lazy.shape[:2], seed=0, largest=256**2)[0])
+    return drawn_start.folder_for([first])
 
 
 def _predict_at_once(
@@ -145,12 +167,12 @@ def _predict_at_once(
         _check_output(output, stems)
 
     from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
-    from oce2stardist.stardist_model.predict import predict_objects
+    from oce2stardist.stardist_model.predict import find_scale, predict_objects
 
     prepare_tensorflow(device, threads=fixed_threads(deterministic))
     network = open_model(model)
     sizes = {stem: read_pixel_size(file) if file else None for stem, file in files.items()}
-    scales = {stem: choose_scale_for(model, size, diameter).factor for stem, size in sizes.items()}
+    scales = {stem: choose_scale_for(model, size, diameter) for stem, size in sizes.items()}
     for warning in _look_at_model(model, sizes if diameter is None else {}):
         reporter.warn(warning)
     predicted: dict[str, Labels] = {}
@@ -165,9 +187,9 @@ def _predict_at_once(
                     f"images must have the model's {network.config.n_channel_in} channels. Got "
                     f"{image.shape[-1]} in {stem}; pass images like those it was trained on."
                 )
-            labels, probabilities = predict_objects(
-                network, normalise_percentiles(image), scale=scales[stem]
-            )
+            normalised = normalise_percentiles(image)
+            scale = find_scale(network, normalised, scales[stem])
+            labels, probabilities = predict_objects(network, normalised, scale=scale)
             predicted[stem] = labels
             if output is not None and kinds:
                 file, size = files[stem], sizes[stem]

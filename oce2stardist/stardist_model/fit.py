@@ -19,7 +19,7 @@ from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.runs.schedule import cosine_rate, dropping_rate
 from oce2stardist.stardist_model.judge import Judge
-from oce2stardist.stardist_model.scale import ModelScale, zoom_image, zoom_labels
+from oce2stardist.stardist_model.scale import TrainingScale, zoom_image, zoom_labels
 from oce2stardist.training_labels.make import TrainingLabels, object_weights
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class TrainingJob:
     reporter: Reporter
     init: Path | None  # a StarDist folder to start from
     tensorboard: bool  # write event files to logs/ in the folder of each training
-    scale: ModelScale = field(default_factory=ModelScale)
+    scale: TrainingScale = field(default_factory=TrainingScale)
 
     @cached_property
     def zoomed_images(self) -> dict[str, Image]:
         """The images as the network sees them."""
-        return {stem: zoom_image(image, self.scale.factor) for stem, image in self.images.items()}
+        return {stem: zoom_image(image, self.scale.of(stem)) for stem, image in self.images.items()}
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,11 @@ def train_network(
     from oce2stardist.stardist_model.train import Checks, train_stardist
 
     images, config = job.zoomed_images, job.config
-    labels = labels.changed(partial(zoom_labels, factor=job.scale.factor))
-    settings, steps = config.stardist, config.stardist.steps
+    labels = labels.changed(lambda stem, drawn: zoom_labels(drawn, job.scale.of(stem)))
+    settings = config.stardist.filled(from_nothing=start_from is None)
+    steps = settings.steps or 1
     model = _build_model(folder, images, config, start_from)
-    model.scale = job.scale.factor
+    model.scale = job.scale.model
     judge = Judge(images, labels.held_back, multiple=model.multiple, seed=config.seed)
     last, history_file = folder / "weights_last.h5", folder / "history.csv"
     if last.exists() and history_file.exists():
@@ -110,7 +111,7 @@ def train_network(
             n_sparse=n_sparse,
             alpha=alpha,
             steps=steps,
-            rate_at=_learning_rate(settings),
+            rate_at=_learning_rate(settings, steps),
             checks=Checks(
                 every=max(1, steps // settings.checks),
                 keep=lambda kept: write_weights(folder / "weights_best.h5", kept),
@@ -221,11 +222,12 @@ def _patch_source(
         [weights(stem) for stem in labels] if weights is not None else None,
         patch_size=settings.patch_size,
         around_objects=settings.around_objects,
+        zoom=settings.zoom,
     )
 
 
-def _learning_rate(settings: StarDistConfig) -> Callable[[int], float]:
-    steps, peak = settings.steps, settings.learning_rate
+def _learning_rate(settings: StarDistConfig, steps: int) -> Callable[[int], float]:
+    peak = settings.learning_rate or 0.0
     if settings.schedule == "steps":
         return partial(dropping_rate, steps=steps, peak=peak, drop_at=settings.drop_at)
     return partial(cosine_rate, steps=steps, peak=peak, warm_up=settings.warm_up)

@@ -17,7 +17,7 @@ from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.atomic import write_text
 from oce2stardist.stardist_model.backend import GPUS, Config2D, StarDist2D, keras, tf
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
-from oce2stardist.stardist_model.scale import read_scale
+from oce2stardist.stardist_model.scale import ModelScale, read_scale
 
 _LARGEST_CONFIG = 1_000_000  # bytes
 _LARGEST = {
@@ -114,8 +114,8 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
 
         return (*setup, predict, tiling)
 
-    scale: float = 1.0
-    """By what images are zoomed before the network sees them; see `stardist_model.scale`."""
+    scale: ModelScale = ModelScale()
+    """By what images are zoomed before the network sees them."""
 
     @property
     def multiple(self) -> int:
@@ -149,7 +149,7 @@ def create_model(
         unet_batch_norm=settings.batch_norm,
         train_patch_size=(settings.patch_size, settings.patch_size),
         train_batch_size=settings.batch_size,
-        train_learning_rate=settings.learning_rate,
+        train_learning_rate=settings.filled(from_nothing=True).learning_rate,
         train_loss_weights=(1.0, settings.distance_weight),
         train_tensorboard=False,
     )
@@ -238,7 +238,7 @@ def open_model(folder: Path) -> SparseStarDist2D:
             f"{folder} must be a StarDist model folder. Got files that can't be used: "
             f"{first_line(error)}; pass the folder that `oce2stardist finetune -o` wrote."
         ) from error
-    model.scale = read_scale(folder).factor
+    model.scale = read_scale(folder)
     return model
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from oce2stardist.labels import UNLABELLED, renumber
+from oce2stardist.labels import UNLABELLED, renumber, resize_labels
 from oce2stardist.stardist_model.backend import edt_prob, star_dist
 
 Image = NDArray[np.float32]  # (Y, X, C)
@@ -41,6 +41,8 @@ class PatchSource:
     around_objects : float, in [0, 1]
         Share of the patches that hold an object, every object of the set being equally
         likely; the others are drawn anywhere in the images that have known pixels.
+    zoom : float, in [0, 1]
+        Patches are enlarged or made smaller by up to 1 + zoom, at random.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class PatchSource:
         *,
         patch_size: int,
         around_objects: float,
+        zoom: float = 0.0,
     ) -> None:
         self._images, self._labels, self._weights = [], [], []
         for index, drawn in enumerate(labels):
@@ -65,6 +68,7 @@ class PatchSource:
             self._weights.append(np.array([1.0, *of_objects], np.float32))
         self._patch_size = patch_size
         self._around_objects = around_objects
+        self._most_zoom = np.log1p(zoom)
         # (objects, 3): image, centre y, centre x
         self._centres = np.concatenate(
             [_object_centres(known, index) for index, known in enumerate(self._labels)]
@@ -79,17 +83,33 @@ class PatchSource:
         The objects of every image are numbered anew, 1..n.
         """
         size = self._patch_size
+        if self._most_zoom:
+            size = round(size / np.exp(rng.uniform(-self._most_zoom, self._most_zoom)))
         if len(self._centres) and rng.random() < self._around_objects:
             index, *centre = self._centres[rng.integers(len(self._centres))]
+            shape = self._labels[index].shape
+            size = min(size, *shape)
             corner = [
                 int(np.clip(middle - rng.integers(size), 0, side - size))
-                for middle, side in zip(centre, self._labels[index].shape, strict=True)
+                for middle, side in zip(centre, shape, strict=True)
             ]
         else:
             index = rng.choice(len(self._labels), p=self._image_share)
-            corner = [int(rng.integers(side - size + 1)) for side in self._labels[index].shape]
+            shape = self._labels[index].shape
+            size = min(size, *shape)
+            corner = [int(rng.integers(side - size + 1)) for side in shape]
         window = (slice(corner[0], corner[0] + size), slice(corner[1], corner[1] + size))
-        return self._images[index][window], self._labels[index][window], self._weights[index]
+        image, labels = self._images[index][window], self._labels[index][window]
+        return *_resized(image, labels, self._patch_size), self._weights[index]
+
+
+def _resized(image: Image, labels: Labels, size: int) -> tuple[Image, Labels]:
+    """Bring a square patch to `size`; each pixel of the labels takes the nearest one."""
+    if len(labels) == size:
+        return image, labels
+    factor = size / len(labels)
+    zoomed = ndi.zoom(image, (factor, factor, 1), order=1, mode="nearest", grid_mode=True)
+    return zoomed, resize_labels(labels, (size, size))
 
 
 def _padded(image: Image, labels: Labels, size: int) -> tuple[Image, Labels]:

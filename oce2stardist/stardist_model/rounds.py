@@ -109,7 +109,7 @@ def _predict_all(job: TrainingJob, outcome: Outcome) -> tuple[dict[str, Labels],
     with job.reporter.task("Labels for the next round", len(job.images)) as advance:
         for done, (stem, image) in enumerate(job.images.items(), start=1):
             labels[stem], probabilities = predict_objects(
-                outcome.trained.model, image, scale=job.scale.factor
+                outcome.trained.model, image, scale=job.scale.of(stem)
             )
             confidence[stem] = {i: float(p) for i, p in enumerate(probabilities, start=1)}
             advance(done, stem)

@@ -8,7 +8,7 @@ outlines are smooth at any size. Images are zoomed here exactly as stardist zoom
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
 from oce2stardist.images.blocks import Window
 from oce2stardist.images.pixel_size import PixelSize, relative_size
-from oce2stardist.labels import Image, Labels, median_diameter, rescale_labels
+from oce2stardist.labels import Image, Labels, median_diameter, object_sizes, rescale_labels
 from oce2stardist.stardist_model.facts import trained_pixel_size
 
 _FILE = "scale.json"
@@ -28,7 +28,13 @@ _LARGEST = 100_000  # bytes
 _ALIKE = 1.05
 """Cells this near to the working diameter stay as they are: every zoom blurs a little."""
 
-_EXTREMES = (0.02, 50.0)
+_EXTREMES = (0.02, 10.0)
+
+_MIXED = 2.0
+"""Ratio of large to small images' diameters (90th to 10th percentile) from which a set is mixed."""
+
+_FEW = 5
+"""Cells, or images, that are too few to tell."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,14 @@ class ModelScale:
         where nobody knows: a model of plain stardist.
     reason : str
         Where the factor comes from.
+    per_image : bool
+        Every image has its own factor: `predict` looks at what it finds with this one, and again.
     """
 
     factor: float = 1.0
     working_diameter: float | None = None
     reason: str = "the model says nothing of a scale"
+    per_image: bool = False
 
     def for_diameter(self, diameter: float) -> "ModelScale":
         """Return the scale for images whose median cell has this diameter, pixels."""
@@ -64,8 +73,8 @@ class ModelScale:
                 f"cells must be {smallest:.2g} to {largest:.4g} px wide for this model. Got a "
                 f"diameter of {diameter:g} px; measure some cells."
             )
-        factor = self.working_diameter / diameter
-        return replace(self, factor=_rounded(factor), reason=f"cells of {diameter:.4g} px")
+        factor = _rounded(self.working_diameter / diameter)
+        return replace(self, factor=factor, reason=f"cells of {diameter:.4g} px", per_image=False)
 
     def for_pixels(self, pixels: PixelSize | None, trained: PixelSize | None) -> "ModelScale":
         """Return the scale for images with such pixels, if the model was trained on others."""
@@ -81,6 +90,18 @@ def _rounded(factor: float) -> float:
     return 1.0 if 1 / _ALIKE <= factor <= _ALIKE else float(f"{factor:.4g}")
 
 
+@dataclass(frozen=True)
+class TrainingScale:
+    """By what the images of a training are zoomed: most by that of the model, some by their own."""
+
+    model: ModelScale = ModelScale()
+    own: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, stem: str) -> float:
+        """Return the factor of an image."""
+        return self.own.get(stem, self.model.factor)
+
+
 def choose_scale(
     settings: StarDistConfig,
     annotated: Mapping[str, Labels],
@@ -88,30 +109,55 @@ def choose_scale(
     pseudo: Mapping[str, Labels],
     *,
     init: Path | None,
-) -> ModelScale:
+) -> TrainingScale:
     """Choose the scale of a training: that of its annotated cells, else of its pseudo objects.
 
-    `cells` are the ids of the annotated ones that are used, by image.
-
-    A model to start from keeps its own working diameter, and images stay as they are if it has
-    none; without a working diameter in the settings they stay, too.
+    `cells` are the ids of the annotated ones that are used, by image. Where the images' cells
+    differ a lot in size, every image has its own scale. A model to start from keeps its own
+    working diameter, and images stay as they are if it has none; without a working diameter in the
+    settings they stay, too.
     """
     wanted = ModelScale(working_diameter=settings.working_diameter)
     if init is not None:
-        wanted = read_scale(init)
+        wanted = replace(read_scale(init), per_image=False)
         if wanted.working_diameter is None:
-            return replace(wanted, reason="the model to start from says nothing of a scale")
+            reason = "the model to start from says nothing of a scale"
+            return TrainingScale(replace(wanted, reason=reason))
     if wanted.working_diameter is None:
-        return replace(wanted, reason="set in the config")
-    used = [
-        np.where(np.isin(annotated[stem], ids), annotated[stem], 0) for stem, ids in cells.items()
-    ]
-    for labels, what in ((used, "annotated cells"), (pseudo.values(), "pseudo objects")):
-        diameter = median_diameter(labels)
+        return TrainingScale(replace(wanted, reason="set in the config"))
+    used = {
+        stem: np.where(np.isin(annotated[stem], ids), annotated[stem], 0)
+        for stem, ids in cells.items()
+    }
+    for labels, what in ((used, "annotated cells"), (pseudo, "pseudo objects")):
+        diameter = median_diameter(labels.values())
         if diameter is not None:
             found = wanted.for_diameter(diameter)
-            return replace(found, reason=f"{what} have a median diameter of {diameter:.4g} px")
-    return replace(wanted, factor=1.0, reason="no cell tells a size")
+            reason = f"{what} have a median diameter of {diameter:.4g} px"
+            own = _own_scales(wanted, used, pseudo)
+            if own:
+                reason += "; images differ, so each has its own scale"
+            return TrainingScale(replace(found, reason=reason, per_image=bool(own)), own)
+    return TrainingScale(replace(wanted, factor=1.0, reason="no cell tells a size"))
+
+
+def _own_scales(
+    wanted: ModelScale, annotated: Mapping[str, Labels], pseudo: Mapping[str, Labels]
+) -> dict[str, float]:
+    """Choose the scales of images that show enough cells; empty where images are alike."""
+    diameters = {}
+    for stem in sorted({*annotated, *pseudo}):
+        for labels in (annotated.get(stem), pseudo.get(stem)):
+            if labels is None or len(object_sizes(labels)[0]) < _FEW:
+                continue
+            diameters[stem] = median_diameter([labels]) or 0.0
+            break
+    if len(diameters) < _FEW:
+        return {}
+    small, large = np.percentile(list(diameters.values()), (10, 90))
+    if large <= _MIXED * small:
+        return {}
+    return {stem: wanted.for_diameter(size).factor for stem, size in diameters.items()}
 
 
 def read_scale(folder: Path) -> ModelScale:
@@ -132,7 +178,8 @@ def read_scale(folder: Path) -> ModelScale:
             f"{path} must hold scale and working_diameter, two numbers. Got: {error}; copy the "
             "model folder again."
         ) from error
-    return ModelScale(factor, diameter, f"the model's ({stored.get('reason', path.name)})")
+    reason = f"the model's ({stored.get('reason', path.name)})"
+    return ModelScale(factor, diameter, reason, bool(stored.get("per_image", False)))
 
 
 def choose_scale_for(model: Path, pixels: PixelSize | None, diameter: float | None) -> ModelScale:
@@ -149,6 +196,7 @@ def write_scale(folder: Path, scale: ModelScale) -> None:
         "scale": scale.factor,
         "working_diameter": scale.working_diameter,
         "reason": scale.reason,
+        "per_image": scale.per_image,
     }
     write_text(folder / _FILE, json.dumps(content, indent=1))
 

@@ -51,11 +51,11 @@ class TrainingLabels:
     cells: pd.DataFrame
     objects: pd.DataFrame
 
-    def changed(self, change: Callable[[Labels], Labels]) -> "TrainingLabels":
-        """Return them with every label image changed, such as zoomed; the tables stay."""
+    def changed(self, change: Callable[[str, Labels], Labels]) -> "TrainingLabels":
+        """Return them with the labels of every image changed, such as zoomed; the tables stay."""
 
         def change_all(group: dict[str, Labels]) -> dict[str, Labels]:
-            return {stem: change(labels) for stem, labels in group.items()}
+            return {stem: change(stem, labels) for stem, labels in group.items()}
 
         return replace(
             self,

@@ -39,7 +39,7 @@ def test_settings_are_put_over_those_of_the_preset():
     assert FractionsConfig().settings == Config()
     quick = read(CONFIGS / "fractions-quick.yaml").settings
     assert quick.embedding == Config.from_yaml(CONFIGS / "quick.yaml").embedding
-    assert quick.stardist.steps < Config().stardist.steps
+    assert quick.stardist.steps < Config().stardist.filled(from_nothing=False).steps
 
 
 def test_fractions_and_scales_are_sorted_and_named_once():

@@ -232,7 +232,7 @@ def predicted_discs(monkeypatch):
     scenes = {stem: discs_scene(6, (60, 90), 7, seed=i) for i, stem in enumerate("ab")}
     answers = iter([labels for _, labels in scenes.values()])
 
-    def find(network, image, *, prob_thresh=None):
+    def find(network, image, *, scale):
         return next(answers), np.linspace(0.5, 1, 6, dtype=np.float32)
 
     network = SimpleNamespace(config=SimpleNamespace(n_channel_in=1))

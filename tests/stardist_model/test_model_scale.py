@@ -20,6 +20,8 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import PixelSize
 from oce2stardist.labels import rescale_labels
+from oce2stardist.stardist_model.network import open_model
+from oce2stardist.stardist_model.predict import find_scale
 from oce2stardist.stardist_model.scale import (
     ModelScale,
     choose_scale,
@@ -104,29 +106,49 @@ def two_sizes():
     return {"a": labels}
 
 
+def chosen(ids=(), pseudo=None, init=None, **settings):
+    """The scale chosen for `two_sizes`, of which some cells are used."""
+    config = StarDistConfig(**settings)
+    return choose_scale(config, two_sizes(), {"a": list(ids)}, pseudo or {}, init=init).model
+
+
 def test_the_annotated_cells_that_are_used_tell_the_scale():
-    labels, settings = two_sizes(), StarDistConfig(working_diameter=28)
-    chosen = choose_scale(settings, labels, {"a": [1, 2]}, {}, init=None)
-    assert chosen.factor == pytest.approx(2, rel=0.03)
-    assert "annotated cells have a median diameter of 13.77 px" in chosen.reason
-    assert choose_scale(settings, labels, {"a": [3, 4]}, {}, init=None).factor == 1
-    pseudo = {"a": np.where(labels["a"] < 3, labels["a"], 0)}
-    chosen = choose_scale(settings, labels, {"a": []}, pseudo, init=None)
-    assert chosen.factor == pytest.approx(2, rel=0.03) and "pseudo objects" in chosen.reason
+    scale = chosen([1, 2])
+    assert scale.factor == pytest.approx(2, rel=0.03)
+    assert "annotated cells have a median diameter of 13.77 px" in scale.reason
+    assert chosen([3, 4]).factor == 1
+    labels = two_sizes()["a"]
+    scale = chosen(pseudo={"a": np.where(labels < 3, labels, 0)})
+    assert scale.factor == pytest.approx(2, rel=0.03) and "pseudo objects" in scale.reason
 
 
 def test_without_a_working_diameter_images_stay_as_they_are():
-    settings = StarDistConfig(working_diameter=None)
-    assert choose_scale(settings, two_sizes(), {"a": [1]}, {}, init=None).factor == 1
+    assert chosen([1], working_diameter=None).factor == 1
 
 
 def test_a_model_to_start_from_keeps_its_scale(tmp_path):
-    labels = two_sizes()
-    chosen = choose_scale(StarDistConfig(), labels, {"a": [1]}, {}, init=tmp_path)
-    assert chosen.factor == 1 and chosen.working_diameter is None
+    scale = chosen([1], init=tmp_path)
+    assert scale.factor == 1 and scale.working_diameter is None
     write_scale(tmp_path, ModelScale(0.5, 56.0, "by hand"))
-    chosen = choose_scale(StarDistConfig(), labels, {"a": [1]}, {}, init=tmp_path)
-    assert chosen.factor == pytest.approx(4, rel=0.03) and chosen.working_diameter == 56
+    scale = chosen([1], init=tmp_path)
+    assert scale.factor == pytest.approx(4, rel=0.03) and scale.working_diameter == 56
+
+
+def test_images_whose_cells_differ_have_a_scale_each():
+    radii = {f"image{index}": radius for index, radius in enumerate((4, 7, 7, 14, 21, 28))}
+    pseudo = {
+        name: discs_scene(6, (13 * radius, 13 * radius), radius, seed=0)[1].astype(np.int32)
+        for name, radius in radii.items()
+    }
+    scale = choose_scale(StarDistConfig(), {}, {}, pseudo, init=None)
+    assert scale.model.per_image
+    for name, radius in radii.items():
+        assert scale.of(name) == pytest.approx(14 / radius, rel=0.08)
+    assert scale.of("unknown") == scale.model.factor
+    alike = choose_scale(
+        StarDistConfig(), {}, {}, dict.fromkeys(radii, pseudo["image1"]), init=None
+    )
+    assert not alike.model.per_image and alike.of("image5") == alike.model.factor
 
 
 def test_other_pixels_or_a_diameter_change_the_scale(tmp_path):
@@ -180,6 +202,14 @@ def test_a_diameter_needs_a_model_that_knows_one(tmp_path):
     for diameter in (0.0, -20.0, 1e-9, float("nan")):
         with pytest.raises(InputError, match="px wide for this model"):
             ModelScale(1.0, 28.0).for_diameter(diameter)
+
+
+def test_a_scale_is_only_looked_for_where_images_differ(tmp_path):
+    folder = write_model(tmp_path / "model", prob=0.999, nms=0.4)
+    model, nothing = open_model(folder), np.zeros((96, 96, 1), np.float32)
+    assert find_scale(model, nothing, ModelScale(0.5, 28.0)) == 0.5
+    # No cell tells it: the set's own stays.
+    assert find_scale(model, nothing, ModelScale(0.5, 28.0, per_image=True)) == 0.5
 
 
 def test_a_model_carries_the_scale_of_its_annotated_cells(tmp_path):

@@ -16,6 +16,7 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 from oce2stardist.errors import InputError
 from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.labels import median_diameter
 from oce2stardist.runs.schedule import dropping_rate
 from oce2stardist.stardist_model.checkpoint import (
     read_state,
@@ -227,6 +228,25 @@ def test_patches_come_from_images_in_which_something_is_known():
     source = PatchSource(images, labels, patch_size=32, around_objects=0.9)
     rng = np.random.default_rng(0)
     assert all(source.draw(rng)[0].min() == 1.0 for _ in range(20))
+
+
+def test_zoomed_patches_hold_larger_or_smaller_discs_with_their_labels():
+    image, labels = discs_scene(9, (150, 150), 10, seed=0)
+    source = PatchSource(
+        [image[..., None].astype(np.float32)], [labels.astype(np.int32)], patch_size=96,
+        around_objects=1.0, zoom=0.5,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    diameters = []
+    for _ in range(60):
+        patch, drawn, _ = source.draw(rng)
+        assert patch.shape == (96, 96, 1) and drawn.shape == (96, 96)
+        diameters.append(median_diameter([drawn]))
+        inside = patch[..., 0][drawn > 0]
+        assert inside.mean() > patch[..., 0][drawn == 0].mean() + 0.5 * inside.std()
+    low, high = min(diameters), max(diameters)
+    # An image of 150 pixels has room for patches of 144: none is cut short.
+    assert 20 / 1.5 * 0.9 < low < 15.5 and 26 < high < 20 * 1.5 * 1.1
 
 
 def test_patches_around_objects_hold_one():

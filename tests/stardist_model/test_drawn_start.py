@@ -1,0 +1,103 @@
+"""The start that has seen drawn cells only: any number of channels, and it measures cells."""
+
+import numpy as np
+import pytest
+from scenes import discs_scene
+from small_models import FINETUNING
+from stardist.models import StarDist2D
+
+from oce2stardist import Config, finetune_stardist, predict_images
+from oce2stardist.evaluation.scores import score_image
+from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.stardist_model.drawn_start import WEIGHTS, fits, folder_for
+from oce2stardist.stardist_model.network import open_model
+from oce2stardist.stardist_model.predict import predict_labels
+
+pytestmark = pytest.mark.slow
+
+FEW = {
+    "stardist.steps": 2, "stardist.checks": 1, "stardist.folds": 0, "stardist.batch_size": 2,
+    "stardist.patch_size": 64,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def discs():
+    """A grey image of discs of 28 px, and their labels."""
+    return discs_scene(9, (200, 220), 14, seed=1)
+
+
+def image_set(image):
+    return ImageSet.from_arrays({"a": image})
+
+
+def test_the_weights_are_small_enough_to_travel_with_the_package():
+    assert WEIGHTS.stat().st_size < 4_000_000
+
+
+@pytest.mark.parametrize("radius", [8, 14, 30])
+def test_discs_of_any_size_are_found_without_training(radius):
+    image, truth = discs_scene(6, (16 * radius, 16 * radius), radius, seed=2)
+    found = predict_images(image_set(image), model="drawn")["a"]
+    scores = score_image(found, truth)
+    assert scores.f1 > 0.9 and scores.seg > 0.75
+
+
+def test_a_given_diameter_is_taken(discs):
+    image, truth = discs
+    found = predict_images(image_set(image), model="drawn", diameter=28.0)["a"]
+    assert score_image(found, truth).f1 > 0.9
+
+
+def test_three_alike_channels_are_seen_as_one(discs):
+    image = normalise_percentiles(np.asarray(discs[0], np.float32)[..., None])
+    grey = open_model(folder_for([image]))
+    colour = open_model(folder_for([np.repeat(image, 3, axis=-1)]))
+    outputs = [
+        model.keras_model([np.repeat(image, channels, axis=-1)[None, :192, :208]])[0]
+        for model, channels in ((grey, 1), (colour, 3))
+    ]
+    np.testing.assert_allclose(*outputs, atol=1e-3)
+
+
+def test_stained_nuclei_are_bright_to_it(discs):
+    image, truth = discs
+    stain = np.array([0.65, 0.70, 0.29])  # haematoxylin takes most from red and green
+    light = 255 * np.exp(-np.clip(image, 0.1, None)[..., None] * stain)
+    found = predict_images(image_set(np.rint(light).astype(np.uint8)), model="drawn")["a"]
+    assert score_image(found, truth).f1 > 0.9
+
+
+def test_plain_stardist_opens_the_folder(discs):
+    image = normalise_percentiles(np.asarray(discs[0], np.float32)[..., None])
+    folder = folder_for([image])
+    plain = StarDist2D(None, name=folder.name, basedir=str(folder.parent))
+    scale = 1.3
+    labels = plain.predict_instances(image, scale=scale)[0]
+    np.testing.assert_array_equal(labels, predict_labels(open_model(folder), image, scale=scale))
+
+
+def test_a_training_begins_with_it_unless_told_otherwise(discs, tmp_path):
+    image, truth = discs
+    nothing = Config().replace(**FEW, **{"stardist.start": "none"})
+    trainings = {
+        "default": (Config().replace(**FEW), None),
+        "config": (nothing, None),
+        "option": (nothing, "drawn"),
+    }
+    loss, best = {}, {}
+    for name, (config, init) in trainings.items():
+        result = finetune_stardist(
+            image_set(image), tmp_path / name, annotations={"a": truth}, init=init, config=config
+        )
+        loss[name] = result.history["loss"].iloc[0]
+        best[name] = result.parameters["best"]
+    assert loss["default"] == loss["option"] < 0.5 * loss["config"]
+    assert set(best["default"]["scores"]) == {"model", "drawn start"}
+    assert set(best["config"]["scores"]) == {"model"}
+
+
+def test_a_network_of_another_shape_begins_with_nothing():
+    assert fits(Config().stardist)
+    assert not fits(FINETUNING.stardist)
