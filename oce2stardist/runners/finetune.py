@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from oce2stardist.annotations.known import digest_annotations, read_known
-from oce2stardist.config import Config, StarDistConfig
+from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.digests import digest
@@ -30,7 +30,11 @@ from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.reports import choose_evenly, write_finetune_report
 from oce2stardist.reports.selection import AT_MOST
 from oce2stardist.reports.wording import sentence
-from oce2stardist.runs.determinism import describe_determinism, one_thread_for_sums
+from oce2stardist.runs.determinism import (
+    describe_determinism,
+    fixed_threads,
+    one_thread_for_sums,
+)
 from oce2stardist.runs.folder import (
     Stage,
     Times,
@@ -133,7 +137,7 @@ def finetune_stardist(
                 "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
             )
         given = PseudoLabels({}, {}) if pseudo is None else read_pseudo_labels(pseudo, image_set)
-        start, init_files = _find_start(init, config.stardist, image_set)
+        start, init_files = _find_start(init, config, image_set)
         # What a run does is recorded, also where the config leaves it to the start.
         settings = config.stardist.filled(from_nothing=start is None)
         config = config.model_copy(update={"stardist": settings})
@@ -207,16 +211,21 @@ def finetune_stardist(
 
 
 def _find_start(
-    init: str | Path | None, settings: StarDistConfig, images: ImageSet
+    init: str | Path | None, config: Config, images: ImageSet
 ) -> tuple[Path | None, list[Path]]:
     """Find the StarDist folder to start from, None for none, and the files that it consists of."""
     if init is None:
-        init = settings.start if drawn_start.fits(settings) else "none"
+        init = config.stardist.start if drawn_start.fits(config.stardist) else "none"
     if str(init) == "none":
         return None, []
     if str(init) != drawn_start.NAME:
         return Path(init), sorted(Path(init).glob("*.[hj]*"))
-    return drawn_start.folder_for(list(images.images.values())), [drawn_start.WEIGHTS]
+    folder = drawn_start.folder_for(
+        list(images.images.values()),
+        device=config.device,
+        threads=fixed_threads(config.deterministic),
+    )
+    return folder, [drawn_start.WEIGHTS]
 
 
 def _train(

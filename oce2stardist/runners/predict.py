@@ -110,7 +110,7 @@ def predict_images(
             f"images that are taken in blocks need an output. Got none for {large[0]}; pass a "
             "folder for their labels."
         )
-    model = _find_model(model, images, large, axes)
+    model = _find_model(model, images, large, axes, device, deterministic)
     predicted = PredictedLabels()
     with logged(reporter, command) as log:
         if log_file is not None:
@@ -132,7 +132,12 @@ def predict_images(
 
 
 def _find_model(
-    model: str | Path, images: Sequence[Path] | ImageSet, large: Sequence[Path], axes: str | None
+    model: str | Path,
+    images: Sequence[Path] | ImageSet,
+    large: Sequence[Path],
+    axes: str | None,
+    device: str,
+    deterministic: bool,
 ) -> Path:
     """Find the model's folder; of the drawn one that for the channels of the first image."""
     if str(model) != drawn_start.NAME or Path(model).exists():
@@ -146,7 +151,7 @@ def _find_model(
 
         lazy = list_images(large[0], axes=axes)[0]
         first = lazy.read(sample_windows(lazy.shape[:2], seed=0, largest=256**2)[0])
-    return drawn_start.folder_for([first])
+    return drawn_start.folder_for([first], device=device, threads=fixed_threads(deterministic))
 
 
 def _predict_at_once(

@@ -46,7 +46,9 @@ def fits(settings: StarDistConfig) -> bool:
     return all(getattr(settings, name) == getattr(own, name) for name in _OWN_SHAPE)
 
 
-def folder_for(images: Sequence[Image]) -> Path:
+def folder_for(
+    images: Sequence[Image], *, device: str = "auto", threads: int | None = None
+) -> Path:
     """Return the start as a StarDist folder for images like these; it is written on first use.
 
     The network was trained on one channel. Of several it sees the mean; of RGB bright field, how
@@ -56,6 +58,8 @@ def folder_for(images: Sequence[Image]) -> Path:
     ----------
     images : sequence of float32 arrays of shape (Y, X, C)
         At least one; stored values.
+    device, threads
+        For `prepare_tensorflow`, which comes before the first model: writing builds one.
     """
     channels = images[0].shape[-1]
     sees = "stain" if is_brightfield_rgb(images) else "light"
@@ -63,6 +67,9 @@ def folder_for(images: Sequence[Image]) -> Path:
     name = f"drawn-{digest([WEIGHTS])[:12]}-{sees}-{channels}"
     folder = home / "models" / "StarDist2D" / "oce2stardist" / name
     if not (folder / "thresholds.json").exists():
+        from oce2stardist.stardist_model.network import prepare_tensorflow
+
+        prepare_tensorflow(device, threads=threads)
         _write(folder, channels, sees)
     return folder
 

@@ -1,7 +1,12 @@
 """The start that has seen drawn cells only: any number of channels, and it measures cells."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import tifffile
 from scenes import discs_scene
 from small_models import FINETUNING
 from stardist.models import StarDist2D
@@ -96,6 +101,28 @@ def test_a_training_begins_with_it_unless_told_otherwise(discs, tmp_path):
     assert loss["default"] == loss["option"] < 0.5 * loss["config"]
     assert set(best["default"]["scores"]) == {"model", "drawn start"}
     assert set(best["config"]["scores"]) == {"model"}
+
+
+def test_its_first_use_leaves_the_threads_to_be_fixed(discs, tmp_path):
+    """Writing its folder builds a network, after which TensorFlow takes no number of threads."""
+    image, truth = discs
+    for name, array in {"images": image, "masks": truth}.items():
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "a.tif", array)
+    (tmp_path / "few.yaml").write_text(Config().replace(**FEW).to_yaml())
+    command = (
+        "finetune images --annotations masks --zero background -o model --config few.yaml",
+        "predict images --model drawn -o found",
+    )
+    for words in command:
+        done = subprocess.run(
+            [sys.executable, "-m", "oce2stardist", *words.split(), "--deterministic"],
+            cwd=tmp_path,
+            env=os.environ | {"KERAS_HOME": str(tmp_path / words.split()[0])},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_network_of_another_shape_begins_with_nothing():
