@@ -1,13 +1,13 @@
 """Train the start on drawn scenes, and score it on real images that it has never seen.
 
-    python benchmarks/drawn_start.py train OUT [--scenes 4000] [--steps 16000] [--seed 1]
+    python benchmarks/drawn_start.py train OUT [--scenes 8000] [--steps 24000] [--seed 1]
     python benchmarks/drawn_start.py score MODEL DATA SET ... [--every 1]
     python benchmarks/drawn_start.py store OUT
 
 `train` draws the scenes (several processes), trains the network of the default preset on them and
 writes a StarDist folder; the same call goes on after an interruption. `score` predicts sets of DATA
 such as `bbbc039/test`: each image brought to the working diameter by its true cells, and at the
-scale that the start finds by itself (predict, rescale by 28 / median diameter found, twice). It
+scale that the start finds by itself (`find_scale`). It
 prints F1 at IoU 0.5, its mean over IoU 0.5 to 0.9 and SEG over all cells, and AP at 0.5 as a mean
 over images. `store` puts the weights of OUT into the package.
 """

@@ -27,7 +27,7 @@ _MIDDLE, _LARGEST_LOOK = 640, 768
 
 _TOLERANCE = 0.35
 """How much smaller or larger than wanted cells may be before a scale counts as wrong; natural
-logarithm. It and the measure were chosen on up to 35 images of nine sets (benchmarks/RESULTS.md)."""
+logarithm. It and the measure were chosen on images of nine sets (benchmarks/RESULTS.md)."""
 
 _SUREST_OF_NOTHING = 0.01
 """What a scale must exceed: sure cells of less than half or more than twice the size do not."""
