@@ -15,7 +15,7 @@ from oce2stardist.config import Config
 from oce2stardist.files.atomic import write_text
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import PreparedImages
-from oce2stardist.labels import Labels, renumber, resize_labels
+from oce2stardist.labels import Labels, object_sizes, renumber, resize_labels
 from oce2stardist.pseudo_labels.choose import (
     Choice,
     choose_by_annotations,
@@ -74,6 +74,7 @@ def label_images(
         confidences=objects["confidence"].to_numpy(),
         diameters=objects["diameter"].to_numpy(),
         annotated_f1=score_annotated(labels, annotations),
+        annotated_cells=sum(len(object_sizes(cells)[0]) for cells in annotations.values()),
     )
     giants = warn_of_giants(labels, diameter=prepared.scales.diameter)
     trust = replace(trust, complaints=(*trust.complaints, *giants))

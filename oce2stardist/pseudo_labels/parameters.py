@@ -56,7 +56,8 @@ def list_parameters(
 def describe_trust(trust: Trust) -> Parameter:
     """Write down whether to trust the labels, with what was measured."""
     measures = {name: round(value, 4) for name, value in trust.measures.items()}
-    return _because(trust.trusted, trust.verdict) | {"measures": measures}
+    described = _because(trust.trusted, trust.verdict) | {"measures": measures}
+    return described | ({"overruled": list(trust.overruled)} if trust.overruled else {})
 
 
 def _because(value: Any, reason: str) -> Parameter:

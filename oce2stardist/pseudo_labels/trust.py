@@ -22,6 +22,10 @@ LEAST_ALIKE = 0.5
 LEAST_F1 = 0.5
 """On annotated cells."""
 
+CONVINCING_F1, CONVINCING_CELLS = 0.7, 10
+"""From so many annotated cells and this F1 on they are believed, whatever other measures say: those
+only guess at what annotated cells show."""
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -29,6 +33,7 @@ class Trust:
 
     measures: dict[str, float]  # in [0, 1], high where labels are good
     complaints: tuple[str, ...]  # what is wrong, each a clause
+    overruled: tuple[str, ...] = ()  # what would be wrong, had annotated cells not shown otherwise
 
     @property
     def trusted(self) -> bool:
@@ -40,6 +45,10 @@ class Trust:
         """One sentence for the user."""
         if self.trusted:
             said = ", ".join(f"{name} {value:.2f}" for name, value in self.measures.items())
+            if self.overruled:
+                return f"annotated cells speak for these labels ({said}), and overrule that " + (
+                    "; ".join(self.overruled)
+                )
             return f"nothing speaks against these labels ({said})"
         return (
             f"these pseudo labels can't be trusted: {'; '.join(self.complaints)}. "
@@ -53,6 +62,7 @@ def judge_trust(
     confidences: NDArray[np.floating],
     diameters: NDArray[np.floating],
     annotated_f1: float | None = None,
+    annotated_cells: int = 0,
 ) -> Trust:
     """Judge the labels of a whole run.
 
@@ -66,6 +76,8 @@ def judge_trust(
         Agreement with other settings in [0, 1], and equivalent diameter in pixels.
     annotated_f1 : float, optional
         F1 at IoU 0.5 on annotated cells, where there are any.
+    annotated_cells : int
+        How many these are.
     """
     measures: dict[str, float] = {}
     complaints = []
@@ -94,6 +106,10 @@ def judge_trust(
     else:
         complaints.append("no object was found")
     if annotated_f1 is not None:
+        convincing = annotated_f1 >= CONVINCING_F1 and annotated_cells >= CONVINCING_CELLS
+        if convincing and len(diameters):
+            measures["F1 on annotated cells"] = annotated_f1
+            return Trust(measures, (), tuple(complaints))
         complaint = "F1 on the annotated cells is {value:.2f}, below {least:g}"
         judge("F1 on annotated cells", annotated_f1, LEAST_F1, complaint)
     return Trust(measures, tuple(complaints))

@@ -136,6 +136,8 @@ def _notice(trust: Mapping[str, Any]) -> Notice:
     measures = ", ".join(f"{name} {value:.2f}" for name, value in trust["measures"].items())
     measured = f" Measured, from 0 to 1, high is good: {measures}." if measures else ""
     if trust["value"]:
+        if trust.get("overruled"):
+            return Notice(sentence(trust["reason"]), is_warning=False)
         return Notice(f"Nothing speaks against these labels.{measured}", is_warning=False)
     advice = f" {trust['advice']}" if "advice" in trust else ""
     return Notice(sentence(trust["reason"]) + advice + measured, is_warning=True)

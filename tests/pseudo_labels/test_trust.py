@@ -59,6 +59,24 @@ def test_several_complaints_are_all_said():
     assert all(complaint in trust.verdict for complaint in trust.complaints)
 
 
+BAD = GOOD | {"separation": 0.3, "confidences": np.full(20, 0.5)}
+
+
+def test_enough_annotated_cells_that_are_found_overrule_what_other_measures_guess():
+    trust = judge_trust(**BAD | {"annotated_f1": 0.95}, annotated_cells=20)
+    assert trust.trusted
+    assert len(trust.overruled) == 2
+    assert trust.verdict.startswith("annotated cells speak for these labels (separation 0.30, ")
+    assert "F1 on annotated cells 0.95" in trust.verdict
+
+
+@pytest.mark.parametrize(("f1", "cells"), [(0.95, 4), (0.55, 20)], ids=["few cells", "middling"])
+def test_few_or_half_convincing_cells_overrule_nothing(f1, cells):
+    trust = judge_trust(**BAD | {"annotated_f1": f1}, annotated_cells=cells)
+    assert not trust.trusted
+    assert len(trust.complaints) == 2
+
+
 @pytest.mark.parametrize(
     ("given", "measure"),
     [("annotated_f1", "F1 on annotated cells"), ("separation", "separation")],
