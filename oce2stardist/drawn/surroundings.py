@@ -1,4 +1,4 @@
-"""Paint what lies around cells: uneven ground, glow, debris, fibres, cells out of focus.
+"""Paint what lies around cells: uneven ground, glow, debris, fibres, cells out of focus, blobs.
 
 Each function returns what is added to the image, float of shape (Y, X).
 """
@@ -60,6 +60,17 @@ def out_of_focus(cells: Cells, rng: np.random.Generator) -> Map:
     return np.asarray(rng.uniform(0.15, 0.9) * ndi.gaussian_filter(moved, rng.uniform(4, 11)))
 
 
+def blinding(cells: Cells, rng: np.random.Generator) -> Map:
+    """Paint one to three blobs so bright that cells are dim beside them: clumps, dead cells."""
+    blobs = np.zeros_like(cells.brightness)
+    for _ in range(rng.integers(1, 4)):
+        one = np.zeros_like(blobs)
+        one[tuple(rng.integers(side) for side in one.shape)] = 1
+        one = ndi.gaussian_filter(one, rng.uniform(3, 16))
+        blobs += rng.uniform(2, 10) * one / one.max()
+    return blobs
+
+
 SURROUNDINGS: Mapping[Callable[[Cells, np.random.Generator], Map], float] = {
     uneven_ground: 0.5,
     textured_ground: 0.4,
@@ -67,5 +78,6 @@ SURROUNDINGS: Mapping[Callable[[Cells, np.random.Generator], Map], float] = {
     debris: 0.4,
     fibres: 0.12,
     out_of_focus: 0.25,
+    blinding: 0.1,
 }
 """How often each takes part in a scene; several may."""

@@ -1,13 +1,16 @@
 """Drawn scenes: what they say of themselves is so, and a seed gives them again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import shapely
 from scipy import ndimage as ndi
 
 from oce2stardist.drawn import DIAMETER
 from oce2stardist.drawn.looks import LOOKS, Cells, draw_brightness
 from oce2stardist.drawn.scenes import draw_scenes
-from oce2stardist.drawn.shapes import draw_population, place_cells
+from oce2stardist.drawn.shapes import draw_outline, draw_population, place_cells
 from oce2stardist.drawn.surroundings import SURROUNDINGS
 from oce2stardist.labels import median_diameter, object_sizes
 
@@ -45,6 +48,31 @@ def test_cells_are_whole_pieces_of_the_working_diameter(scenes):
 def test_scenes_range_from_a_few_cells_to_tissue(scenes):
     covered = [(scene.labels > 0).mean() for scene in scenes]
     assert min(covered) < 0.25 and max(covered) > 0.6
+
+
+def test_some_scenes_hold_cells_of_half_or_twice_the_size():
+    rng = np.random.default_rng(5)
+    sizes = [draw_population(rng, DIAMETER).diameter / DIAMETER for _ in range(400)]
+    assert np.median(sizes) == pytest.approx(1, abs=0.1)
+    far = np.abs(np.log2(sizes)) > 0.6
+    assert 0.08 < far.mean() < 0.3
+
+
+def test_arms_make_outlines_less_convex():
+    rng = np.random.default_rng(6)
+    plain = replace(draw_population(rng, 60.0), roughness=0.0, bend=0.0, arms=0.0)
+    solidity = {
+        arms: np.median(
+            [_solidity(draw_outline(replace(plain, arms=arms), rng)) for _ in range(30)]
+        )
+        for arms in (0.0, 1.5)
+    }
+    assert solidity[0.0] > 0.98 and solidity[1.5] < 0.95
+
+
+def _solidity(outline):
+    polygon = shapely.Polygon(outline.T)
+    return polygon.area / polygon.convex_hull.area
 
 
 @pytest.mark.parametrize("paint", [*LOOKS, *SURROUNDINGS], ids=lambda paint: paint.__name__)
