@@ -1,6 +1,6 @@
 """Train the start on drawn scenes, and score it on real images that it has never seen.
 
-    python benchmarks/drawn_start.py train OUT [--scenes 8000] [--steps 24000] [--seed 1]
+    python benchmarks/drawn_start.py train OUT [--scenes 12000] [--steps 24000] [--seed 1]
     python benchmarks/drawn_start.py score MODEL DATA SET ... [--every 1]
     python benchmarks/drawn_start.py store OUT
 
@@ -33,6 +33,7 @@ from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.read import read_image
 from oce2stardist.labels import Labels, median_diameter
+from oce2stardist.stardist_model.drawn_start import STAIN
 
 SETTINGS = StarDistConfig(learning_rate=2e-3)
 IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -93,9 +94,13 @@ def train(out: Path, *, count: int, steps: int, seed: int, workers: int) -> None
         seed=seed,
     )
 
+    losses: list[float] = []
+
     def show(row: dict[str, float]) -> None:
+        losses.append(row["loss"])
         if row["step"] % 200 == 0:
-            print(f"{row['step']:.0f} {row['loss']:.4f} {row['seconds']:.0f} s", flush=True)
+            mean = np.mean(losses[-200:])
+            print(f"{row['step']:.0f} {mean:.4f} {row['seconds']:.0f} s", flush=True)
 
     train_stardist(
         model,
@@ -142,7 +147,7 @@ def score(folder: Path, data: Path, sets: list[str], *, every: int) -> None:
 def _channels(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Make one channel of several, as the product does for the start."""
     if is_brightfield_rgb([image]):
-        return np.asarray(255 - image.mean(axis=-1, keepdims=True))
+        return np.asarray(255 - (image @ np.array(STAIN, np.float32))[..., None])
     return np.asarray(normalise_percentiles(image).mean(axis=-1, keepdims=True))
 
 
@@ -171,7 +176,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("train")
     one.add_argument("out", type=Path)
-    one.add_argument("--scenes", type=int, default=8000)
+    one.add_argument("--scenes", type=int, default=12000)
     one.add_argument("--steps", type=int, default=24000)
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("--workers", type=int, default=2)
