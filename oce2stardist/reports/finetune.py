@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.labels import Image, Labels
-from oce2stardist.reports.drawing.page import Section, write_page
+from oce2stardist.reports.drawing.page import Notice, Section, write_page
 from oce2stardist.reports.drawing.pictures import picture_of_image, picture_of_labels
 from oce2stardist.reports.record_sections import settings_section, times_section
 from oce2stardist.reports.run_files import read_cells, read_record, stems_or_refuse
@@ -21,7 +22,7 @@ from oce2stardist.reports.training_panels import (
     training_plot,
     used_kinds,
 )
-from oce2stardist.reports.wording import count_objects, plural
+from oce2stardist.reports.wording import capital, count_objects, plural, sentence
 
 
 def write_finetune_report(
@@ -57,6 +58,7 @@ def write_finetune_report(
     annotated = [stem for stem in stems if stem in with_cells]
     shown = choose_evenly(annotated)
     shown += choose_evenly(set(stems) - with_cells, AT_MOST - len(shown))
+    parameters = read_record(model / "parameters.yaml")
     about = ABOUT_TRAINING_LABELS
     if annotated:
         about += "\n\nImages with annotated cells come first."
@@ -67,8 +69,10 @@ def write_finetune_report(
         title="StarDist model",
         lead=f"Trained on {plural(n_train, 'annotated cell')}, {_how_judged(model, n_judge)}, in "
         f"a set of {plural(len(images.images), 'image')}.",
+        notice=_notice(parameters.get("best")),
         sections=[
             _numbers_section(model, n_train, n_judge),
+            *_best_section(parameters.get("best")),
             Section(
                 f"What it learned from and finds: {say_how_many(shown, images.images)}",
                 about,
@@ -81,9 +85,7 @@ def write_finetune_report(
                 for stem in shown
             ),
             Section("Training", panels=[training_plot(model)]),
-            settings_section(
-                "Settings and why they were chosen", {"": read_record(model / "parameters.yaml")}
-            ),
+            settings_section("Settings and why they were chosen", {"": parameters}),
             times_section(read_record(model / "times.yaml")),
         ],
         runs={"finetune": read_record(model / "run.yaml")},
@@ -96,6 +98,25 @@ def _how_judged(model: Path, n_judge: int) -> str:
     if (model / "folds").exists():
         return "judged by trainings of the same length on parts of them"
     return "judged by none"
+
+
+def _notice(best: Mapping[str, Any] | None) -> Notice | None:
+    """Say first whether the model is better than what went into it."""
+    if best is None:
+        return None
+    return Notice(sentence(best["reason"]), is_warning=best["clearly_worse"])
+
+
+def _best_section(best: Mapping[str, Any] | None) -> list[Section]:
+    """List what the annotated cells say of the model and of what it came from."""
+    if best is None:
+        return []
+    rows = [
+        (capital(name), f"{one['mean_f1']:.3f} ± {one['error']:.3f}")
+        for name, one in best["scores"].items()
+    ]
+    about = "Mean F1 over IoU 0.5 to 0.9 on the annotated cells that judged, and standard error."
+    return [Section("What the annotated cells say", about, table=[("", "mean F1"), *rows])]
 
 
 def _numbers_section(model: Path, n_train: int, n_judge: int) -> Section:

@@ -39,7 +39,12 @@ class Comparison:
             name.removeprefix("the "): {"mean_f1": round(score, 4), "error": round(error, 4)}
             for name, (score, error) in self.scores.items()
         }
-        return {"value": self.best.removeprefix("the "), "reason": self.say(), "scores": scores}
+        return {
+            "value": self.best.removeprefix("the "),
+            "reason": self.say(),
+            "scores": scores,
+            "clearly_worse": self.is_clearly_worse,
+        }
 
     def say(self) -> str:
         """Say in one sentence which is best, and what to do if that is not the model."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pages import Page
 from run_folders import pseudo_run
 from small_models import FINETUNING, fields
 
@@ -59,3 +60,6 @@ def test_a_run_says_that_perfect_pseudo_labels_beat_a_model_that_learned_nothing
     assert best["scores"]["pseudo labels"]["mean_f1"] > 0.95
     assert "the model is clearly worse" in best["reason"]
     assert "clearly worse" in (tmp_path / "model" / "log.txt").read_text()
+    page = Page(result.report)
+    assert "What the annotated cells say" in page.texts["h2"]
+    assert any("is clearly worse than the pseudo labels" in text for text in page.texts["p"])
