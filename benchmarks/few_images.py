@@ -5,10 +5,11 @@
 
 DATA holds DSB 2018 with StarDist's split: train/images, train/masks, test/images, test/masks, and
 the published curves in peers/. All training images are there for `oce2stardist pseudo` (with
-`--every N` every Nth); of 0, 1, 5 or 10 of them the annotations are used too. 1 image is drawn among those
-with 15 to 45 cells. Each row is one `oce2stardist finetune` with its defaults, `predict` on the test images,
-and AP at IoU 0.5 of each of these, averaged over them, as the peers count it. With no annotated
-image it is `predict --model drawn`. Folders go to OUT; what is finished there is not run again.
+`--every N` every Nth); of 0, 1, 5 or 10 of them the annotations are used too. 1 image is drawn
+among those with 15 to 45 cells. Each row is one `oce2stardist finetune` with its defaults, then
+`predict` on the test images, and AP at IoU 0.5 of each of these, averaged over them, as the peers
+count it. With no annotated image it is `predict --model drawn`. Folders go to OUT; what is
+finished there is not run again.
 """
 
 import argparse
