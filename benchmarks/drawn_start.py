@@ -2,14 +2,16 @@
 
     python benchmarks/drawn_start.py train OUT [--scenes 12000] [--steps 24000] [--seed 1]
     python benchmarks/drawn_start.py score MODEL DATA SET ... [--every 1]
+    python benchmarks/drawn_start.py measure MODEL DATA SET ... [--every 1]
     python benchmarks/drawn_start.py store OUT
 
 `train` draws the scenes (several processes), trains the network of the default preset on them and
 writes a StarDist folder; the same call goes on after an interruption. `score` predicts sets of DATA
 such as `bbbc039/test`: each image brought to the working diameter by its true cells, and at the
-scale that the start finds by itself (`find_scale`). It
-prints F1 at IoU 0.5, its mean over IoU 0.5 to 0.9 and SEG over all cells, and AP at 0.5 as a mean
-over images. `store` puts the weights of OUT into the package.
+scale that the start finds by itself (`find_scale`); beside Otsu and watershed at the true diameter.
+It prints F1 at IoU 0.5, its mean over IoU 0.5 to 0.9 and SEG over all cells, and AP at 0.5 as a
+mean over images. `measure` compares the diameters that the start and `images.diameter` find.
+`store` puts the weights of OUT into the package.
 """
 
 import argparse
@@ -27,7 +29,9 @@ from oce2stardist.config import StarDistConfig
 from oce2stardist.drawn import DIAMETER
 from oce2stardist.drawn.scenes import Scene, draw_scene
 from oce2stardist.evaluation.scores import pool_scores, score_image
+from oce2stardist.experiments.baseline import segment_classically
 from oce2stardist.images.channels import is_brightfield_rgb
+from oce2stardist.images.diameter import estimate_diameter
 from oce2stardist.images.find import find_images
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.normalise import normalise_percentiles
@@ -129,11 +133,12 @@ def score(folder: Path, data: Path, sets: list[str], *, every: int) -> None:
     scale = ModelScale(1.0, DIAMETER, per_image=True)
     print("| set | diameter | F1 | mean F1 | SEG | AP |\n|---|---|---:|---:|---:|---:|")
     for name in sets:
-        rows: dict[str, list[tuple[Labels, Labels]]] = {"true": [], "found": []}
+        rows: dict[str, list[tuple[Labels, Labels]]] = {"true": [], "found": [], "Otsu": []}
         for path in find_images(data / name / "images")[::every]:
             truth = read_labels(data / name / "masks" / f"{path.stem}.tif")
             image = normalise_percentiles(_channels(read_image(path)))
             true = median_diameter([truth]) or DIAMETER
+            rows["Otsu"].append((segment_classically(image, true), truth))
             factors = {
                 "true": scale.for_diameter(true).factor,
                 "found": find_scale(model, image, scale),
@@ -142,6 +147,39 @@ def score(folder: Path, data: Path, sets: list[str], *, every: int) -> None:
                 rows[kind].append((predict_objects(model, image, scale=factor)[0], truth))
         for kind, pairs in rows.items():
             print(f"| {name} | {kind} | {say(pairs)} |", flush=True)
+
+
+def measure(folder: Path, data: Path, sets: list[str], *, every: int) -> None:
+    """Print how far off the diameters of the start and of `images.diameter` are."""
+    from oce2stardist.stardist_model.network import open_model
+    from oce2stardist.stardist_model.predict import find_scale
+    from oce2stardist.stardist_model.scale import ModelScale
+
+    model = open_model(folder)
+    scale = ModelScale(1.0, DIAMETER, per_image=True)
+    print("| set | true | images.diameter | trusted | start | images off by 1.41: | start |")
+    print("|---|---:|---:|---|---:|---:|---:|")
+    for name in sets:
+        paths = find_images(data / name / "images")[::every]
+        images = [_channels(read_image(path)) for path in paths]
+        masks = [read_labels(data / name / "masks" / f"{path.stem}.tif") for path in paths]
+        estimate = estimate_diameter(images)
+        own = [DIAMETER / find_scale(model, normalise_percentiles(one), scale) for one in images]
+        true = [median_diameter([one]) for one in masks]
+        off = [
+            sum(
+                not 2**-0.5 < found / one < 2**0.5
+                for found, one in zip(some, true, strict=True)
+                if one
+            )
+            for some in (estimate.per_image, own)
+        ]
+        print(
+            f"| {name} | {median_diameter(masks):.1f} | {estimate.diameter or 0:.1f} | "
+            f"{'yes' if estimate.trusted else 'no'} | {np.median(own):.1f} | "
+            f"{off[0]} of {len(images)} | {off[1]} |",
+            flush=True,
+        )
 
 
 def _channels(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -180,11 +218,12 @@ def main() -> None:
     one.add_argument("--steps", type=int, default=24000)
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("--workers", type=int, default=2)
-    one = commands.add_parser("score")
-    one.add_argument("model", type=Path)
-    one.add_argument("data", type=Path)
-    one.add_argument("sets", nargs="+")
-    one.add_argument("--every", type=int, default=1)
+    for name in ("score", "measure"):
+        one = commands.add_parser(name)
+        one.add_argument("model", type=Path)
+        one.add_argument("data", type=Path)
+        one.add_argument("sets", nargs="+")
+        one.add_argument("--every", type=int, default=1)
     one = commands.add_parser("store")
     one.add_argument("out", type=Path)
     given = parser.parse_args()
@@ -193,6 +232,8 @@ def main() -> None:
               workers=given.workers)  # fmt: skip
     elif given.command == "score":
         score(given.model, given.data, given.sets, every=given.every)
+    elif given.command == "measure":
+        measure(given.model, given.data, given.sets, every=given.every)
     else:
         store(given.out)
 

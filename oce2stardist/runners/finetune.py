@@ -51,6 +51,7 @@ from oce2stardist.stardist_model.folds import choose_folds, cross_validate
 from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
 from oce2stardist.stardist_model.rounds import train_rounds
 from oce2stardist.stardist_model.scale import choose_scale, write_scale
+from oce2stardist.stardist_model.witness import choose_witness
 from oce2stardist.training_labels.alpha import choose_alpha
 from oce2stardist.training_labels.draw_cells import CellDraw, Draw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import read_cells, read_held_back, write_training_labels
@@ -253,7 +254,12 @@ def _train(
     n_folds = choose_folds(settings, n_cells)
     held_back = draw_held_back(drawn, share=0.0 if n_folds else settings.held_back, seed=seed)
     n_held_back = sum(map(len, held_back.values()))
-    labels = merge(given, held_back=held_back)
+    labels, of_run, witness = merge(given, held_back=held_back), given.labels, None
+    if begins_drawn and job.init is not None and settings.alpha == "auto":
+        with times.measure("witnesses"):
+            witness = choose_witness(job, given, labels.known, start=job.init)
+        given = witness.labels
+        labels = merge(given, held_back=held_back)
     if not (job.folder / "training" / "cells.csv").exists():
         write_training_labels(job.folder / "training", labels)
     where = sum(map(bool, drawn.values()))
@@ -261,6 +267,8 @@ def _train(
         f"{n_cells} annotated cells in {where} of {len(job.images)} images: "
         f"{describe_use(n_cells, n_held_back=n_held_back, n_folds=n_folds)}."
     )
+    if witness is not None:
+        job.reporter.say(f"pseudo labels are those of the {witness.name}: {witness.reason}.")
     alpha = weigh(given.labels, labels.known, trusted=given.trusted)
     job.reporter.say(f"alpha {alpha.value:g}: {alpha.reason}.")
     begins = "nothing" if job.init is None else job.init
@@ -286,8 +294,10 @@ def _train(
     counts = {"n_cells": n_cells, "n_held_back": n_held_back, "n_folds": n_folds}
     parameters = describe_model(alpha, history, best.verdict, **counts, rounds=rounds, seed=seed)
     parameters["scale"] = {"value": scale.factor, "reason": scale.reason}
+    if witness is not None:
+        parameters["labels_from"] = {"value": witness.name, "reason": witness.reason}
     compared = compare_with_sources(
-        job, best.verdict, given.labels, start=job.init if begins_drawn else None
+        job, best.verdict, of_run, start=job.init if begins_drawn else None
     )
     if compared is not None:
         parameters["best"] = compared.describe()

@@ -85,10 +85,11 @@ def train_stardist(
     """Train with Adam.
 
     For `n_sparse` and `alpha` see `weighted_loss`. `rate_at` gives the learning rate by step, from
-    0; weights that are judged and kept are means over the steps before, of which each counts
-    `averaging` times as much as the next (0: those of the last step); `on_step` gets the row of history of each. `save` is called with the state now and then, at a
-    stop and at the end; `resume` is a state that it was given. `should_stop` is asked between
-    steps; True ends the training with ``finished`` False.
+    0. What is judged and kept are means over the weights of the steps before, of which each counts
+    `averaging` times as much as the next (0: the latest weights). `on_step` gets the row of history
+    of each step. `save` is called with the state now and then, at a stop and at the end; `resume`
+    is a state that it was given. `should_stop` is asked between steps; True ends the training with
+    ``finished`` False.
     """
     network, judge = model.keras_model, checks.judge
     optimiser = _Adam(rate_at(0), name="adam")
