@@ -143,6 +143,9 @@ class PseudoConfig(Settings):
     """Choose what is left at its default from annotations, or without them from stability."""
     variants: int = Field(2, ge=0, le=8)
     """Other bandwidths whose agreement is an object's confidence; 0 gives all confidence 1."""
+    witness: Literal["drawn", "none"] = "drawn"
+    """Let the network that was trained on drawn cells correct the objects; paper: none. Where
+    images are taken in blocks nobody does."""
 
     @property
     def kernel_radius(self) -> float:

@@ -3,7 +3,8 @@
 ``labels > 0`` are instances, ``0`` is background, ``-1`` is unlabelled.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,14 @@ Image = NDArray[np.float32]  # (Y, X, C)
 Labels = NDArray[np.int32]  # (Y, X)
 BACKGROUND = 0
 UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class FoundObjects:
+    """Label images by stem, and by id how sure their maker is of each object, 0 to 1."""
+
+    labels: Mapping[str, Labels]
+    confidence: Mapping[str, Mapping[int, float]]
 
 
 def object_sizes(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,7 +1,8 @@
 """Turn predicted offsets on disk into label files: choose settings, judge the objects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from oce2stardist.config import Config
 from oce2stardist.files.atomic import write_text
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import PreparedImages
-from oce2stardist.labels import Labels, object_sizes, renumber, resize_labels
+from oce2stardist.labels import FoundObjects, Labels, object_sizes, renumber, resize_labels
 from oce2stardist.pseudo_labels.choose import (
     Choice,
     choose_by_annotations,
@@ -28,6 +29,7 @@ from oce2stardist.pseudo_labels.parameters import describe_trust, is_default, li
 from oce2stardist.pseudo_labels.segment import SegmentationSettings, segment_surely
 from oce2stardist.pseudo_labels.sizes import warn_of_giants
 from oce2stardist.pseudo_labels.trust import Trust, judge_trust
+from oce2stardist.pseudo_labels.witness import hear_witness
 from oce2stardist.runs.progress import Reporter
 
 
@@ -55,11 +57,13 @@ def label_images(
     *,
     copies: int,
     taken: Sequence[Choice] = (),
+    witness: Callable[[], FoundObjects] | None = None,
 ) -> LabelledImages:
     """Turn predicted offsets into label files and objects.csv.
 
     For the record, `copies` is how many noisy copies were predicted, and `taken` says of settings
-    in the config where they come from.
+    in the config where they come from. `witness` labels the same images in another way; what it
+    finds corrects the labels.
     """
     scenes = SegmentationInputs(prepared, folder, config)
     foreground = scenes.foreground
@@ -67,8 +71,8 @@ def label_images(
         reporter.say("Choosing settings.")
     settings, choices = _choose_settings(config, scenes, annotations)
     choices = [*taken, *choices]
-    labels, objects = _find_objects(prepared, config, folder, scenes, settings, reporter)
-    write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
+    labels, confidence = _find_objects(prepared, config, scenes, settings, reporter)
+    objects = _list_objects(labels, confidence)
     trust = judge_trust(
         separation=None if foreground.cue == "outliers" else foreground.separation,
         confidences=objects["confidence"].to_numpy(),
@@ -80,6 +84,22 @@ def label_images(
     trust = replace(trust, complaints=(*trust.complaints, *giants))
     parameters = list_parameters(prepared, config, foreground, settings, choices, copies=copies)
     parameters["trust"] = describe_trust(trust)
+    if witness is not None:
+        heard = hear_witness(
+            labels,
+            confidence,
+            witness(),
+            trusted=trust.trusted,
+            score=partial(score_annotated, annotations=annotations),
+        )
+        labels = heard.labels
+        objects = _list_objects(labels, heard.confidence)
+        objects["found_by"] = np.concatenate([heard.found_by[stem] for stem in labels])
+        parameters["witness"] = {"value": heard.by_start, "reason": heard.reason}
+        reporter.say(f"{heard.reason[0].upper()}{heard.reason[1:]}.")
+    for stem, found in labels.items():
+        write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", found)
+    write_text(folder / "pseudo" / "objects.csv", objects.to_csv(index=False))
     if objects.empty:
         advice = _explain_nothing(scenes, settings, prepared)
         parameters["trust"]["advice"] = advice
@@ -92,18 +112,17 @@ def label_images(
 def _find_objects(
     prepared: PreparedImages,
     config: Config,
-    folder: Path,
     scenes: SegmentationInputs,
     settings: SegmentationSettings,
     reporter: Reporter,
-) -> tuple[dict[str, Labels], pd.DataFrame]:
-    """Segment every image, write its labels, and list all objects."""
+) -> tuple[dict[str, Labels], dict[str, NDArray[np.float64]]]:
+    """Segment every image; also how sure its objects 1..n are."""
     labels: dict[str, Labels] = {}
-    objects = []
+    confidence: dict[str, NDArray[np.float64]] = {}
     with reporter.task("Finding objects", len(prepared.seen)) as advance:
         for done, stem in enumerate(prepared.seen, start=1):
             scene, variants = scenes[stem], config.pseudo.variants
-            segmented, confidence = segment_surely(
+            segmented, sure = segment_surely(
                 scene.offsets,
                 scene.foreground,
                 scene.image,
@@ -113,11 +132,16 @@ def _find_objects(
             )
             resized = resize_labels(segmented, prepared.found.images[stem].shape[:2])
             kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
-            labels[stem], confidence = renumber(resized)[0], confidence[kept - 1]
-            write_labels(folder / "pseudo" / "labels" / f"{stem}.tif", labels[stem])
-            objects.append(describe_objects(stem, labels[stem], confidence))
+            labels[stem], confidence[stem] = renumber(resized)[0], sure[kept - 1]
             advance(done, f"{labels[stem].max()} objects in {stem}")
-    return labels, pd.concat(objects, ignore_index=True)
+    return labels, confidence
+
+
+def _list_objects(
+    labels: Mapping[str, Labels], confidence: Mapping[str, NDArray[np.float64]]
+) -> pd.DataFrame:
+    tables = [describe_objects(stem, found, confidence[stem]) for stem, found in labels.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _explain_nothing(

@@ -257,9 +257,10 @@ def _train(
     labels, of_run, witness = merge(given, held_back=held_back), given.labels, None
     if begins_drawn and job.init is not None and settings.alpha == "auto":
         with times.measure("witnesses"):
-            witness = choose_witness(job, given, labels.known, start=job.init)
-        given = witness.labels
-        labels = merge(given, held_back=held_back)
+            witness = choose_witness(job, given.labels, labels.known, start=job.init)
+        if witness.labels is not None:
+            given = PseudoLabels(witness.labels.labels, witness.labels.confidence)
+            labels = merge(given, held_back=held_back)
     if not (job.folder / "training" / "cells.csv").exists():
         write_training_labels(job.folder / "training", labels)
     where = sum(map(bool, drawn.values()))

@@ -3,10 +3,11 @@
 Where each step is: images come to one scale in `images.scale` and `images.diameter`;
 `runners.embed` trains and predicts with the network, its loss and noise in `embeddings`;
 `pseudo_labels.choose` chooses the bandwidth and other settings; `pseudo_labels.segment` makes
-objects of offsets; `pseudo_labels.trust` judges them; `reports.pseudo` writes the page.
+objects of offsets; `pseudo_labels.trust` judges them; `pseudo_labels.witness` lets the drawn start
+correct them; `reports.pseudo` writes the page.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import Any
 from oce2stardist.annotations.known import digest_annotations, read_known
 from oce2stardist.blockwise.settings import Blocks
 from oce2stardist.config import Config
+from oce2stardist.drawn import DIAMETER
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.crops import LargeImages
 from oce2stardist.images.image_set import ImageSet, read_images
+from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
-from oce2stardist.labels import Labels
+from oce2stardist.labels import FoundObjects, Labels
 from oce2stardist.objects.overlay import write_overlay
 from oce2stardist.pseudo_labels.label_images import (
     LabelledImages,
@@ -41,10 +44,11 @@ from oce2stardist.runners.embed import (
     used_precision,
 )
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
-from oce2stardist.runs.determinism import one_thread_for_sums
+from oce2stardist.runs.determinism import fixed_threads, one_thread_for_sums
 from oce2stardist.runs.folder import Times, lock_folder, refuse_inputs_in_output, write_run_file
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
+from oce2stardist.stardist_model import drawn_start
 
 _SIDE = 2048
 """Of a block, pixels."""
@@ -268,7 +272,14 @@ def label_set(
         taken = source.explain(config) if source else ()
         with times.measure("clustering"):
             result = label_images(
-                prepared, config, folder, annotated or {}, log, copies=copies, taken=taken
+                prepared,
+                config,
+                folder,
+                annotated or {},
+                log,
+                copies=copies,
+                taken=taken,
+                witness=_find_witness(images, prepared, config, log),
             )
         if source:
             result.parameters["trained_on"] = source.parameters["trained_on"] | {
@@ -289,6 +300,30 @@ def label_set(
             log.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
         log.say(f"Diameter: {result.parameters['diameter']['reason']}.")
     return PseudoResult(result.labels, result.parameters, times.seconds, result.trust, result)
+
+
+def _find_witness(
+    images: ImageSet | LargeImages, prepared: PreparedImages, config: Config, reporter: Reporter
+) -> Callable[[], FoundObjects] | None:
+    """Make what asks the drawn start for labels of the same images at the same scale."""
+    if config.pseudo.witness == "none" or isinstance(images, LargeImages):
+        return None
+
+    def ask() -> FoundObjects:
+        from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
+        from oce2stardist.stardist_model.witness import label_images as label_with_start
+
+        stored = images.images
+        threads = fixed_threads(config.deterministic)
+        prepare_tensorflow(config.device, threads=threads)
+        start = drawn_start.folder_for(list(stored.values()), device=config.device, threads=threads)
+        seen = {stem: normalise_percentiles(image) for stem, image in stored.items()}
+        relative = DIAMETER / config.pseudo.working_diameter
+        scales = {stem: relative * factor for stem, factor in prepared.scales.factors.items()}
+        with reporter.task("Asking the drawn start", len(seen)) as advance:
+            return label_with_start(open_model(start), seen, scales, advance)
+
+    return ask
 
 
 def _draw(

@@ -1,0 +1,174 @@
+"""Let a second witness, which knows cells but not this set, correct pseudo labels.
+
+Embeddings outline what belongs together in these images, and know nothing of cells; a network that
+has seen drawn cells knows what cells look like, and nothing of these images. Where it parts what
+the embeddings joined, joins what they parted, or finds what they missed, it is mostly right
+(benchmarks/RESULTS.md, "A second witness").
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oce2stardist.evaluation.scores import Overlap, overlap_matrix
+from oce2stardist.labels import FoundObjects, Labels, median_diameter, renumber
+from oce2stardist.pseudo_labels.confidence import best_overlaps
+
+_INSIDE = 0.7
+"""Share of an object that lies in another one, from which it counts as a part of that."""
+
+_COVERED = 0.5
+"""Share of an object that its parts must cover to take its place."""
+
+_FREE = 0.2
+"""An object is missing where others cover less of it."""
+
+
+EMBEDDINGS, START = "embeddings", "drawn start"
+"""Who found an object."""
+
+
+@dataclass(frozen=True)
+class HeardLabels:
+    """Labels after a second witness was heard; objects are 1..n.
+
+    Attributes
+    ----------
+    labels : mapping of image stem to int32 array of shape (Y, X)
+    confidence : mapping of image stem to float64 array of shape (n,)
+        Mean of what its own finder says of an object and its largest IoU with the other's.
+    found_by : mapping of image stem to array of shape (n,)
+        `EMBEDDINGS` or `START`.
+    reason : str
+        What the witness found, and what was made of it.
+    """
+
+    labels: dict[str, Labels]
+    confidence: dict[str, NDArray[np.float64]]
+    found_by: dict[str, NDArray[np.str_]]
+    reason: str
+
+    @cached_property
+    def by_start(self) -> int:
+        """Number of objects that are the witness's."""
+        return sum(int((found == START).sum()) for found in self.found_by.values())
+
+
+def hear_witness(
+    own: Mapping[str, Labels],
+    sure: Mapping[str, NDArray[np.float64]],
+    witness: FoundObjects,
+    *,
+    trusted: bool,
+    score: Callable[[Mapping[str, Labels]], float | None],
+) -> HeardLabels:
+    """Let a witness correct the labels of a run, or take its labels where the run's fail.
+
+    Parameters
+    ----------
+    own : mapping of image stem to int32 array of shape (Y, X)
+        The embeddings' objects, 1..n.
+    sure : mapping of image stem to float64 array of shape (n,)
+        Their confidence.
+    witness : FoundObjects
+        Of the same images; objects 1..n.
+    trusted : bool
+        Whether anything spoke against the embeddings' labels.
+    score : callable
+        Scores labels on annotated cells; None without any, then `trusted` decides.
+    """
+    corrected = {stem: correct(labels, witness.labels[stem]) for stem, labels in own.items()}
+    theirs, ours = score(witness.labels), score(corrected)
+    if theirs is not None and ours is not None:
+        takes_all = theirs > ours
+        why = f"F1 on annotated cells {theirs:.2f}, that of the corrected labels {ours:.2f}"
+    else:
+        takes_all = not trusted
+        why = "the embeddings can't be trusted" if takes_all else ""
+    labels: dict[str, Labels] = {}
+    confidence: dict[str, NDArray[np.float64]] = {}
+    found_by: dict[str, NDArray[np.str_]] = {}
+    for stem, mine in own.items():
+        other = witness.labels[stem]
+        is_mine = 0 if takes_all else int(mine.max(initial=0))
+        labels[stem], ids = renumber(other if takes_all else corrected[stem])
+        by_start = ids > is_mine
+        found_by[stem] = np.where(by_start, START, EMBEDDINGS)
+        agreed = np.where(
+            by_start, best_overlaps(labels[stem], mine), best_overlaps(labels[stem], other)
+        )
+        said = np.ones(len(ids))
+        said[~by_start] = sure[stem][ids[~by_start] - 1]
+        if takes_all:
+            said = np.array([witness.confidence[stem].get(int(label), 1.0) for label in ids])
+        confidence[stem] = (said + agreed) / 2
+    heard = HeardLabels(labels, confidence, found_by, "")
+    count = sum(int(one.max(initial=0)) for one in witness.labels.values())
+    diameter = median_diameter(witness.labels.values())
+    size = "" if diameter is None else f" of {diameter:.1f} px"
+    made = (
+        f"its labels are taken: {why}"
+        if takes_all
+        else f"{heard.by_start} objects were parted, joined or added as it shows them"
+        + (f" ({why})" if why else "")
+    )
+    reason = f"the drawn start alone finds {count} cells{size}; {made}"
+    return HeardLabels(labels, confidence, found_by, reason)
+
+
+def correct(labels: Labels, witness: Labels) -> Labels:
+    """Part, join and add objects of `labels` where a witness shows others.
+
+    Parameters
+    ----------
+    labels, witness : int32 arrays of shape (Y, X)
+        Objects > 0, background 0.
+
+    Returns
+    -------
+    int32 array of shape (Y, X)
+        Objects that stay keep their ids; those of the witness get the next ones.
+    """
+    labels = _part(labels, witness)
+    labels = _join(labels, witness)
+    return _add(labels, witness)
+
+
+def _part(labels: Labels, witness: Labels) -> Labels:
+    """Put the witness's objects in the place of each that two or more of them lie in."""
+    parts, wholes = _find_parts(overlap_matrix(witness, labels))
+    return _draw(np.where(np.isin(labels, wholes), 0, labels), witness, parts)
+
+
+def _join(labels: Labels, witness: Labels) -> Labels:
+    """Put a witness's object in the place of two or more that lie in it."""
+    parts, wholes = _find_parts(overlap_matrix(labels, witness))
+    return _draw(np.where(np.isin(labels, parts), 0, labels), witness, wholes)
+
+
+def _add(labels: Labels, witness: Labels) -> Labels:
+    """Add the witness's objects that hardly any other covers."""
+    overlap = overlap_matrix(witness, labels)
+    covered = overlap.pixels.sum(axis=1) / np.maximum(overlap.predicted_sizes, 1)
+    return _draw(labels, witness, overlap.predicted_ids[covered < _FREE])
+
+
+def _find_parts(overlap: Overlap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the objects of which two or more lie in one of the others and cover it, and these."""
+    pairs = overlap.pixels.tocoo()
+    inside = pairs.data > _INSIDE * overlap.predicted_sizes[pairs.row]
+    rows, columns, pixels = pairs.row[inside], pairs.col[inside], pairs.data[inside]
+    count = len(overlap.true_ids)
+    covered = np.bincount(columns, pixels, minlength=count) > _COVERED * overlap.true_sizes
+    is_whole = covered & (np.bincount(columns, minlength=count) > 1)
+    return overlap.predicted_ids[rows[is_whole[columns]]], overlap.true_ids[is_whole]
+
+
+def _draw(labels: Labels, witness: Labels, ids: NDArray[np.int64]) -> Labels:
+    """Draw objects of the witness where nothing is, with the next ids."""
+    new = np.zeros(int(witness.max(initial=0)) + 1, np.int32)
+    new[ids] = int(labels.max(initial=0)) + 1 + np.arange(len(ids))
+    return np.where((labels == 0) & (new[witness] > 0), new[witness], labels).astype(np.int32)
