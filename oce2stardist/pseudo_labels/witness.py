@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 from oce2stardist.evaluation.scores import Overlap, overlap_matrix
 from oce2stardist.labels import FoundObjects, Labels, median_diameter, renumber
@@ -100,10 +101,11 @@ def hear_witness(
         agreed = np.where(
             by_start, best_overlaps(labels[stem], mine), best_overlaps(labels[stem], other)
         )
-        said = np.ones(len(ids))
+        said = np.zeros(len(ids))
         said[~by_start] = sure[stem][ids[~by_start] - 1]
-        if takes_all:
-            said = np.array([witness.confidence[stem].get(int(label), 1.0) for label in ids])
+        new = np.flatnonzero(by_start) + 1
+        theirs_of = ndi.maximum(other, labels[stem], new) if len(new) else new
+        said[by_start] = [witness.confidence[stem].get(int(label), 1.0) for label in theirs_of]
         confidence[stem] = (said + agreed) / 2
     heard = HeardLabels(labels, confidence, found_by, "")
     count = sum(int(one.max(initial=0)) for one in witness.labels.values())
@@ -112,7 +114,7 @@ def hear_witness(
     made = (
         f"its labels are taken: {why}"
         if takes_all
-        else f"{heard.by_start} objects were parted, joined or added as it shows them"
+        else f"{heard.by_start} of the pseudo objects are its own, parted, joined or added"
         + (f" ({why})" if why else "")
     )
     reason = f"the drawn start alone finds {count} cells{size}; {made}"

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from oce2stardist.pseudo_labels.witness import correct
+from oce2stardist.labels import FoundObjects
+from oce2stardist.pseudo_labels.witness import EMBEDDINGS, START, correct, hear_witness
 
 
 def draw(*boxes, shape=(20, 40)):
@@ -54,3 +55,46 @@ def test_a_witness_that_agrees_changes_nothing():
     rng = np.random.default_rng(0)
     labels = np.kron(rng.permutation(60).reshape(6, 10), np.ones((5, 5))).astype(np.int32)
     np.testing.assert_array_equal(correct(labels, labels), labels)
+
+
+def hear(own, theirs, *, trusted=True, scores=None):
+    """Hear a witness that is 0.8 sure of everything about labels that are 0.6 sure."""
+    witness = FoundObjects({"a": theirs}, {"a": dict.fromkeys(range(1, 9), 0.8)})
+    return hear_witness(
+        {"a": own},
+        {"a": np.full(int(own.max()), 0.6)},
+        witness,
+        trusted=trusted,
+        score=lambda labels: None if scores is None else scores[labels["a"] is theirs],
+    )
+
+
+def test_an_object_that_both_find_is_surer_and_one_that_a_single_one_finds_less_sure():
+    heard = hear(draw(LEFT, (12, 18, 2, 10)), draw(LEFT, (12, 18, 20, 30)))
+    assert heard.found_by["a"].tolist() == [EMBEDDINGS, EMBEDDINGS, START]
+    assert heard.confidence["a"] == pytest.approx([(0.6 + 1) / 2, 0.6 / 2, 0.8 / 2])
+    assert heard.labels["a"].max() == 3
+    assert "alone finds 2 cells of 8.9 px; 1 of the pseudo objects" in heard.reason
+
+
+def test_labels_that_can_not_be_trusted_give_way_to_those_of_the_witness():
+    heard = hear(draw(BOTH), draw(LEFT), trusted=False)
+    np.testing.assert_array_equal(heard.labels["a"], draw(LEFT))
+    assert heard.confidence["a"] == pytest.approx([(0.8 + 64 / 136) / 2])  # IoU with BOTH: 8 / 17
+    assert heard.by_start == 1
+    assert "its labels are taken: the embeddings can't be trusted" in heard.reason
+
+
+@pytest.mark.parametrize(("of_start", "taken"), [(0.9, LEFT), (0.2, BOTH)])
+def test_annotated_cells_choose_whatever_else_speaks_for_trust(of_start, taken):
+    scores = {True: of_start, False: 0.5}
+    for trusted in (True, False):
+        heard = hear(draw(BOTH), draw(LEFT), trusted=trusted, scores=scores)
+        assert same_objects(heard.labels["a"], draw(taken))
+        assert f"F1 on annotated cells {of_start:.2f}, that of the corrected" in heard.reason
+
+
+def test_silence_on_both_sides_is_no_object():
+    heard = hear(draw(), draw())
+    assert heard.labels["a"].max() == 0 and len(heard.confidence["a"]) == 0
+    assert "alone finds 0 cells; 0 of the" in heard.reason
