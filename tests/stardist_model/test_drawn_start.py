@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+from run_folders import pseudo_run
 from scenes import discs_scene
 from small_models import FINETUNING
 from stardist.models import StarDist2D
@@ -101,6 +102,36 @@ def test_a_training_begins_with_it_unless_told_otherwise(discs, tmp_path):
     assert loss["default"] == loss["option"] < 0.5 * loss["config"]
     assert set(best["default"]["scores"]) == {"model", "drawn start"}
     assert set(best["config"]["scores"]) == {"model"}
+
+
+@pytest.mark.parametrize(
+    ("pseudo", "alpha", "whose"),
+    [
+        ("perfect", "auto", "run"),
+        ("shifted", "auto", "drawn start"),
+        ("shifted", 0.5, None),
+    ],
+    ids=["as good", "worse", "alpha given"],
+)
+def test_annotated_cells_choose_whose_labels_a_training_learns_from(
+    discs, tmp_path, pseudo, alpha, whose
+):
+    image, truth = discs
+    labels = np.roll(truth, 9, axis=1) if pseudo == "shifted" else truth
+    run = pseudo_run(tmp_path / "run", {"a": labels})
+    (run / "pseudo" / "stage.yaml").write_text("finished: true")
+    result = finetune_stardist(
+        image_set(image),
+        tmp_path / "model",
+        annotations={"a": truth},
+        pseudo=run,
+        config=Config().replace(**FEW, **{"stardist.alpha": alpha}),
+    )
+    assert result.parameters.get("labels_from", {}).get("value") == whose
+    learned = tifffile.imread(result.model / "training" / "pseudo" / "a.tif")
+    f1 = score_image(np.maximum(learned, 0), truth).f1
+    assert f1 > 0.9 if whose else f1 < 0.9  # what was shifted stays wrong around held-back cells
+    assert result.parameters["alpha"]["value"] == 0.5
 
 
 def test_its_first_use_leaves_the_threads_to_be_fixed(discs, tmp_path):
