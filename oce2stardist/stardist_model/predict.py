@@ -29,7 +29,7 @@ _TOLERANCE = 0.35
 """How much smaller or larger than wanted cells may be before a scale counts as wrong; natural
 logarithm. It and the measure were chosen on images of nine sets (benchmarks/RESULTS.md)."""
 
-_SUREST_OF_NOTHING = 0.01
+_SUREST_OF_NOTHING = 0.005
 """What a scale must exceed: sure cells of less than half or more than twice the size do not."""
 
 _FEW = 2
@@ -169,7 +169,7 @@ def find_scale(model: SparseStarDist2D, image: NDArray[np.float32], scale: Model
         if found is None or len(probabilities) < _FEW:
             continue
         doubt = np.log(factor * found / wanted) / _TOLERANCE
-        sure = float(probabilities.mean() * np.exp(-(doubt**2)))
+        sure = float(probabilities.mean() ** 3 * np.exp(-(doubt**2)))
         if sure > best:
             best, diameter = sure, found
     return scale.for_diameter(diameter).factor
