@@ -6,11 +6,11 @@ import click
 
 from .completion import folders, paths
 from .options import (
-    annotation_options,
     axes_option,
     config_options,
     deterministic_option,
     device_option,
+    optional_annotation_options,
     output_option,
     overwrite_option,
     verbosity_options,
@@ -37,7 +37,7 @@ def _alpha(value: str) -> float | str:
 @click.option(
     "--pseudo", metavar="RUN", shell_complete=folders, help="Run folder of `oce2stardist pseudo`."
 )
-@annotation_options
+@optional_annotation_options
 @output_option("MODEL", "Model folder to write.")
 @click.option(
     "--alpha",
@@ -76,7 +76,7 @@ def _alpha(value: str) -> float | str:
 def finetune(
     images: str,
     pseudo: str | None,
-    annotations: str,
+    annotations: str | None,
     output: str,
     cells: "CellDraw",
     init: str | None,
@@ -86,7 +86,7 @@ def finetune(
     overwrite: bool,
     reporter: "Reporter",
 ) -> None:
-    """Train a StarDist model on annotations and pseudo labels.
+    """Train a StarDist model on annotations and pseudo labels, or on either.
 
     MODEL is a StarDist folder: plain stardist opens it. An interrupted run goes on when
     the same command is given again. All that was said is in MODEL/log.txt.

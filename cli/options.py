@@ -196,44 +196,52 @@ def _draw_cells(given: dict[str, Any]) -> None:
     )
 
 
-annotation_options = _add_options(
-    click.option(
-        "--annotations",
-        required=True,
-        metavar="PATH",
-        shell_complete=paths,
-        help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, "
-        ".zip), QuPath GeoJSON, COCO JSON.",
-    ),
-    click.option(
-        "--fraction",
-        type=float,
-        help="Use only this share of the annotated cells, to simulate few annotations: 0.01 "
-        "is 1 %.",
-    ),
-    click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells."),
-    click.option(
-        "--per-image",
-        is_flag=True,
-        help="Take --fraction or --cells of every image instead of the whole set.",
-    ),
-    click.option(
-        "--use-cells",
-        metavar="FILE",
-        shell_complete=paths,
-        help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a run.",
-    ),
-    click.option(
-        "--zero",
-        type=click.Choice(["auto", "unlabelled", "background"]),
-        default="auto",
-        show_default=True,
-        help="What 0 means in the annotations; auto: background with --fraction, --cells or "
-        "--use-cells, else unlabelled.",
-    ),
-    make=_draw_cells,
-)
+def _annotation_options(*, required: bool) -> Callable[[Command], Command]:
+    return _add_options(
+        click.option(
+            "--annotations",
+            required=required,
+            metavar="PATH",
+            shell_complete=paths,
+            help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, "
+            ".zip), QuPath GeoJSON, COCO JSON.",
+        ),
+        click.option(
+            "--fraction",
+            type=float,
+            help="Use only this share of the annotated cells, to simulate few annotations: 0.01 "
+            "is 1 %.",
+        ),
+        click.option("--cells", type=int, metavar="N", help="Use only this many annotated cells."),
+        click.option(
+            "--per-image",
+            is_flag=True,
+            help="Take --fraction or --cells of every image instead of the whole set.",
+        ),
+        click.option(
+            "--use-cells",
+            metavar="FILE",
+            shell_complete=paths,
+            help="Use the annotated cells listed in a CSV file, such as training/cells.csv of a "
+            "run.",
+        ),
+        click.option(
+            "--zero",
+            type=click.Choice(["auto", "unlabelled", "background"]),
+            default="auto",
+            show_default=True,
+            help="What 0 means in the annotations; auto: background with --fraction, --cells or "
+            "--use-cells, else unlabelled.",
+        ),
+        make=_draw_cells,
+    )
+
+
+annotation_options = _annotation_options(required=True)
 """Add --annotations and which of their cells to use; hand `annotations` and `cells`."""
+
+optional_annotation_options = _annotation_options(required=False)
+"""The same where a run can do without; `annotations` may be None."""
 
 
 device_option = click.option(

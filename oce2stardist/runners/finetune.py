@@ -54,7 +54,7 @@ from oce2stardist.stardist_model.scale import choose_scale, write_scale
 from oce2stardist.stardist_model.witness import choose_witness
 from oce2stardist.training_labels.alpha import choose_alpha
 from oce2stardist.training_labels.draw_cells import CellDraw, Draw, draw_held_back, split_folds
-from oce2stardist.training_labels.files import read_cells, read_held_back, write_training_labels
+from oce2stardist.training_labels.files import read_held_back, write_training_labels
 from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
 
 _RESULTS = (
@@ -79,7 +79,7 @@ def finetune_stardist(
     images: str | Path | ImageSet,
     output: str | Path,
     *,
-    annotations: str | Path | Mapping[str, Labels],
+    annotations: str | Path | Mapping[str, Labels] | None = None,
     pseudo: str | Path | None = None,
     cells: CellDraw | None = None,
     init: str | Path | None = None,
@@ -101,9 +101,11 @@ def finetune_stardist(
         holds an unfinished run with the same settings, that run goes on.
     annotations : path or mapping of image stem to int32 array of shape (Y, X)
         Files as `oce2stardist.annotations.read_annotations` reads them, matched to the images
-        by stem; or arrays with cells > 0 and unknown -1. Not every image needs one.
+        by stem; or arrays with cells > 0 and unknown -1. Not every image needs one. Without any
+        the model learns from pseudo labels alone, and nothing judges it.
     pseudo : path, optional
-        A run folder that `make_pseudo_labels` wrote. Needed if alpha is a number above 0.
+        A run folder that `make_pseudo_labels` wrote. Needed if alpha is a number above 0, and
+        where there are no annotations.
     cells : CellDraw, optional
         Use only some of the annotated cells: to simulate few annotations on a set that is
         completely annotated.
@@ -129,7 +131,18 @@ def finetune_stardist(
         check_tensorboard()
     with one_thread_for_sums(config.deterministic), logged(reporter, command) as log:
         image_set = read_images(images, axes=axes)
-        annotated = read_known(image_set, annotations, zero_is_background=draw.zero_is_background)
+        if annotations is None and (pseudo is None or draw.is_sample):
+            raise InputError(
+                "a model must learn from annotations, pseudo labels or both. Got no --annotations "
+                + (
+                    "to draw cells from; leave out which cells to use."
+                    if draw.is_sample
+                    else "and no --pseudo; pass one."
+                )
+            )
+        annotated = read_known(
+            image_set, annotations or {}, zero_is_background=draw.zero_is_background
+        )
         for note in annotated.notes:
             log.warn(note)
         if pseudo is None and config.stardist.alpha not in ("auto", 0.0):
@@ -151,7 +164,7 @@ def finetune_stardist(
         }
         for warning in warn_of_scales(annotated.labels, given.labels):
             log.warn(f"{warning[0].upper()}{warning[1:]}.")
-        drawn = draw.draw(annotated.labels, seed=config.seed)
+        drawn = {} if annotations is None else draw.draw(annotated.labels, seed=config.seed)
         normalised = {
             stem: normalise_percentiles(image) for stem, image in image_set.images.items()
         }
@@ -264,10 +277,11 @@ def _train(
     if not (job.folder / "training" / "cells.csv").exists():
         write_training_labels(job.folder / "training", labels)
     where = sum(map(bool, drawn.values()))
-    job.reporter.say(
-        f"{n_cells} annotated cells in {where} of {len(job.images)} images: "
-        f"{describe_use(n_cells, n_held_back=n_held_back, n_folds=n_folds)}."
-    )
+    if n_cells:
+        job.reporter.say(
+            f"{n_cells} annotated cells in {where} of {len(job.images)} images: "
+            f"{describe_use(n_cells, n_held_back=n_held_back, n_folds=n_folds)}."
+        )
     if witness is not None:
         job.reporter.say(f"pseudo labels are those of the {witness.name}: {witness.reason}.")
     alpha = weigh(given.labels, labels.known, trusted=given.trusted)
@@ -312,7 +326,7 @@ def _preview_predictions(model: Path, images: Mapping[str, Image]) -> dict[str, 
     from oce2stardist.stardist_model.network import open_model
     from oce2stardist.stardist_model.predict import predict_labels
 
-    cells = set(read_cells(model / "training" / "cells.csv"))
+    cells = set(pd.read_csv(model / "training" / "cells.csv", dtype={"image": str})["image"])
     stems = choose_evenly(cells.intersection(images))
     stems += choose_evenly(set(images).difference(cells), AT_MOST - len(stems))
     network = open_model(model)

@@ -58,6 +58,8 @@ def choose_alpha(
     """
     if asked != "auto":
         return Alpha(asked, "set in the config or on the command line")
+    if not known:
+        return Alpha(1.0, "nothing is annotated")
     if not pseudo_labels:
         return Alpha(0.0, "there are no pseudo labels")
     judged = {stem: labels for stem, labels in known.items() if stem in pseudo_labels}
