@@ -117,7 +117,7 @@ def make_training_labels(
     Every known background pixel belongs to the annotated cell nearest to it, and is
     held back with it, so that the surroundings of held-back cells don't leak either.
     """
-    used = check_cells(annotations, cells)
+    used = check_cells(annotations, cells) if cells else {}
     judges = _check_held_back(used, held_back)
     known = {
         stem: _find_known(

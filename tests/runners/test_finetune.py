@@ -254,3 +254,28 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path):
     histories = [pd.read_csv(folder / "history.csv") for folder in (whole, killed)]
     assert histories[1]["step"].tolist() == list(range(1, 151))
     np.testing.assert_array_equal(histories[0]["loss"], histories[1]["loss"])
+
+
+@pytest.mark.slow
+def test_without_annotations_a_model_learns_from_pseudo_labels_alone(tmp_path, truth):
+    run = pseudo_run(tmp_path / "run", truth)
+    listener = Listener()
+    result = tune(tmp_path / "model", None, pseudo=run, reporter=listener)
+    assert result.parameters["alpha"] == {"value": 1.0, "reason": "nothing is annotated"}
+    assert result.parameters["f1"]["value"] is None
+    assert "best" not in result.parameters  # nobody can tell
+    assert result.history["loss_pseudo"].gt(0).all()
+    assert (result.model / "weights_best.h5").exists() and result.report.exists()
+    again = tune(tmp_path / "model", None, pseudo=run)
+    pd.testing.assert_frame_equal(again.history, result.history)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, "Got no --annotations and no --pseudo"), ({"cells": CellDraw(count=3)}, "to draw cells")],
+    ids=["nothing", "a draw of nothing"],
+)
+def test_a_model_must_learn_from_something(tmp_path, options, said):
+    with pytest.raises(InputError, match=said):
+        tune(tmp_path / "model", None, **options)
+    assert not (tmp_path / "model").exists()
