@@ -7,24 +7,23 @@ objects of offsets; `pseudo_labels.trust` judges them; `pseudo_labels.witness` l
 correct them; `reports.pseudo` writes the page.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from oce2stardist.annotations.known import digest_annotations, read_known
 from oce2stardist.blockwise.settings import Blocks
 from oce2stardist.config import Config
-from oce2stardist.drawn import DIAMETER
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.crops import LargeImages
 from oce2stardist.images.image_set import ImageSet, read_images
-from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
-from oce2stardist.labels import FoundObjects, Labels
+from oce2stardist.labels import Labels
 from oce2stardist.objects.overlay import write_overlay
 from oce2stardist.pseudo_labels.label_images import (
     LabelledImages,
@@ -34,6 +33,7 @@ from oce2stardist.pseudo_labels.label_images import (
 from oce2stardist.pseudo_labels.trust import Trust
 from oce2stardist.reports import write_choices, write_pseudo_report
 from oce2stardist.reports.drawing.diameter_picture import diameter_picture
+from oce2stardist.runners.drawn_witness import DrawnWitness
 from oce2stardist.runners.embed import (
     joined_processes,
     main_first,
@@ -44,11 +44,10 @@ from oce2stardist.runners.embed import (
     used_precision,
 )
 from oce2stardist.runners.finished_run import FinishedRun, read_finished_run
-from oce2stardist.runs.determinism import fixed_threads, one_thread_for_sums
+from oce2stardist.runs.determinism import one_thread_for_sums
 from oce2stardist.runs.folder import Times, lock_folder, refuse_inputs_in_output, write_run_file
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
-from oce2stardist.stardist_model import drawn_start
 
 _SIDE = 2048
 """Of a block, pixels."""
@@ -234,6 +233,10 @@ def label_set(
             log.warn(note)
         annotated = known.labels if known else None
         prepared = _prepare(images, config, source, diameter=diameter, annotations=annotated)
+        start = None
+        if isinstance(images, ImageSet) and config.pseudo.witness == "drawn":
+            start = DrawnWitness(images, config, log)
+            prepared = start.measure_again(prepared)
         inputs: dict[str, Any] = {"images": len(image_set.images), "sha256": image_set.digest()}
         if source:
             inputs["trained_sha256"] = source.digest
@@ -279,7 +282,7 @@ def label_set(
                 log,
                 copies=copies,
                 taken=taken,
-                witness=_find_witness(images, prepared, config, log),
+                witness=partial(start.label, prepared) if start is not None else None,
             )
         if source:
             result.parameters["trained_on"] = source.parameters["trained_on"] | {
@@ -300,30 +303,6 @@ def label_set(
             log.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
         log.say(f"Diameter: {result.parameters['diameter']['reason']}.")
     return PseudoResult(result.labels, result.parameters, times.seconds, result.trust, result)
-
-
-def _find_witness(
-    images: ImageSet | LargeImages, prepared: PreparedImages, config: Config, reporter: Reporter
-) -> Callable[[], FoundObjects] | None:
-    """Make what asks the drawn start for labels of the same images at the same scale."""
-    if config.pseudo.witness == "none" or isinstance(images, LargeImages):
-        return None
-
-    def ask() -> FoundObjects:
-        from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
-        from oce2stardist.stardist_model.witness import label_images as label_with_start
-
-        stored = images.images
-        threads = fixed_threads(config.deterministic)
-        prepare_tensorflow(config.device, threads=threads)
-        start = drawn_start.folder_for(list(stored.values()), device=config.device, threads=threads)
-        seen = {stem: normalise_percentiles(image) for stem, image in stored.items()}
-        relative = DIAMETER / config.pseudo.working_diameter
-        scales = {stem: relative * factor for stem, factor in prepared.scales.factors.items()}
-        with reporter.task("Asking the drawn start", len(seen)) as advance:
-            return label_with_start(open_model(start), seen, scales, advance)
-
-    return ask
 
 
 def _draw(

@@ -160,7 +160,18 @@ def find_scale(model: SparseStarDist2D, image: NDArray[np.float32], scale: Model
     wanted = scale.working_diameter
     if not scale.per_image or wanted is None:
         return scale.factor
-    best, diameter = _SUREST_OF_NOTHING, wanted / scale.factor
+    diameter = measure_diameter(model, image, wanted)
+    return scale.for_diameter(diameter or wanted / scale.factor).factor
+
+
+def measure_diameter(
+    model: SparseStarDist2D, image: NDArray[np.float32], wanted: float
+) -> float | None:
+    """Measure the median diameter, pixels, of the cells in the middle of a normalised image.
+
+    `wanted` is the working diameter of the model. None if no scale shows two cells of about it.
+    """
+    best, diameter = _SUREST_OF_NOTHING, None
     for factor in _FACTORS:
         side = min(_MIDDLE, round(_LARGEST_LOOK / factor))
         seen = image[tuple(_middle(length, side) for length in image.shape[:2])]
@@ -172,7 +183,7 @@ def find_scale(model: SparseStarDist2D, image: NDArray[np.float32], scale: Model
         sure = float(probabilities.mean() ** 3 * np.exp(-(doubt**2)))
         if sure > best:
             best, diameter = sure, found
-    return scale.for_diameter(diameter).factor
+    return diameter
 
 
 def _middle(length: int, side: int) -> slice:
