@@ -37,7 +37,7 @@ from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.read import read_image
 from oce2stardist.labels import Labels, median_diameter
-from oce2stardist.stardist_model.drawn_start import STAIN
+from oce2stardist.stardist_model.drawn_start import STAIN, THRESHOLDS
 
 SETTINGS = StarDistConfig(learning_rate=2e-3)
 IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -120,7 +120,7 @@ def train(out: Path, *, count: int, steps: int, seed: int, workers: int) -> None
         save=lambda state: write_state(out / "state.safetensors", state),
         on_step=show,
     )
-    write_thresholds(out, prob=0.6, nms=0.3)
+    write_thresholds(out, prob=THRESHOLDS[0], nms=THRESHOLDS[1])
 
 
 def score(folder: Path, data: Path, sets: list[str], *, every: int) -> None:

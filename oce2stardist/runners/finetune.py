@@ -48,6 +48,7 @@ from oce2stardist.stardist_model import drawn_start
 from oce2stardist.stardist_model.compare import compare_with_sources
 from oce2stardist.stardist_model.fit import TrainingJob, check_tensorboard, choose_precision
 from oce2stardist.stardist_model.folds import choose_folds, cross_validate
+from oce2stardist.stardist_model.judge import DEFAULT_THRESHOLDS
 from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
 from oce2stardist.stardist_model.rounds import train_rounds
 from oce2stardist.stardist_model.scale import choose_scale, write_scale
@@ -207,13 +208,15 @@ def finetune_stardist(
                     config.stardist, annotated.labels, drawn, given.labels, init=start
                 )
                 write_scale(folder, scale.model)
+                begins_drawn = init_files == [drawn_start.WEIGHTS]
+                usual = drawn_start.THRESHOLDS if begins_drawn else DEFAULT_THRESHOLDS
                 parameters, history = _train(
-                    TrainingJob(folder, normalised, config, log, start, tensorboard, scale),
+                    TrainingJob(folder, normalised, config, log, start, tensorboard, scale, usual),
                     annotated.labels,
                     given,
                     drawn,
                     complete=draw.simulates_few,
-                    begins_drawn=init_files == [drawn_start.WEIGHTS],
+                    begins_drawn=begins_drawn,
                     times=Times(folder / "times.yaml", keep=stage.resumes),
                 )
                 write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))

@@ -31,6 +31,10 @@ WEIGHTS = Path(__file__).parents[1] / "drawn" / "start.safetensors"
 NAME = "drawn"
 """What users call the start, where a model folder is asked for."""
 
+THRESHOLDS = (0.6, 0.3)
+"""Of probability and of suppression: the best of those tried on training images of nine sets, for
+the start and for models that began with it (benchmarks/RESULTS.md)."""
+
 STAIN = (0.8, 0.1, 0.1)
 """How much red, green and blue count where tissue is stained; measured on three images of
 `he_kumar`: F1 0.596 with red alone, 0.573 with the mean (benchmarks/RESULTS.md)."""
@@ -93,7 +97,7 @@ def _write(folder: Path, channels: int, sees: str) -> None:
         model.keras_model.set_weights(weights)
         write_weights(made / "weights_best.h5", model)
         write_scale(made, ModelScale(1.0, DIAMETER, "drawn cells", per_image=True))
-        write_thresholds(made, prob=0.6, nms=0.3)
+        write_thresholds(made, prob=THRESHOLDS[0], nms=THRESHOLDS[1])
         made.rename(folder)
     except OSError:
         if not (folder / "thresholds.json").exists():  # else another process was first

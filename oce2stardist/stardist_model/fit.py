@@ -18,7 +18,7 @@ from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.runs.schedule import cosine_rate, dropping_rate
-from oce2stardist.stardist_model.judge import Judge
+from oce2stardist.stardist_model.judge import DEFAULT_THRESHOLDS, Judge
 from oce2stardist.stardist_model.scale import TrainingScale, zoom_image, zoom_labels
 from oce2stardist.training_labels.make import TrainingLabels, object_weights
 
@@ -38,6 +38,8 @@ class TrainingJob:
     init: Path | None  # a StarDist folder to start from
     tensorboard: bool  # write event files to logs/ in the folder of each training
     scale: TrainingScale = field(default_factory=TrainingScale)
+    usual_thresholds: tuple[float, float] = DEFAULT_THRESHOLDS
+    """Of probability and suppression, where the cells can't tell better ones."""
 
     @cached_property
     def zoomed_images(self) -> dict[str, Image]:

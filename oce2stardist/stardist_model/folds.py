@@ -47,4 +47,6 @@ def cross_validate(
         windows += trained.judge.windows
         raws += trained.judge.predict(trained.model)
         grid = trained.model.config.grid
-    return judge_thresholds(windows, raws, grid=grid, seed=job.config.seed)
+    return judge_thresholds(
+        windows, raws, grid=grid, usual=job.usual_thresholds, seed=job.config.seed
+    )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from oce2stardist.stardist_model.predict import RawPrediction
 
 DEFAULT_THRESHOLDS = (0.5, 0.4)
-"""StarDist's, of probability and of suppression; kept where the cells can't tell better ones."""
+"""StarDist's, of probability and of suppression."""
 
 _CHECKED_PROBS = (0.3, 0.4, 0.5, 0.6, 0.7)
 _FINAL_PROBS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
@@ -124,21 +124,25 @@ class Verdict:
 
 
 def judge_thresholds(
-    windows: Sequence[Window], raws: Sequence["RawPrediction"], *, grid: Sequence[int], seed: int
+    windows: Sequence[Window],
+    raws: Sequence["RawPrediction"],
+    *,
+    grid: Sequence[int],
+    usual: tuple[float, float],
+    seed: int,
 ) -> Verdict:
     """Choose both thresholds by the mean F1 of the windows' cells.
 
-    Of those that the cells can't tell from the best, the ones nearest to StarDist's defaults.
+    Of those that the cells can't tell from the best, the ones nearest to the `usual`, of
+    probability and of suppression.
     """
     if not windows:
-        return Verdict(*DEFAULT_THRESHOLDS, None)
+        return Verdict(*usual, None)
     counts = _count_grid(windows, raws, _FINAL_PROBS, _FINAL_NMS, grid=grid)
     pairs = list(product(_FINAL_PROBS, _FINAL_NMS))
-    prob_default, nms_default = DEFAULT_THRESHOLDS
 
     def distance(index: int) -> float:
-        prob, nms = pairs[index]
-        return abs(prob - prob_default) + abs(nms - nms_default)
+        return sum(abs(one - other) for one, other in zip(pairs[index], usual, strict=True))
 
     order = sorted(range(len(pairs)), key=distance)
     chosen = nearest_to_default_among_best(counts, order, seed=seed)

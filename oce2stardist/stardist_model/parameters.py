@@ -48,7 +48,7 @@ def describe_model(
         if n_folds:
             judges = f"{n_folds}-fold cross-validation over {n_cells} annotated cells"
         few = ", too few to be sure" if len(verdict.counts) < FEWEST_FOR_INTERVAL else ""
-        reason = f"nearest to StarDist's default of those that {judges} can't tell from the best"
+        reason = f"nearest to the default of those that {judges} can't tell from the best"
     parameters: Parameters = {"alpha": _describe_alpha(alpha)}
     parameters["kept_step"] = {
         "value": kept_step(history),

@@ -95,6 +95,7 @@ def _train(
         trained.judge.windows,
         trained.judge.predict(trained.model),
         grid=trained.model.config.grid,
+        usual=job.usual_thresholds,
         seed=job.config.seed,
     )
     trained.model.thresholds = {"prob": verdict.prob_thresh, "nms": verdict.nms_thresh}
