@@ -31,9 +31,9 @@ def draw_parts() -> dict[str, Picture]:
     """Paint the same cells with each look, and each surrounding without and with them."""
     pictures: dict[str, Picture] = {}
     for paint in LOOKS:
-        pictures[paint.__name__.replace("_", " ")] = store(paint(cells(3), seeded(1)), seeded(2))
+        pictures[paint.__name__.replace("_", " ")] = store(paint(cells(29), seeded(1)), seeded(2))
     for around in SURROUNDINGS:
-        painted = 0.6 * cells(3).brightness + around(cells(3), seeded(1))
+        painted = 0.6 * cells(29).brightness + around(cells(29), seeded(1))
         pictures[around.__name__.replace("_", " ")] = store(painted, seeded(2))
     return pictures
 
