@@ -203,8 +203,6 @@ class StarDistConfig(Settings):
     """Shares of the training after which the schedule `steps` divides by ten."""
     warm_up: float = Field(0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises (schedule: cosine)."""
-    averaging: float = Field(0.0, ge=0, lt=1)
-    """Keep a mean over the last steps' weights, of which each counts so much as the next."""
     distance_weight: float = Field(1.0, ge=0)
     """Weight of the distances beside the object probability (train_loss_weights; stardist: 0.2)."""
     around_objects: float = Field(0.9, ge=0, le=1)

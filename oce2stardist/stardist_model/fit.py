@@ -120,7 +120,6 @@ def train_network(
                 judge=judge.score if select and judge.windows else None,
                 patience=settings.patience,
             ),
-            averaging=settings.averaging,
             resume=resume,
             save=lambda state: write_state(state_file, state),
             on_step=show,

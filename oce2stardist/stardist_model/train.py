@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +75,6 @@ def train_stardist(
     steps: int,
     rate_at: Callable[[int], float],
     checks: Checks,
-    averaging: float = 0.0,
     resume: State | None = None,
     save: Callable[[State], None] | None = None,
     on_step: Callable[[Row], None] | None = None,
@@ -85,18 +83,15 @@ def train_stardist(
     """Train with Adam.
 
     For `n_sparse` and `alpha` see `weighted_loss`. `rate_at` gives the learning rate by step, from
-    0. What is judged and kept are means over the weights of the steps before, of which each counts
-    `averaging` times as much as the next (0: the latest weights). `on_step` gets the row of history
-    of each step. `save` is called with the state now and then, at a stop and at the end; `resume`
-    is a state that it was given. `should_stop` is asked between steps; True ends the training with
-    ``finished`` False.
+    0; `on_step` gets the row of history of each. `save` is called with the state now and then, at a
+    stop and at the end; `resume` is a state that it was given. `should_stop` is asked between
+    steps; True ends the training with ``finished`` False.
     """
     network, judge = model.keras_model, checks.judge
     optimiser = _Adam(rate_at(0), name="adam")
     optimiser.build(network.trainable_variables)
     # Non-trainable ones too: the moving averages of batch normalisation.
-    mean = _MovingMean(network.variables, averaging) if averaging else None
-    variables = [*network.variables, *optimiser.variables, *(mean.variables if mean else ())]
+    variables = [*network.variables, *optimiser.variables]
     run = StarDistTraining()
     done = 0
     if resume is not None:
@@ -128,8 +123,6 @@ def train_stardist(
             )
         gradients = tape.gradient(losses[0], network.trainable_variables)
         optimiser.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        if mean is not None:
-            mean.update()
         return losses
 
     compiled = None
@@ -154,15 +147,14 @@ def train_stardist(
             "learning_rate": rate,
         }
         if done % checks.every == 0 or done == steps:
-            with mean.in_place() if mean is not None else nullcontext():
-                score, error = judge(model) if judge is not None else (math.nan, math.nan)
-                row |= {"score": score, "score_error": error}
-                run.checks_in_vain += 1
-                if score > run.best_score:
-                    run.best_score, run.best_error, run.checks_in_vain = score, error, 0
-                if judge is None or score >= run.best_score - run.best_error:
-                    run.kept_step = done
-                    checks.keep(model)
+            score, error = judge(model) if judge is not None else (math.nan, math.nan)
+            row |= {"score": score, "score_error": error}
+            run.checks_in_vain += 1
+            if score > run.best_score:
+                run.best_score, run.best_error, run.checks_in_vain = score, error, 0
+            if judge is None or score >= run.best_score - run.best_error:
+                run.kept_step = done
+                checks.keep(model)
         now = time.monotonic()
         row["seconds"] = seconds_before + now - started
         run.history.append(row)
@@ -192,29 +184,6 @@ class _Adam(keras.optimizers.Adam):  # type: ignore[misc]  # keras is not typed
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         return grads_and_vars
-
-
-class _MovingMean:
-    """The exponential moving mean of a network's weights."""
-
-    def __init__(self, weights: list[Any], decay: float) -> None:
-        self._weights, self._share = weights, 1.0 - decay
-        self.variables = [tf.Variable(np.asarray(weight), trainable=False) for weight in weights]
-
-    def update(self) -> None:
-        """Take in the weights of one more step."""
-        for mean, weight in zip(self.variables, self._weights, strict=True):
-            mean.assign_add(self._share * (tf.convert_to_tensor(weight) - mean))
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Put the means in place of the weights for a while."""
-        latest = [np.asarray(weight) for weight in self._weights]
-        for weight, mean in zip(self._weights, self.variables, strict=True):
-            weight.assign(np.asarray(mean))
-        yield
-        for weight, array in zip(self._weights, latest, strict=True):
-            weight.assign(array)
 
 
 def _is_finite(network: keras.Model) -> bool:

@@ -451,30 +451,6 @@ def test_half_precision_trains_and_leaves_float32_weights(tmp_path):
     )
 
 
-def test_averaging_keeps_the_moving_mean_of_the_weights_and_trains_on_from_the_latest(tmp_path):
-    model = small_model(tmp_path / "small", width=8, features=16)
-    weights = model.keras_model.get_weights
-    expected, latest, kept = weights(), [], []
-
-    def follow(row):
-        latest.append(weights())
-        for index, weight in enumerate(latest[-1]):
-            expected[index] = 0.75 * expected[index] + 0.25 * weight
-
-    run = train_stardist(
-        model, stream(discs_scene(6, (128, 128), 11, seed=0)), n_sparse=2, alpha=0.5, steps=3,
-        rate_at=lambda step: 1e-2, averaging=0.75, on_step=follow,
-        checks=Checks(2, keep=lambda model: kept.append(weights())),
-    )  # fmt: skip
-    assert len(run.history) == 3 and len(kept) == 2
-    for mean, want, last, now in zip(kept[-1], expected, latest[-1], weights(), strict=True):
-        np.testing.assert_allclose(mean, want, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(last, now)
-    assert any(
-        np.abs(mean - last).max() > 1e-3 for mean, last in zip(kept[-1], latest[-1], strict=True)
-    )
-
-
 def test_a_stock_folder_can_be_continued(tmp_path):
     stock = StarDist2D(
         Config2D(n_rays=16, grid=(2, 2), unet_n_filter_base=4, net_conv_after_unet=8),
