@@ -49,6 +49,7 @@ LEARNS = {
     "embedding.learning_rate": 0.004,
     "embedding.copies": 4,
     "pseudo.working_diameter": 24.0,
+    "pseudo.witness": "none",  # nobody corrects what is taken in blocks
 }
 
 

@@ -301,7 +301,7 @@ LEARNS = {
         "feature_maps": 8, "steps": 60, "crop_size": 80, "batch_size": 2, "copies": 4,
         "learning_rate": 0.004,
     },
-    "pseudo": {"working_diameter": 24.0},
+    "pseudo": {"working_diameter": 24.0, "witness": "none"},
 }  # fmt: skip
 
 

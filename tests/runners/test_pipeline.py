@@ -60,6 +60,7 @@ LEARNS = {
     "embedding.learning_rate": 0.004,
     "embedding.copies": 4,
     "pseudo.working_diameter": 24.0,
+    "pseudo.witness": "none",  # these tests look at what the embeddings alone find
 }
 
 
