@@ -21,7 +21,7 @@ SETTINGS = {
         "feature_maps": 8, "steps": 300, "crop_size": 80, "batch_size": 2, "copies": 4,
         "learning_rate": 0.004,
     },
-    "pseudo": {"working_diameter": 24.0, "choose": False, "variants": 0},
+    "pseudo": {"working_diameter": 24.0, "choose": False, "variants": 0, "witness": "none"},
     "stardist": {
         "n_rays": 8, "width": 8, "features": 16, "patch_size": 64, "batch_size": 4, "steps": 300,
         "checks": 2, "learning_rate": 0.004,

@@ -26,7 +26,7 @@ SOURCE = Path(oce2stardist.__file__).parent
 SHAPE = (64, 80)
 TINY = {
     "embedding": {"feature_maps": 2, "steps": 1, "crop_size": 40, "batch_size": 1, "copies": 2},
-    "pseudo": {"choose": False, "variants": 1, "working_diameter": 18},
+    "pseudo": {"choose": False, "variants": 1, "working_diameter": 18, "witness": "none"},
     "stardist": {
         "width": 2, "features": 2, "n_rays": 4, "patch_size": 32, "batch_size": 2, "steps": 1,
         "checks": 1, "folds": 0,
