@@ -1,6 +1,6 @@
 """Train the start on drawn scenes, and score it on real images that it has never seen.
 
-    python benchmarks/drawn_start.py train OUT [--scenes 12000] [--steps 24000] [--seed 1]
+    python benchmarks/drawn_start.py train OUT [--scenes 12000] [--steps 16000] [--seed 1]
     python benchmarks/drawn_start.py score MODEL DATA SET ... [--every 1]
     python benchmarks/drawn_start.py measure MODEL DATA SET ... [--every 1]
     python benchmarks/drawn_start.py store OUT
@@ -215,7 +215,7 @@ def main() -> None:
     one = commands.add_parser("train")
     one.add_argument("out", type=Path)
     one.add_argument("--scenes", type=int, default=12000)
-    one.add_argument("--steps", type=int, default=24000)
+    one.add_argument("--steps", type=int, default=16000)
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("--workers", type=int, default=2)
     for name in ("score", "measure"):
