@@ -39,8 +39,10 @@ DRAWS = {0: 1, 1: 10, 5: 3, 10: 3}
 CELLS_OF_ONE = (15, 45)
 """Of the one annotated image."""
 
-PEERS = {"cellseg1": "CellSeg1 (GPU, SAM)", "cellpose-cyto2": "Cellpose, fine-tuned"} | {
-    "stardist": "StarDist"
+PEERS = {
+    "cellseg1": "CellSeg1 (GPU, SAM)",
+    "cellpose-cyto2": "Cellpose, fine-tuned",
+    "stardist": "StarDist",
 }
 
 
@@ -107,8 +109,7 @@ def draw_figure(rows: list[dict[str, Any]], peers: Path, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(5.2, 3.4), dpi=120)
     counts = sorted({row["images"] for row in rows})
     ours = [[row["ap"] for row in rows if row["images"] == count] for count in counts]
-    place = np.arange(4)
-    of = {0: 0, 1: 1, 5: 2, 10: 3}
+    of = {count: place for place, count in enumerate(DRAWS)}
     axes.plot([of[count] for count in counts], [np.mean(ap) for ap in ours], "o-", lw=2.2,
               color="#0072b2", label="oce2stardist (2 cores)")  # fmt: skip
     for count, ap in zip(counts, ours, strict=True):
@@ -117,7 +118,7 @@ def draw_figure(rows: list[dict[str, Any]], peers: Path, path: Path) -> None:
     for (name, label), colour in zip(PEERS.items(), colours, strict=True):
         values = [published[name][str(count)] for count in (1, 5, 10)]
         axes.plot([1, 2, 3], values, "s--", ms=4, color=colour, label=label)
-    axes.set_xticks(place, ["0", "1", "5", "10"])
+    axes.set_xticks(list(of.values()), list(map(str, of)))
     axes.set_xlabel("annotated training images (DSB 2018)")
     axes.set_ylabel("AP at IoU 0.5, mean of 50 test images")
     axes.set_ylim(0.35, 0.95)
@@ -146,7 +147,8 @@ def main() -> None:
     images = given.out / "images"
     if not images.exists():
         link(sorted((given.data / "train" / "images").glob("*.tif"))[:: given.every], images)
-    call("pseudo", images, "-q", "-o", given.out / "run")
+    if any(given.counts):
+        call("pseudo", images, "-q", "-o", given.out / "run")
     options = ["--config", given.config] if given.config else []
     print("| images | draws | mean AP | standard deviation | least |\n|---:|---:|---:|---:|---:|")
     for count in given.counts:

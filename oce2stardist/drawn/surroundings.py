@@ -30,13 +30,18 @@ def glow(cells: Cells, rng: np.random.Generator) -> Map:
     return np.asarray(rng.uniform(0.1, 0.8) * haze)
 
 
+def _blob(shape: tuple[int, ...], sizes: tuple[float, float], rng: np.random.Generator) -> Map:
+    """Paint one Gaussian somewhere; its standard deviation lies between two sizes, pixels."""
+    dot = np.zeros(shape)
+    dot[tuple(rng.integers(side) for side in shape)] = 1
+    return np.asarray(ndi.gaussian_filter(dot, rng.uniform(*sizes)))
+
+
 def debris(cells: Cells, rng: np.random.Generator) -> Map:
     """Paint specks of up to a third of a cell that are no cells, bright or dark."""
     specks = np.zeros_like(cells.brightness)
     for _ in range(rng.integers(1, 14)):
-        one = np.zeros_like(specks)
-        one[tuple(rng.integers(side) for side in one.shape)] = 1
-        one = ndi.gaussian_filter(one, rng.uniform(0.6, 3.2))
+        one = _blob(specks.shape, (0.6, 3.2), rng)
         specks += rng.uniform(0.3, 2.5) * rng.choice([1, 1, -1]) * one / one.max()
     return specks
 
@@ -64,9 +69,7 @@ def blinding(cells: Cells, rng: np.random.Generator) -> Map:
     """Paint one to three blobs so bright that cells are dim beside them: clumps, dead cells."""
     blobs = np.zeros_like(cells.brightness)
     for _ in range(rng.integers(1, 4)):
-        one = np.zeros_like(blobs)
-        one[tuple(rng.integers(side) for side in one.shape)] = 1
-        one = ndi.gaussian_filter(one, rng.uniform(3, 16))
+        one = _blob(blobs.shape, (3, 16), rng)
         blobs += rng.uniform(2, 10) * one / one.max()
     return blobs
 

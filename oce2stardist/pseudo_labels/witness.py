@@ -8,7 +8,6 @@ the embeddings joined, joins what they parted, or finds what they missed, it is 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +42,8 @@ class HeardLabels:
         Mean of what its own finder says of an object and its largest IoU with the other's.
     found_by : mapping of image stem to array of shape (n,)
         `EMBEDDINGS` or `START`.
+    by_start : int
+        Number of objects that are the witness's.
     reason : str
         What the witness found, and what was made of it.
     """
@@ -50,12 +51,8 @@ class HeardLabels:
     labels: dict[str, Labels]
     confidence: dict[str, NDArray[np.float64]]
     found_by: dict[str, NDArray[np.str_]]
+    by_start: int
     reason: str
-
-    @cached_property
-    def by_start(self) -> int:
-        """Number of objects that are the witness's."""
-        return sum(int((found == START).sum()) for found in self.found_by.values())
 
 
 def hear_witness(
@@ -107,18 +104,18 @@ def hear_witness(
         theirs_of = ndi.maximum(other, labels[stem], new) if len(new) else new
         said[by_start] = [witness.confidence[stem].get(int(label), 1.0) for label in theirs_of]
         confidence[stem] = (said + agreed) / 2
-    heard = HeardLabels(labels, confidence, found_by, "")
+    count_by_start = sum(int((found == START).sum()) for found in found_by.values())
     count = sum(int(one.max(initial=0)) for one in witness.labels.values())
     diameter = median_diameter(witness.labels.values())
     size = "" if diameter is None else f" of {diameter:.1f} px"
     made = (
         f"its labels are taken: {why}"
         if takes_all
-        else f"{heard.by_start} of the pseudo objects are its own, parted, joined or added"
+        else f"{count_by_start} of the pseudo objects are its own, parted, joined or added"
         + (f" ({why})" if why else "")
     )
     reason = f"the drawn start alone finds {count} cells{size}; {made}"
-    return HeardLabels(labels, confidence, found_by, reason)
+    return HeardLabels(labels, confidence, found_by, count_by_start, reason)
 
 
 def correct(labels: Labels, witness: Labels) -> Labels:

@@ -104,7 +104,7 @@ def _notice(best: Mapping[str, Any] | None) -> Notice | None:
     """Say first whether the model is better than what went into it."""
     if best is None:
         return None
-    return Notice(sentence(best["reason"]), is_warning=best["clearly_worse"])
+    return Notice(sentence(best["reason"]), is_warning=best.get("clearly_worse", False))
 
 
 def _best_section(best: Mapping[str, Any] | None) -> list[Section]:
