@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oce2stardist.evaluation.held_back import (
+    FEWEST_FOR_INTERVAL,
     Counts,
     count_matches,
     difference,
@@ -54,6 +55,8 @@ class Comparison:
         )
         cells = f"{self.n_cells} annotated {'cell' if self.n_cells == 1 else 'cells'}"
         said = f"mean F1 at IoU 0.5 to 0.9 on {cells}: {scored}"
+        if self.n_cells < FEWEST_FOR_INTERVAL:
+            return f"{said}; {self.best} did best, but on too few cells to tell"
         if self.best == MODEL:
             return f"{said}; the model is best"
         if not self.is_clearly_worse:
@@ -90,4 +93,5 @@ def compare_with_sources(
     }
     best = max(scores, key=lambda name: scores[name][0])
     ahead, error = difference(counts[best], counts[MODEL], seed=seed)
-    return Comparison(scores, best, ahead > _CLEARLY * max(error, 1e-9), len(windows))
+    clear = len(windows) >= FEWEST_FOR_INTERVAL and ahead > _CLEARLY * max(error, 1e-9)
+    return Comparison(scores, best, clear, len(windows))

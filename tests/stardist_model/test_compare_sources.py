@@ -42,6 +42,12 @@ def test_a_comparison_says_what_is_best_and_what_to_do(best, worse, said):
     assert said in sentence
 
 
+def test_a_comparison_on_a_handful_of_cells_claims_nothing():
+    sentence = Comparison({MODEL: (1.0, 0.0), PSEUDO: (0.8, 0.0)}, MODEL, False, 1).say()
+    assert "on 1 annotated cell: model 1.00" in sentence
+    assert sentence.endswith("; the model did best, but on too few cells to tell")
+
+
 @pytest.mark.slow
 def test_a_run_says_that_perfect_pseudo_labels_beat_a_model_that_learned_nothing(tmp_path):
     images, truth = fields()
