@@ -165,7 +165,7 @@ def _build_model(
     common: dict[str, Any] = {"channels": channels, "half_precision": half, "seed": config.seed}
     if start_from is None:
         return create_model(folder, config.stardist, **common)
-    model = continue_from(folder, start_from, **common)
+    model = continue_from(folder, start_from, config.stardist, **common)
     if config.stardist.patch_size % model.multiple:
         raise InputError(
             f"patch_size must be a multiple of {model.multiple} for the network of {start_from}. "

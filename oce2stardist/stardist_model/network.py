@@ -133,9 +133,7 @@ def create_model(
 ) -> SparseStarDist2D:
     """Build an untrained network of U-Net depth 3; its config.json goes to `folder`.
 
-    Patch and batch size and learning rate of the settings are only recorded in config.json, for
-    whoever trains on with stock StarDist. In half precision the network computes in bfloat16;
-    its weights stay float32, on disk too.
+    In half precision the network computes in bfloat16; its weights stay float32, on disk too.
     """
     config = ConfigWithBlocks(
         oce2stardist_blocks=settings.blocks,
@@ -147,21 +145,38 @@ def create_model(
         unet_n_filter_base=settings.width,
         net_conv_after_unet=settings.features,
         unet_batch_norm=settings.batch_norm,
-        train_patch_size=(settings.patch_size, settings.patch_size),
-        train_batch_size=settings.batch_size,
-        train_learning_rate=settings.filled(from_nothing=True).learning_rate,
-        train_loss_weights=(1.0, settings.distance_weight),
         train_tensorboard=False,
+        **_training_keys(settings, from_nothing=True),
     )
     return _build(folder, config, half_precision=half_precision, seed=seed)
 
 
+def _training_keys(settings: StarDistConfig, *, from_nothing: bool) -> dict[str, Any]:
+    """Say in StarDist's words how the network is trained.
+
+    Only the weights of the losses are read from there; the rest is for whoever trains on with
+    stock StarDist.
+    """
+    return {
+        "train_patch_size": (settings.patch_size, settings.patch_size),
+        "train_batch_size": settings.batch_size,
+        "train_learning_rate": settings.filled(from_nothing=from_nothing).learning_rate,
+        "train_loss_weights": (1.0, settings.distance_weight),
+    }
+
+
 def continue_from(
-    folder: Path, source: Path, *, channels: int, half_precision: bool = False, seed: int
+    folder: Path,
+    source: Path,
+    settings: StarDistConfig,
+    *,
+    channels: int,
+    half_precision: bool = False,
+    seed: int,
 ) -> SparseStarDist2D:
     """Build the network of another StarDist folder, ours or stock, with its best weights.
 
-    Nothing is written to `source`.
+    How it is trained is up to `settings`. Nothing is written to `source`.
     """
     old = open_model(source)
     if old.config.n_channel_in != channels:
@@ -174,6 +189,8 @@ def continue_from(
             f"the model to start from must tell cells from background only. Got {source} with "
             f"{old.config.n_classes} classes; start from another or leave out --init."
         )
+    for key, value in _training_keys(settings, from_nothing=False).items():
+        setattr(old.config, key, value)
     model = _build(folder, old.config, half_precision=half_precision, seed=seed)
     model.keras_model.set_weights(old.keras_model.get_weights())
     return model

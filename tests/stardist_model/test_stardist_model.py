@@ -14,6 +14,7 @@ from stardist.matching import matching
 from stardist.models import Config2D, StarDist2D
 from tensorflow.python.framework.func_graph import FuncGraph
 
+from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import median_diameter
@@ -458,15 +459,18 @@ def test_a_stock_folder_can_be_continued(tmp_path):
         basedir=str(tmp_path),
     )
     stock.keras_model.save_weights(str(tmp_path / "stock" / "weights_best.h5"))
-    model = continue_from(tmp_path / "new", tmp_path / "stock", channels=1, seed=0)
+    settings = StarDistConfig(distance_weight=0.7, patch_size=64)
+    model = continue_from(tmp_path / "new", tmp_path / "stock", settings, channels=1, seed=0)
     for one, other in zip(
         stock.keras_model.get_weights(), model.keras_model.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(one, other)
     assert model.config.n_rays == 16
+    assert model.config.train_loss_weights == (1.0, 0.7), "training is up to the settings"
+    assert model.config.train_patch_size == (64, 64)
     assert (tmp_path / "new" / "config.json").exists()
     with pytest.raises(InputError, match=r"the 3 channel\(s\) of the images\. Got 1 in"):
-        continue_from(tmp_path / "other", tmp_path / "stock", channels=3, seed=0)
+        continue_from(tmp_path / "other", tmp_path / "stock", settings, channels=3, seed=0)
 
 
 @pytest.mark.slow
