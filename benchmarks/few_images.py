@@ -147,7 +147,7 @@ def main() -> None:
     images = given.out / "images"
     if not images.exists():
         link(sorted((given.data / "train" / "images").glob("*.tif"))[:: given.every], images)
-    if any(given.counts):
+    if any(given.counts) and not (given.out / "run" / "report").exists():
         call("pseudo", images, "-q", "-o", given.out / "run")
     options = ["--config", given.config] if given.config else []
     print("| images | draws | mean AP | standard deviation | least |\n|---:|---:|---:|---:|---:|")

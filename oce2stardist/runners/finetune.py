@@ -8,7 +8,7 @@ the page.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +52,7 @@ from oce2stardist.stardist_model.judge import DEFAULT_THRESHOLDS
 from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
 from oce2stardist.stardist_model.rounds import train_rounds
 from oce2stardist.stardist_model.scale import choose_scale, write_scale
-from oce2stardist.stardist_model.witness import choose_witness
+from oce2stardist.stardist_model.witness import ask_start, choose_witness
 from oce2stardist.training_labels.alpha import choose_alpha
 from oce2stardist.training_labels.draw_cells import CellDraw, Draw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import read_held_back, write_training_labels
@@ -153,9 +153,10 @@ def finetune_stardist(
             )
         given = PseudoLabels({}, {}) if pseudo is None else read_pseudo_labels(pseudo, image_set)
         start, init_files = _find_start(init, config, image_set)
-        # What a run does is recorded, also where the config leaves it to the start.
-        settings = config.stardist.filled(from_nothing=start is None)
-        config = config.model_copy(update={"stardist": settings})
+        begins_drawn = init_files == [drawn_start.WEIGHTS]
+        if not begins_drawn:  # what a run does is recorded; how well the start knows, not yet known
+            settings = config.stardist.filled(from_nothing=start is None)
+            config = config.model_copy(update={"stardist": settings})
         inputs = {
             "images": len(image_set.images),
             "sha256": image_set.digest(),
@@ -208,7 +209,6 @@ def finetune_stardist(
                     config.stardist, annotated.labels, drawn, given.labels, init=start
                 )
                 write_scale(folder, scale.model)
-                begins_drawn = init_files == [drawn_start.WEIGHTS]
                 usual = drawn_start.THRESHOLDS if begins_drawn else DEFAULT_THRESHOLDS
                 parameters, history = _train(
                     TrainingJob(folder, normalised, config, log, start, tensorboard, scale, usual),
@@ -270,11 +270,15 @@ def _train(
     n_folds = choose_folds(settings, n_cells)
     held_back = draw_held_back(drawn, share=0.0 if n_folds else settings.held_back, seed=seed)
     n_held_back = sum(map(len, held_back.values()))
-    labels, of_run, witness = merge(given, held_back=held_back), given.labels, None
-    if begins_drawn and job.init is not None and settings.alpha == "auto":
+    labels, of_run, asked, witness = merge(given, held_back=held_back), given.labels, None, None
+    if begins_drawn and job.init is not None:
         with times.measure("witnesses"):
-            witness = choose_witness(job, given.labels, labels.known, start=job.init)
-        if witness.labels is not None:
+            asked = ask_start(job, labels.known, start=job.init)
+            if settings.alpha == "auto":
+                witness = choose_witness(job, given.labels, asked)
+        settings = settings.filled(from_nothing=False, knows=asked.knows)
+        job = replace(job, config=job.config.model_copy(update={"stardist": settings}))
+        if witness is not None and witness.labels is not None:
             given = PseudoLabels(witness.labels.labels, witness.labels.confidence)
             labels = merge(given, held_back=held_back)
     if not (job.folder / "training" / "cells.csv").exists():
@@ -289,8 +293,11 @@ def _train(
         job.reporter.say(f"pseudo labels are those of the {witness.name}: {witness.reason}.")
     alpha = weigh(given.labels, labels.known, trusted=given.trusted)
     job.reporter.say(f"alpha {alpha.value:g}: {alpha.reason}.")
-    begins = "nothing" if job.init is None else job.init
-    job.reporter.say(f"It begins with {'drawn cells' if begins_drawn else begins}.")
+    begins = "drawn cells" if begins_drawn else job.init or "nothing"
+    if asked is not None and asked.windows:
+        begins = f"{begins} ({asked.say()})"
+    rate = f"learning rate {settings.learning_rate:g}"
+    job.reporter.say(f"It begins with {begins}: {settings.steps} steps, {rate}.")
     scale = job.scale.model
     job.reporter.say(f"scale {scale.factor:g}: {scale.reason}.")
     verdict = None
@@ -312,6 +319,8 @@ def _train(
     counts = {"n_cells": n_cells, "n_held_back": n_held_back, "n_folds": n_folds}
     parameters = describe_model(alpha, history, best.verdict, **counts, rounds=rounds, seed=seed)
     parameters["scale"] = {"value": scale.factor, "reason": scale.reason}
+    for name in ("steps", "learning_rate"):
+        parameters[name] = {"value": getattr(settings, name), "reason": f"it begins with {begins}"}
     if witness is not None:
         parameters["labels_from"] = {"value": witness.name, "reason": witness.reason}
     compared = compare_with_sources(

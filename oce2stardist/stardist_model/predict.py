@@ -25,12 +25,10 @@ _FACTORS = tuple(2.0 ** (step / 2) for step in range(-5, 4))
 _MIDDLE, _LARGEST_LOOK = 640, 768
 """Pixels a side of what is looked at for the scale, at most; and what the network sees of it."""
 
-_TOLERANCE = 0.35
-"""How much smaller or larger than wanted cells may be before a scale counts as wrong; natural
-logarithm. It and the measure were chosen on images of nine sets (benchmarks/RESULTS.md)."""
-
-_SUREST_OF_NOTHING = 0.005
-"""What a scale must exceed: sure cells of less than half or more than twice the size do not."""
+_TOLERANCE, _ALIKE = 1.0, 0.2
+"""Natural logarithms: how much smaller or larger than wanted cells may be before a scale counts
+for less, and how near to each other diameters are that say the same. Both and the measure were
+chosen on images of eleven sets (benchmarks/RESULTS.md)."""
 
 _FEW = 2
 """Objects that are too few to tell a scale."""
@@ -154,8 +152,7 @@ def predict_objects(
 def find_scale(model: SparseStarDist2D, image: NDArray[np.float32], scale: ModelScale) -> float:
     """Find by what an image is to be zoomed: by the scale's factor, or by what its cells ask for.
 
-    Where every image has its own factor, the model looks at the middle of the image at factors from
-    0.18 to 2.8 and takes the one at which it is surest of cells that have the working diameter.
+    Where every image has its own factor, the model measures the cells in the middle of the image.
     """
     wanted = scale.working_diameter
     if not scale.per_image or wanted is None:
@@ -169,9 +166,12 @@ def measure_diameter(
 ) -> float | None:
     """Measure the median diameter, pixels, of the cells in the middle of a normalised image.
 
-    `wanted` is the working diameter of the model. None if no scale shows two cells of about it.
+    The model looks at factors from 0.18 to 2.8. Cells have the same diameter at several of them,
+    what is taken for a cell at a wrong one has another at each: the diameter at which most agree
+    is taken. A factor counts by how sure the model is there (mean probability, cubed) and by how
+    near cells come to `wanted`, the working diameter of the model. None if no factor shows two.
     """
-    best, diameter = _SUREST_OF_NOTHING, None
+    diameters, weights = [], []
     for factor in _FACTORS:
         side = min(_MIDDLE, round(_LARGEST_LOOK / factor))
         seen = image[tuple(_middle(length, side) for length in image.shape[:2])]
@@ -180,10 +180,15 @@ def measure_diameter(
         if found is None or len(probabilities) < _FEW:
             continue
         doubt = np.log(factor * found / wanted) / _TOLERANCE
-        sure = float(probabilities.mean() ** 3 * np.exp(-(doubt**2)))
-        if sure > best:
-            best, diameter = sure, found
-    return diameter
+        diameters.append(np.log(found))
+        weights.append(probabilities.mean() ** 3 * np.exp(-(doubt**2)))
+    if not diameters:
+        return None
+    # (factors, factors): how much the second says what the first says
+    apart = np.subtract.outer(diameters, diameters) / _ALIKE
+    agreement = np.exp(-0.5 * apart**2) * weights
+    most = agreement[agreement.sum(axis=1).argmax()]
+    return float(np.exp(np.average(diameters, weights=most)))
 
 
 def _middle(length: int, side: int) -> slice:

@@ -16,9 +16,11 @@ from oce2stardist import Config, finetune_stardist, predict_images
 from oce2stardist.evaluation.scores import score_image
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
+from oce2stardist.runs.interruption import Interrupted
 from oce2stardist.stardist_model.drawn_start import WEIGHTS, fits, folder_for
 from oce2stardist.stardist_model.network import open_model
-from oce2stardist.stardist_model.predict import predict_labels
+from oce2stardist.stardist_model.predict import measure_diameter, predict_labels
+from oce2stardist.stardist_model.train import StarDistTraining
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +50,14 @@ def test_discs_of_any_size_are_found_without_training(radius):
     found = predict_images(image_set(image), model="drawn")["a"]
     scores = score_image(found, truth)
     assert scores.f1 > 0.9 and scores.seg > 0.75
+
+
+@pytest.mark.parametrize("radius", [8, 14, 30])
+def test_it_measures_discs_of_any_size(radius):
+    image = discs_scene(6, (16 * radius, 16 * radius), radius, seed=2)[0]
+    seen = normalise_percentiles(np.asarray(image, np.float32)[..., None])
+    diameter = measure_diameter(open_model(folder_for([seen])), seen, 28.0)
+    assert diameter == pytest.approx(2 * radius, rel=0.1)
 
 
 def test_a_given_diameter_is_taken(discs):
@@ -132,6 +142,31 @@ def test_annotated_cells_choose_whose_labels_a_training_learns_from(
     f1 = score_image(np.maximum(learned, 0), truth).f1
     assert f1 > 0.9 if whose else f1 < 0.9  # what was shifted stays wrong around held-back cells
     assert result.parameters["alpha"]["value"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("shift", "steps", "rate"), [(0, 500, 3e-4), (9, 800, 1e-3)], ids=["knows them", "does not"]
+)
+def test_it_learns_in_small_steps_where_it_finds_the_cells_already(
+    discs, tmp_path, monkeypatch, shift, steps, rate
+):
+    image, truth = discs
+    trained = []
+    monkeypatch.setattr(  # how long it would train is what is asked, and would take minutes
+        "oce2stardist.stardist_model.train.train_stardist",
+        lambda *_, steps, rate_at, **__: (
+            trained.append((steps, max(map(rate_at, range(steps)))))
+            or StarDistTraining(history=[{"step": 1, "loss": 0.0, "seconds": 0.0}])
+        ),
+    )
+    with pytest.raises(Interrupted):
+        finetune_stardist(
+            image_set(image),
+            tmp_path / "model",
+            annotations={"a": np.roll(truth, shift, axis=1)},
+            config=Config().replace(**{"stardist.alpha": 0.0}),
+        )
+    assert trained == [(steps, pytest.approx(rate))]
 
 
 def test_its_first_use_leaves_the_threads_to_be_fixed(discs, tmp_path):
