@@ -12,11 +12,13 @@ OTHER_CSV = "a table, not napari's shapes (index, shape-type, vertex-index, axis
 
 
 def explain_file(file: Path) -> str:
-    """Say why a file of another suffix can't be read."""
+    """Say why a file that is no image, selection, JSON or table of napari can't be read."""
     if file.name.lower().endswith("_seg.npy"):
         return PICKLED
     if file.suffix.lower() in (".npy", ".npz", ".mat", ".h5", ".hdf5"):
         return f"arrays in {file.suffix} are not read; save label images as TIFF"
+    if file.suffix.lower() == ".csv":
+        return OTHER_CSV
     return f"{file.suffix or 'no suffix'} is no format of annotations"
 
 

@@ -1,7 +1,7 @@
 """Finds the annotations of each image and reads them, whatever their format."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,13 +90,20 @@ def read_annotations(
     beside = source.is_dir() and any(
         path.parent.resolve() == source.resolve() for path in paths.values()
     )
-    entries, left_out, notes = _open_all(files, beside=beside, alone=source.is_file())
+    entries, left_out = _open_all(files, beside=beside)
+    if source.is_file() and left_out:
+        ((file, reason),) = left_out.items()
+        raise InputError(
+            f"{file} must be annotations ({', '.join(SUFFIXES)}). Got {file.name}: {reason}."
+        )
     matched, stray = _match(entries, paths)
+    notes = []
     if not matched and len(paths) == 1:
         matched, stray, note = _take_for_only_image(source, entries, stray, next(iter(paths)))
         notes += note
     if not matched:
         _refuse(source, entries, left_out, paths)
+    notes += _note_left_out(left_out, [] if beside else paths.keys() - matched.keys())
     if stray:
         notes.append(f"match no image: {name_some([entry.title for entry in stray])}")
     drawings, drawn = {}, []
@@ -117,22 +124,37 @@ def read_annotations(
 
 
 def _refuse(
-    source: Path, entries: list[_Entry], left_out: list[str], paths: Mapping[str, Path]
+    source: Path, entries: list[_Entry], left_out: dict[Path, str], paths: Mapping[str, Path]
 ) -> NoReturn:
     """Say why no image has annotations: there are none to be read, or they have other names."""
     if left_out and not entries:
         more = f"; and {len(left_out) - 3} more files" if len(left_out) > 3 else ""
+        told = [f"{file.name}: {reason}" for file, reason in left_out.items()][:3]
         raise InputError(
             f"{source} must hold annotations that can be read ({', '.join(SUFFIXES)}). Got "
-            f"{'; '.join(left_out[:3])}{more}."
+            f"{'; '.join(told)}{more}."
         )
+    also = "".join(f"; {note}" for note in _note_left_out(left_out, paths)[:3])
     raise InputError(
         f"annotations in {source} must be named after the images. Got "
         f"{name_some([entry.title for entry in entries]) or 'none'} for the images "
         f"{name_some([path.name for path in paths.values()])}; those of x.tif may be x.tif in "
         f"another folder, x.zip, x.roi, x.geojson, x.json, x.csv, each also with "
-        f"{', '.join(ENDINGS)}, or COCO JSON that lists it."
+        f"{', '.join(ENDINGS)}, or COCO JSON that lists it{also}."
     )
+
+
+def _note_left_out(left_out: Mapping[Path, str], unmatched: Collection[str]) -> list[str]:
+    """Word notes on JSON, and on other files that are named after images without annotations.
+
+    Tables and documents of any kind lie in folders.
+    """
+    return [
+        f"{file.name}: left out, {reason}"
+        for file, reason in left_out.items()
+        if file.suffix.lower() in JSON_SUFFIXES
+        or not set(unmatched).isdisjoint(possible_stems(file.stem, (*ENDINGS, "_seg")))
+    ]
 
 
 def _list_files(source: Path) -> list[Path]:
@@ -149,15 +171,13 @@ def _list_files(source: Path) -> list[Path]:
     ]
 
 
-def _open_all(
-    files: Iterable[Path], *, beside: bool, alone: bool
-) -> tuple[list[_Entry], list[str], list[str]]:
-    """List the annotations in files, beside their images or one alone.
+def _open_all(files: Iterable[Path], *, beside: bool) -> tuple[list[_Entry], dict[Path, str]]:
+    """List the annotations in files, which may lie beside their images.
 
-    Also return what is left out and why, and of that what is worth a note where there are others.
+    Also tell which files are left out and why.
     """
     entries: list[_Entry] = []
-    left_out, notes = [], []
+    left_out = {}
     for file in files:
         suffix = file.suffix.lower()
         if file.is_dir() or suffix in ROI_SUFFIXES:
@@ -170,8 +190,7 @@ def _open_all(
             reader = partial(napari_csv.read_shapes, file)
             entries.append(_Entry(file, file.name, _names(file, itself=True), reader))
         elif suffix not in JSON_SUFFIXES:
-            reason = foreign.OTHER_CSV if suffix == ".csv" else foreign.explain_file(file)
-            left_out.append(f"{file.name}: {reason}")
+            left_out[file] = foreign.explain_file(file)
         else:
             document = _parse_json(file)
             if coco.is_coco(document):
@@ -187,11 +206,8 @@ def _open_all(
                 names = *_names(file, itself=True), labelme.image_stem_of(document)
                 entries.append(_Entry(file, file.name, names, reader))
             else:
-                left_out.append(f"{file.name}: {foreign.explain_json(document)}")
-                notes.append(f"{file.name}: left out, {foreign.explain_json(document)}")
-    if alone and left_out:
-        raise InputError(f"{file} must be annotations ({', '.join(SUFFIXES)}). Got {left_out[0]}.")
-    return entries, left_out, notes
+                left_out[file] = foreign.explain_json(document)
+    return entries, left_out
 
 
 def _read_geojson(document: Any, file: Path, *, shape: Size) -> Reading:

@@ -218,6 +218,21 @@ def test_a_file_of_another_kind_is_refused_with_its_reason_in_a_folder_too(
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_an_image_without_annotations_is_named_where_others_have_them(tmp_path):
+    save_labels(tmp_path / "drawn" / "x.tif")
+    for name in ("x_seg.npy", "y_seg.npy", "y.csv", "notes.csv", "LICENSE"):
+        (tmp_path / "drawn" / name).write_text("")
+    found = read_annotations(*images(tmp_path, "x", "y"), tmp_path / "drawn")
+    assert [note[:30] for note in found.notes] == [
+        "y.csv: left out, a table, not ",
+        "y_seg.npy: left out, Cellpose'",
+    ]
+    save_roi(tmp_path / "else" / "stray.zip")
+    (tmp_path / "else" / "y_seg.npy").write_text("")
+    with pytest.raises(InputError, match=r"Got stray.zip for .*; y_seg.npy: left out, Cellpose"):
+        read_annotations(*images(tmp_path, "x", "y"), tmp_path / "else")
+
+
 def test_json_may_be_of_any_unicode(tmp_path):
     for encoding in ("utf-8-sig", "utf-16", "utf-32"):
         save_geojson(tmp_path / "x.json")
