@@ -140,20 +140,21 @@ def _measure(labels: Labels) -> _Found:
 def _why_numbers_are_lost(found: _Found) -> str | None:
     """Say that a type too small for them made numbers begin again, or held them at its end."""
     end = int(found.ids[-1])
+    limit = next((top for top in _HIGHEST if 0.95 * top <= end <= top), None)
     are_cells = np.median(found.area / (found.specks + 1)) > 2 * _TINY  # no shades of grey
-    if end not in _HIGHEST or found.ids.size < 0.9 * end or not are_cells:
+    if limit is None or found.ids.size < limit / 2 or not are_cells:
         return None
-    twice = found.ids[found.far > 0]
-    if twice.size and twice[0] == end:
+    several = np.flatnonzero(found.far)  # ranks among the numbers in use
+    if end == limit and several.size and several[0] == found.ids.size - 1:
         return (
             f"many cells of number {end}: higher numbers were cut to it; save them with more bits"
         )
-    low = twice[: math.ceil(0.9 * twice.size)]  # a slip aside
-    if low.size < 2 or low.size < 0.5 * low[-1]:
+    low = several[: math.ceil(0.9 * several.size)]  # a slip aside
+    if low.size < 2 or low.size < 0.4 * (low[-1] + 1):
         return None
     return (
-        f"1 to {low[-1]} several times and nothing above {end}: higher numbers began again at 0 "
-        "when they were saved; save them with more bits"
+        f"1 to {found.ids[low[-1]]} several times and nothing above {end}: higher numbers began "
+        "again at 0 when they were saved; save them with more bits"
     )
 
 

@@ -55,6 +55,10 @@ NOT_INSTANCES = {
     "the image": (noise(mean=500, spread=60), "or the image itself"),
     "the image, of many values": (noise(mean=30_000, spread=15_000), "labels of at most 2 pixels"),
     "numbers modulo 256": (many_cells() % 256, "1 to 4. several times and nothing above 255"),
+    "numbers modulo 256, some missing": (
+        np.where(many_cells(390) % 7 > 1, many_cells(390), 0) % 256,
+        r"1 to 1\d\d several times and nothing above 25.: higher numbers began again",
+    ),
     "numbers cut at 255": (many_cells().clip(0, 255), "many cells of number 255"),
     "the background has a number": (ring_of_ground(), r"label 1 on \d\d% of the image"),
     "one number everywhere": (np.full((9, 9), 255), "label 255 on 100% of the image"),
