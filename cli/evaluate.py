@@ -1,11 +1,16 @@
 """The command `oce2stardist evaluate`."""
 
 import math
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import paths
+from .options import instances_option
 from .results import prints_json, tell
+
+if TYPE_CHECKING:
+    from oce2stardist.labels import Instances
 
 
 @click.command()
@@ -18,6 +23,7 @@ from .results import prints_json, tell
     default=0.0,
     help="Leave out objects whose centroid is closer to the image's edge, pixels.",
 )
+@instances_option
 @prints_json(
     f1="of all images",
     seg="mean over true objects, null without any",
@@ -32,7 +38,9 @@ from .results import prints_json, tell
     f1_by_iou="F1 at other thresholds",
     images="all but the last two by image",
 )
-def evaluate(predicted: str, truth: str, iou: float, border: float) -> None:
+def evaluate(
+    predicted: str, truth: str, iou: float, border: float, instances: "Instances | None"
+) -> None:
     """Score the label images in PREDICTED against those of the same name in TRUTH.
 
     Both are folders, or one file each. Pixels that are -1 in the truth count for nothing.
@@ -44,7 +52,9 @@ def evaluate(predicted: str, truth: str, iou: float, border: float) -> None:
     """
     from oce2stardist.runners.evaluate import evaluate_folders
 
-    scores = evaluate_folders(predicted, truth, iou=iou, border=border)
+    scores = evaluate_folders(
+        predicted, truth, iou=iou, border=border, instances=instances or "auto"
+    )
     lines = [f"{'image':<32} {'F1':>6} {'SEG':>6} {'true':>6} {'found':>6}"]
     for name, row in (*scores.images.items(), ("all", scores.pooled)):
         seg = "-" if math.isnan(row.seg) else f"{row.seg:.3f}"

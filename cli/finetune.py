@@ -10,6 +10,7 @@ from .options import (
     config_options,
     deterministic_option,
     device_option,
+    instances_option,
     optional_annotation_options,
     output_option,
     overwrite_option,
@@ -65,7 +66,10 @@ def _alpha(value: str) -> float | str:
 @overwrite_option
 @device_option
 @deterministic_option
-@config_options(alpha="stardist.alpha", steps="stardist.steps", rounds="stardist.rounds")
+@instances_option
+@config_options(
+    alpha="stardist.alpha", steps="stardist.steps", rounds="stardist.rounds", instances="instances"
+)
 @verbosity_options
 @prints_json(
     model="the StarDist folder",

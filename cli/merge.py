@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import folders
-from .options import annotation_options, config_options, logging_options
+from .options import annotation_options, config_options, instances_option, logging_options
 from .results import prints_json, tell
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", shell_complete=folders)
 @annotation_options
-@config_options()
+@instances_option
+@config_options(instances="instances")
 @logging_options
 @prints_json(
     training="folder that was written",

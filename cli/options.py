@@ -204,7 +204,7 @@ def _annotation_options(*, required: bool) -> Callable[[Command], Command]:
             metavar="PATH",
             shell_complete=paths,
             help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, "
-            ".zip), QuPath GeoJSON, COCO JSON.",
+            ".zip), QuPath GeoJSON, COCO JSON, LabelMe JSON, napari shapes (.csv).",
         ),
         click.option(
             "--fraction",
@@ -263,6 +263,14 @@ deterministic_option = click.option(
 axes_option = click.option(
     "--axes", help="Axes of the image files, such as CYX, where their metadata do not say."
 )
+instances_option = click.option(
+    "--instances",
+    type=click.Choice(["auto", "labels", "components"]),
+    help="What a number in label images is: labels, a cell; components, a mask, each piece of "
+    "which is a cell; auto, a cell, and what can't be is refused.  [default: auto]",
+)
+"""Goes above `config_options`, which is told `instances="instances"`."""
+
 overlay_option = click.option(
     "--overlay", is_flag=True, help="Also write PNGs with outlines over the images."
 )

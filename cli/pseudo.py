@@ -12,6 +12,7 @@ from .options import (
     config_options,
     deterministic_option,
     device_option,
+    instances_option,
     output_option,
     overlay_option,
     overwrite_option,
@@ -67,7 +68,8 @@ def _diameter(value: str) -> float | Path:
 @block_options(side=2048)
 @device_option
 @deterministic_option
-@config_options(steps="embedding.steps")
+@instances_option
+@config_options(steps="embedding.steps", instances="instances")
 @verbosity_options
 @prints_json(
     labels="folder of the pseudo labels",

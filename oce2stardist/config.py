@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from typing_extensions import Self
 
 from oce2stardist.errors import InputError, one_line
+from oce2stardist.labels import Instances
 
 _LARGEST_CONFIG = 1_000_000
 """Bytes; a config is a page of text."""
@@ -321,6 +322,9 @@ class Config(Document):
     """Where the networks run."""
     deterministic: bool = False
     """Give the same labels, to the bit, with any number of threads or workers of one machine."""
+    instances: Instances = "auto"
+    """What a number in an annotated label image is: a cell (labels), or a mask of which each piece
+    is one (components); auto: a cell, and what can't be is refused."""
     embedding: EmbeddingConfig = EmbeddingConfig()
     """The offset network."""
     pseudo: PseudoConfig = PseudoConfig()

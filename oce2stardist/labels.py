@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from scipy import ndimage as ndi
 
 Image = NDArray[np.float32]  # (Y, X, C)
 Labels = NDArray[np.int32]  # (Y, X)
+Instances = Literal["auto", "labels", "components"]
+"""How labels are taken: see `images.instances`."""
 BACKGROUND = 0
 UNLABELLED = -1
 

@@ -3,10 +3,13 @@
 =================  ==================================  =========================================
 file               cells                               a pixel belongs to a shape
 =================  ==================================  =========================================
-TIFF, PNG          ids > 0 (napari labels too)         as stored
+TIFF, PNG          ids > 0 (napari labels too),        as stored
+                   palette indices
 ImageJ .zip, .roi  polygon, freehand, traced, oval,    if ImageJ's own mask of the selection
                    rectangle, composite                holds it
 GeoJSON            Polygon, MultiPolygon (QuPath)      if its centre lies inside
+LabelMe .json      polygon, rectangle, circle, mask    if its centre lies inside
+napari .csv        polygon, rectangle, ellipse         if its centre lies inside
 COCO .json         polygons, both forms of RLE         if pycocotools decodes it as 1
 =================  ==================================  =========================================
 
@@ -14,7 +17,10 @@ What is neither a cell nor named as background is unknown (-1), unless the calle
 zero is background: then all of it is known background (0), in every image that has
 annotations, but for what a label image holds as -1 and for unknown regions. A shape whose
 class, category or (ImageJ) name is *background* marks known background; *Ignore*, or any
-class with QuPath's trailing ``*``, marks what stays unknown. So does a COCO crowd.
+class with QuPath's trailing ``*``, marks what stays unknown. So does a COCO crowd of several cells.
+
+A label in pieces far apart is no cell (`oce2stardist.images.instances`): masks are refused, or
+taken piece by piece on request. A shape that holds several others is a region, and left out.
 
 Where shapes overlap, no later one silently wins:
 
@@ -25,8 +31,8 @@ Where shapes overlap, no later one silently wins:
 How many pixels this concerned is reported per image, and so is every cell left without one.
 
 Outlines are filled by the even-odd rule, which is ImageJ's: what a self-crossing outline
-encloses twice is outside. A shape may leave its image by up to `TOLERANCE` pixels, as rounding
-does, and is cut there; further out is an error.
+encloses twice is outside. A shape that reaches over the border of its image is cut there, which
+is told beyond `TOLERANCE` pixels; one wholly outside, or most of them over it, is an error.
 """
 
 from oce2stardist.annotations.read import AnnotationSet, read_annotations

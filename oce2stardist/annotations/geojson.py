@@ -1,10 +1,12 @@
-"""GeoJSON as QuPath writes it: a FeatureCollection, a list of features or one feature.
+"""GeoJSON: a FeatureCollection, a list of features, one feature, or geometries alone.
 
 Coordinates are (x, y) in pixels of the full-resolution image, integers at corners of pixels; a
 pixel belongs to a shape if its centre is inside. The classification says what is marked: a
 class called background known background, ``Ignore*`` what stays unknown, any other, or none, a
-cell. Of a QuPath cell the outline counts, not that of its nucleus. Tiles, TMA cores and
-geometries without an area are left out.
+cell. A geometry of several polygons is one cell where it belongs to a feature; alone it has no
+objects to tell apart, and each polygon is a cell. QuPath exports with its cells the annotation
+in which it looked for them: one without class may be such a region. Of a QuPath cell the outline
+counts, not that of its nucleus. Tiles, TMA cores and geometries without an area are left out.
 
 Label images that QuPath itself exports lie half a pixel further right and down: it fills with
 Java's ``Graphics2D`` at its default hints. Of 300 random polygons filled so by Java 17, 1.1 % of
@@ -12,6 +14,8 @@ the pixels differ from the centre rule if the outline is moved by that half pixe
 (small, many-pointed polygons). Here the outline stays where it was drawn.
 """
 
+import re
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,9 @@ from oce2stardist.annotations.shapes import Outline, Reading, Shape, Skipped, ro
 NO_AREA = "points and lines enclose no pixels"
 NO_CELL = "tiles and TMA cores are no cells"
 NOT_CELLS = ("tile", "tma_core", "root")
+DETECTED = ("detection", "cell")
 AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
+GEOMETRIES = (*AREAS, "Point", "MultiPoint", "LineString", "MultiLineString")
 
 Points = NDArray[np.float64]  # (n, 2), (x, y)
 
@@ -34,7 +40,7 @@ def is_geojson(document: Any) -> bool:
     """Tell whether parsed JSON looks like GeoJSON, as against COCO or something else."""
     features = document if isinstance(document, list) else [document]
     kinds = [feature.get("type") if isinstance(feature, dict) else None for feature in features]
-    return all(kind in ("Feature", "FeatureCollection") for kind in kinds)
+    return all(kind in ("Feature", "FeatureCollection", *GEOMETRIES) for kind in kinds)
 
 
 def read_features(document: Any, *, file: Path) -> Reading:
@@ -42,6 +48,7 @@ def read_features(document: Any, *, file: Path) -> Reading:
     shapes, skipped = [], Skipped()
     with naming(str(file), expected="GeoJSON"):
         features = list(_features(document))
+        is_detected = any(_properties(feature)[2] in DETECTED for feature in features)
     for number, feature in enumerate(features, start=1):
         with naming(f"feature {number} of {file}", expected="GeoJSON"):
             name, role_name, kind = _properties(feature)
@@ -51,16 +58,32 @@ def read_features(document: Any, *, file: Path) -> Reading:
         elif not parts:
             skipped.add(name or f"feature {number}", reason=NO_AREA)
         else:
-            shapes.append(Shape(parts, role_of(role_name), name, number))
+            may_be_region = is_detected and kind in ("annotation", "") and not role_name
+            shapes.append(Shape(parts, role_of(role_name), name, number, may_be_region))
     return Reading(shapes, skipped.notes(file.name))
 
 
-def _features(document: Any) -> chain[Any]:
-    """Chain the features of collections and of lists."""
-    parts = document if isinstance(document, list) else [document]
-    return chain.from_iterable(
-        part["features"] if part["type"] == "FeatureCollection" else [part] for part in parts
-    )
+def _features(document: Any) -> Iterator[Any]:
+    """Yield the features of collections and of lists; of geometries alone, each polygon as one."""
+    for part in document if isinstance(document, list) else [document]:
+        if part.get("type") == "FeatureCollection":
+            yield from _features(list(part["features"]))
+        elif part.get("type") in GEOMETRIES:
+            yield from ({"geometry": polygon} for polygon in _polygons(part))
+        else:
+            yield part
+
+
+def _polygons(geometry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Part what holds several geometries."""
+    if geometry["type"] == "GeometryCollection":
+        for one in geometry["geometries"]:
+            yield from _polygons(one)
+    elif geometry["type"] == "MultiPolygon":
+        for rings in geometry["coordinates"]:
+            yield {"type": "Polygon", "coordinates": rings}
+    else:
+        yield geometry
 
 
 def _properties(feature: dict[str, Any]) -> tuple[str, str, str]:
@@ -72,6 +95,10 @@ def _properties(feature: dict[str, Any]) -> tuple[str, str, str]:
     class_name = named.get("name") or ": ".join(named.get("names") or [])
     kind = properties.get("objectType") or properties.get("object_type") or ""
     name = properties.get("name") or feature.get("id") or ""
+    # QuPath 0.2 has the kind in place of an id: PathDetectionObject.
+    old = re.fullmatch(r"Path(\w+)Object", str(name))
+    if old:
+        kind, name = kind or old[1], properties.get("name") or ""
     return str(name), str(class_name), str(kind).lower()
 
 

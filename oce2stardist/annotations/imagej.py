@@ -36,7 +36,7 @@ from oce2stardist.annotations.shapes import (
     Reading,
     Shape,
     Skipped,
-    check_inside,
+    reaches_over,
     role_of,
 )
 from oce2stardist.errors import InputError, name_some
@@ -89,7 +89,7 @@ def read_rois(file: Path, *, shape: tuple[int, int]) -> Reading:
 def _members(file: Path) -> Iterator[tuple[str, bytes]]:
     """Yield names and contents of the selections in a file or folder, within the limits."""
     if file.is_dir():
-        files = sorted(path for path in file.iterdir() if _is_roi_name(path.name))
+        files = sorted(filter(is_roi, file.iterdir()))
         _check_limits(file, [path.stat().st_size for path in files])
         yield from ((path.name, path.read_bytes()) for path in files)
         return
@@ -104,7 +104,7 @@ def _members(file: Path) -> Iterator[tuple[str, bytes]]:
 def _unzip(data: bytes, file: Path) -> Iterator[tuple[str, bytes]]:
     with naming(f"{file}", expected="a zip of ImageJ selections"):
         archive = zipfile.ZipFile(io.BytesIO(data))
-    members = [info for info in archive.infolist() if _is_roi_name(Path(info.filename).name)]
+    members = [info for info in archive.infolist() if is_roi(Path(info.filename))]
     if not members:
         raise InputError(
             f"{file} must hold ImageJ selections (.roi). Got "
@@ -117,8 +117,9 @@ def _unzip(data: bytes, file: Path) -> Iterator[tuple[str, bytes]]:
         yield Path(info.filename).name, content
 
 
-def _is_roi_name(name: str) -> bool:
-    return name.lower().endswith(".roi") and name[0] != "."  # macOS adds ._x.roi
+def is_roi(path: Path) -> bool:
+    """Tell by its name whether a file is a selection."""
+    return path.name.lower().endswith(".roi") and path.name[0] != "."  # macOS adds ._x.roi
 
 
 def _check_limits(file: Path, sizes: list[int]) -> None:
@@ -148,23 +149,35 @@ def _to_part(roi: ImagejRoi, *, shape: tuple[int, int], what: str) -> Outline | 
         points = np.asarray(roi.coordinates(), np.float64)
         return Outline((_bend(points) if roi.options & ROI_OPTIONS.SPLINE_FIT else points,))
     bounds = (roi.left, roi.top, roi.right, roi.bottom)
-    check_inside(bounds, shape=shape, what=what)  # before a mask of that size is made
+    is_cut = reaches_over(bounds, shape=shape, what=what)
     height, width = max(roi.bottom - roi.top, 0), max(roi.right - roi.left, 0)
     if roi.roitype == ROI_TYPE.OVAL:
         arcs = (height / 2, width / 2)
     else:
         radius = min(roi.rounded_rect_arc_size, height, width) / 2
         arcs = (radius, radius)
-    return Patch(roi.top, roi.left, _round_off((height, width), arcs=arcs))
+    # no more of it than lies in the image
+    rows = np.arange(max(-roi.top, 0), min(height, shape[0] - roi.top))
+    columns = np.arange(max(-roi.left, 0), min(width, shape[1] - roi.left))
+    mask = _round_off((rows, columns), size=(height, width), arcs=arcs)
+    return Patch(max(roi.top, 0), max(roi.left, 0), mask, is_cut)
 
 
-def _round_off(size: tuple[int, int], *, arcs: tuple[float, float]) -> NDArray[np.bool_]:
-    """Return a box of ``size`` (Y, X) whose corners are quarter ellipses of these semi-axes."""
+def _round_off(
+    pixels: tuple[NDArray[np.int64], NDArray[np.int64]],
+    *,
+    size: tuple[int, int],
+    arcs: tuple[float, float],
+) -> NDArray[np.bool_]:
+    """Return rows and columns of a box of ``size`` (Y, X) whose corners are quarter ellipses.
+
+    Their semi-axes are ``arcs``.
+    """
     if not min(arcs) > 0:
-        return np.ones(size, np.bool_)
+        return np.ones([len(places) for places in pixels], np.bool_)
     y, x = (
-        (np.maximum(np.abs(np.arange(length) + 0.5 - length / 2) - (length / 2 - arc), 0) / arc)
-        for length, arc in zip(size, arcs, strict=True)
+        np.maximum(np.abs(places + 0.5 - length / 2) - (length / 2 - arc), 0) / arc
+        for places, length, arc in zip(pixels, size, arcs, strict=True)
     )
     return np.asarray(y[:, None] ** 2 + x**2 <= 1)
 

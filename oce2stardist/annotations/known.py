@@ -11,9 +11,13 @@ from oce2stardist.annotations import AnnotationSet, read_annotations
 from oce2stardist.errors import InputError
 from oce2stardist.files.digests import digest, digest_arrays
 from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.instances import as_instances
+from oce2stardist.labels import Instances
 
 
-def _check_annotations(arrays: Mapping[str, NDArray[Any]], image_set: ImageSet) -> AnnotationSet:
+def _check_annotations(
+    arrays: Mapping[str, NDArray[Any]], image_set: ImageSet, instances: Instances
+) -> AnnotationSet:
     for stem, given in arrays.items():
         if stem not in image_set.images:
             raise InputError(
@@ -26,8 +30,15 @@ def _check_annotations(arrays: Mapping[str, NDArray[Any]], image_set: ImageSet) 
                 f"annotations of {stem} must be integers of shape {image_set.shapes[stem]}. Got "
                 f"{array.dtype} of shape {array.shape}; number the cells from 1."
             )
-    labels = {stem: np.asarray(arrays[stem], np.int32) for stem in sorted(arrays)}
-    return AnnotationSet(labels, files=[], notes=[], names={})
+    labels = {
+        stem: as_instances(
+            np.asarray(arrays[stem], np.int32),
+            instances=instances,
+            what=f"annotations of {stem}",
+        )
+        for stem in sorted(arrays)
+    }
+    return AnnotationSet(labels, files=[], notes=[], names={}, instances=instances)
 
 
 def read_known(
@@ -35,24 +46,32 @@ def read_known(
     annotations: str | Path | Mapping[str, NDArray[Any]],
     *,
     zero_is_background: bool = False,
+    instances: Instances = "auto",
 ) -> AnnotationSet:
     """Take annotations of images from files, as `read_annotations` does, or from arrays by stem.
 
     Arrays are integers (Y, X) with cells > 0, known background 0 and unknown -1;
-    `zero_is_background` tells what 0 means in files.
+    `zero_is_background` tells what 0 means in files, `instances` how labels are taken.
     """
     if isinstance(annotations, Mapping):
-        return _check_annotations(annotations, image_set)
+        return _check_annotations(annotations, image_set, instances)
     if not image_set.paths:
         raise InputError(
             "annotations of images given as arrays must be arrays. Got the path "
             f"{annotations}; read the files first, or pass the images as files."
         )
     return read_annotations(
-        image_set.paths, image_set.shapes, annotations, zero_is_background=zero_is_background
+        image_set.paths,
+        image_set.shapes,
+        annotations,
+        zero_is_background=zero_is_background,
+        instances=instances,
+        pixel_sizes=image_set.pixel_sizes,
     )
 
 
 def digest_annotations(annotations: AnnotationSet) -> str:
-    """Hash the files, or the arrays where there are none."""
-    return digest(annotations.files) if annotations.files else digest_arrays(annotations.labels)
+    """Hash the files, or the arrays where there are none, and how they were taken."""
+    files, how = annotations.files, annotations.instances
+    content = digest(files) if files else digest_arrays(annotations.labels)
+    return content if how == "auto" else f"{content} as {how}"

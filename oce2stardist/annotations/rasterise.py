@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.annotations.parsing import naming
 from oce2stardist.annotations.shapes import (
+    ANOTHER,
     MAX_SHAPES,
     NO_PIXEL,
     Outline,
@@ -16,12 +17,17 @@ from oce2stardist.annotations.shapes import (
     Role,
     Shape,
     Skipped,
-    check_inside,
     count,
+    reaches_over,
 )
 from oce2stardist.errors import InputError, name_some
 from oce2stardist.labels import BACKGROUND, UNLABELLED
 
+HOLDS_CELLS = "a region that holds other cells, or is far larger, is no cell"
+HELD = 3  # cells in one shape that make it a region, whatever its size (taste)
+MOST_OF = 0.9  # of the pixels of a cell that lies in a region (taste: outlines are clicked by hand)
+LARGER = 4.0  # times a cell that it holds: a region, where the tool draws regions so (taste)
+FAR_LARGER = 16.0  # times the median cell: 4 diameters
 MAX_CROSSINGS = 20_000_000  # of one outline with rows of pixels: 1 GB of work space
 
 Claims = NDArray[np.uint8]  # (Y, X), how many cells claim a pixel: 0, 1 or 2 for several
@@ -49,22 +55,34 @@ def draw_shapes(
             f"{file} must hold at most {MAX_SHAPES} shapes an image. Got {len(shapes)}; "
             f"save dense labels as a label image."
         )
-    small = Skipped()
-    cells: list[Shape] = []
-    patches: dict[Role, list[Patch]] = {"background": [], "unknown": [], "cell": []}
-    for drawn in shapes:
-        patch = _to_patch(drawn, shape=shape, file=file)
-        patches[drawn.role].append(patch)
-        if drawn.role == "cell":
-            cells.append(drawn)
+    skipped = Skipped()
+    patched = [(drawn, to_patch(drawn, shape=shape, file=file)) for drawn in shapes]
+    n_cut = sum(patch.is_cut for _, patch in patched)
+    if n_cut > max(2, len(shapes) / 2):
+        raise InputError(
+            f"the shapes of {file} must lie inside their image of {shape[1]} x {shape[0]} pixels. "
+            f"Got {n_cut} of {len(shapes)} that reach over its border; {ANOTHER}"
+        )
+    for drawn, patch in patched:
         if not patch.mask.any():
-            small.add(drawn.name or str(drawn), reason=NO_PIXEL)
+            skipped.add(drawn.name or str(drawn), reason=NO_PIXEL)
+    for drawn in _find_regions(
+        [(one, patch) for one, patch in patched if one.role == "cell"], shape
+    ):
+        skipped.add(drawn.name or str(drawn), reason=HOLDS_CELLS)
+        patched = [(one, patch) for one, patch in patched if one is not drawn]
+    cells = [drawn for drawn, _ in patched if drawn.role == "cell"]
+    patches: dict[Role, list[Patch]] = {"background": [], "unknown": [], "cell": []}
+    for drawn, patch in patched:
+        patches[drawn.role].append(patch)
     labels = np.full(shape, ground, np.int32)
     _paint(labels, patches["background"], values=BACKGROUND)
     _paint(labels, patches["unknown"], values=UNLABELLED)
     claims = _paint_cells(labels, patches["cell"])
     present = set(np.flatnonzero(np.bincount(labels[labels > BACKGROUND])).tolist())
-    notes = small.notes(file.name)
+    notes = skipped.notes(file.name)
+    if n_cut:
+        notes.append(f"{file.name}: {count(n_cut, 'shape')} cut at the border of the image")
     notes += _overlap_notes(present, cells, patches.pop("cell"), claims, file.name)
     for role, regions in patches.items():
         notes += _contest_notes(role, regions, claims, file.name)
@@ -115,32 +133,66 @@ def _crossings(
     return rows, np.floor(x + 0.5).astype(np.int64)
 
 
-def _to_patch(drawn: Shape, *, shape: tuple[int, int], file: Path) -> Patch:
+def to_patch(drawn: Shape, *, shape: tuple[int, int], file: Path) -> Patch:
     """Unite the parts of a shape within the image."""
     patches = []
     for part in drawn.parts:
-        check_inside(part.bounds, shape=shape, what=f"{drawn} of {file}")
-        with naming(f"{drawn} of {file}", expected="an outline"):
-            inside = fill_rings(part, shape=shape) if isinstance(part, Outline) else part
+        is_cut = False
+        inside = part
+        if isinstance(part, Outline):
+            is_cut = reaches_over(part.bounds, shape=shape, what=f"{drawn} of {file}")
+            with naming(f"{drawn} of {file}", expected="an outline"):
+                inside = fill_rings(part, shape=shape)
+        assert isinstance(inside, Patch)
         top, left = max(inside.top, 0), max(inside.left, 0)
         rows = slice(top - inside.top, max(shape[0] - inside.top, 0))
         columns = slice(left - inside.left, max(shape[1] - inside.left, 0))
-        patches.append(Patch(top, left, inside.mask[rows, columns]))
+        patches.append(Patch(top, left, inside.mask[rows, columns], is_cut or inside.is_cut))
     return patches[0] if len(patches) == 1 else _unite(patches)
 
 
 def _unite(patches: list[Patch]) -> Patch:
+    is_cut = any(patch.is_cut for patch in patches)
     patches = [patch for patch in patches if patch.mask.size]
     if not patches:
-        return Patch(0, 0, np.zeros((0, 0), np.bool_))
+        return Patch(0, 0, np.zeros((0, 0), np.bool_), is_cut)
     top, left = min(patch.top for patch in patches), min(patch.left for patch in patches)
     bottom = max(patch.top + patch.mask.shape[0] for patch in patches)
     right = max(patch.left + patch.mask.shape[1] for patch in patches)
-    union = Patch(top, left, np.zeros((bottom - top, right - left), np.bool_))
+    union = Patch(top, left, np.zeros((bottom - top, right - left), np.bool_), is_cut)
     for patch in patches:
         moved = Patch(patch.top - top, patch.left - left, patch.mask)
         union.mask[moved.window] |= patch.mask
     return union
+
+
+def _find_regions(cells: list[tuple[Shape, Patch]], shape: tuple[int, int]) -> list[Shape]:
+    """Find the shapes that are no cells but regions in which cells were drawn or detected.
+
+    A cell may hold another, such as its nucleus: that alone makes no region.
+    """
+    if len(cells) < 2:
+        return []
+    labels = np.zeros(shape, np.int32)
+    patches = [patch for _, patch in cells]
+    _paint_cells(labels, patches)
+    areas = np.array([np.count_nonzero(patch.mask) for patch in patches])
+    visible = np.bincount(labels.ravel(), minlength=len(cells) + 1)[1:]
+    regions = []
+    for at, (drawn, patch) in enumerate(cells):
+        inside, counts = np.unique(labels[patch.window][patch.mask], return_counts=True)
+        others = inside != at + 1
+        inside, counts = inside[others] - 1, counts[others]
+        held = inside[(counts >= MOST_OF * visible[inside]) & (areas[inside] < areas[at])]
+        usual = float(np.median(np.delete(areas, at)))
+        if (
+            len(held) >= HELD
+            or (len(held) and 2 * areas[at] >= labels.size)
+            or (drawn.may_be_region and len(held) and areas[at] >= LARGER * areas[held].max())
+            or (drawn.may_be_region and areas[at] >= FAR_LARGER * usual > 0)
+        ):
+            regions.append(drawn)
+    return regions
 
 
 def _paint(labels: NDArray[np.int32], patches: list[Patch], *, values: int) -> None:

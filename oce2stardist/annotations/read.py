@@ -1,27 +1,30 @@
 """Finds the annotations of each image and reads them, whatever their format."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from oce2stardist.annotations import coco, geojson
-from oce2stardist.annotations.imagej import read_rois
+from oce2stardist.annotations import coco, foreign, geojson, labelme, napari_csv
+from oce2stardist.annotations.imagej import is_roi, read_rois
 from oce2stardist.annotations.parsing import naming, read_limited
 from oce2stardist.annotations.rasterise import Drawing, draw_shapes
 from oce2stardist.annotations.shapes import Reading
+from oce2stardist.annotations.units import Drawn, warn_of_micrometres
 from oce2stardist.errors import InputError, name_some
-from oce2stardist.images.find import IMAGE_SUFFIXES, LABEL_ENDINGS, image_stem
+from oce2stardist.images.find import IMAGE_SUFFIXES, LABEL_ENDINGS, image_stem, possible_stems
+from oce2stardist.images.instances import as_instances
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels
+from oce2stardist.images.pixel_size import PixelSize
+from oce2stardist.labels import BACKGROUND, UNLABELLED, Instances, Labels
 
 ROI_SUFFIXES = (".zip", ".roi")
 JSON_SUFFIXES = (".geojson", ".json")
-SUFFIXES = (*IMAGE_SUFFIXES, *ROI_SUFFIXES, *JSON_SUFFIXES)
+SUFFIXES = (*IMAGE_SUFFIXES, *ROI_SUFFIXES, *JSON_SUFFIXES, ".csv")
 ENDINGS = (*LABEL_ENDINGS, "_rois", "_RoiSet", "_annotations")
 MAX_JSON_BYTES = 512 * 2**20
 
@@ -40,6 +43,7 @@ class AnnotationSet:
     files: list[Path]  # those read, sorted; a folder stands for the .roi files in it
     notes: list[str]
     names: dict[str, dict[int, str]]  # label to the name or id that the tool gave, "" for none
+    instances: Instances  # how labels were taken
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ def read_annotations(
     source: str | Path,
     *,
     zero_is_background: bool = False,
+    instances: Instances = "auto",
+    pixel_sizes: Mapping[str, PixelSize | None] | None = None,
 ) -> AnnotationSet:
     """Read the annotations of a set of images.
 
@@ -68,53 +74,92 @@ def read_annotations(
     source : str or Path
         A folder or one file. For the image ``x.tif`` a folder may hold a label image, as
         `oce2stardist.images.find.label_paths` finds it, ``x.zip``, ``x.roi``, a folder ``x``
-        of ``.roi`` files, ``x.geojson`` or ``x.json``, and COCO files of any name that list
-        it. Names may end in ``_masks``, ``_mask``, ``_labels``, ``_rois``, ``_RoiSet`` or
-        ``_annotations``. One file for one image need not have its name.
+        of ``.roi`` files, ``x.geojson``, ``x.json`` (GeoJSON or LabelMe's), ``x.csv`` (napari's
+        shapes), and COCO files of any name that list it. Names may have one of `ENDINGS`. One
+        file for one image need not have its name.
     zero_is_background : bool
         Whether everything that is not annotated, in an image that has annotations, is known
         background. If not, it is unknown, and so is 0 in a label image.
+    instances : {"auto", "labels", "components"}
+        How labels are taken: see `oce2stardist.images.instances`.
+    pixel_sizes : mapping of stem to PixelSize, optional
+        Outlines in micrometres are told by them.
     """
     source = Path(source)
     files = _list_files(source)
     beside = source.is_dir() and any(
         path.parent.resolve() == source.resolve() for path in paths.values()
     )
-    entries, notes = _open_all(files, beside=beside, alone=source.is_file())
+    entries, left_out = _open_all(files, beside=beside)
+    if source.is_file() and left_out:
+        ((file, reason),) = left_out.items()
+        raise InputError(
+            f"{file} must be annotations ({', '.join(SUFFIXES)}). Got {file.name}: {reason}."
+        )
     matched, stray = _match(entries, paths)
+    notes = []
     if not matched and len(paths) == 1:
         matched, stray, note = _take_for_only_image(source, entries, stray, next(iter(paths)))
         notes += note
     if not matched:
-        raise InputError(
-            f"annotations in {source} must be named after the images. Got "
-            f"{name_some([entry.title for entry in entries]) or 'none'} for the images "
-            f"{name_some([path.name for path in paths.values()])}; those of x.tif may be x.tif in "
-            f"another folder, x_masks.tif, x.zip, x.roi, x.geojson or COCO JSON that lists it."
-        )
+        _refuse(source, entries, left_out, paths)
+    notes += _note_left_out(left_out, [] if beside else paths.keys() - matched.keys())
     if stray:
         notes.append(f"match no image: {name_some([entry.title for entry in stray])}")
-    drawings = {
-        stem: _draw(matched[stem], paths[stem], shapes[stem], zero_is_background)
-        for stem in paths
-        if stem in matched
-    }
+    drawings, drawn = {}, []
+    for stem in filter(matched.__contains__, paths):
+        entry, shape = matched[stem], shapes[stem]
+        reading = entry.read(shape=shape) if entry.read is not None else None
+        drawings[stem] = _draw(entry, reading, paths[stem], shape, zero_is_background, instances)
+        if reading is not None:
+            drawn.append(Drawn(entry.title, reading.shapes, shape, (pixel_sizes or {}).get(stem)))
+    notes += warn_of_micrometres(drawn)
     return AnnotationSet(
         labels={stem: drawing.labels for stem, drawing in drawings.items()},
         files=sorted({entry.file for entry in matched.values()}),
         notes=notes + [note for drawing in drawings.values() for note in drawing.notes],
         names={stem: drawing.names for stem, drawing in drawings.items()},
+        instances=instances,
     )
+
+
+def _refuse(
+    source: Path, entries: list[_Entry], left_out: dict[Path, str], paths: Mapping[str, Path]
+) -> NoReturn:
+    """Say why no image has annotations: there are none to be read, or they have other names."""
+    if left_out and not entries:
+        more = f"; and {len(left_out) - 3} more files" if len(left_out) > 3 else ""
+        told = [f"{file.name}: {reason}" for file, reason in left_out.items()][:3]
+        raise InputError(
+            f"{source} must hold annotations that can be read ({', '.join(SUFFIXES)}). Got "
+            f"{'; '.join(told)}{more}."
+        )
+    also = "".join(f"; {note}" for note in _note_left_out(left_out, paths)[:3])
+    raise InputError(
+        f"annotations in {source} must be named after the images. Got "
+        f"{name_some([entry.title for entry in entries]) or 'none'} for the images "
+        f"{name_some([path.name for path in paths.values()])}; those of x.tif may be x.tif in "
+        f"another folder, x.zip, x.roi, x.geojson, x.json, x.csv, each also with "
+        f"{', '.join(ENDINGS)}, or COCO JSON that lists it{also}."
+    )
+
+
+def _note_left_out(left_out: Mapping[Path, str], unmatched: Collection[str]) -> list[str]:
+    """Word notes on JSON, and on other files that are named after images without annotations.
+
+    Tables and documents of any kind lie in folders.
+    """
+    return [
+        f"{file.name}: left out, {reason}"
+        for file, reason in left_out.items()
+        if file.suffix.lower() in JSON_SUFFIXES
+        or not set(unmatched).isdisjoint(possible_stems(file.stem, (*ENDINGS, "_seg")))
+    ]
 
 
 def _list_files(source: Path) -> list[Path]:
     """List what a folder holds but the hidden, folders only if there are selections in them."""
     if source.is_file():
-        if source.suffix.lower() not in SUFFIXES:
-            raise InputError(
-                f"{source} must be annotations ({', '.join(SUFFIXES)}). "
-                f"Got {source.suffix or 'no suffix'}; export it in one of these formats."
-            )
         return [source]
     if not source.is_dir():
         raise InputError(f"{source} must exist. Got no such file or folder; check the path.")
@@ -122,17 +167,17 @@ def _list_files(source: Path) -> list[Path]:
     return [
         path
         for path in visible
-        if (path.is_file() and path.suffix.lower() in SUFFIXES)
-        or (path.is_dir() and any(path.glob("*.roi")))
+        if path.is_file() or (path.is_dir() and any(map(is_roi, path.iterdir())))
     ]
 
 
-def _open_all(
-    files: Iterable[Path], *, beside: bool, alone: bool
-) -> tuple[list[_Entry], list[str]]:
-    """List the annotations in files, beside their images or one alone; note JSON of other kinds."""
+def _open_all(files: Iterable[Path], *, beside: bool) -> tuple[list[_Entry], dict[Path, str]]:
+    """List the annotations in files, which may lie beside their images.
+
+    Also tell which files are left out and why.
+    """
     entries: list[_Entry] = []
-    notes = []
+    left_out = {}
     for file in files:
         suffix = file.suffix.lower()
         if file.is_dir() or suffix in ROI_SUFFIXES:
@@ -141,6 +186,11 @@ def _open_all(
         elif suffix in IMAGE_SUFFIXES:
             names = _names(file, itself=not beside)
             entries += [_Entry(file, file.name, names, None)] if names else []
+        elif suffix == ".csv" and napari_csv.is_napari(file):
+            reader = partial(napari_csv.read_shapes, file)
+            entries.append(_Entry(file, file.name, _names(file, itself=True), reader))
+        elif suffix not in JSON_SUFFIXES:
+            left_out[file] = foreign.explain_file(file)
         else:
             document = _parse_json(file)
             if coco.is_coco(document):
@@ -151,13 +201,13 @@ def _open_all(
             elif geojson.is_geojson(document):
                 reader = partial(_read_geojson, document, file)
                 entries.append(_Entry(file, file.name, _names(file, itself=True), reader))
-            elif alone:
-                raise InputError(
-                    f"{file} must be GeoJSON or COCO JSON. Got neither; export it as one of them."
-                )
+            elif labelme.is_labelme(document):
+                reader = partial(labelme.read_labelme, document, file=file)
+                names = *_names(file, itself=True), labelme.image_stem_of(document)
+                entries.append(_Entry(file, file.name, names, reader))
             else:
-                notes.append(f"{file.name}: left out, neither GeoJSON nor COCO JSON")
-    return entries, notes
+                left_out[file] = foreign.explain_json(document)
+    return entries, left_out
 
 
 def _read_geojson(document: Any, file: Path, *, shape: Size) -> Reading:
@@ -167,7 +217,7 @@ def _read_geojson(document: Any, file: Path, *, shape: Size) -> Reading:
 def _parse_json(file: Path) -> Any:
     data = read_limited(file, at_most=MAX_JSON_BYTES)
     with naming(str(file), expected="JSON"):
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data)  # UTF-8, 16 or 32, with or without a mark of their order
 
 
 def _names(file: Path, *, itself: bool) -> tuple[str, ...]:
@@ -176,10 +226,9 @@ def _names(file: Path, *, itself: bool) -> tuple[str, ...]:
     Without ``itself``, only a name with one of the endings counts.
     """
     name = file.name if file.is_dir() else image_stem(file)
-    if Path(name).suffix.lower() in IMAGE_SUFFIXES:  # x.tif.geojson
-        name = image_stem(name)
-    shortened = [name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)]
-    return (name, *shortened) if itself else tuple(shortened)
+    if not itself and not name.lower().endswith(tuple(ending.lower() for ending in ENDINGS)):
+        return ()
+    return tuple(possible_stems(name, ENDINGS)[0 if itself else 1 :])
 
 
 def _match(
@@ -208,20 +257,30 @@ def _take_for_only_image(
     """Take one file, or a folder of nothing but ``.roi`` files, for the only image."""
     if source.is_file() and len(entries) == 1:
         (entry,) = entries
-    elif entries and all(entry.file.suffix.lower() == ".roi" for entry in entries):
+    elif entries and all(is_roi(entry.file) for entry in entries):
         entry = _Entry(source, source.name, (), partial(read_rois, source))
     else:
         return {}, stray, []
     return {stem: entry}, [], [f"{entry.title}: taken for {stem}, the only image"]
 
 
-def _draw(entry: _Entry, image: Path, shape: Size, zero_is_background: bool) -> Drawing:
+def _draw(
+    entry: _Entry,
+    reading: Reading | None,
+    image: Path,
+    shape: Size,
+    zero_is_background: bool,
+    instances: Instances,
+) -> Drawing:
     ground = BACKGROUND if zero_is_background else UNLABELLED
-    if entry.read is None:
+    if reading is None:
         labels = read_labels(entry.file, shape=shape, image=image)
+        labels = as_instances(labels, instances=instances, what=entry.file)
         labels[labels == BACKGROUND] = ground
         ids = np.unique(labels[labels > BACKGROUND]).tolist()
         return Drawing(labels, dict.fromkeys(ids, ""), [])
-    reading = entry.read(shape=shape)
     drawing = draw_shapes(reading.shapes, shape=shape, ground=ground, file=entry.file)
-    return Drawing(drawing.labels, drawing.names, reading.notes + drawing.notes)
+    labels = as_instances(drawing.labels, instances=instances, what=entry.file)
+    ids = np.unique(labels[labels > BACKGROUND]).tolist()
+    names = drawing.names if labels is drawing.labels else dict.fromkeys(ids, "")
+    return Drawing(labels, names, reading.notes + drawing.notes)

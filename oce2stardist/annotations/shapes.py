@@ -16,9 +16,10 @@ from oce2stardist.errors import InputError, name_some
 Role = Literal["cell", "background", "unknown"]
 Bounds = tuple[float, float, float, float]  # left, top, right, bottom
 
-TOLERANCE = 1.0  # pixels by which rounding may carry a shape out of its image
+TOLERANCE = 1.0  # pixels by which rounding may carry a shape out of its image, without a word
 MAX_SHAPES = 100_000  # of one image: more is no drawing by hand, and costs memory
 NO_PIXEL = "holds no pixel centre"
+ANOTHER = "is it another image's, or at another scale?"
 
 _BACKGROUND = re.compile(r"background(?![^\W\d_])", re.IGNORECASE)  # not "backgrounded"
 _IGNORED = re.compile(r"ignored?(?![^\W\d_])|.*\*$", re.IGNORECASE)
@@ -44,16 +45,15 @@ class Outline:
 
 @dataclass(frozen=True)
 class Patch:
-    """Pixels: a boolean mask of shape (Y, X) and the row and column where it begins."""
+    """Pixels: a boolean mask of shape (Y, X) and the row and column where it begins.
+
+    ``is_cut`` tells whether the shape reached over the border of its image.
+    """
 
     top: int
     left: int
     mask: NDArray[np.bool_]
-
-    @property
-    def bounds(self) -> Bounds:
-        rows, columns = self.window
-        return columns.start, rows.start, columns.stop, rows.stop
+    is_cut: bool = False
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -66,13 +66,14 @@ class Shape:
     """What somebody drew: the union of its parts.
 
     ``name`` is the tool's name or id, "" where it gave none; ``number`` is the place in the
-    file, from 1.
+    file, from 1. ``may_be_region``: the tool draws regions, in which it looks for cells, so.
     """
 
     parts: tuple[Outline | Patch, ...]
     role: Role
     name: str
     number: int
+    may_be_region: bool = False
 
     def __str__(self) -> str:
         return f"shape {self.number} ({self.name})" if self.name else f"shape {self.number}"
@@ -114,20 +115,25 @@ def role_of(name: str) -> Role:
     return "background" if _BACKGROUND.match(name.strip()) else "cell"
 
 
-def check_inside(bounds: Bounds, *, shape: tuple[int, int], what: str) -> None:
-    """Refuse a shape with a coordinate that is not finite, or too far outside its image (Y, X)."""
+def reaches_over(bounds: Bounds, *, shape: tuple[int, int], what: str) -> bool:
+    """Tell whether a shape reaches over the border of its image (Y, X), where it is to be cut.
+
+    One is refused that lies outside, reaches further out than the image is large, or has a
+    coordinate that is not finite.
+    """
     if not np.all(np.isfinite(bounds)):
         got = ", ".join(f"{value:g}" for value in bounds)
         raise InputError(f"{what} must have finite coordinates. Got {got}; redraw it.")
     left, top, right, bottom = bounds
     height, width = shape
     over = max(-left, -top, right - width, bottom - height)
-    if over > TOLERANCE:
+    is_outside = left > width or top > height or right < 0 or bottom < 0
+    if over > max(shape) or (is_outside and over > TOLERANCE):
         raise InputError(
             f"{what} must lie inside its image of {width} x {height} pixels. Got x, y from "
-            f"{left:g}, {top:g} to {right:g}, {bottom:g}; is it another image's, or at another "
-            "scale?"
+            f"{left:g}, {top:g} to {right:g}, {bottom:g}; {ANOTHER}"
         )
+    return over > TOLERANCE
 
 
 def count(number: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from oce2stardist.datasets.labelled import LabelledImage, LabelledImages, LabelledSet
 from oce2stardist.errors import InputError
 from oce2stardist.images.find import find_images, image_stem, label_paths
+from oce2stardist.images.instances import as_instances
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.read import read_image
 
@@ -78,6 +79,7 @@ def read_pairs(
             image = read_image(image_file)
             height, width = image.shape[:2]
             labels = read_labels(label_file, shape=(height, width), image=image_file)
+            labels = as_instances(labels, instances="auto", what=label_file)
             yield LabelledImage(stems[at], image, labels, group)
 
     return LabelledImages(stems, [group] * len(stems), read)

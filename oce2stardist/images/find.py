@@ -11,7 +11,7 @@ from oce2stardist.errors import InputError, name_some
 _log = logging.getLogger(__name__)
 TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
-LABEL_ENDINGS = ("_masks", "_mask", "_labels")
+LABEL_ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
 MAX_STEM_BYTES = 240
 """A file name holds 255 bytes; results are named after the image, with an ending."""
 
@@ -24,12 +24,24 @@ def image_stem(path: str | Path) -> str:
     return path.stem
 
 
+def possible_stems(name: str, endings: Iterable[str] = LABEL_ENDINGS) -> list[str]:
+    """List the stems of the images that a file of this stem may belong to, the likeliest first.
+
+    It may have one of the endings, and may keep the suffixes of the image: ``x.ome_Masks``.
+    """
+    stems = [name]
+    for stem in stems:  # grows: what is left may have another ending
+        for ending in (*endings, ".ome", *IMAGE_SUFFIXES):
+            if stem.lower().endswith(ending.lower()) and len(stem) > len(ending):
+                stems.append(stem[: -len(ending)])
+    return list(dict.fromkeys(stems))
+
+
 def find_images(source: str | Path) -> list[Path]:
     """List the images of a folder (not of those inside it), a glob or one file, sorted by name.
 
     There is at least one, and no two share an `image_stem`. Hidden files are left out. So are
-    files named like labels (``x_masks.tif``, ``x_mask.tif``, ``x_labels.tif``) where there are
-    others.
+    files named like labels (``x_masks.tif``; see `LABEL_ENDINGS`) where there are others.
     """
     source = Path(source)
     if source.exists() or not glob.has_magic(str(source)):
@@ -44,7 +56,7 @@ def find_images(source: str | Path) -> list[Path]:
             f"Got {_some(files)}; name other files or convert these."
         )
     if not source.is_file():
-        images = [path for path in images if not _is_named_like_labels(path)] or images
+        images = _without_labels(images)
     first_of: dict[str, Path] = {}
     for path in images:
         _check_name(path)
@@ -60,9 +72,9 @@ def find_images(source: str | Path) -> list[Path]:
 def label_paths(images: Iterable[Path], source: str | Path) -> dict[Path, Path]:
     """Find the label file of each image by name, in a folder or as the one file given.
 
-    The labels of ``x.tif`` are ``x``, ``x_masks``, ``x_mask`` or ``x_labels`` with any suffix
-    that images may have. Where ``source`` holds the images too, ``x`` itself does not count.
-    Images without labels are left out.
+    The labels of ``x.tif`` are ``x``, or ``x`` and one of `LABEL_ENDINGS`, with any suffix that
+    images may have. Where ``source`` holds the images too, ``x`` itself does not count. Images
+    without labels are left out; they may be label images, of the same endings, themselves.
     """
     images, source = list(images), Path(source)
     files = list(filter(_has_image_name, _list_files(source)))
@@ -71,14 +83,12 @@ def label_paths(images: Iterable[Path], source: str | Path) -> dict[Path, Path]:
     )
     if beside_images:
         files = list(filter(_is_named_like_labels, files))
-    image_of = {image_stem(image): image for image in images}
+    image_of = {stem: image for image in images for stem in possible_stems(image_stem(image))}
+    image_of |= {image_stem(image): image for image in images}
     labels_of: dict[Path, Path] = {}
     strays = []
     for file in files:
-        stem = image_stem(file)
-        names = [stem.removesuffix(end) for end in LABEL_ENDINGS if stem.endswith(end)]
-        if not beside_images:
-            names.insert(0, stem)
+        names = possible_stems(image_stem(file))[1 if beside_images else 0 :]
         image = next((image_of[name] for name in names if name in image_of), None)
         if image is None:
             strays.append(file)
@@ -93,7 +103,7 @@ def label_paths(images: Iterable[Path], source: str | Path) -> dict[Path, Path]:
         raise InputError(
             f"label files in {source} must be named after the images. Got labels "
             f"{_some(files)} and images {_some(images)}; the labels of x.tif may be "
-            f"x.tif in another folder or x_masks.tif."
+            f"x.tif in another folder, or x and {', '.join(LABEL_ENDINGS)}."
         )
     if strays:
         _log.warning("label files that match no image: %s", _some(strays))
@@ -136,8 +146,19 @@ def _has_image_name(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
 
 
+def _without_labels(images: list[Path]) -> list[Path]:
+    """Leave out what is named like labels where there are others; say so where no image is by."""
+    kept = [path for path in images if not _is_named_like_labels(path)]
+    stems = {image_stem(path) for path in kept}
+    left_out = [path for path in images if _is_named_like_labels(path)]
+    lost = [path for path in left_out if stems.isdisjoint(possible_stems(image_stem(path)))]
+    if kept and lost:
+        _log.warning("left out, named like labels: %s", _some(lost))
+    return kept or images
+
+
 def _is_named_like_labels(path: Path) -> bool:
-    return image_stem(path).endswith(LABEL_ENDINGS)
+    return image_stem(path).lower().endswith(LABEL_ENDINGS)
 
 
 def _some(paths: list[Path]) -> str:

@@ -20,10 +20,12 @@ def read_labels(
 ) -> NDArray[np.int32]:
     """Read a label image (Y, X): TIFF or PNG of integers from -1 to 2**31 - 1, or of booleans.
 
+    Of a palette its indices are the labels, of grey stored as colours the grey values.
     It must have the shape (Y, X), where one is given: that of `image`, which is for the message.
     """
-    stored = read_pixels(Path(path), None)
-    if stored.shape[2] != 1:
+    stored = read_pixels(Path(path), None, indices=True)
+    is_grey = stored.shape[2] in (3, 4) and bool((stored[..., :3] == stored[..., :1]).all())
+    if stored.shape[2] != 1 and not is_grey:
         raise InputError(
             f"{path} must hold one channel of labels. Got {stored.shape[2]} channels; "
             "save object numbers, not colours."

@@ -87,9 +87,11 @@ def narrowest(pixels: Image) -> NDArray[Any]:
     return pixels
 
 
-def read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
-    """Read the stored values as (Y, X, C)."""
+def read_pixels(path: Path, axes: str | None, *, indices: bool = False) -> NDArray[Any]:
+    """Read the stored values as (Y, X, C); of a palette PNG its colours, or `indices` into it."""
     with _opened(path) as file:
+        if indices and path.suffix.lower() == ".png":
+            return _read_png(_without_palette(file.read()), path, axes)
         return _decode(file, path, axes)[0]
 
 
@@ -183,8 +185,32 @@ def _read_png(data: bytes, path: Path, axes: str | None) -> NDArray[Any]:
     return _channels_last(pixels, _name_axes(path, pixels.shape, names))
 
 
-def _check_chunks(data: bytes) -> None:
-    """Refuse a PNG with wrong checksums, or cut off: the decoder goes on with what it has."""
+def decode_png(data: bytes, path: Path, *, largest: tuple[int, int]) -> NDArray[Any]:
+    """Decode a PNG that lies in another file, of at most so many pixels, as (Y, X, C)."""
+    height, width = int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    if height > largest[0] or width > largest[1]:
+        raise ValueError(f"a mask of {width} x {height} pixels is larger than the image")
+    return _read_png(data, path, None)
+
+
+def _without_palette(data: bytes) -> bytes:
+    """Make a PNG of a palette (colour type 3) a grey one of its indices, which are packed alike."""
+    if data[25:26] != b"\x03":
+        return data
+    chunks = _check_chunks(data)
+    header = b"IHDR" + data[16:25] + b"\x00" + data[26:29]
+    pixels = [data[start:end] for kind, start, end in chunks if kind in (b"IDAT", b"IEND")]
+    return b"".join(
+        [data[:12], header, zlib.crc32(header).to_bytes(4, "big"), *pixels],
+    )
+
+
+def _check_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    """List the chunks of a PNG: kind, start, end; refuse wrong checksums, or one cut off.
+
+    The decoder goes on with what it has.
+    """
+    chunks = []
     at, kind = 8, b""
     while kind != b"IEND":
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -195,7 +221,9 @@ def _check_chunks(data: bytes) -> None:
         # Chunks named with a small letter hold no pixels: the decoder may leave them out.
         if kind[:1].isupper() and zlib.crc32(data[at + 4 : end]) != checksum:
             raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')} is wrong")
+        chunks.append((kind, at, end + 4))
         at = end + 4
+    return chunks
 
 
 def _check_size(path: Path, shape: tuple[int, ...]) -> None:

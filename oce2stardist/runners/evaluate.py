@@ -8,7 +8,9 @@ from typing import Any
 from oce2stardist.errors import InputError
 from oce2stardist.evaluation.scores import Scores, leave_out_border, pool_scores, score_sparse
 from oce2stardist.images.find import find_images, image_stem, label_paths
-from oce2stardist.images.label_files import read_labels
+from oce2stardist.images.instances import as_instances
+from oce2stardist.images.label_files import is_ours, read_labels
+from oce2stardist.labels import Instances
 
 F1_CURVE = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
@@ -36,6 +38,7 @@ def evaluate_folders(
     *,
     iou: float = 0.5,
     border: float = 0,
+    instances: Instances = "auto",
     curve: Sequence[float] = F1_CURVE,
 ) -> Evaluation:
     """Score predicted label files against true ones of the same name.
@@ -50,6 +53,8 @@ def evaluate_folders(
     border : float, >= 0
         Leave out objects, predicted or true, whose centroid lies closer to the image's
         edge than this, pixels.
+    instances : {"auto", "labels", "components"}
+        How labels are taken that we did not write: see `oce2stardist.images.instances`.
     curve : sequence of float
         IoU thresholds at which pooled F1 is given as well.
 
@@ -62,8 +67,8 @@ def evaluate_folders(
     Raises
     ------
     InputError
-        If either side is missing or unreadable, a true image has no prediction, or the
-        two have different shapes.
+        If either side is missing, unreadable or not one number for each cell, a true image has
+        no prediction, or the two have different shapes.
     """
     predictions = [path for path in find_images(predicted) if not path.stem.endswith("_overlay")]
     matched = label_paths(predictions, Path(truth))
@@ -76,7 +81,11 @@ def evaluate_folders(
     scores: dict[str, list[Scores]] = {}
     for path, true_path in matched.items():
         labels = read_labels(path)
-        pair = labels, read_labels(true_path, shape=labels.shape, image=path)
+        true_labels = read_labels(true_path, shape=labels.shape, image=path)
+        pair = [
+            as_instances(side, instances="labels" if is_ours(file) else instances, what=file)
+            for side, file in ((labels, path), (true_labels, true_path))
+        ]
         inner = [leave_out_border(side, border) if border else side for side in pair]
         scores[image_stem(path)] = score_sparse(*inner, iou_thresholds=[iou, *curve])
     pooled = [pool_scores(of_level) for of_level in zip(*scores.values(), strict=True)]

@@ -142,7 +142,10 @@ def finetune_stardist(
                 )
             )
         annotated = read_known(
-            image_set, annotations or {}, zero_is_background=draw.zero_is_background
+            image_set,
+            annotations or {},
+            zero_is_background=draw.zero_is_background,
+            instances=config.instances,
         )
         for note in annotated.notes:
             log.warn(note)

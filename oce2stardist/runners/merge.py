@@ -49,6 +49,7 @@ def merge_run(
         {stem: (labels.shape[0], labels.shape[1]) for stem, labels in pseudo_labels.items()},
         annotations,
         zero_is_background=draw.zero_is_background,
+        instances=config.instances,
     )
     for note in annotated.notes:
         _log.warning("%s", note)

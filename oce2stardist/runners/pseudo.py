@@ -228,7 +228,9 @@ def label_set(
         if source and ignored:
             log.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
         image_set = images.crops if isinstance(images, LargeImages) else images
-        known = read_known(image_set, annotations) if annotations is not None else None
+        known = None
+        if annotations is not None:
+            known = read_known(image_set, annotations, instances=config.instances)
         for note in known.notes if known is not None else ():
             log.warn(note)
         annotated = known.labels if known else None

@@ -109,11 +109,85 @@ def test_categories_tell_cells_background_and_unknown():
     assert drawing.names == {1: "11", 2: "14"}
 
 
-def test_a_crowd_is_unknown_not_one_cell():
-    mask = disc(SHAPE, (12, 20), 8)
+def test_what_a_brush_painted_is_a_cell_though_it_says_iscrowd():
+    """CVAT writes so: run lengths with iscrowd 1, polygons with 0."""
+    painted, drawn = disc(SHAPE, (12, 12), 6), polygon((30, 14), 6)
+    marked = np.zeros(SHAPE, bool)
+    marked[26:] = True
+    drawing, notes = draw(
+        annotation(uncompressed(painted), 1, iscrowd=1),
+        annotation([drawn], 2, iscrowd=0),
+        annotation(compressed(marked), 3, category=2, iscrowd=1),
+    )
+    assert drawing.names == {1: "1", 2: "2"} and (drawing.labels[26:] == 0).all()
+    np.testing.assert_array_equal(drawing.labels == 1, painted)
+    assert notes == [
+        "all.json: 1 shape with iscrowd 1 taken as a cell each, being of one piece and of usual "
+        "size: CVAT marks what its brush painted so"
+    ]
+
+
+@pytest.mark.parametrize("crowd", ["in pieces", "far larger"])
+def test_a_crowd_of_several_cells_is_unknown(crowd):
+    several = disc(SHAPE, (5, 10), 4) | disc(SHAPE, (20, 30), 4)
+    mask = several if crowd == "in pieces" else disc(SHAPE, (15, 20), 12)
+    cells = [np.roll(disc(SHAPE, (25, 5), 3), 6 * n, axis=1) & ~mask for n in range(3)]
     background = annotation(compressed(np.ones(SHAPE, bool)), 1, category=2)
-    drawing, _ = draw(background, annotation(uncompressed(mask), 2, iscrowd=1))
-    np.testing.assert_array_equal(drawing.labels, np.where(mask, -1, 0))
+    drawing, notes = draw(
+        background,
+        annotation(uncompressed(mask), 2, iscrowd=1),
+        *[annotation(compressed(cell), 3 + n) for n, cell in enumerate(cells)],
+    )
+    np.testing.assert_array_equal(drawing.labels == -1, mask)
+    assert notes == ["all.json: 1 shape with iscrowd 1 left unknown, being several cells (2)"]
+
+
+def test_parts_that_enclose_nothing_are_passed_over():
+    ring = polygon((20, 15), 6)
+    expected = draw(annotation([ring]))[0].labels
+    for segmentation in ([[], ring], [[3, 4, 9, 9], ring], [ring, [5, 5]], ring,
+                         [np.reshape(ring, (-1, 2)).tolist()]):  # fmt: skip
+        np.testing.assert_array_equal(draw(annotation(segmentation))[0].labels, expected)
+    _, notes = draw(annotation([[3, 4, 9, 9]], 8))
+    assert "left out 1 shape (8)" in notes[0]
+
+
+def test_run_lengths_may_stand_in_a_list():
+    mask = disc(SHAPE, (12, 20), 8)
+    drawing, _ = draw(annotation([compressed(mask)]))
+    np.testing.assert_array_equal(drawing.labels == 1, mask)
+
+
+def test_a_polygon_over_the_border_has_the_pixels_that_pycocotools_decodes():
+    ring = [-7.0, 4.0, 12.0, 4.0, 12.0, 15.0, -7.0, 15.0]
+    (packed,) = coco_mask.frPyObjects([ring], *SHAPE)
+    drawing, _ = draw(annotation([ring]))
+    np.testing.assert_array_equal(drawing.labels == 1, decode(packed))
+    assert drawing.notes == ["all.json: 1 shape cut at the border of the image"]
+
+
+@pytest.mark.parametrize("said", [None, 0, "missing", 30.0, "30"])
+def test_the_size_of_the_image_may_be_missing_or_of_any_type(said):
+    told = document(annotation([polygon((20, 15), 6)]))
+    told["images"][0]["height"] = said
+    if said == "missing":
+        del told["images"][0]["height"]
+    (image,) = list_images(told, file=FILE)
+    assert len(read_annotated(image, shape=SHAPE, file=FILE).shapes) == 1
+
+
+def test_ids_may_be_numbers_or_text():
+    told = document(annotation([polygon((20, 15), 6)], category="2"))
+    told["images"][0]["id"], told["categories"][1]["id"] = "7", 2.0
+    (image,) = list_images(told, file=FILE)
+    assert read_annotated(image, shape=SHAPE, file=FILE).shapes[0].role == "background"
+
+
+def test_two_images_of_one_id_are_an_error():
+    told = document()
+    told["images"] *= 2
+    with pytest.raises(InputError, match=r"all.json can't be read .* two images have the id 7"):
+        list_images(told, file=FILE)
 
 
 def test_annotations_without_an_outline_are_left_out_and_named():
@@ -153,7 +227,8 @@ def test_an_image_of_another_size_is_an_error():
         ({"size": [30, 40], "counts": "zz"}, "z' occurs in its compressed"),
         ({"size": [30, 40], "counts": "P"}, "end in the middle of a number"),
         ({"size": [30, 40]}, "counts"),
-        ([[1, 2, 3, 4]], "3 or more pairs x, y, got 4 numbers"),
+        ([[1, 2, 3]], "3 or more pairs x, y, got 3 numbers"),
+        ("polygon", "neither run lengths nor polygons: 'polygon'"),
         ([[1, 2, 3, 4, 5, 6, 7]], "got 7 numbers"),
         ([["a", 2, 3, 4, 5, 6]], "could not convert"),
     ],
@@ -164,7 +239,7 @@ def test_a_broken_segmentation_is_an_error_that_names_the_annotation(segmentatio
     assert str(caught.value).startswith("annotation 31 of x.tif in all.json can't be read as")
 
 
-@pytest.mark.parametrize("far", [45.0, 1e300, float("nan"), float("inf")])
+@pytest.mark.parametrize("far", [85.0, 1e300, float("nan"), float("inf")])
 def test_a_polygon_outside_the_image_is_an_error(far):
     """Checked before pycocotools sees it."""
     with pytest.raises(InputError, match=r"annotation 31 of x.tif in all.json must"):
@@ -179,6 +254,6 @@ def test_an_annotation_of_no_image_is_an_error():
 
 def test_a_missing_key_is_an_error_that_names_the_file():
     broken = document()
-    del broken["images"][0]["height"]
-    with pytest.raises(InputError, match=r"all.json can't be read as COCO JSON: 'height'"):
+    del broken["images"][0]["file_name"]
+    with pytest.raises(InputError, match=r"all.json can't be read as COCO JSON: 'file_name'"):
         list_images(broken, file=FILE)

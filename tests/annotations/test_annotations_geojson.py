@@ -67,6 +67,48 @@ def test_a_geometry_collection_is_one_cell():
     assert np.count_nonzero(labels == 1) == 32
 
 
+def polygon(*rings):
+    return {"type": "Polygon", "coordinates": list(rings)}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"type": "MultiPolygon", "coordinates": [[square(2, 2, 4)], [square(20, 2, 4)]]},
+        {"type": "GeometryCollection", "geometries": [
+            polygon(square(2, 2, 4)),
+            {"type": "GeometryCollection", "geometries": [
+                {"type": "MultiPolygon", "coordinates": [[square(20, 2, 4)]]}]},
+        ]},
+        [polygon(square(2, 2, 4)), polygon(square(20, 2, 4))],
+        collection(polygon(square(2, 2, 4)), polygon(square(20, 2, 4))),
+    ],
+)  # fmt: skip
+def test_each_polygon_of_geometries_without_a_feature_is_a_cell(document):
+    assert is_geojson(document)
+    labels = draw(document)[0].labels
+    assert (labels[2:6, 2:6] == 1).all() and (labels[2:6, 20:24] == 2).all()
+    assert np.count_nonzero(labels > 0) == 32
+
+
+@pytest.mark.parametrize("kind", ["annotation", ""])
+def test_the_annotation_in_which_qupath_detected_cells_is_left_out(kind):
+    parent = feature(square(1, 1, 14), object_type=kind, id="p")
+    cells = [feature(square(left, 3, 4), object_type="detection") for left in (2, 8)]
+    drawing, _ = draw(collection(parent, *cells))
+    assert len(drawing.names) == 2 and drawing.labels[14, 14] == -1
+    assert "left out 1 shape (p): a region" in drawing.notes[0]
+    by_hand = feature(square(20, 20, 6), class_name="Tumor", id="drawn")
+    assert "drawn" in draw(collection(by_hand, *cells))[0].names.values()
+
+
+def test_kinds_are_read_as_qupath_0_2_wrote_them():
+    tile = feature(square(2, 2, 4), object_type=None, id="PathTileObject")
+    cell = feature(square(9, 9, 4), object_type=None, id="PathDetectionObject")
+    drawing, _ = draw(collection(tile, cell))
+    assert drawing.names == {1: ""} and (drawing.labels[9:13, 9:13] == 1).all()
+
+
 @pytest.mark.parametrize(
     ("class_name", "label"),
     [(None, 1), ("Tumor", 1), ("background", 0), ("Background", 0), ("Ignore*", -1)],

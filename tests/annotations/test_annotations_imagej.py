@@ -108,6 +108,25 @@ def test_an_oval_is_the_ellipse_its_bounds_enclose(tmp_path):
     np.testing.assert_array_equal(mask_of(tmp_path, oval), expected)
 
 
+@pytest.mark.parametrize("kind", [ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.POLYGON])
+def test_a_selection_over_the_border_is_cut_there(tmp_path, kind):
+    """As if the image were larger, which ImageJ's own mask does."""
+    corners = {"top_left": (-6, -5), "bottom_right": (SHAPE[1] - 8, SHAPE[0] - 9)}
+    for left, top in corners.values():
+        roi = selection(kind, left, top, left + 14, top + 14, name="o")
+        inside = selection(kind, 20, 20, 34, 34, name="o")
+        if kind == ROI_TYPE.POLYGON:
+            roi, inside = (
+                polygon(np.array(square(*place, 13.5))) for place in ((left, top), (20, 20))
+            )
+        whole = np.roll(mask_of(tmp_path, inside), (top - 20, left - 20), axis=(0, 1))
+        y, x = np.indices(SHAPE)
+        near = (abs(y - top - 7) < 12) & (abs(x - left - 7) < 12)
+        np.testing.assert_array_equal(mask_of(tmp_path, roi), whole & near)
+        (note,) = draw(tmp_path / "one.roi")[0].notes
+        assert note == "one.roi: 1 shape cut at the border of the image"
+
+
 def test_a_rounded_rectangle_lacks_the_corners_outside_its_arcs(tmp_path):
     roi = selection(ROI_TYPE.RECT, 10, 10, 30, 24, rounded_rect_arc_size=8, name="r")
     mask = mask_of(tmp_path, roi)
@@ -204,8 +223,8 @@ def test_a_selection_outside_the_image_is_an_error(tmp_path):
 
 
 def test_a_polygon_outside_the_image_is_an_error(tmp_path):
-    path = save(tmp_path / "far.zip", polygon(square(45, 5, 30)))
-    with pytest.raises(InputError, match=r"shape 1 \(polygon\) of .*far.zip .* to 75, 35"):
+    path = save(tmp_path / "far.zip", polygon(square(55, 5, 30)))
+    with pytest.raises(InputError, match=r"shape 1 \(polygon\) of .*far.zip .* to 85, 35"):
         draw(path)
 
 

@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import roifile
 import tifffile
 
 from oce2stardist.annotations import read_annotations
+from oce2stardist.annotations.read import ENDINGS
 from oce2stardist.errors import InputError
 from oce2stardist.images.find import label_paths
+from oce2stardist.images.pixel_size import PixelSize
 
 SHAPE = (20, 30)
 
@@ -157,7 +160,141 @@ def test_json_of_another_kind_is_left_out_and_named(tmp_path):
     (tmp_path / "drawn" / "settings.json").write_text('{"gain": 2}')
     (tmp_path / "drawn" / "README.md").write_text("not JSON")
     found = read_annotations(*images(tmp_path, "x"), tmp_path / "drawn")
-    assert found.notes == ["settings.json: left out, neither GeoJSON nor COCO JSON"]
+    assert found.notes == ["settings.json: left out, neither GeoJSON, COCO JSON nor LabelMe's"]
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS, "_MASKS", "_Label"])
+@pytest.mark.parametrize("suffixes", [("", ""), (".ome", ""), ("", ".tif"), (".ome", ".tif")])
+def test_names_may_have_every_known_ending_and_keep_the_suffixes_of_the_image(
+    tmp_path, ending, suffixes
+):
+    save_roi(tmp_path / "drawn" / f"x{''.join(suffixes)}{ending}.zip")
+    found = read_annotations(*images(tmp_path, "x", "y"), tmp_path / "drawn")
+    assert list(found.labels) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["x.ome.zip", "x.OME.ZIP", "x.GEOJSON", "x_cp_masks.PNG", "X.ROI"])
+def test_suffixes_may_be_of_any_case(tmp_path, name):
+    path = tmp_path / "drawn" / name
+    path.parent.mkdir()
+    if path.suffix == ".PNG":
+        path.write_bytes(imagecodecs.png_encode(labels()))
+    else:
+        save = save_geojson if path.suffix == ".GEOJSON" else save_roi
+        save(path.with_name("drawn" + path.suffix.lower()))
+        path.with_name("drawn" + path.suffix.lower()).rename(path)
+    found = read_annotations(*images(tmp_path, name[0], "y"), tmp_path / "drawn")
+    assert list(found.labels) == [name[0]]
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("x.json", '{"_via_img_metadata": {}}', r"VGG Image Annotator's \(VIA\); export COCO"),
+        ("x.json", '[{"data": {}, "annotations": []}]', "Label Studio's; export COCO JSON"),
+        ("x.json", '[{"data_row": {}}]', "Labelbox's; export COCO JSON"),
+        ("x.json", '{"objects": [], "size": {}}', "Supervisely's; export COCO JSON"),
+        ("x.json", '[{"image_id": 1, "segmentation": []}]', "COCO results, without images"),
+        ("x.json", '{"images": []}', "COCO JSON without annotations"),
+        ("x.json", '{"type": "Topology"}', "TopoJSON; export GeoJSON"),
+        ("x.json", "{}", "neither GeoJSON, COCO JSON nor LabelMe's"),
+        ("x.csv", "image,label\nx,1\n", "a table, not napari's shapes"),
+        ("x.csv", "", "a table, not napari's shapes"),
+        ("x_seg.npy", "", "Cellpose's _seg.npy is a pickle.* save the masks in Cellpose as PNG"),
+        ("x.mat", "", "arrays in .mat are not read; save label images as TIFF"),
+        ("x.svg", "<svg/>", ".svg is no format of annotations"),
+        ("x", "", "no suffix is no format of annotations"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_its_reason_in_a_folder_too(
+    tmp_path, as_folder, name, content, reason
+):
+    path = tmp_path / "drawn" / name
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(InputError, match=rf"annotations.* Got {name}: {reason}") as caught:
+        read_annotations(*images(tmp_path, "x"), path.parent if as_folder else path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_an_image_without_annotations_is_named_where_others_have_them(tmp_path):
+    save_labels(tmp_path / "drawn" / "x.tif")
+    for name in ("x_seg.npy", "y_seg.npy", "y.csv", "notes.csv", "LICENSE"):
+        (tmp_path / "drawn" / name).write_text("")
+    found = read_annotations(*images(tmp_path, "x", "y"), tmp_path / "drawn")
+    assert [note[:30] for note in found.notes] == [
+        "y.csv: left out, a table, not ",
+        "y_seg.npy: left out, Cellpose'",
+    ]
+    save_roi(tmp_path / "else" / "stray.zip")
+    (tmp_path / "else" / "y_seg.npy").write_text("")
+    with pytest.raises(InputError, match=r"Got stray.zip for .*; y_seg.npy: left out, Cellpose"):
+        read_annotations(*images(tmp_path, "x", "y"), tmp_path / "else")
+
+
+def test_json_may_be_of_any_unicode(tmp_path):
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        save_geojson(tmp_path / "x.json")
+        text = (tmp_path / "x.json").read_text()
+        (tmp_path / "x.json").write_text(text, encoding=encoding)
+        assert read_annotations(*images(tmp_path, "x"), tmp_path / "x.json").labels["x"].max() == 1
+
+
+@pytest.mark.parametrize("kind", ["mask", "outline"])
+def test_one_number_for_cells_far_apart_is_refused_or_taken_by_pieces(tmp_path, kind):
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[2:5, 2:5] = drawn[15:18, 25:28] = drawn[2:5, 25:28] = 255
+    if kind == "mask":
+        save_labels(tmp_path / "x.tif", drawn)
+    else:
+        corners = [(2, 2), (25, 15), (25, 2)]
+        rings = [[[[x, y], [x + 3, y], [x + 3, y + 3], [x, y + 3]]] for x, y in corners]
+        geometry = {"type": "MultiPolygon", "coordinates": rings}
+        (tmp_path / "x.json").write_text(json.dumps({"type": "Feature", "geometry": geometry}))
+    (path,) = tmp_path.glob("x.*")
+    with pytest.raises(InputError, match=rf"{path.name} must have one number .* in 3 pieces"):
+        read_annotations(*images(tmp_path, "x"), path)
+    found = read_annotations(*images(tmp_path, "x"), path, instances="components")
+    assert sorted(found.names["x"]) == [1, 2, 3]
+    np.testing.assert_array_equal(found.labels["x"] > 0, drawn > 0)
+    assert (found.labels["x"][drawn == 0] == -1).all()
+
+
+# --- micrometres
+
+
+def save_outlines(path, factor, *, count=12):
+    """Save squares all over an image, their coordinates times a factor."""
+    places = [(x + 0.3, y + 0.3) for y in (1, 7, 13) for x in (1, 8, 15, 23)][:count]
+    features = [
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [
+            (factor * np.array([(x, y), (x + 5, y), (x + 5, y + 5), (x, y + 5)])).tolist()]}}
+        for x, y in places
+    ]  # fmt: skip
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+@pytest.mark.parametrize(
+    ("factor", "size", "warns"), [(0.325, 0.325, True), (1, 0.325, False), (0.325, None, False)]
+)
+def test_outlines_in_micrometres_are_noticed_where_the_pixel_size_is_known(
+    tmp_path, factor, size, warns
+):
+    save_outlines(tmp_path / "x.geojson", factor)
+    sizes = {"x": size and PixelSize(size, size)}
+    found = read_annotations(*images(tmp_path, "x"), tmp_path / "x.geojson", pixel_sizes=sizes)
+    told = [note for note in found.notes if "are they in micrometres?" in note]
+    assert len(told) == warns
+    if warns:
+        assert told[0].startswith("x.geojson: all outlines, of 1.62 px, lie in the first 32% of")
+
+
+def test_a_few_cells_in_a_corner_are_not_taken_for_micrometres(tmp_path):
+    save_outlines(tmp_path / "x.geojson", 0.325, count=4)
+    sizes = {"x": PixelSize(0.325, 0.325)}
+    found = read_annotations(*images(tmp_path, "x"), tmp_path / "x.geojson", pixel_sizes=sizes)
+    assert not any("micrometres" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -228,8 +365,8 @@ def test_no_match_is_an_error_that_names_files_and_images(tmp_path):
     ("name", "message"),
     [
         ("none", "must exist. Got no such file or folder"),
-        ("x.csv", "x.csv must be annotations .* Got .csv"),
-        ("x.json", "x.json must be GeoJSON or COCO JSON. Got neither"),
+        ("x.csv", "x.csv must be annotations .* Got x.csv: a table"),
+        ("x.json", "x.json must be annotations .* Got x.json: neither"),
     ],
 )
 def test_a_missing_source_and_other_formats_are_errors(tmp_path, name, message):

@@ -131,15 +131,34 @@ def test_a_shape_within_one_pixel_outside_is_cut():
     assert (patch[:2, :2] == 1).all() and np.count_nonzero(patch == 1) == 4
 
 
+def test_a_shape_that_reaches_over_the_border_is_cut_there_and_counted():
+    drawing = draw(cell(box(-7, 4, 6, 9)), cell(Patch(12, 14, np.ones((5, 6), bool), is_cut=True)))
+    expected = np.full((20, 20), -1)
+    expected[4:9, :6] = 1
+    expected[12:17, 14:] = 2
+    np.testing.assert_array_equal(drawing.labels, expected)
+    assert drawing.notes == ["drawn.zip: 2 shapes cut at the border of the image"]
+
+
+def test_most_shapes_over_the_border_are_those_of_another_image():
+    over = [cell(box(left, 4, left + 4, 30)) for left in (1, 6, 11)]
+    assert draw(*over[:2]).labels.max() == 2  # one or two may well be all that was drawn
+    inside = [cell(box(left, 1, left + 2, 3)) for left in (1, 6, 11)]
+    assert draw(*over, *inside).labels.max() == 6
+    with pytest.raises(InputError, match=r"shapes of drawn.zip must lie .* Got 3 of 5 that reach"):
+        draw(*over, *inside[1:])
+
+
 @pytest.mark.parametrize(
     ("bounds", "printed"),
     [
-        ((-1.5, 2, 9, 9), "from -1.5, 2 to 9, 9"),
-        ((2, 2, 9, 22), "from 2, 2 to 9, 22"),
+        ((-45, 2, 9, 9), "from -45, 2 to 9, 9"),
+        ((2, 2, 9, 1e300), r"from 2, 2 to 9, 1e\+300"),
         ((30, 30, 40, 40), "from 30, 30 to 40, 40"),
+        ((-9, 2, -3, 9), "from -9, 2 to -3, 9"),
     ],
 )
-def test_a_shape_further_outside_is_an_error_with_its_bounds(bounds, printed):
+def test_a_shape_outside_or_far_over_the_border_is_an_error_with_its_bounds(bounds, printed):
     with pytest.raises(InputError, match=rf"shape 3 \(a\) of drawn.zip .* 20 x 20 .*{printed}"):
         draw(cell(box(*bounds), name="a", number=3))
 
@@ -147,6 +166,47 @@ def test_a_shape_further_outside_is_an_error_with_its_bounds(bounds, printed):
 def test_coordinates_must_be_finite():
     with pytest.raises(InputError, match=r"finite coordinates. Got nan, 2, nan, 9"):
         draw(cell(box(np.nan, 2, 9, 9)))
+
+
+# --- regions
+
+
+def grid(count):
+    return [cell(box(x, y, x + 3, y + 3)) for y in (2, 7, 12) for x in (2, 7, 12)][:count]
+
+
+def region(*bounds, **told):
+    return Shape((box(*bounds),), "cell", "p", 1, **told)
+
+
+@pytest.mark.parametrize("place", [0, 4, 9])
+def test_a_shape_that_holds_several_cells_is_a_region_and_left_out(place):
+    shapes = grid(9)
+    shapes.insert(place, region(1, 1, 16, 16))
+    drawing = draw(*shapes)
+    assert len(drawing.names) == 9 and drawing.labels[1, 1] == -1
+    assert drawing.notes == [
+        "drawn.zip: left out 1 shape (p): a region that holds other cells, or is far larger, is "
+        "no cell"
+    ]
+
+
+def test_regions_in_regions_are_left_out():
+    drawing = draw(region(0, 0, 20, 20), region(1, 1, 16, 11), *grid(9))
+    assert len(drawing.names) == 9 and "left out 2 shapes" in drawing.notes[0]
+
+
+def test_the_whole_image_around_one_cell_is_a_region():
+    assert draw(region(0, 0, 20, 20), *grid(1)).names == {1: ""}
+
+
+def test_where_a_tool_draws_regions_so_a_smaller_one_or_an_empty_one_is_left_out():
+    told = {"may_be_region": True}
+    around_two, empty = region(1, 1, 11, 6, **told), region(1, 6, 17, 17, **told)
+    assert len(draw(around_two, *grid(2)).names) == 2
+    assert len(draw(empty, *grid(3)).names) == 3
+    own = region(12, 12, 16, 16, **told)  # a cell drawn by hand beside those detected
+    assert "p" in draw(own, *grid(3)).names.values()
 
 
 # --- overlaps

@@ -57,6 +57,14 @@ def test_folders_give_the_images_and_labels_of_both_parts(folders):
             np.testing.assert_array_equal(labelled.labels, cell(value + 1))
 
 
+def test_a_mask_in_place_of_labels_is_refused(folders):
+    mask = np.zeros((5, 7), np.uint8)
+    mask[1, 1] = mask[3, 5] = 255
+    write(folders / "train" / "masks" / "n10.tif", mask)
+    with pytest.raises(InputError, match=r"n10.tif must have one number .* label 255 in 2 pieces"):
+        list(open_data_set("folders", folders).train)
+
+
 def test_labels_may_lie_beside_their_images(tmp_path):
     for part in ("train", "test"):
         write(tmp_path / part / "all" / f"{part}.tif", image(1))

@@ -1,5 +1,6 @@
 """Contents of files, sound and bad: images, annotations in every format, configs."""
 
+import base64
 import io
 import json
 import struct
@@ -111,6 +112,23 @@ def runs(counts: object) -> str:
     return coco({"size": list(SHAPE), "counts": counts})
 
 
+def labelme() -> str:
+    mask = base64.b64encode(png(np.ones((7, 5), np.uint8))).decode()
+    shapes = [
+        {"label": "cell", "points": square(5, 25), "shape_type": "polygon", "group_id": 1},
+        {"label": "cell", "points": [[30, 5], [40, 9]], "shape_type": "rectangle"},
+        {"label": "cell", "points": [[30, 30], [40, 30]], "shape_type": "circle"},
+        {"label": "cell", "points": [[50, 9], [54, 15]], "shape_type": "mask", "mask": mask},
+    ]
+    size = {"imageHeight": SHAPE[0], "imageWidth": SHAPE[1]}
+    return json.dumps({"version": "5", "shapes": shapes, "imagePath": "a.tif"} | size)
+
+
+NAPARI = "index,shape-type,vertex-index,axis-0,axis-1\n" + "".join(
+    f"{index},{kind},{vertex},{y + 20 * index},{x}\n"
+    for index, kind in enumerate(("polygon", "ellipse"))
+    for vertex, (x, y) in enumerate(((5, 5), (25, 5), (25, 20), (5, 20)))
+)
 ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join(['*' + old] * 10)}]\n"
     for old, new in zip("abcdefgh", "bcdefghi", strict=True)

@@ -99,6 +99,7 @@ HUGE = "must hold 1 to 2147483648 values"
 NOT_FINITE = "must hold finite numbers. Got NaN or infinity in 1 of 5120 values"
 NOTHING_FOUND = "can't be trusted: no object was found"
 SAME_NAME = "results have the same name"
+NO_INSTANCES = "must have one number for each cell"
 NOT_ROI = "can't be read as an ImageJ selection"
 NOT_COCO = "can't be read as a COCO annotation"
 NOT_YAML = "the config is not YAML"
@@ -180,8 +181,13 @@ CORPUS = {
         refused("Negative labels", mask(INT_LABELS - 5), "must lie from -1 to 2147483647. Got -5"),
         refused("Ids above 2³¹", mask(LABELS.astype(np.uint32) + 2**31),
                 "must lie from -1 to 2147483647"),
-        refused("Colours in place of ids", mask(RGB_TIFF), "must hold one channel of labels"),
+        refused("Colours in place of ids",
+                mask(tiff(np.dstack([GREY, GREY // 2, GREY // 3]), photometric="rgb")),
+                "must hold one channel of labels"),
         refused("Mask of another size", mask(LABELS[:30]), "must have the shape of their image"),
+        refused("Foreground mask of 0 and 255", mask(((LABELS > 0) * 255).astype(np.uint8)),
+                NO_INSTANCES),
+        refused("The image in place of its labels", mask(IMAGE), NO_INSTANCES),
         accepted("Mask without cells", mask(ZERO), "nothing is known of that image"),
         accepted("Single-pixel objects", mask(POINTS), "kept as they are"),
         accepted("Signed 16-bit labels", mask(LABELS.astype(np.int16)), "read as they are"),
@@ -216,11 +222,16 @@ CORPUS = {
                 "can't be read as a zip of ImageJ selections"),
         refused("ROI of zero bytes", mask(b"", "a.roi"), NOT_ROI),
         refused("ROI, truncated", mask(roi()[:70], "a.roi"), NOT_ROI),
+        refused("Cellpose's _seg.npy",
+                Lab({"masks/a.tif": None, "masks/b.tif": None, "masks/a_seg.npy": b""}, MERGE),
+                "is a pickle, which may run any program"),
         accepted("GeoJSON, self-crossing polygon", mask(geojson(BOW_TIE), "a.geojson"),
                  "filled by the even-odd rule, as ImageJ does"),
         accepted("GeoJSON, polygon with a hole",
                  mask(geojson(square(5, 35), square(10, 20)), "a.geojson"),
                  "the hole does not belong to the cell"),
+        warned("GeoJSON, outline over the border of the image",
+               mask(geojson(square(-6, 20)), "a.geojson"), "1 shape cut at the border"),
         refused("GeoJSON, coordinates outside", mask(geojson(square(5, 500)), "a.geojson"),
                 "must lie inside its image"),
         refused("GeoJSON, coordinates that are not finite",

@@ -56,6 +56,7 @@ def read_any_config(path):
 RING = contents.geojson(contents.square(5, 35), contents.square(10, 20)).encode()
 POLYGON = contents.coco([[5, 5, 25, 5, 25, 25]]).encode()
 RUNS = contents.runs([100, 50, SHAPE[0] * SHAPE[1] - 150]).encode()
+BRUSH = RUNS.replace(b'"segmentation"', b'"iscrowd": 1, "segmentation"')
 ZLIB_LABELS = contents.tiff(contents.INT_LABELS, compression="zlib")
 
 SOUND = {  # by name: file name, what reads it, a valid file
@@ -71,6 +72,10 @@ SOUND = {  # by name: file name, what reads it, a valid file
     "geojson": ("a.geojson", read_any_annotations, RING),
     "coco": ("c.json", read_any_annotations, POLYGON),
     "coco, run lengths": ("c.json", read_any_annotations, RUNS),
+    "coco, brush": ("c.json", read_any_annotations, BRUSH),
+    "labelme": ("a.json", read_any_annotations, contents.labelme().encode()),
+    "napari": ("a.csv", read_any_annotations, contents.NAPARI.encode()),
+    "labels, palette": ("a.png", read_any_labels, contents.palette_png()),
     "config": ("c.yaml", read_any_config, Config().to_yaml().encode()),
     "config, other values": ("config.json", read_any_config, Config().model_dump_json().encode()),
 }

@@ -109,6 +109,20 @@ def test_folder_leaves_out_labels_that_lie_beside_the_images(tmp_path):
     assert names(find_images(nothing_else)) == ["a_masks.tif", "b_masks.tif"]
 
 
+def test_files_left_out_for_their_names_are_told_where_their_image_is_not_there(tmp_path, caplog):
+    touch(tmp_path, "a.tif", "a_cp_masks.png", "a_label.tif", "dapi_label.tif")
+    assert names(find_images(tmp_path)) == ["a.tif"]
+    assert caplog.messages == ["left out, named like labels: dapi_label.tif"]
+
+
+def test_labels_of_both_sides_may_have_endings(tmp_path):
+    for name, found in (("x_cp_masks.png", "x.ome_MASKS.tif"), ("y.ome.tif", "y_label.tif")):
+        touch(tmp_path / "one", name)
+        touch(tmp_path / "two", found)
+    matched = label_paths(sorted((tmp_path / "one").iterdir()), tmp_path / "two")
+    assert [path.name for path in matched.values()] == ["x.ome_MASKS.tif", "y_label.tif"]
+
+
 def test_glob_pattern_gives_what_it_matches(tmp_path):
     touch(tmp_path / "one", "a1.tif", "b.tif", "a2.txt")
     touch(tmp_path / "two", "a0.png")
@@ -439,6 +453,35 @@ def test_labels_out_of_range_are_refused(tmp_path, value):
     low, high = min(0, value), max(0, value)
     with pytest.raises(InputError, match=rf"from -1 to 2147483647\. Got {low} to {high};"):
         read_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "values"),
+    [
+        (1, [0b10110000], [1, 0, 1, 1]),
+        (2, [0b11100100], [3, 2, 1, 0]),
+        (4, [0xF3], [15, 3]),
+        (8, [0, 7, 255], [0, 7, 255]),
+    ],
+)
+def test_of_a_palette_the_indices_are_the_labels(tmp_path, depth, row, values):
+    palette = bytes(np.random.default_rng(0).integers(0, 256, 3 * 2**depth).tolist())
+    path, size = tmp_path / "a.png", (1, len(values))
+    write_png(path, [bytes(row)], size=size, depth=depth, colour=3, palette=palette)
+    assert read_labels(path).ravel().tolist() == values
+    assert read_image(path).shape == (*size, 3)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="ends before its last chunk"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_labels_stored_as_grey_colours_are_their_grey_values(tmp_path, channels):
+    grey = ramp(5, 7, dtype=np.uint8)
+    colours = np.dstack([grey] * 3 + [np.full_like(grey, 255)] * (channels - 3))
+    for path in (write_array_as_png(tmp_path / "a.png", colours),
+                 write_tiff(tmp_path / "a.tif", colours, photometric="rgb")):  # fmt: skip
+        np.testing.assert_array_equal(read_labels(path), grey)
 
 
 def test_labels_of_several_channels_are_refused(tmp_path):
