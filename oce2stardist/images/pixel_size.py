@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tifffile
 
 from oce2stardist.images.find import TIFF_SUFFIXES
+from oce2stardist.images.tiff import open_alone, open_tiff
 
 _log = logging.getLogger(__name__)
 _MICROMETRES: dict[str, float] = {
@@ -37,7 +38,7 @@ def read_pixel_size(path: str | Path) -> PixelSize | None:
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_alone(path) as file, open_tiff(file, path) as tiff:
             return tiff_pixel_size(tiff)
     except Exception as error:  # a broken file is refused where its pixels are read
         _log.debug("no pixel size in %s: %s", path, error)

@@ -18,15 +18,18 @@ from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.digests import digest_content
 from oce2stardist.images.find import IMAGE_SUFFIXES
 from oce2stardist.images.pixel_size import PixelSize, tiff_pixel_size
+from oce2stardist.images.tiff import (
+    check_whole,
+    images_of,
+    open_alone,
+    open_tiff,
+    white,
+    without_alpha,
+)
 from oce2stardist.labels import Image
 
 _log = logging.getLogger(__name__)
 MAX_ELEMENTS = 2**31
-_PLAIN = (1, 5, 8, 32773, 32946)
-"""TIFF compressions with a bound: none, LZW, Deflate, PackBits, Deflate's older number."""
-
-_LARGEST_RATIO = 2000
-"""LZW reaches 1365, Deflate 1032."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +44,9 @@ class ImageFile:
     def read(cls, path: Path, *, axes: str | None) -> "ImageFile":
         """Open the file once and read all of it; refuses what `read_image` refuses."""
         with _opened(path) as file:
-            stored, pixel_size = _decode(file, path, axes)
+            stored = _decode(file, path, axes)
             content = digest_content(file)
-        return cls(_to_float32(stored, path), pixel_size, content)
+        return cls(_to_float32(stored, path), stored.pixel_size, content)
 
 
 def read_image(path: str | Path, *, axes: str | None = None) -> Image:
@@ -61,23 +64,36 @@ def read_image(path: str | Path, *, axes: str | None = None) -> Image:
         One letter per stored dimension, such as ``"CYX"``, in place of what the file says.
         Dimensions other than Y, X and C must have size 1.
     """
-    return _to_float32(read_pixels(Path(path), axes), path)
+    path = Path(path)
+    with _opened(path) as file:
+        stored = _decode(file, path, axes)
+    return _to_float32(stored, path)
 
 
-def _to_float32(stored: NDArray[Any], path: str | Path) -> Image:
-    if stored.dtype.kind not in "biuf":
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What a file holds: values (Y, X, C), and the one from which they count down, if they do."""
+
+    values: NDArray[Any]
+    pixel_size: PixelSize | None = None
+    white: float | None = None
+
+
+def _to_float32(stored: _Stored, path: Path) -> Image:
+    values = stored.values
+    if values.dtype.kind not in "biuf":
         raise InputError(
-            f"{path} must hold integers or floats. Got {stored.dtype}; save real numbers."
+            f"{path} must hold integers or floats. Got {values.dtype}; save real numbers."
         )
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, refused below
-        image = stored.astype(np.float32)
+        image = values.astype(np.float32)
     bad = image.size - np.count_nonzero(np.isfinite(image))
     if bad:
         raise InputError(
             f"{path} must hold finite numbers. Got NaN or infinity in {bad} of {image.size} "
             "values; replace them."
         )
-    return image
+    return image if stored.white is None else stored.white - image
 
 
 def narrowest(pixels: Image) -> NDArray[Any]:
@@ -88,9 +104,9 @@ def narrowest(pixels: Image) -> NDArray[Any]:
 
 
 def read_pixels(path: Path, axes: str | None) -> NDArray[Any]:
-    """Read the stored values as (Y, X, C)."""
+    """Read the stored values as (Y, X, C), also where 0 is white: labels are numbers."""
     with _opened(path) as file:
-        return _decode(file, path, axes)[0]
+        return _decode(file, path, axes).values
 
 
 @contextmanager
@@ -102,7 +118,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             f"Got {path.suffix or 'no suffix'}; convert it."
         )
     try:
-        with path.open("rb") as file:
+        with open_alone(path) as file:
             yield file
     except InputError:
         raise
@@ -117,52 +133,33 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _decode(file: BinaryIO, path: Path, axes: str | None) -> tuple[NDArray[Any], PixelSize | None]:
+def _decode(file: BinaryIO, path: Path, axes: str | None) -> _Stored:
     if path.suffix.lower() == ".png":
-        return _read_png(file.read(), path, axes), None
-    with tifffile.TiffFile(file) as tiff:
-        return _read_tiff(tiff, path, axes), tiff_pixel_size(tiff)
+        return _Stored(_read_png(file.read(), path, axes))
+    with open_tiff(file, path) as tiff:
+        return _read_tiff(tiff, path, axes)
 
 
-def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> NDArray[Any]:
-    tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
-    if any(tiff.filehandle.read(tiff.tiff.offsetsize)):  # the last page points nowhere
-        raise ValueError("it ends before its last page")
-    images = [series for series in tiff.series if not series.keyframe.is_reduced]
+def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> _Stored:
+    images = images_of(tiff)
     if len(images) != 1:
-        raise InputError(
-            f"{path} must hold one image. Got {len(images)}; split it into one file each."
-        )
+        raise several_images(path, len(images))
     image = images[0]
     _check_size(path, image.shape)
-    check_announced(image, tiff.filehandle.size)
-    named = image.axes if axes is None else _parse(axes, image.shape)
-    names = _name_axes(path, image.shape, named)
-    _check_complete(tiff, image)
+    check_whole(image)
+    shape = without_alpha(image, path)
+    named = image.axes if axes is None else _parse(axes, shape)
+    names = _name_axes(path, shape, named)
     stored = image.asarray()
     if stored.shape != image.shape:  # tifffile only remarks it
         raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
-    return _channels_last(stored, names)
+    values = stored[tuple(slice(size) for size in shape)]
+    return _Stored(_channels_last(values, names), tiff_pixel_size(tiff), white(image))
 
 
-def check_announced(image: tifffile.TiffPageSeries, n_bytes: int) -> None:
-    """Refuse a TIFF that announces more than its compression can bring into so few bytes.
-
-    It is told by a ValueError, before memory for its pixels is taken.
-    """
-    announced = math.prod(image.shape) * image.dtype.itemsize
-    if image.keyframe.compression in _PLAIN and announced > 2**24 + _LARGEST_RATIO * n_bytes:
-        raise ValueError(f"it announces {announced} bytes of pixels and has {n_bytes}")
-
-
-def _check_complete(tiff: tifffile.TiffFile, image: tifffile.TiffPageSeries) -> None:
-    """Refuse files that tifffile reads in part, with zeros for the rest or without it."""
-    if any(page is None or page.parent is not tiff for page in image):
-        raise ValueError("some of its planes lie in other files")
-    declared = tiff.imagej_metadata or {}
-    planes = math.prod(declared.get(key, 1) for key in ("channels", "slices", "frames"))
-    if planes * image.keyframe.imagelength * image.keyframe.imagewidth > math.prod(image.shape):
-        raise ValueError(f"it holds fewer planes than the {planes} it declares")
+def several_images(path: Path, n: int) -> InputError:
+    """Say that a file holds several images."""
+    return InputError(f"{path} must hold one image. Got {n}; split it into one file each.")
 
 
 def _read_png(data: bytes, path: Path, axes: str | None) -> NDArray[Any]:

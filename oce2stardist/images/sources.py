@@ -3,14 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tifffile
-
 from oce2stardist.errors import InputError, one_line
 from oce2stardist.images.find import TIFF_SUFFIXES, find_images, image_stem
 from oce2stardist.images.lazy import LazyImage, time_points
 from oce2stardist.images.ome_zarr import is_ome_zarr, list_ome_zarr, need_zarr
 from oce2stardist.images.pixel_size import tiff_pixel_size
-from oce2stardist.images.read import check_announced, name_unnamed
+from oce2stardist.images.read import name_unnamed, several_images
+from oce2stardist.images.tiff import (
+    check_whole,
+    images_of,
+    open_alone,
+    open_tiff,
+    white,
+    without_alpha,
+)
 
 LARGEST_AT_ONCE = 64
 """Megapixels of an image that is taken at once."""
@@ -94,19 +100,27 @@ def list_images(path: Path, *, axes: str | None = None) -> list[LazyImage]:
 def _list_tiff(path: Path, axes: str | None) -> list[LazyImage]:
     stem = image_stem(path)
     try:
-        with tifffile.TiffFile(path) as file:
-            images = [series for series in file.series if {"Y", "X"} <= set(series.axes) or axes]
-            for series in images:
-                check_announced(series, file.filehandle.size)
-            described = [(series.axes, tuple(series.shape)) for series in images]
+        with open_alone(path) as opened, open_tiff(opened, path) as file:
+            images = [one for one in images_of(file) if {"Y", "X"} <= set(one.axes) or axes]
+            if len(images) > 1 and images[0].kind != "ome":
+                raise several_images(path, len(images))
+            for one in images:
+                check_whole(one)
+            arrays = [str(file.series.index(one)) for one in images]
+            shapes = [without_alpha(one, path) for one in images]
+            whites = [white(one) for one in images]
+            letters = [axes or one.axes for one in images]
             size = tiff_pixel_size(file)
+    except InputError:
+        raise
     except Exception as error:  # whatever a broken file makes it raise
         raise InputError(f"{path} must be a readable TIFF. Got: {one_line(error)}") from error
     listed: list[LazyImage] = []
-    for number, (stored_axes, shape) in enumerate(described):
-        letters = _name_axes(path, (axes or stored_axes).upper(), shape)
-        name = stem if len(described) == 1 else f"{stem}_field{number:04d}"
-        listed += time_points(name, path, str(number), letters.lower(), shape, size)
+    for number, array in enumerate(arrays):
+        shape = shapes[number]
+        named = _name_axes(path, letters[number].upper(), shape).lower()
+        name = stem if len(arrays) == 1 else f"{stem}_field{number:04d}"
+        listed += time_points(name, path, array, named, shape, size, whites[number])
     return listed
 
 
