@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import replacing
+from oce2stardist.images.formats import LABEL_SUFFIXES
 from oce2stardist.images.read import read_pixels
 from oce2stardist.labels import UNLABELLED
 
@@ -22,7 +23,13 @@ def read_labels(
 
     It must have the shape (Y, X), where one is given: that of `image`, which is for the message.
     """
-    stored = read_pixels(Path(path), None)
+    path = Path(path)
+    if path.suffix.lower() not in LABEL_SUFFIXES:
+        raise InputError(
+            f"labels must be in a file of {', '.join(LABEL_SUFFIXES)}. Got {path.name}; save them "
+            "as one of these, which keep the numbers of objects."
+        )
+    stored = read_pixels(path, None)
     if stored.shape[2] != 1:
         raise InputError(
             f"{path} must hold one channel of labels. Got {stored.shape[2]} channels; "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError, one_line
 from oce2stardist.images.blocks import BlockGrid, Window
+from oce2stardist.images.microscope import read_inside, split_path
 from oce2stardist.images.normalise import ByChannel, measure_percentiles
 from oce2stardist.images.pixel_size import PixelSize
 from oce2stardist.images.tiff import open_alone, open_tiff
@@ -30,8 +31,8 @@ class LazyImage:
     """One 2-D image inside a file, at one time point: small to send, read where it is needed."""
 
     name: str  # for files and messages
-    path: Path  # the TIFF file, or the zarr group that holds the image
-    array: str  # of a zarr group the array, of a TIFF the number of its series
+    path: Path  # the file, or the zarr group that holds the image
+    array: str  # of a zarr group the array, of a TIFF the number of its series, else its name
     axes: str  # of the stored array, such as "tczyx"; "-" is any of one element
     stored: tuple[int, ...]  # the stored array's shape; without opacity, the last of s
     fixed: tuple[tuple[str, int], ...]  # axis and index: where along others this image lies
@@ -63,8 +64,13 @@ class LazyImage:
         place = {"y": rows, "x": columns, "c": slice(sizes.get("c")), "s": slice(sizes.get("s"))}
         index = tuple(place.get(axis, fixed.get(axis, 0)) for axis in self.axes)
         try:
-            with _opened(self.path, self.array) as stored:
-                values = np.asarray(stored[index])
+            if split_path(self.path) is not None:
+                values = read_inside(self.path / self.array if self.array else self.path, window)
+            else:
+                with _opened(self.path, self.array) as stored:
+                    values = np.asarray(stored[index])
+        except InputError:
+            raise
         except Exception as error:  # decoders raise whatever a broken file makes them
             raise InputError(f"{self.path} must be readable. Got: {one_line(error)}") from error
         left = [axis for axis in self.axes if axis in place]

@@ -2,22 +2,22 @@
 
 import logging
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError, first_line, is_out_of_memory
-from oce2stardist.files.digests import digest_content
-from oce2stardist.images.find import IMAGE_SUFFIXES
+from oce2stardist.files.digests import digest_arrays, digest_content
+from oce2stardist.images.formats import IMAGE_SUFFIXES, RASTER_SUFFIXES, TIFF_SUFFIXES
+from oce2stardist.images.microscope import find_inside, read_inside, split_path
 from oce2stardist.images.pixel_size import PixelSize, tiff_pixel_size
+from oce2stardist.images.raster import decode_raster, raster_shape
 from oce2stardist.images.tiff import (
     check_whole,
     images_of,
@@ -38,11 +38,15 @@ class ImageFile:
 
     pixels: Image  # as `read_image` gives them
     pixel_size: PixelSize | None
-    digest: str  # SHA-256
+    digest: str  # SHA-256 of the file, or of the values where the file holds other images, too
 
     @classmethod
     def read(cls, path: Path, *, axes: str | None) -> "ImageFile":
         """Open the file once and read all of it; refuses what `read_image` refuses."""
+        if split_path(path) is not None:
+            stored = _read_microscope(path)
+            content = digest_arrays({"": stored.values})
+            return cls(_to_float32(stored, path), stored.pixel_size, content)
         with _opened(path) as file:
             stored = _decode(file, path, axes)
             content = digest_content(file)
@@ -52,19 +56,22 @@ class ImageFile:
 def read_image(path: str | Path, *, axes: str | None = None) -> Image:
     """Read a 2-D image as float32 of shape (Y, X, C); stored values, not rescaled.
 
-    Samples (RGB) and channels both become channels. The alpha channel of a PNG is dropped, its
-    palette applied. A dimension that the file does not name is only taken for channels where it
-    is the last of three and of size 3 or 4.
+    Samples (RGB) and channels both become channels. An alpha channel is dropped, the palette of a
+    PNG applied, grey values turned where 0 is white. A dimension that the file does not name is
+    only taken for channels where it is the last of three and of size 3 or 4.
 
     Parameters
     ----------
     path : str or Path
-        TIFF, OME-TIFF, ImageJ TIFF or PNG of integers, floats or booleans.
+        TIFF, OME-TIFF, ImageJ TIFF, PNG, BMP or JPEG of integers, floats or booleans; CZI, LIF or
+        ND2 of one image, or the path of one in it, such as ``exp.lif/scene0002``.
     axes : str, optional
         One letter per stored dimension, such as ``"CYX"``, in place of what the file says.
         Dimensions other than Y, X and C must have size 1.
     """
     path = Path(path)
+    if split_path(path) is not None:
+        return _to_float32(_read_microscope(path), path)
     with _opened(path) as file:
         stored = _decode(file, path, axes)
     return _to_float32(stored, path)
@@ -94,6 +101,24 @@ def _to_float32(stored: _Stored, path: Path) -> Image:
             "values; replace them."
         )
     return image if stored.white is None else stored.white - image
+
+
+def read_pixel_size(path: str | Path) -> PixelSize | None:
+    """Read the size of a pixel, where an image file says it in a unit of length.
+
+    OME-TIFF, ImageJ's TIFF and files of microscopes say it; see `tiff_pixel_size`.
+    """
+    path = Path(path)
+    try:
+        if split_path(path) is not None:
+            return find_inside(path)[1].pixel_size
+        if path.suffix.lower() not in TIFF_SUFFIXES:
+            return None
+        with open_alone(path) as file, open_tiff(file, path) as tiff:
+            return tiff_pixel_size(tiff)
+    except Exception as error:  # a broken file is refused where its pixels are read
+        _log.debug("no pixel size in %s: %s", path, error)
+        return None
 
 
 def narrowest(pixels: Image) -> NDArray[Any]:
@@ -134,8 +159,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _decode(file: BinaryIO, path: Path, axes: str | None) -> _Stored:
-    if path.suffix.lower() == ".png":
-        return _Stored(_read_png(file.read(), path, axes))
+    if path.suffix.lower() in RASTER_SUFFIXES:
+        return _Stored(_read_raster(file.read(), path, axes))
     with open_tiff(file, path) as tiff:
         return _read_tiff(tiff, path, axes)
 
@@ -162,37 +187,18 @@ def several_images(path: Path, n: int) -> InputError:
     return InputError(f"{path} must hold one image. Got {n}; split it into one file each.")
 
 
-def _read_png(data: bytes, path: Path, axes: str | None) -> NDArray[Any]:
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 33:
-        raise ValueError("not a PNG file")
-    # IHDR: width and height in four bytes each, then bit depth and colour type (0 is grey).
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    depth, colour = data[24], data[25]
-    _check_size(path, (height, width, 4 if colour else 1))
-    _check_chunks(data)
-    pixels = imagecodecs.png_decode(data)
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        _log.warning("dropped the alpha channel of %s", path)
-        pixels = pixels[..., :-1]
-    if colour == 0 and depth < 8:  # the decoder stretches to 0..255: undo, labels are numbers
-        pixels = pixels // (255 // (2**depth - 1))
+def _read_raster(data: bytes, path: Path, axes: str | None) -> NDArray[Any]:
+    _check_size(path, raster_shape(data, path))
+    pixels = decode_raster(data, path)
     names = "YXC"[: pixels.ndim] if axes is None else _parse(axes, pixels.shape)
     return _channels_last(pixels, _name_axes(path, pixels.shape, names))
 
 
-def _check_chunks(data: bytes) -> None:
-    """Refuse a PNG with wrong checksums, or cut off: the decoder goes on with what it has."""
-    at, kind = 8, b""
-    while kind != b"IEND":
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        end = at + 8 + length
-        if end + 4 > len(data):
-            raise ValueError("it ends before its last chunk")
-        checksum = int.from_bytes(data[end : end + 4], "big")
-        # Chunks named with a small letter hold no pixels: the decoder may leave them out.
-        if kind[:1].isupper() and zlib.crc32(data[at + 4 : end]) != checksum:
-            raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')} is wrong")
-        at = end + 4
+def _read_microscope(path: Path) -> _Stored:
+    """Read one image of a file that names its axes itself."""
+    image = find_inside(path)[1]
+    _check_size(path, image.shape)
+    return _Stored(read_inside(path), image.pixel_size)
 
 
 def _check_size(path: Path, shape: tuple[int, ...]) -> None:

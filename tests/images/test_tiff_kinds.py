@@ -13,8 +13,7 @@ import tifffile
 
 from oce2stardist.errors import InputError
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.images.pixel_size import read_pixel_size
-from oce2stardist.images.read import ImageFile, read_image
+from oce2stardist.images.read import ImageFile, read_image, read_pixel_size
 from oce2stardist.images.sources import find_sources, list_images
 
 SHAPE = (40, 50)
