@@ -1,8 +1,11 @@
 """Adapt the libraries that read CZI, LIF and ND2 to scenes, time points and windows."""
 
 import logging
+import math
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +17,7 @@ from oce2stardist.images.blocks import Window
 from oce2stardist.images.pixel_size import PixelSize, to_pixel_size
 
 _log = logging.getLogger(__name__)
+_MOST_FRAMES = 10**7
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,44 @@ class Source(ABC):
         """Read a window (Y, X, C) of one time point."""
 
 
+@dataclass(frozen=True)
+class _CziScene:
+    """Where a scene of a CZI lies, and which planes of it are stored."""
+
+    key: int | None  # its number in the file; None in a file without scenes
+    place: tuple[int, int, int, int]  # x, y, width and height in pixels of the full level
+    first: dict[str, int]  # index along every axis of a plane that is stored
+    indices: dict[str, list[int]]  # those along every axis
+    n_planes: int  # of different times and channels
+
+
+@lru_cache(maxsize=64)
+def _czi_scenes(file: Path, modified: int) -> list[_CziScene]:
+    """List the scenes of a CZI; its parts, by the ten thousand in a slide, are listed once."""
+    from pylibCZIrw.czi import open_czi
+
+    planes: dict[int | None, list[dict[str, int]]] = {}
+
+    def note(_: int, block: Any) -> bool:
+        plane = block.coordinate.to_dict()
+        planes.setdefault(plane.pop("S", None), []).append(plane)
+        return True
+
+    with open_czi(str(file)) as czi:
+        czi.enumerate_subblocks_subset(note, only_layer0=True)
+        places = czi.scenes_bounding_rectangle_no_pyramid
+        places = places or {None: czi.total_bounding_rectangle_no_pyramid}
+    scenes = []
+    for key in sorted(places):
+        here = planes.get(key, [])
+        axes = {"T", "C"}.union(*here)
+        indices = {axis: sorted({plane.get(axis, 0) for plane in here}) for axis in axes}
+        n_planes = len({(plane.get("T", 0), plane.get("C", 0)) for plane in here})
+        first = here[0] if here else {}
+        scenes.append(_CziScene(key, tuple(places[key]), first, indices, n_planes))
+    return scenes
+
+
 class Czi(Source):
     """Of ZEISS, by their own library, which also stitches tiles and takes of pyramids the full."""
 
@@ -55,64 +97,42 @@ class Czi(Source):
     def __init__(self, file: Path) -> None:
         from pylibCZIrw.czi import CziReader
 
+        self._scenes = _czi_scenes(file, file.stat().st_mtime_ns)
         self._czi = CziReader(str(file))
-        places = self._czi.scenes_bounding_rectangle_no_pyramid
-        self._places = dict(sorted(places.items())) or {
-            None: self._czi.total_bounding_rectangle_no_pyramid
-        }
-        self._planes: dict[int | None, list[dict[str, int]]] = {key: [] for key in self._places}
-
-        def note(_: int, block: Any) -> bool:
-            plane = block.coordinate.to_dict()
-            self._planes[plane.pop("S") if None not in self._planes else None].append(plane)
-            return True
-
-        self._czi.enumerate_subblocks_subset(note, only_layer0=True)
 
     def close(self) -> None:
         self._czi.close()
 
-    def _indices(self, key: int | None, axis: str) -> list[int]:
-        return sorted({plane.get(axis, 0) for plane in self._planes[key]})
-
     def scenes(self) -> list[Scene]:
         types = self._czi.pixel_types
-        root = ElementTree.fromstring(self._czi.raw_metadata)
         metres = {
             one.get("Id"): float(one.findtext("Value") or 0)
-            for one in root.iterfind(".//Scaling/Items/Distance")
+            for one in ElementTree.fromstring(self._czi.raw_metadata).iterfind(
+                ".//Scaling/Items/Distance"
+            )
         }
         size = to_pixel_size((metres.get("Y"), "m"), (metres.get("X"), "m"))
         listed = []
-        for key, place in self._places.items():
-            axes = {axis for plane in self._planes[key] for axis in plane} | {"T", "C"}
-            sizes = {axis: len(self._indices(key, axis)) for axis in axes} | {"Y": 1, "X": 1}
-            planes = {(plane.get("T", 0), plane.get("C", 0)) for plane in self._planes[key]}
-            trouble = _other_axes(sizes)
-            if len(planes) < sizes["T"] * sizes["C"] or not planes:
+        for scene in self._scenes:
+            sizes = {axis: len(indices) for axis, indices in scene.indices.items()}
+            trouble = _other_axes(sizes | {"Y": 1, "X": 1})
+            if scene.n_planes < max(1, sizes["T"] * sizes["C"]):
                 trouble = trouble or "channels that some time points lack"
-            samples = sum(3 if "Bgr" in types[c] else 1 for c in self._indices(key, "C"))
-            shape = (place.h, place.w, samples)
-            listed.append(Scene(shape, 0 if trouble else sizes["T"], size, trouble))
+            samples = sum(3 if "Bgr" in types[c] else 1 for c in scene.indices["C"])
+            _, _, width, height = scene.place
+            times = 0 if trouble else sizes["T"]
+            listed.append(Scene((height, width, samples), times, size, trouble))
         return listed
 
     def read(self, scene: int, time: int, window: Window) -> NDArray[Any]:
-        key, place = list(self._places.items())[scene]
-        rows, columns = window
-        roi = (
-            place.x + columns.start,
-            place.y + rows.start,
-            columns.stop - columns.start,
-            rows.stop - rows.start,
-        )
-        first = self._planes[key][0]
+        about, (rows, columns) = self._scenes[scene], window
+        left, top, _, _ = about.place
+        size = columns.stop - columns.start, rows.stop - rows.start
+        roi = (left + columns.start, top + rows.start, *size)
+        at = {**about.first, "T": about.indices["T"][time]}
         planes = [
-            self._czi.read(
-                roi=roi,
-                scene=key,
-                plane={**first, "T": self._indices(key, "T")[time], "C": channel},
-            )[..., ::-1]  # blue, green, red
-            for channel in self._indices(key, "C")
+            self._czi.read(roi=roi, scene=about.key, plane={**at, "C": channel})[..., ::-1]
+            for channel in about.indices["C"]  # each of grey, or blue, green and red
         ]
         return np.concatenate(planes, axis=-1)
 
@@ -160,21 +180,25 @@ class Nd2(Source):
     def __init__(self, file: Path) -> None:
         from nd2 import ND2File
 
-        self._nd2 = ND2File(file)
+        with ExitStack() as opened:  # the library leaves files open that it can't read
+            self._nd2 = ND2File(opened.enter_context(file.open("rb")))
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         self._nd2.close()
+        self._opened.close()
 
-    def _frame(self, scene: int, time: int) -> int | None:
-        """Find the place of a frame among those that were taken; None if it was not."""
-        loops = self._nd2.loop_indices
-        for at, place in enumerate(loops[: self._nd2.attributes.sequenceCount]):
-            if (place.get("P", 0), place.get("T", 0)) == (scene, time):
-                return at
-        return None
+    @cached_property
+    def _frames(self) -> dict[tuple[int, int], int]:
+        """Number the frames of every position and time; those that were taken."""
+        n_frames = math.prod(loop.count for loop in self._nd2.experiment)
+        if n_frames > _MOST_FRAMES:
+            raise ValueError(f"it announces {n_frames} frames")
+        taken = self._nd2.loop_indices[: self._nd2.attributes.sequenceCount]
+        return {(at.get("P", 0), at.get("T", 0)): n for n, at in enumerate(taken)}
 
     def scenes(self) -> list[Scene]:
-        about, sizes = self._nd2.attributes, dict(self._nd2.sizes)
+        frames, about, sizes = self._frames, self._nd2.attributes, dict(self._nd2.sizes)
         trouble = _other_axes({axis: n for axis, n in sizes.items() if axis != "P"})
         if "C" in self._nd2.loop_indices[0]:
             trouble = trouble or "channels in frames of their own"
@@ -182,8 +206,7 @@ class Nd2(Source):
         shape = (about.heightPx, about.widthPx or 0, about.componentCount)
         listed = []
         for scene in range(sizes.get("P", 1)):
-            times = [self._frame(scene, time) for time in range(sizes.get("T", 1))]
-            taken = len(times) - times.count(None)
+            taken = sum((scene, time) in frames for time in range(sizes.get("T", 1)))
             missing = "" if taken else "no frame that was taken"
             listed.append(Scene(shape, 0 if trouble else taken, size, trouble or missing))
         return listed
@@ -200,8 +223,7 @@ class Nd2(Source):
         return to_pixel_size((y, "µm"), (x, "µm"))
 
     def read(self, scene: int, time: int, window: Window) -> NDArray[Any]:
-        at = self._frame(scene, time)
-        assert at is not None, (scene, time)
+        at = self._frames[scene, time]
         frame = self._nd2.read_frame(at)
         if not frame.any():  # that is what the library gives for it
             raise ValueError(f"frame {at} of it is missing, or 0 everywhere")
@@ -227,9 +249,9 @@ def _channels_last(values: NDArray[Any], axes: list[str]) -> NDArray[Any]:
 
 
 def _is_there(image: Any) -> bool:
-    """Tell whether the file goes on up to the pixels of a Leica image."""
+    """Tell whether the file holds as many bytes of a Leica image as it announces."""
     try:
-        return bool(image.memory_block.size)
+        return int(image.memory_block.size) >= int(image.nbytes)
     except LookupError:
         return False
 

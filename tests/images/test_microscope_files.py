@@ -1,5 +1,6 @@
 """CZI, LIF and ND2, written by `microscope_writers` and read by the packages for them."""
 
+import struct
 import sys
 
 import numpy as np
@@ -208,3 +209,22 @@ def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, monkeypatch
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.lif can't be read: No such file"):
         read_image(tmp_path / "a.lif")
+
+
+def test_files_that_announce_more_than_they_hold_are_refused(tmp_path):
+    """They would take memory for as many names."""
+    nd2 = write_nd2(tmp_path / "a.nd2", times=3, positions=2)
+    data = nd2.read_bytes()
+    times = struct.pack("<I", 3)
+    at = data.index(
+        times, data.index("uiCount".encode("utf-16-le"), data.index(b"ImageMetadataLV!"))
+    )
+    nd2.write_bytes(data[:at] + struct.pack("<I", 2**31) + data[at + 4 :])
+    with pytest.raises(InputError, match="it announces 4294967296 frames"):
+        find_images(nd2)
+    lif = write_lif(tmp_path / "a.lif", [[("T", 4)]])
+    said = 'DimID="4" NumberOfElements="{}"'
+    four, many = (said.format(n).encode("utf-16-le") for n in ("4", "9"))
+    lif.write_bytes(lif.read_bytes().replace(four, many))
+    with pytest.raises(InputError, match="Got no pixels: the file is cut off"):
+        find_images(lif)
