@@ -44,7 +44,7 @@ def split_path(path: Path) -> tuple[Path, str] | None:
     """
     if path.suffix.lower() in MICROSCOPE_SUFFIXES:
         return path, ""
-    inside = path.parent.suffix.lower() in MICROSCOPE_SUFFIXES and path.parent.is_file()
+    inside = path.parent.suffix.lower() in MICROSCOPE_SUFFIXES and not path.parent.is_dir()
     return (path.parent, path.name) if inside else None
 
 

@@ -94,11 +94,11 @@ def list_images(path: Path, *, axes: str | None = None) -> list[LazyImage]:
     file of a microscope, the image that the path names is listed.
     `axes` has one letter per stored dimension of a TIFF, in place of what the file says.
     """
+    need_zarr()
     if split_path(path) is not None:
         file, image = find_inside(path)
         stem, size = image_stem(path), image.pixel_size
         return [LazyImage(stem, file, image.name, "yxc", image.shape, (), size, stem)]
-    need_zarr()
     if is_ome_zarr(path):
         return list_ome_zarr(path)
     if path.suffix.lower() not in TIFF_SUFFIXES:

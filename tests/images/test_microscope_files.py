@@ -145,6 +145,12 @@ def test_a_stack_beside_other_scenes_is_left_out_and_named(tmp_path, caplog):
     assert caplog.messages == [said]
 
 
+def test_scenes_of_different_channels_are_refused_by_their_names(tmp_path):
+    write_lif(tmp_path / "a.lif", [[], [("C", 2)]])
+    with pytest.raises(InputError, match=r"Got 1 in a_scene0000 and 2 in a_scene0001; convert"):
+        read_images(tmp_path)
+
+
 def test_a_scene_of_a_czi_that_lacks_a_channel_at_a_time_is_left_out(tmp_path, caplog):
     path = write_czi(tmp_path / "a.czi", scenes=2, times=2, channels=2, lacks=[(1, 1, 1)])
     assert [image.name for image in find_images(path)] == ["scene0000_t0000", "scene0000_t0001"]
@@ -207,8 +213,12 @@ def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, monkeypatch
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"a\.lif can't be read: No such file"):
-        read_image(tmp_path / "a.lif")
+    for name in ("a.lif", "a.lif/scene0001"):
+        with pytest.raises(InputError, match=r"a\.lif can't be read: No such file"):
+            read_image(tmp_path / name)
+    (tmp_path / "b.lif").mkdir()  # a folder of this name is one
+    with pytest.raises(InputError, match="must be an image"):
+        read_image(tmp_path / "b.lif" / "c.txt")
 
 
 def test_files_that_announce_more_than_they_hold_are_refused(tmp_path):
