@@ -77,6 +77,8 @@ def images_of(tiff: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
         raise ValueError("it ends before its last page")
     listed = [level for series in tiff.series for level in _told_by_size(series)]
     images = [series for series in listed if not series.keyframe.is_reduced] or listed
+    if not images:
+        return []
     largest = max(images, key=lambda series: math.prod(series.shape))
     return [one for one in images if one is largest or not _is_part_of(one, largest)]
 
