@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; bad input ends it with one line and exit code 2."""
-        for reader in ("tifffile", "roifile"):  # they remark what our own line says
+        for reader in ("tifffile", "roifile", "liffile"):  # they remark what our own line says
             logging.getLogger(reader).setLevel(logging.CRITICAL)
         try:
             return super().invoke(ctx)

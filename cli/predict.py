@@ -82,7 +82,7 @@ def predict(
 ) -> None:
     """Predict the cells of IMAGES with a StarDist model.
 
-    IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG, OME-Zarr). MODEL is a
+    IMAGES is a folder, a quoted glob or a file (TIFF, PNG, OME-Zarr, CZI, LIF, ND2 ...). MODEL is a
     folder of finetune, or of plain stardist. Label images are int32; what else --write names
     holds the same objects, under the same numbers.
 

@@ -97,9 +97,9 @@ def pseudo(
 ) -> None:
     """Train embeddings on IMAGES and write pseudo labels, without any annotation.
 
-    IMAGES is a folder, a quoted glob or a file (TIFF, OME-TIFF, PNG, OME-Zarr). An interrupted
-    run goes on when the same command is given again. Look at RUN/report/index.html afterwards:
-    are the outlined objects your cells? All that was said is in RUN/log.txt.
+    IMAGES is a folder, a quoted glob or a file (TIFF, PNG, OME-Zarr, CZI, LIF, ND2 ...). An
+    interrupted run goes on when the same command is given again. Look at RUN/report/index.html
+    afterwards: are the outlined objects your cells? All that was said is in RUN/log.txt.
 
     OME-Zarr and large TIFF never have to fit into memory: embeddings train on pixels drawn from
     the whole image, settings are chosen on crops of it (RUN/crops, for you to annotate), and

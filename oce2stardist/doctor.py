@@ -33,6 +33,7 @@ _PACKAGE = "oce2stardist"
 _FOR_DEVELOPERS = {"test", "dev", "docs"}  # extras that add nothing to the program
 _PURPOSES = {  # of extras, where the name alone does not say it
     "cellpose": "Cellpose in `experiment unsupervised`",
+    "microscope": "CZI, LIF and ND2",
     "napari": "the napari plugin; it also needs a Qt binding such as pyqt6",
     "slurm": "`experiment ... --slurm`",
     "tensorboard": "`finetune --tensorboard`",

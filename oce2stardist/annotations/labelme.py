@@ -16,7 +16,7 @@ from oce2stardist.annotations.parsing import naming
 from oce2stardist.annotations.shapes import Outline, Patch, Reading, Shape, Skipped, role_of
 from oce2stardist.errors import InputError
 from oce2stardist.images.find import image_stem
-from oce2stardist.images.read import decode_png
+from oce2stardist.images.raster import decode_png
 
 NO_AREA = "points and lines enclose no pixels"
 CORNERS = 128  # of a circle: within 0.01 px of an arc of 30 px radius
@@ -70,8 +70,8 @@ def _to_part(
     if kind == "mask":
         left, top = points[0].round().astype(int).tolist()
         largest = (shape[0] + 1, shape[1] + 1)  # LabelMe counts both ends
-        mask = decode_png(base64.b64decode(drawn["mask"]), file, largest=largest)[..., 0] > 0
-        return Patch(top, left, mask)
+        mask = decode_png(base64.b64decode(drawn["mask"]), largest=largest) > 0
+        return Patch(top, left, mask if mask.ndim == 2 else mask[..., 0])
     if kind == "rectangle" and len(points) == 2:
         (left, top), (right, bottom) = points
         points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])

@@ -16,7 +16,8 @@ from oce2stardist.annotations.rasterise import Drawing, draw_shapes
 from oce2stardist.annotations.shapes import Reading
 from oce2stardist.annotations.units import Drawn, warn_of_micrometres
 from oce2stardist.errors import InputError, name_some
-from oce2stardist.images.find import IMAGE_SUFFIXES, LABEL_ENDINGS, image_stem, possible_stems
+from oce2stardist.images.find import LABEL_ENDINGS, image_stem, possible_stems
+from oce2stardist.images.formats import LABEL_SUFFIXES
 from oce2stardist.images.instances import as_instances
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.pixel_size import PixelSize
@@ -24,7 +25,7 @@ from oce2stardist.labels import BACKGROUND, UNLABELLED, Instances, Labels
 
 ROI_SUFFIXES = (".zip", ".roi")
 JSON_SUFFIXES = (".geojson", ".json")
-SUFFIXES = (*IMAGE_SUFFIXES, *ROI_SUFFIXES, *JSON_SUFFIXES, ".csv")
+SUFFIXES = (*LABEL_SUFFIXES, *ROI_SUFFIXES, *JSON_SUFFIXES, ".csv")
 ENDINGS = (*LABEL_ENDINGS, "_rois", "_RoiSet", "_annotations")
 MAX_JSON_BYTES = 512 * 2**20
 
@@ -183,7 +184,7 @@ def _open_all(files: Iterable[Path], *, beside: bool) -> tuple[list[_Entry], dic
         if file.is_dir() or suffix in ROI_SUFFIXES:
             reader = partial(read_rois, file)
             entries.append(_Entry(file, file.name, _names(file, itself=True), reader))
-        elif suffix in IMAGE_SUFFIXES:
+        elif suffix in LABEL_SUFFIXES:
             names = _names(file, itself=not beside)
             entries += [_Entry(file, file.name, names, None)] if names else []
         elif suffix == ".csv" and napari_csv.is_napari(file):

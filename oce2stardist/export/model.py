@@ -22,8 +22,8 @@ from oce2stardist.export import LOST, Facts, describe_package, write_readme
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.find import image_stem
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.images.pixel_size import PixelSize, read_pixel_size
-from oce2stardist.images.read import read_image
+from oce2stardist.images.pixel_size import PixelSize
+from oce2stardist.images.read import read_image, read_pixel_size
 from oce2stardist.labels import Image
 
 if TYPE_CHECKING:  # TensorFlow is loaded when it is needed

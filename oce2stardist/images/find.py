@@ -7,18 +7,31 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from oce2stardist.errors import InputError, name_some
+from oce2stardist.images.formats import (
+    IMAGE_SUFFIXES,
+    JPEG_SUFFIXES,
+    LABEL_SUFFIXES,
+    MICROSCOPE_SUFFIXES,
+    TIFF_SUFFIXES,
+    UNREAD_SUFFIXES,
+)
+from oce2stardist.images.microscope import find_inside, paths_inside, split_path
 
 _log = logging.getLogger(__name__)
-TIFF_SUFFIXES = (".tif", ".tiff")
-IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
 LABEL_ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label")
 MAX_STEM_BYTES = 240
 """A file name holds 255 bytes; results are named after the image, with an ending."""
 
 
 def image_stem(path: str | Path) -> str:
-    """Return the name without its suffix; ``.ome.tif`` is one suffix."""
+    """Return the name without its suffix; ``.ome.tif`` is one suffix.
+
+    Of an image in the file of a microscope it is that of the file with that of the image:
+    ``exp_scene0002`` of ``exp.lif/scene0002``.
+    """
     path = Path(path)
+    if path.parent.suffix.lower() in MICROSCOPE_SUFFIXES and not path.suffix:
+        return f"{path.parent.stem}_{path.name}"
     if path.suffix.lower() in TIFF_SUFFIXES and path.stem.lower().endswith(".ome"):
         return path.stem[: -len(".ome")]
     return path.stem
@@ -37,26 +50,38 @@ def possible_stems(name: str, endings: Iterable[str] = LABEL_ENDINGS) -> list[st
     return list(dict.fromkeys(stems))
 
 
-def find_images(source: str | Path) -> list[Path]:
+def find_images(source: str | Path, *, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
     """List the images of a folder (not of those inside it), a glob or one file, sorted by name.
 
     There is at least one, and no two share an `image_stem`. Hidden files are left out. So are
-    files named like labels (``x_masks.tif``; see `LABEL_ENDINGS`) where there are others.
+    files named like labels (``x_masks.tif``; see `LABEL_ENDINGS`) where there are others, and JPEG
+    of the name of another image. Files of microscopes stand for the images in them, see
+    `oce2stardist.images.microscope`; one of these may be given as well.
     """
     source = Path(source)
+    if is_inside(source):
+        find_inside(source)
+        return [source]
     if source.exists() or not glob.has_magic(str(source)):
         files = _list_files(source)
     else:
         matches = map(Path, glob.glob(str(source), recursive=True))
         files = [path for path in matches if path.is_file()]
-    images = sorted(filter(_has_image_name, files), key=lambda path: path.name)
+    images = sorted(
+        (path for path in files if _has_name_of(suffixes, path)), key=lambda path: path.name
+    )
     if not images:
         raise InputError(
-            f"{source} must hold images ({', '.join(IMAGE_SUFFIXES)}). "
+            f"{source} must hold images ({', '.join(suffixes)}). "
             f"Got {_some(files)}; name other files or convert these."
         )
     if not source.is_file():
-        images = _without_labels(images)
+        images = _leave_out(files, _without_labels(images))
+    images = [
+        image
+        for path in images
+        for image in (paths_inside(path) if _has_name_of(MICROSCOPE_SUFFIXES, path) else [path])
+    ]
     first_of: dict[str, Path] = {}
     for path in images:
         _check_name(path)
@@ -77,7 +102,7 @@ def label_paths(images: Iterable[Path], source: str | Path) -> dict[Path, Path]:
     without labels are left out; they may be label images, of the same endings, themselves.
     """
     images, source = list(images), Path(source)
-    files = list(filter(_has_image_name, _list_files(source)))
+    files = [path for path in _list_files(source) if _has_name_of(LABEL_SUFFIXES, path)]
     beside_images = source.is_dir() and any(
         image.parent.resolve() == source.resolve() for image in images
     )
@@ -117,8 +142,8 @@ def _list_files(source: Path) -> list[Path]:
     if not source.is_dir():
         raise InputError(f"{source} must exist. Got no such file or folder; check the path.")
     visible = sorted(path for path in source.iterdir() if path.name[0] != ".")
-    for path in filter(_has_image_name, visible):
-        if path.is_symlink() and not path.exists():
+    for path in visible:
+        if _has_name_of(IMAGE_SUFFIXES, path) and path.is_symlink() and not path.exists():
             raise InputError(
                 f"{path} must lead to a file. Got a link that leads nowhere; repair or remove it."
             )
@@ -142,8 +167,27 @@ def _check_name(path: Path) -> None:
         )
 
 
-def _has_image_name(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+def is_inside(path: Path) -> bool:
+    """Tell whether a path names an image in the file of a microscope, and not the file."""
+    found = split_path(path)
+    return found is not None and found[1] != ""
+
+
+def _leave_out(files: Iterable[Path], images: list[Path]) -> list[Path]:
+    """Leave out JPEG beside the same image in a format that keeps it; name what can't be read."""
+    unread = [path for path in files if _has_name_of(UNREAD_SUFFIXES, path)]
+    if unread:
+        _log.warning("left out, in formats that aren't read: %s; export OME-TIFF", _some(unread))
+    kept = {image_stem(path) for path in images if path.suffix.lower() not in JPEG_SUFFIXES}
+    copies = [path for path in images if path.suffix.lower() in JPEG_SUFFIXES]
+    copies = [path for path in copies if image_stem(path) in kept]
+    if copies:
+        _log.warning("left out, as JPEG beside the same image: %s", _some(copies))
+    return [path for path in images if path not in copies]
+
+
+def _has_name_of(suffixes: tuple[str, ...], path: Path) -> bool:
+    return path.suffix.lower() in suffixes and path.name[0] != "."
 
 
 def _without_labels(images: list[Path]) -> list[Path]:

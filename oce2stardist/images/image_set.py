@@ -63,7 +63,8 @@ class ImageSet:
         (first, expected), *others = counts.items()
         for stem, count in others:
             if count != expected:
-                names = [self.paths[name].name if self.paths else name for name in (first, stem)]
+                files = {name: path.name for name, path in self.paths.items() if path.suffix}
+                names = [files.get(name, name) for name in (first, stem)]
                 raise InputError(
                     f"images must all have the same number of channels. Got {expected} in "
                     f"{names[0]} and {count} in {names[1]}; convert them or pass them in separate "

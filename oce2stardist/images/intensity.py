@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from oce2stardist.images.normalise import part_equal
+
 Floats = NDArray[np.float32]
 
 
@@ -33,6 +35,7 @@ def middle_and_unit(
     noise = np.median(np.concatenate(steps), axis=0) / 0.6745 / np.sqrt(2.0)
     values = np.concatenate([image.reshape(-1, image.shape[-1]) for image in images])
     low, middle, high = np.percentile(values, (1, 50, 99.8), axis=0)
+    low, high = part_equal(values, low, high)
     unit = np.maximum(noise, 0.01 * (high - low) / knee)
     return middle.astype(np.float32), np.maximum(unit, 1e-12).astype(np.float32)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import replacing
+from oce2stardist.images.formats import LABEL_SUFFIXES
 from oce2stardist.images.read import read_pixels
 from oce2stardist.labels import UNLABELLED
 
@@ -23,7 +24,13 @@ def read_labels(
     Of a palette its indices are the labels, of grey stored as colours the grey values.
     It must have the shape (Y, X), where one is given: that of `image`, which is for the message.
     """
-    stored = read_pixels(Path(path), None, indices=True)
+    path = Path(path)
+    if path.suffix.lower() not in LABEL_SUFFIXES:
+        raise InputError(
+            f"labels must be in a file of {', '.join(LABEL_SUFFIXES)}. Got {path.name}; save them "
+            "as one of these, which keep the numbers of objects."
+        )
+    stored = read_pixels(path, None, indices=True)
     is_grey = stored.shape[2] in (3, 4) and bool((stored[..., :3] == stored[..., :1]).all())
     if stored.shape[2] != 1 and not is_grey:
         raise InputError(

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError, one_line
-from oce2stardist.images.blocks import Window
+from oce2stardist.images.blocks import BlockGrid, Window
+from oce2stardist.images.microscope import read_inside, split_path
 from oce2stardist.images.normalise import ByChannel, measure_percentiles
 from oce2stardist.images.pixel_size import PixelSize
+from oce2stardist.images.tiff import open_alone, open_tiff
 
 LARGEST_SAMPLE = 2**24
 """Pixels of a channel from which percentiles are taken; smaller images are taken whole."""
 
 _SAMPLE_SIDE = 256
+_BLOCK = 2048
 _READERS = 4
 
 
@@ -29,13 +31,14 @@ class LazyImage:
     """One 2-D image inside a file, at one time point: small to send, read where it is needed."""
 
     name: str  # for files and messages
-    path: Path  # the TIFF file, or the zarr group that holds the image
-    array: str  # of a zarr group the array, of a TIFF the number of its series
+    path: Path  # the file, or the zarr group that holds the image
+    array: str  # of a zarr group the array, of a TIFF the number of its series, else its name
     axes: str  # of the stored array, such as "tczyx"; "-" is any of one element
-    stored: tuple[int, ...]  # the stored array's shape
+    stored: tuple[int, ...]  # the stored array's shape; without opacity, the last of s
     fixed: tuple[tuple[str, int], ...]  # axis and index: where along others this image lies
     pixel_size: PixelSize | None  # if the file says it
     stem: str  # the name without the time point
+    white: float | None = None  # from which stored values count down, where 0 is white
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -57,12 +60,17 @@ class LazyImage:
     def read(self, window: Window) -> NDArray[np.float32]:
         """Read a window as float32 of shape (Y, X, C); stored values, not rescaled."""
         rows, columns = window
-        fixed = dict(self.fixed)
-        place = {"y": rows, "x": columns, "c": slice(None), "s": slice(None)}
+        fixed, sizes = dict(self.fixed), dict(zip(self.axes, self.stored, strict=True))
+        place = {"y": rows, "x": columns, "c": slice(sizes.get("c")), "s": slice(sizes.get("s"))}
         index = tuple(place.get(axis, fixed.get(axis, 0)) for axis in self.axes)
         try:
-            with _opened(self.path, self.array) as stored:
-                values = np.asarray(stored[index])
+            if split_path(self.path) is not None:
+                values = read_inside(self.path / self.array if self.array else self.path, window)
+            else:
+                with _opened(self.path, self.array) as stored:
+                    values = np.asarray(stored[index])
+        except InputError:
+            raise
         except Exception as error:  # decoders raise whatever a broken file makes them
             raise InputError(f"{self.path} must be readable. Got: {one_line(error)}") from error
         left = [axis for axis in self.axes if axis in place]
@@ -74,11 +82,17 @@ class LazyImage:
                 f"{self.name} must hold finite numbers. Got NaN or infinity in rows {rows.start} "
                 f"to {rows.stop}, columns {columns.start} to {columns.stop}; replace them."
             )
-        return image
+        return image if self.white is None else self.white - image
 
 
 def time_points(
-    name: str, path: Path, array: str, axes: str, shape: tuple[int, ...], size: PixelSize | None
+    name: str,
+    path: Path,
+    array: str,
+    axes: str,
+    shape: tuple[int, ...],
+    size: PixelSize | None,
+    white: float | None = None,
 ) -> Iterator[LazyImage]:
     """Yield one image for each time point; refuses other axes of more than one element."""
     sizes = dict(zip(axes, shape, strict=True))
@@ -92,7 +106,7 @@ def time_points(
     for time in range(n_times):
         fixed = (("t", time),) if "t" in axes else ()
         suffix = f"_t{time:04d}" if n_times > 1 else ""
-        yield LazyImage(name + suffix, path, array, axes, shape, fixed, size, stem=name)
+        yield LazyImage(name + suffix, path, array, axes, shape, fixed, size, name, white)
 
 
 @contextmanager
@@ -103,7 +117,11 @@ def _opened(path: Path, array: str) -> Iterator[Any]:
     if path.is_dir():
         yield _opened_zarr(path, array, _written(path / array))
         return
-    with tifffile.TiffFile(path) as file, file.series[int(array)].aszarr(level=0) as store:
+    with (
+        open_alone(path) as file,
+        open_tiff(file, path) as tiff,
+        tiff.series[int(array)].aszarr(level=0) as store,
+    ):
         yield zarr.open(store, mode="r")
 
 
@@ -157,8 +175,17 @@ def percentiles(image: LazyImage) -> tuple[ByChannel, ByChannel]:
     """Measure the percentiles 1 and 99.8 of every channel.
 
     Up to `LARGEST_SAMPLE` pixels they are those of the whole image, beyond it those of
-    `sample_windows`.
+    `sample_windows`. Where these show a ground of one value and nothing else, the image is searched
+    for what they missed: its largest value takes the place of the upper percentile.
     """
     windows = sample_windows(image.shape[:2], seed=0)
     with ThreadPoolExecutor(_READERS) as pool:  # most of it is decompression
-        return measure_percentiles(list(pool.map(image.read, windows)))
+        low, high = measure_percentiles(list(pool.map(image.read, windows)))
+        if all(bottom < top for bottom, top in zip(low, high, strict=True)):
+            return low, high
+        blocks = (block.core for block in BlockGrid(image.shape[:2], _BLOCK))
+        most = np.max(
+            list(pool.map(lambda core: image.read(core).max(axis=(0, 1)), blocks)), axis=0
+        )
+    found = (float(top) if a == b else b for a, b, top in zip(low, high, most, strict=True))
+    return low, tuple(found)

@@ -3,12 +3,9 @@
 import logging
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import tifffile
-
-from oce2stardist.images.find import TIFF_SUFFIXES
 
 _log = logging.getLogger(__name__)
 _MICROMETRES: dict[str, float] = {
@@ -27,25 +24,12 @@ class PixelSize(NamedTuple):
     x: float
 
 
-def read_pixel_size(path: str | Path) -> PixelSize | None:
-    """Read the size of a pixel, where an image file says it in a unit of length.
-
-    OME-TIFF and ImageJ's TIFF say it. The dots per inch of other TIFF and PNG files are not
-    believed: most are 72 by default.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in TIFF_SUFFIXES:
-        return None
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return tiff_pixel_size(tiff)
-    except Exception as error:  # a broken file is refused where its pixels are read
-        _log.debug("no pixel size in %s: %s", path, error)
-        return None
-
-
 def tiff_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
-    """Read the size of a pixel from an open TIFF, as `read_pixel_size` does."""
+    """Read the size of a pixel from an open TIFF, where it says it in a unit of length.
+
+    OME-TIFF and ImageJ's TIFF do. The dots per inch of others are not believed: most are 72 by
+    default.
+    """
     try:
         return _ome_pixel_size(tiff) or _imagej_pixel_size(tiff)
     except Exception as error:  # a broken description is no reason not to read the image

@@ -2,31 +2,34 @@
 
 import logging
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError, first_line, is_out_of_memory
-from oce2stardist.files.digests import digest_content
-from oce2stardist.images.find import IMAGE_SUFFIXES
+from oce2stardist.files.digests import digest_arrays, digest_content
+from oce2stardist.images.formats import IMAGE_SUFFIXES, RASTER_SUFFIXES, TIFF_SUFFIXES
+from oce2stardist.images.microscope import find_inside, read_inside, split_path
 from oce2stardist.images.pixel_size import PixelSize, tiff_pixel_size
+from oce2stardist.images.raster import decode_raster, raster_shape, without_palette
+from oce2stardist.images.tiff import (
+    check_whole,
+    images_of,
+    open_alone,
+    open_tiff,
+    white,
+    without_alpha,
+)
 from oce2stardist.labels import Image
 
 _log = logging.getLogger(__name__)
 MAX_ELEMENTS = 2**31
-_PLAIN = (1, 5, 8, 32773, 32946)
-"""TIFF compressions with a bound: none, LZW, Deflate, PackBits, Deflate's older number."""
-
-_LARGEST_RATIO = 2000
-"""LZW reaches 1365, Deflate 1032."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,49 +38,87 @@ class ImageFile:
 
     pixels: Image  # as `read_image` gives them
     pixel_size: PixelSize | None
-    digest: str  # SHA-256
+    digest: str  # SHA-256 of the file, or of the values where the file holds other images, too
 
     @classmethod
     def read(cls, path: Path, *, axes: str | None) -> "ImageFile":
         """Open the file once and read all of it; refuses what `read_image` refuses."""
+        if split_path(path) is not None:
+            stored = _read_microscope(path)
+            content = digest_arrays({"": stored.values})
+            return cls(_to_float32(stored, path), stored.pixel_size, content)
         with _opened(path) as file:
-            stored, pixel_size = _decode(file, path, axes)
+            stored = _decode(file, path, axes)
             content = digest_content(file)
-        return cls(_to_float32(stored, path), pixel_size, content)
+        return cls(_to_float32(stored, path), stored.pixel_size, content)
 
 
 def read_image(path: str | Path, *, axes: str | None = None) -> Image:
     """Read a 2-D image as float32 of shape (Y, X, C); stored values, not rescaled.
 
-    Samples (RGB) and channels both become channels. The alpha channel of a PNG is dropped, its
-    palette applied. A dimension that the file does not name is only taken for channels where it
-    is the last of three and of size 3 or 4.
+    Samples (RGB) and channels both become channels. An alpha channel is dropped, the palette of a
+    PNG applied, grey values turned where 0 is white. A dimension that the file does not name is
+    only taken for channels where it is the last of three and of size 3 or 4.
 
     Parameters
     ----------
     path : str or Path
-        TIFF, OME-TIFF, ImageJ TIFF or PNG of integers, floats or booleans.
+        TIFF, OME-TIFF, ImageJ TIFF, PNG, BMP or JPEG of integers, floats or booleans; CZI, LIF or
+        ND2 of one image, or the path of one in it, such as ``exp.lif/scene0002``.
     axes : str, optional
         One letter per stored dimension, such as ``"CYX"``, in place of what the file says.
         Dimensions other than Y, X and C must have size 1.
     """
-    return _to_float32(read_pixels(Path(path), axes), path)
+    path = Path(path)
+    if split_path(path) is not None:
+        return _to_float32(_read_microscope(path), path)
+    with _opened(path) as file:
+        stored = _decode(file, path, axes)
+    return _to_float32(stored, path)
 
 
-def _to_float32(stored: NDArray[Any], path: str | Path) -> Image:
-    if stored.dtype.kind not in "biuf":
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What a file holds: values (Y, X, C), and the one from which they count down, if they do."""
+
+    values: NDArray[Any]
+    pixel_size: PixelSize | None = None
+    white: float | None = None
+
+
+def _to_float32(stored: _Stored, path: Path) -> Image:
+    values = stored.values
+    if values.dtype.kind not in "biuf":
         raise InputError(
-            f"{path} must hold integers or floats. Got {stored.dtype}; save real numbers."
+            f"{path} must hold integers or floats. Got {values.dtype}; save real numbers."
         )
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, refused below
-        image = stored.astype(np.float32)
+        image = values.astype(np.float32)
     bad = image.size - np.count_nonzero(np.isfinite(image))
     if bad:
         raise InputError(
             f"{path} must hold finite numbers. Got NaN or infinity in {bad} of {image.size} "
             "values; replace them."
         )
-    return image
+    return image if stored.white is None else stored.white - image
+
+
+def read_pixel_size(path: str | Path) -> PixelSize | None:
+    """Read the size of a pixel, where an image file says it in a unit of length.
+
+    OME-TIFF, ImageJ's TIFF and files of microscopes say it; see `tiff_pixel_size`.
+    """
+    path = Path(path)
+    try:
+        if split_path(path) is not None:
+            return find_inside(path)[1].pixel_size
+        if path.suffix.lower() not in TIFF_SUFFIXES:
+            return None
+        with open_alone(path) as file, open_tiff(file, path) as tiff:
+            return tiff_pixel_size(tiff)
+    except Exception as error:  # a broken file is refused where its pixels are read
+        _log.debug("no pixel size in %s: %s", path, error)
+        return None
 
 
 def narrowest(pixels: Image) -> NDArray[Any]:
@@ -88,11 +129,14 @@ def narrowest(pixels: Image) -> NDArray[Any]:
 
 
 def read_pixels(path: Path, axes: str | None, *, indices: bool = False) -> NDArray[Any]:
-    """Read the stored values as (Y, X, C); of a palette PNG its colours, or `indices` into it."""
+    """Read the stored values as (Y, X, C), also where 0 is white: labels are numbers.
+
+    Of a palette PNG its colours, or `indices` into it.
+    """
     with _opened(path) as file:
         if indices and path.suffix.lower() == ".png":
-            return _read_png(_without_palette(file.read()), path, axes)
-        return _decode(file, path, axes)[0]
+            return _read_raster(without_palette(file.read()), path, axes)
+        return _decode(file, path, axes).values
 
 
 @contextmanager
@@ -104,7 +148,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             f"Got {path.suffix or 'no suffix'}; convert it."
         )
     try:
-        with path.open("rb") as file:
+        with open_alone(path) as file:
             yield file
     except InputError:
         raise
@@ -119,111 +163,47 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _decode(file: BinaryIO, path: Path, axes: str | None) -> tuple[NDArray[Any], PixelSize | None]:
-    if path.suffix.lower() == ".png":
-        return _read_png(file.read(), path, axes), None
-    with tifffile.TiffFile(file) as tiff:
-        return _read_tiff(tiff, path, axes), tiff_pixel_size(tiff)
+def _decode(file: BinaryIO, path: Path, axes: str | None) -> _Stored:
+    if path.suffix.lower() in RASTER_SUFFIXES:
+        return _Stored(_read_raster(file.read(), path, axes))
+    with open_tiff(file, path) as tiff:
+        return _read_tiff(tiff, path, axes)
 
 
-def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> NDArray[Any]:
-    tiff.filehandle.seek(tiff.pages.next_page_offset or 0)
-    if any(tiff.filehandle.read(tiff.tiff.offsetsize)):  # the last page points nowhere
-        raise ValueError("it ends before its last page")
-    images = [series for series in tiff.series if not series.keyframe.is_reduced]
+def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> _Stored:
+    images = images_of(tiff)
     if len(images) != 1:
-        raise InputError(
-            f"{path} must hold one image. Got {len(images)}; split it into one file each."
-        )
+        raise several_images(path, len(images))
     image = images[0]
     _check_size(path, image.shape)
-    check_announced(image, tiff.filehandle.size)
-    named = image.axes if axes is None else _parse(axes, image.shape)
-    names = _name_axes(path, image.shape, named)
-    _check_complete(tiff, image)
+    check_whole(image)
+    shape = without_alpha(image, path)
+    named = image.axes if axes is None else _parse(axes, shape)
+    names = _name_axes(path, shape, named)
     stored = image.asarray()
     if stored.shape != image.shape:  # tifffile only remarks it
         raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
-    return _channels_last(stored, names)
+    values = stored[tuple(slice(size) for size in shape)]
+    return _Stored(_channels_last(values, names), tiff_pixel_size(tiff), white(image))
 
 
-def check_announced(image: tifffile.TiffPageSeries, n_bytes: int) -> None:
-    """Refuse a TIFF that announces more than its compression can bring into so few bytes.
-
-    It is told by a ValueError, before memory for its pixels is taken.
-    """
-    announced = math.prod(image.shape) * image.dtype.itemsize
-    if image.keyframe.compression in _PLAIN and announced > 2**24 + _LARGEST_RATIO * n_bytes:
-        raise ValueError(f"it announces {announced} bytes of pixels and has {n_bytes}")
+def several_images(path: Path, n: int) -> InputError:
+    """Say that a file holds several images."""
+    return InputError(f"{path} must hold one image. Got {n}; split it into one file each.")
 
 
-def _check_complete(tiff: tifffile.TiffFile, image: tifffile.TiffPageSeries) -> None:
-    """Refuse files that tifffile reads in part, with zeros for the rest or without it."""
-    if any(page is None or page.parent is not tiff for page in image):
-        raise ValueError("some of its planes lie in other files")
-    declared = tiff.imagej_metadata or {}
-    planes = math.prod(declared.get(key, 1) for key in ("channels", "slices", "frames"))
-    if planes * image.keyframe.imagelength * image.keyframe.imagewidth > math.prod(image.shape):
-        raise ValueError(f"it holds fewer planes than the {planes} it declares")
-
-
-def _read_png(data: bytes, path: Path, axes: str | None) -> NDArray[Any]:
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 33:
-        raise ValueError("not a PNG file")
-    # IHDR: width and height in four bytes each, then bit depth and colour type (0 is grey).
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    depth, colour = data[24], data[25]
-    _check_size(path, (height, width, 4 if colour else 1))
-    _check_chunks(data)
-    pixels = imagecodecs.png_decode(data)
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        _log.warning("dropped the alpha channel of %s", path)
-        pixels = pixels[..., :-1]
-    if colour == 0 and depth < 8:  # the decoder stretches to 0..255: undo, labels are numbers
-        pixels = pixels // (255 // (2**depth - 1))
+def _read_raster(data: bytes, path: Path, axes: str | None) -> NDArray[Any]:
+    _check_size(path, raster_shape(data, path))
+    pixels = decode_raster(data, path)
     names = "YXC"[: pixels.ndim] if axes is None else _parse(axes, pixels.shape)
     return _channels_last(pixels, _name_axes(path, pixels.shape, names))
 
 
-def decode_png(data: bytes, path: Path, *, largest: tuple[int, int]) -> NDArray[Any]:
-    """Decode a PNG that lies in another file, of at most so many pixels, as (Y, X, C)."""
-    height, width = int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    if height > largest[0] or width > largest[1]:
-        raise ValueError(f"a mask of {width} x {height} pixels is larger than the image")
-    return _read_png(data, path, None)
-
-
-def _without_palette(data: bytes) -> bytes:
-    """Make a PNG of a palette (colour type 3) a grey one of its indices, which are packed alike."""
-    if data[25:26] != b"\x03":
-        return data
-    chunks = _check_chunks(data)
-    header = b"IHDR" + data[16:25] + b"\x00" + data[26:29]
-    pixels = [data[start:end] for kind, start, end in chunks if kind in (b"IDAT", b"IEND")]
-    return b"".join(
-        [data[:12], header, zlib.crc32(header).to_bytes(4, "big"), *pixels],
-    )
-
-
-def _check_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
-    """List the chunks of a PNG: kind, start, end; refuse wrong checksums, or one cut off.
-
-    The decoder goes on with what it has.
-    """
-    chunks = []
-    at, kind = 8, b""
-    while kind != b"IEND":
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        end = at + 8 + length
-        if end + 4 > len(data):
-            raise ValueError("it ends before its last chunk")
-        checksum = int.from_bytes(data[end : end + 4], "big")
-        # Chunks named with a small letter hold no pixels: the decoder may leave them out.
-        if kind[:1].isupper() and zlib.crc32(data[at + 4 : end]) != checksum:
-            raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')} is wrong")
-        chunks.append((kind, at, end + 4))
-        at = end + 4
-    return chunks
+def _read_microscope(path: Path) -> _Stored:
+    """Read one image of a file that names its axes itself."""
+    image = find_inside(path)[1]
+    _check_size(path, image.shape)
+    return _Stored(read_inside(path), image.pixel_size)
 
 
 def _check_size(path: Path, shape: tuple[int, ...]) -> None:

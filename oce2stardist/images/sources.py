@@ -3,14 +3,22 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tifffile
-
 from oce2stardist.errors import InputError, one_line
-from oce2stardist.images.find import TIFF_SUFFIXES, find_images, image_stem
+from oce2stardist.images.find import find_images, image_stem
+from oce2stardist.images.formats import TIFF_SUFFIXES
 from oce2stardist.images.lazy import LazyImage, time_points
+from oce2stardist.images.microscope import find_inside, split_path
 from oce2stardist.images.ome_zarr import is_ome_zarr, list_ome_zarr, need_zarr
 from oce2stardist.images.pixel_size import tiff_pixel_size
-from oce2stardist.images.read import check_announced, name_unnamed
+from oce2stardist.images.read import name_unnamed, several_images
+from oce2stardist.images.tiff import (
+    check_whole,
+    images_of,
+    open_alone,
+    open_tiff,
+    white,
+    without_alpha,
+)
 
 LARGEST_AT_ONCE = 64
 """Megapixels of an image that is taken at once."""
@@ -29,8 +37,8 @@ def find_sources(
 ) -> Sources:
     """List the images of a folder (files and OME-Zarr), a glob, one file or one OME-Zarr.
 
-    A TIFF of more than `largest` megapixels is taken in blocks; so are all OME-Zarr and all TIFF
-    with several time points.
+    A TIFF, or an image in the file of a microscope, of more than `largest` megapixels is taken in
+    blocks; so are all OME-Zarr and all TIFF with several time points.
     """
     source = Path(source)
     if is_ome_zarr(source):
@@ -53,18 +61,23 @@ def open_in_blocks(sources: Sources, *, axes: str | None = None) -> list[LazyIma
     """
     if not sources.in_blocks:
         return []
-    others = [path for path in sources.at_once if path.suffix.lower() not in TIFF_SUFFIXES]
+    others = [path for path in sources.at_once if not _has_windows(path)]
     if others:
         raise InputError(
-            "images beside those that are read in blocks must be TIFF or OME-Zarr. Got "
-            f"{others[0]}; convert it, or run it on its own."
+            "images beside those that are read in blocks must be TIFF, OME-Zarr, CZI, LIF or ND2. "
+            f"Got {others[0]}; convert it, or run it on its own."
         )
     paths = sorted([*sources.at_once, *sources.in_blocks])
     return [image for path in paths for image in list_images(path, axes=axes)]
 
 
+def _has_windows(path: Path) -> bool:
+    """Tell whether windows of a file can be read."""
+    return path.suffix.lower() in TIFF_SUFFIXES or split_path(path) is not None
+
+
 def _is_big(path: Path, axes: str | None, largest: float) -> bool:
-    if path.suffix.lower() not in TIFF_SUFFIXES:
+    if not _has_windows(path):
         return False
     try:
         images = list_images(path, axes=axes)
@@ -75,12 +88,17 @@ def _is_big(path: Path, axes: str | None, largest: float) -> bool:
 
 
 def list_images(path: Path, *, axes: str | None = None) -> list[LazyImage]:
-    """List the 2-D images in an OME-Zarr or TIFF: every field, every time point.
+    """List the 2-D images in an OME-Zarr or TIFF, every field, every time point; or a microscope's.
 
-    An OME-Zarr is NGFF 0.4 or 0.5 and holds an image, a plate, or a collection of images.
+    An OME-Zarr is NGFF 0.4 or 0.5 and holds an image, a plate, or a collection of images. In the
+    file of a microscope, the image that the path names is listed.
     `axes` has one letter per stored dimension of a TIFF, in place of what the file says.
     """
     need_zarr()
+    if split_path(path) is not None:
+        file, image = find_inside(path)
+        stem, size = image_stem(path), image.pixel_size
+        return [LazyImage(stem, file, image.name, "yxc", image.shape, (), size, stem)]
     if is_ome_zarr(path):
         return list_ome_zarr(path)
     if path.suffix.lower() not in TIFF_SUFFIXES:
@@ -94,19 +112,27 @@ def list_images(path: Path, *, axes: str | None = None) -> list[LazyImage]:
 def _list_tiff(path: Path, axes: str | None) -> list[LazyImage]:
     stem = image_stem(path)
     try:
-        with tifffile.TiffFile(path) as file:
-            images = [series for series in file.series if {"Y", "X"} <= set(series.axes) or axes]
-            for series in images:
-                check_announced(series, file.filehandle.size)
-            described = [(series.axes, tuple(series.shape)) for series in images]
+        with open_alone(path) as opened, open_tiff(opened, path) as file:
+            images = [one for one in images_of(file) if {"Y", "X"} <= set(one.axes) or axes]
+            if len(images) > 1 and images[0].kind != "ome":
+                raise several_images(path, len(images))
+            for one in images:
+                check_whole(one)
+            arrays = [str(file.series.index(one)) for one in images]
+            shapes = [without_alpha(one, path) for one in images]
+            whites = [white(one) for one in images]
+            letters = [axes or one.axes for one in images]
             size = tiff_pixel_size(file)
+    except InputError:
+        raise
     except Exception as error:  # whatever a broken file makes it raise
         raise InputError(f"{path} must be a readable TIFF. Got: {one_line(error)}") from error
     listed: list[LazyImage] = []
-    for number, (stored_axes, shape) in enumerate(described):
-        letters = _name_axes(path, (axes or stored_axes).upper(), shape)
-        name = stem if len(described) == 1 else f"{stem}_field{number:04d}"
-        listed += time_points(name, path, str(number), letters.lower(), shape, size)
+    for number, array in enumerate(arrays):
+        shape = shapes[number]
+        named = _name_axes(path, letters[number].upper(), shape).lower()
+        name = stem if len(arrays) == 1 else f"{stem}_field{number:04d}"
+        listed += time_points(name, path, array, named, shape, size, whites[number])
     return listed
 
 

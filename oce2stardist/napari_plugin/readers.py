@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
 from oce2stardist.files.records import read_yaml, read_yaml_if_there
-from oce2stardist.images.find import find_images, image_stem
+from oce2stardist.images.find import find_images, image_stem, is_inside
 from oce2stardist.images.label_files import is_ours, read_image_file, read_labels
 from oce2stardist.images.read import read_image
 from oce2stardist.napari_plugin.corrections import carry_over
@@ -152,7 +152,7 @@ def _find_images_of(folder: Path, kind: str) -> dict[str, Path]:
 def _locate(name: str | Path, folder: Path) -> Path | None:
     """Find what a command was given, relative to a folder that it did not note."""
     paths = (base / name for base in (Path(), *folder.resolve().parents))
-    return next((path for path in paths if path.exists() or glob(str(path))), None)
+    return next((p for p in paths if p.exists() or is_inside(p) or glob(str(p))), None)
 
 
 def _list_images(source: Path | None) -> dict[str, Path]:

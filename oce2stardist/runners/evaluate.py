@@ -8,6 +8,7 @@ from typing import Any
 from oce2stardist.errors import InputError
 from oce2stardist.evaluation.scores import Scores, leave_out_border, pool_scores, score_sparse
 from oce2stardist.images.find import find_images, image_stem, label_paths
+from oce2stardist.images.formats import LABEL_SUFFIXES
 from oce2stardist.images.instances import as_instances
 from oce2stardist.images.label_files import is_ours, read_labels
 from oce2stardist.labels import Instances
@@ -70,9 +71,13 @@ def evaluate_folders(
         If either side is missing, unreadable or not one number for each cell, a true image has
         no prediction, or the two have different shapes.
     """
-    predictions = [path for path in find_images(predicted) if not path.stem.endswith("_overlay")]
+    predictions = [
+        path
+        for path in find_images(predicted, suffixes=LABEL_SUFFIXES)
+        if not path.stem.endswith("_overlay")
+    ]
     matched = label_paths(predictions, Path(truth))
-    n_true = len(find_images(truth)) if Path(truth).is_dir() else 1
+    n_true = len(find_images(truth, suffixes=LABEL_SUFFIXES)) if Path(truth).is_dir() else 1
     if len(matched) < n_true:
         raise InputError(
             f"every true label image must have a prediction. Got {len(matched)} predictions for "

@@ -10,8 +10,8 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import is_ours
 from oce2stardist.images.lazy import sample_windows
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.images.pixel_size import PixelSize, read_pixel_size, warn_of_pixel_sizes
-from oce2stardist.images.read import read_image
+from oce2stardist.images.pixel_size import PixelSize, warn_of_pixel_sizes
+from oce2stardist.images.read import read_image, read_pixel_size
 from oce2stardist.images.sources import find_sources
 from oce2stardist.labels import Image, Labels
 from oce2stardist.objects.write import Prediction, check_kinds, write_prediction, write_table

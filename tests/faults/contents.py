@@ -30,6 +30,10 @@ def png(array: np.ndarray) -> bytes:
     return bytes(imagecodecs.png_encode(array))
 
 
+def jpeg(array: np.ndarray) -> bytes:
+    return bytes(imagecodecs.jpeg_encode(array, level=98))
+
+
 def spoiled(value: float) -> np.ndarray:
     image = IMAGE.astype(np.float32)
     image[3, 4] = value

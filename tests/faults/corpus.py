@@ -12,7 +12,7 @@ import numpy as np
 
 from contents import (  # isort: skip
     ALIASES, BOW_TIE, DEEP, GREY, IMAGE, INT_LABELS, LABELS, MICRON, POINTS, RGB_TIFF, RGBA,
-    STACK, STRIP, TINY_CELL, ZERO, coco, geojson, giant_tiff, lying_zip_bomb, mixed_pages,
+    STACK, STRIP, TINY_CELL, ZERO, coco, geojson, giant_tiff, jpeg, lying_zip_bomb, mixed_pages,
     palette_png, png, png_file, roi, roi_zip, runs, spoiled, square, tiff, zip_bomb,
 )  # fmt: skip
 
@@ -115,6 +115,9 @@ CORPUS = {
         refused("TIFF of zero bytes", image(b""), UNREADABLE),
         refused("PNG, truncated", image(png(GREY)[:400], "c.png"), UNREADABLE),
         refused("PNG of zero bytes", image(b"", "c.png"), UNREADABLE),
+        refused("JPEG, truncated", image(jpeg(GREY)[:-40], "c.jpg"),
+                "it ends before its pixels do"),
+        refused("Text called .czi", image(b"hello\n" * 50, "c.czi"), "can't be read as CZI"),
         refused("PNG called .tif", image(png(ZERO)), UNREADABLE),
         refused("TIFF called .png", image(tiff(IMAGE), "c.png"), UNREADABLE),
         refused("Text called .tif", image(b"hello\n" * 50), UNREADABLE),
@@ -145,6 +148,13 @@ CORPUS = {
         accepted("Signed 16-bit image", image(IMAGE.astype(np.int16) - 500),
                  "read as it is, negative values too"),
         warned("Alpha channel in a PNG", only_image(RGBA, "c.png"), "dropped the alpha channel"),
+        warned("Alpha channel in a TIFF", only_image(tiff(RGBA, photometric="rgb")),
+               "dropped the alpha channel"),
+        warned("JPEG", only_image(jpeg(GREY), "c.jpg"), "is JPEG, which changes intensities"),
+        warned("Formats that aren't read beside the images", image(b"", "scan.svs"),
+               "left out, in formats that aren't read: scan.svs"),
+        accepted("Grey TIFF with 0 as white", image(tiff(255 - GREY, photometric="miniswhite")),
+                 "turned, so that bright is bright"),
         accepted("Palette PNG", only_image(palette_png(), "c.png"), "the palette is applied: RGB"),
         accepted("Folder with one image", only_image(IMAGE), "worked on like any other"),
         accepted("Folder that links to itself within the images", image(Path("images"), "again"),

@@ -24,8 +24,7 @@ from oce2stardist.annotations import read_annotations
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.images.pixel_size import read_pixel_size
-from oce2stardist.images.read import read_image
+from oce2stardist.images.read import read_image, read_pixel_size
 from oce2stardist.training_labels.merge import merge_annotations
 
 SEEDS = range(*map(int, os.environ.get("FUZZ", "0:40").split(":")))

@@ -11,8 +11,8 @@ from scenes import disc
 
 from oce2stardist.errors import InputError, is_out_of_memory
 from oce2stardist.images.image_set import read_images
-from oce2stardist.images.pixel_size import common_pixel_size, read_pixel_size, warn_of_pixel_sizes
-from oce2stardist.images.read import read_image
+from oce2stardist.images.pixel_size import common_pixel_size, warn_of_pixel_sizes
+from oce2stardist.images.read import read_image, read_pixel_size
 from oce2stardist.images.sources import find_sources
 from oce2stardist.pseudo_labels.sizes import warn_of_giants, warn_of_scales
 from oce2stardist.stardist_model.facts import has_thresholds, trained_pixel_size

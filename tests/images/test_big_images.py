@@ -14,7 +14,7 @@ zarr = pytest.importorskip("zarr", reason="zarr 3 has no release for this Python
 from ngff import write_ome_zarr  # noqa: E402
 
 from oce2stardist.images.lazy import percentiles, sample_windows  # noqa: E402
-from oce2stardist.images.pixel_size import read_pixel_size  # noqa: E402
+from oce2stardist.images.read import read_pixel_size  # noqa: E402
 
 WINDOW = (slice(10, 40), slice(50, 90))
 

@@ -95,7 +95,7 @@ def test_stem_is_the_name_without_its_suffix(name, stem):
 
 
 def test_folder_gives_its_images_sorted_by_name(tmp_path):
-    touch(tmp_path, "d.png", "b.TIF", "a.tiff", "c.ome.tif", "._a.tif", "notes.txt", "x.jpg")
+    touch(tmp_path, "d.png", "b.TIF", "a.tiff", "c.ome.tif", "._a.tif", "notes.txt", "x.csv")
     touch(tmp_path / "deeper.tif", "e.tif")
     assert names(find_images(tmp_path)) == ["a.tiff", "b.TIF", "c.ome.tif", "d.png"]
     assert find_images(str(tmp_path)) == find_images(tmp_path)
@@ -139,22 +139,24 @@ def test_one_file_gives_itself_even_where_its_name_looks_like_a_pattern(tmp_path
     ("files", "found"),
     [
         ([], "Got none;"),
-        (["a.jpg", "b.txt"], r"Got a\.jpg, b\.txt;"),
-        ([f"{i}.jpg" for i in range(7)], r"Got 0\.jpg, .*, 4\.jpg and 2 more;"),
+        (["a.svs", "b.txt"], r"Got a\.svs, b\.txt;"),
+        ([f"{i}.svs" for i in range(7)], r"Got 0\.svs, .*, 4\.svs and 2 more;"),
     ],
 )
 def test_folder_without_images_is_refused(tmp_path, files, found):
     touch(tmp_path, *files)
-    with pytest.raises(InputError, match=rf"hold images \(\.tif, \.tiff, \.png\)\. {found}"):
+    with pytest.raises(
+        InputError, match=rf"hold images \(\.tif, \.tiff, \.png, .*\.nd2\)\. {found}"
+    ):
         find_images(tmp_path)
 
 
 def test_missing_source_other_file_and_glob_without_match_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"nowhere must exist\. Got no such file or folder"):
         find_images(tmp_path / "nowhere")
-    touch(tmp_path, "a.jpg")
-    with pytest.raises(InputError, match=r"Got a\.jpg;"):
-        find_images(tmp_path / "a.jpg")
+    touch(tmp_path, "a.svs")
+    with pytest.raises(InputError, match=r"Got a\.svs;"):
+        find_images(tmp_path / "a.svs")
     with pytest.raises(InputError, match=r"\*\.tif must hold images .* Got none;"):
         find_images(tmp_path / "*.tif")
 
@@ -163,6 +165,20 @@ def test_two_images_with_one_stem_are_refused(tmp_path):
     touch(tmp_path, "a.ome.tif", "a.png")
     with pytest.raises(InputError, match=r"Got .*a\.ome\.tif and .*a\.png; rename"):
         find_images(tmp_path)
+
+
+def test_other_formats_beside_the_images_are_named_in_one_warning(tmp_path, caplog):
+    touch(tmp_path, "a.tif", "b.tif", "scan.svs", "c.vsi", "notes.txt", "b_masks.tif")
+    assert names(find_images(tmp_path)) == ["a.tif", "b.tif"]
+    said = "left out, in formats that aren't read: c.vsi, scan.svs; export OME-TIFF"
+    assert caplog.messages == [said]
+
+
+def test_jpeg_beside_the_image_that_it_was_made_of_is_left_out(tmp_path, caplog):
+    touch(tmp_path, "a.tif", "a.jpg", "b.jpeg", "c.ome.tif", "c.JPG", "d.bmp")
+    assert names(find_images(tmp_path)) == ["a.tif", "b.jpeg", "c.ome.tif", "d.bmp"]
+    assert caplog.messages == ["left out, as JPEG beside the same image: a.jpg, c.JPG"]
+    assert names(find_images(tmp_path / "a.jpg")) == ["a.jpg"]
 
 
 # read_image: layouts
@@ -188,7 +204,6 @@ def test_two_images_with_one_stem_are_refused(tmp_path):
         ((5, 7, 3), {"photometric": "rgb"}, "yxs"),
         ((5, 7, 3), {"photometric": "rgb", "metadata": None}, "yxs"),
         ((5, 7, 3), {"photometric": "rgb", "ome": True}, "yxs"),
-        ((5, 7, 4), {"photometric": "rgb"}, "yxs"),
         ((3, 5, 7), {"photometric": "rgb", "planarconfig": "separate"}, "syx"),
         ((5, 7, 6), {"planarconfig": "contig"}, "yxs"),
         ((5, 7, 3), {}, "yxc"),  # unnamed: pages of 7 x 3
@@ -330,19 +345,21 @@ def test_size_is_refused_before_anything_is_decoded(tmp_path, monkeypatch):
         read_image(png)
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jpg", "a.bmp", "a.czi", "a.lif", "a.nd2"])
 @pytest.mark.parametrize("content", [b"", b"II*\0", b"\x89PNG\r\n\x1a\n", b"hello, world" * 9])
 def test_files_that_are_not_images_are_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name} can't be read as an image: .+\. Save it again"):
+    with pytest.raises(
+        InputError, match=rf"{name} can't be read as .+: .+\. (Save it again|Open it with)"
+    ):
         read_image(tmp_path / name)
 
 
 def test_missing_file_and_other_suffix_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"can't be read as an image: .*No such file"):
         read_image(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=r"a\.jpg must be an image .* Got \.jpg"):
-        read_image(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.svs must be an image .* Got \.svs"):
+        read_image(tmp_path / "a.svs")
 
 
 @pytest.mark.parametrize(
@@ -374,7 +391,7 @@ def test_ome_tiff_whose_planes_lie_in_other_files_is_refused(tmp_path):
     write_tiff(tmp_path / "a.ome.tif", ramp(3, 5, 7), ome=True, metadata={"axes": "CYX"})
     xml = tifffile.tiffcomment(tmp_path / "a.ome.tif")
     write_tiff(tmp_path / "b.ome.tif", ramp(5, 7), description=xml, metadata=None)
-    with pytest.raises(InputError, match="some of its planes lie in other files"):
+    with pytest.raises(InputError, match="some of its planes are missing or lie in other"):
         read_image(tmp_path / "b.ome.tif")
 
 
@@ -421,6 +438,67 @@ def test_png_of_few_bits_is_not_stretched(tmp_path, depth, row, values):
     path = write_png(tmp_path / "a.png", [bytes([row])], size=size, depth=depth, colour=0)
     assert read_image(path).ravel().tolist() == values
     assert read_labels(path).ravel().tolist() == values
+
+
+# read_image: JPEG and BMP
+
+
+def jpeg(path, pixels):
+    path.write_bytes(imagecodecs.jpeg_encode(pixels, level=98))
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_is_read_with_a_warning_that_it_is_lossy(tmp_path, caplog, channels):
+    y, x = np.indices((40, 60))
+    stored = np.stack([2 * x, 3 * y, x + y], axis=-1)[..., :channels].astype(np.uint8)
+    path = jpeg(tmp_path / "a.jpg", stored.squeeze())
+    for _ in range(2):
+        assert np.abs(read_image(path) - stored).max() < 12
+    assert len(caplog.messages) == 1
+    assert "a.jpg is JPEG, which changes intensities" in caplog.messages[0]
+
+
+def test_truncated_jpeg_is_refused_at_every_length(tmp_path):
+    """The decoder would fill what is missing with grey."""
+    path = jpeg(
+        tmp_path / "a.jpeg", np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    )
+    data = path.read_bytes()
+    for length in range(0, len(data) - 1, len(data) // 40):
+        path.write_bytes(data[:length])
+        with pytest.raises(InputError, match=r"a\.jpeg can't be read as an image: "):
+            read_image(path)
+
+
+def test_jpeg_for_printers_and_one_that_announces_too_much_are_refused(tmp_path):
+    stored = np.zeros((8, 8, 4), np.uint8)
+    data = imagecodecs.jpeg_encode(stored, colorspace="CMYK", outcolorspace="CMYK")
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(InputError, match="it has 4 colours, such as CMYK"):
+        read_image(tmp_path / "a.jpg")
+    sides = data.index(b"\xff\xc0") + 5
+    (tmp_path / "b.jpg").write_bytes(data[:sides] + b"\xff\xff\xff\xff" + data[sides + 4 :])
+    with pytest.raises(InputError, match=r"1 to 2147483648 values\. Got shape \(65535, 65535, 4\)"):
+        read_image(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bmp_keeps_its_values(tmp_path, caplog, channels):
+    stored = ramp(5, 7, channels, dtype=np.uint8)
+    path = tmp_path / "a.bmp"
+    path.write_bytes(imagecodecs.bmp_encode(stored.squeeze()))
+    np.testing.assert_array_equal(read_image(path), stored)
+    assert not caplog.records
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"a\.bmp can't be read as an image: "):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.bmp"])
+def test_labels_in_formats_that_change_numbers_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match=rf"file of \.tif, \.tiff, \.png\. Got {name}; save"):
+        read_labels(tmp_path / name)
 
 
 # read_labels
@@ -685,6 +763,19 @@ def test_percentiles_of_every_channel_become_0_and_1():
     assert scaled.dtype == np.float32
     np.testing.assert_allclose(scaled[0, :, 0], (np.arange(1001) - 10) / 988, atol=1e-6)
     np.testing.assert_allclose(scaled[0, ::-1, 1], scaled[0, :, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("ground", "cell"), [(0, 900), (7, 900), (900, 0)])
+def test_a_few_cells_on_a_ground_of_one_value_are_not_lost(ground, cell):
+    """They cover 0.1 % of the image, less than the percentiles leave out at either end."""
+    image = np.full((100, 100, 2), ground, np.float32)
+    image[:2, :5, 0] = cell
+    image[:2, :3, 0] = cell - 100 if cell else 100
+    scaled = normalise_percentiles(image)
+    assert np.ptp(scaled[..., 0]) == pytest.approx(1, abs=0.01)
+    assert (scaled[:2, :5, 0] > 0.8).all() if cell else (scaled[:2, :5, 0] < 0.2).all()
+    assert scaled[50, 50, 0] == (0 if cell else 1)
+    assert not scaled[..., 1].any()  # a constant channel
 
 
 def test_constant_channel_becomes_0_and_the_input_is_left_alone():

@@ -19,7 +19,7 @@ from oce2stardist.annotations import read_annotations
 from oce2stardist.errors import InputError
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels
-from oce2stardist.images.pixel_size import read_pixel_size
+from oce2stardist.images.read import read_pixel_size
 from oce2stardist.objects import measure_objects, pack_rois, to_features, to_roi, trace_objects
 
 
