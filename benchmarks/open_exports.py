@@ -81,9 +81,6 @@ def find_models(given: argparse.Namespace) -> dict[str, Path]:
         folder = given.folder / "models" / name
         settings = StarDistConfig(width=8, features=16, n_rays=32, **changes)
         model = create_model(folder, settings, channels=channels, seed=0)
-        distances = model.keras_model.get_layer("dist")
-        kernel, bias = distances.get_weights()
-        distances.set_weights([100 * kernel, bias + 20])  # as long as cells want them
         write_weights(folder / "weights_best.h5", model)
         write_thresholds(folder, prob=0.5, nms=0.4)
         models[name] = folder
