@@ -153,8 +153,9 @@ def open_table(
         file.write(",".join(columns) + "\n")
 
         def add(table: pd.DataFrame) -> None:
-            table.reindex(columns=columns).to_csv(
-                file, header=False, index=False, float_format="%.6g", lineterminator="\n"
+            rows = table.reindex(columns=columns)
+            file.write(
+                rows.to_csv(index=False, header=False, float_format="%.6g", lineterminator="\n")
             )
 
         yield add
