@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     required=True,
     type=click.Choice(["stardist", "bioimageio", "onnx", "savedmodel"]),
     help="stardist: a zip of the folder; bioimageio: a package for the model zoo; onnx: for QuPath "
-    "and others; savedmodel: TensorFlow's format, for Fiji.",
+    "(OpenCV) and others; savedmodel: TensorFlow's format, readable by the TensorFlow 1 of Fiji.",
 )
 @output_option("OUT", "Folder to write to.")
 @click.option(

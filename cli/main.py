@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from oce2stardist.errors import InputError, is_out_of_memory
-from oce2stardist.runs.interruption import Interrupted
+from oce2stardist.runs.interruption import Interrupted, was_stopped
 
 _NOT_OURS = {
     getattr(errno, name)
@@ -21,6 +21,9 @@ _NOT_OURS = {
     if hasattr(errno, name)
 }
 """Errors of the system that the user, not the program, can do something about."""
+
+STOPPED = 130
+"""Exit code after Ctrl-C."""
 
 _OUT_OF_MEMORY = (
     "there must be memory for images and network. Got none left; what is on disk is whole: close "
@@ -67,21 +70,18 @@ class LazyGroup(click.Group):
             logging.getLogger(reader).setLevel(logging.CRITICAL)
         try:
             return super().invoke(ctx)
-        except InputError as error:
-            _refuse(str(error))
-        except OSError as error:
+        except (Exception, KeyboardInterrupt) as error:
+            if was_stopped(error):  # first: what Ctrl-C broke may look like any other fault
+                line = str(error) if isinstance(error, Interrupted) else "Stopped."
+                click.echo(line, err=True, nl=bool(line))
+                sys.exit(STOPPED)
+            if isinstance(error, InputError):
+                _refuse(str(error))
             if is_out_of_memory(error):
                 _refuse(_OUT_OF_MEMORY)
-            if error.errno not in _NOT_OURS:
-                raise
-            _refuse(_explain(error))
-        except (KeyboardInterrupt, Interrupted) as stopped:
-            click.echo(str(stopped) or "Stopped.", err=True)
-            sys.exit(130)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            _refuse(_OUT_OF_MEMORY)
+            if isinstance(error, OSError) and error.errno in _NOT_OURS:
+                _refuse(_explain(error))
+            raise
 
 
 def _refuse(message: str) -> NoReturn:

@@ -108,6 +108,7 @@ def predict(
         blocks=blocks,
         device=device or "auto",
         deterministic=deterministic,
+        keep=False,
         log_file=log_file,
         command="oce2stardist predict",
         reporter=reporter,

@@ -23,7 +23,7 @@ from oce2stardist.experiments.grid_runs import Outcome, Status, read_outcome, wr
 from oce2stardist.experiments.weights import WeightsMissing
 from oce2stardist.experiments.work import KINDS
 from oce2stardist.files.records import read_yaml
-from oce2stardist.runs.interruption import Interrupted
+from oce2stardist.runs.interruption import was_stopped
 
 _LOOK_EVERY = 1.0  # seconds between two looks at whether the parent is alive
 _TIME_TO_STOP = 30.0  # seconds to save what is under way
@@ -49,13 +49,13 @@ def _run(folder: Path) -> tuple[Status, str]:
     needs = {role: folder.parent / name for role, name in run["needs"].items()}
     try:
         KINDS[run["kind"]](run["settings"] | run["where"], needs, folder)
-    except (Interrupted, KeyboardInterrupt):
-        return "stopped", "stopped; the same command goes on from there"
-    except WeightsMissing as error:
-        return "missing", one_line(error)
-    except InputError as error:
-        return "failed", one_line(error)
-    except Exception as error:  # whatever it is, it ends this run and is reported, with log.txt
+    except (Exception, KeyboardInterrupt) as error:  # whatever it is, it ends this run alone
+        if was_stopped(error):
+            return "stopped", "stopped; the same command goes on from there"
+        if isinstance(error, WeightsMissing):
+            return "missing", one_line(error)
+        if isinstance(error, InputError):
+            return "failed", one_line(error)
         traceback.print_exc()
         return "failed", f"{type(error).__name__}: {one_line(error)}; see log.txt"
     return "finished", ""

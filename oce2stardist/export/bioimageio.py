@@ -52,6 +52,7 @@ def describe_package(
             "stardist": {
                 "thresholds": {"prob": facts.prob_thresh, "nms": facts.nms_thresh},
                 "scale": facts.scale,
+                "working_diameter": facts.working_diameter,
                 "weights": next((name for name in attached if name.endswith(".h5")), None),
                 "config": stardist_config,
             }

@@ -14,7 +14,7 @@ LOST = {
         "the normalisation itself: percentiles are in the metadata, images must be scaled before",
     ),
     "savedmodel": (
-        "percentiles, thresholds and pixel size: they are in the README alone",
+        "percentiles, thresholds, scale and pixel size: they are in the README alone",
         "training: it can't be continued from this file",
     ),
     "bioimageio": (
@@ -43,13 +43,20 @@ class Facts:
     """Micrometres (y, x), of images like those it was trained on."""
     scale: float = 1.0
     """By what an image is zoomed before it goes in; outlines are brought back afterwards."""
+    working_diameter: float | None = None
+    """Of the median cell after that, pixels; None where nobody knows."""
+    per_image: bool = False
+    """Whether every image has a scale of its own, by its cells; `scale` is a guess then."""
     percentiles: tuple[float, float] = (1.0, 99.8)
     """Of each channel of an image; they become 0 and 1."""
 
-    def metadata(self) -> dict[str, str]:
-        """Return what goes into ``metadata_props`` of an ONNX file, each value as JSON."""
+    def metadata(self, *, axes: str) -> dict[str, str]:
+        """Return what goes into ``metadata_props`` of an ONNX file, each value as JSON.
+
+        `axes` are those of its input, such as ``BCYX``.
+        """
         values = {
-            "axes": "BYXC",
+            "axes": axes,
             "channels": self.channels,
             "normalisation": "per image and channel: percentiles become 0 and 1, no clipping",
             "percentiles": self.percentiles,
@@ -60,5 +67,6 @@ class Facts:
             "nms_thresh": self.nms_thresh,
             "pixel_size_um": self.pixel_size,
             "scale": self.scale,
+            "working_diameter_px": self.working_diameter,
         }
         return {name: json.dumps(value) for name, value in values.items()}

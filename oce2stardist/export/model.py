@@ -35,7 +35,7 @@ Arrays = list[NDArray[np.float32]]
 TOLERANCE = 1e-4
 """Largest difference from the model's own output; for distances above 1 px, relative to them."""
 
-_ONNX = ("onnx", "tf2onnx", "onnxruntime")
+_ONNX = ("onnx", "onnxruntime")
 _PACKAGES = {"onnx": _ONNX, "bioimageio": (*_ONNX, "bioimageio.core")}
 _SIDE = 256
 """Pixels a side of the image that outputs are compared on."""
@@ -90,8 +90,9 @@ def export_model(
         - ``stardist``: NAME.stardist.zip, the StarDist folder;
         - ``bioimageio``: NAME.bioimageio.zip, a package for the model zoo, tested by
           bioimageio.core;
-        - ``onnx``: NAME.onnx with metadata and NAME.onnx.README.md;
-        - ``savedmodel``: NAME.savedmodel.zip for the StarDist plugin of Fiji, and
+        - ``onnx``: NAME.onnx with metadata, which OpenCV and so QuPath read, and
+          NAME.onnx.README.md;
+        - ``savedmodel``: NAME.savedmodel.zip for the StarDist plugin of Fiji (TensorFlow 1.x), and
           NAME.savedmodel.README.md.
     image : path, optional
         An image to compare on; also the test image of a bioimage.io package. Default: nuclei that
@@ -178,6 +179,8 @@ def _facts_of(
         nms_thresh=float(network.thresholds.nms),
         pixel_size=pixel_size,
         scale=network.scale.factor,
+        working_diameter=network.scale.working_diameter,
+        per_image=network.scale.per_image,
     )
 
 
@@ -252,7 +255,7 @@ def _export_onnx(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]
     from oce2stardist.stardist_model.convert import run_onnx, write_onnx
 
     name, path = f"{source.facts.name}.onnx", work / "model.onnx"
-    write_onnx(path, source.network, layout="split", metadata=source.facts.metadata())
+    write_onnx(path, source.network, layout="split", metadata=source.facts.metadata(axes="BCYX"))
     readme = write_readme("onnx", source.facts, file=name)
     files = {name: path.read_bytes(), f"{name}.README.md": readme.encode()}
     return files, run_onnx(path, source.scaled)
@@ -262,19 +265,22 @@ def _export_saved_model(source: _Source, work: Path) -> tuple[dict[str, bytes], 
     from oce2stardist.stardist_model.convert import run_saved_model, write_saved_model
 
     name, folder = f"{source.facts.name}.savedmodel", work / "saved_model"
-    tensorflow = write_saved_model(folder, source.network)
+    write_saved_model(folder, source.network)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     content = _zip({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
-    readme = write_readme("savedmodel", source.facts, tensorflow=tensorflow)
+    readme = write_readme("savedmodel", source.facts)
     output = run_saved_model(_unpack(content, work / "again"), source.scaled)
     return {f"{name}.zip": content, f"{name}.README.md": readme.encode()}, output
 
 
 def _export_bioimageio(source: _Source, work: Path) -> tuple[dict[str, bytes], Arrays]:
-    from oce2stardist.stardist_model.convert import OPSET, run_network, run_onnx, write_onnx
+    from oce2stardist.stardist_model.convert import run_network, run_onnx, write_onnx
+    from oce2stardist.stardist_model.onnx_graph import OPSET
 
     weights, package = work / "weights.onnx", work / "package.zip"
-    write_onnx(weights, source.network, layout="joined", metadata=source.facts.metadata())
+    write_onnx(
+        weights, source.network, layout="joined", metadata=source.facts.metadata(axes="BYXC")
+    )
     output = np.concatenate(run_network(source.network, source.scaled), axis=-1)
     files = {
         "README.md": write_readme("bioimageio", source.facts).encode(),

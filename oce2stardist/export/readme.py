@@ -5,15 +5,18 @@ from oce2stardist.export.facts import Facts
 _FACTS = """\
 | | |
 |---|---|
-| input | float32, axes B, Y, X, C with {channels} channel(s); height and width multiples of {multiple} |
+| input | float32, axes {axes} with {channels} channel(s); height and width multiples of {multiple} |
 | normalisation | each channel of each image: percentile {low:g} becomes 0, percentile {high:g} becomes 1 |
 | grid | {grid[0]} × {grid[1]} pixels of the image per pixel of the prediction |
 | rays | {n_rays} |
 | probability threshold | {prob_thresh:g} |
 | overlap (NMS) threshold | {nms_thresh:g} |
 | pixel size of the images | {pixel_size} |
-| scale | {scale:g}: images are zoomed by it before they go in (stardist: `scale={scale:g}`) |
+| scale | {scale:g}: images are zoomed by it before they go in (stardist: `scale={scale:g}`){whose_scale} |
 """  # noqa: E501 (lines of a table)
+
+_OWN_SCALE = "; every image has its own"
+_OTHER_CELLS = "; for other cells {0:g} / their median diameter in pixels"
 
 _ONNX = """\
 # {name}: a StarDist model as ONNX
@@ -22,7 +25,7 @@ _ONNX = """\
 All of this is in the `metadata_props` of the file, too, each value as JSON.
 
 Outputs: `prob`, the object probability, and `dist`, the distances to the outline along the rays in
-pixels, both at grid resolution. What ONNX cannot carry is the step from there to labels:
+pixels, both B, C, Y, X at grid resolution. What ONNX cannot carry is the step from there to labels:
 
 ```python
 import json
@@ -45,8 +48,8 @@ scaled = ndimage.zoom(scaled, (scale, scale, 1), order=1)
 multiple = facts["height_and_width_multiple_of"]
 padding = [(0, -side % multiple) for side in scaled.shape[:2]]
 padded = np.pad(scaled, [*padding, (0, 0)], mode="reflect")
-prob, dist = session.run(["prob", "dist"], {{"input": padded[None]}})
-prob, dist = prob[0, ..., 0], np.maximum(dist[0], 1e-3)
+prob, dist = session.run(["prob", "dist"], {{"input": padded.transpose(2, 0, 1)[None]}})
+prob, dist = prob[0, 0], np.maximum(dist[0].transpose(1, 2, 0), 1e-3)
 found = np.pad(prob[2:-2, 2:-2] > facts["prob_thresh"], 2)  # as in StarDist, none at the rim
 points = np.argwhere(found) * facts["grid"]
 inside = (points < scaled.shape[:2]).all(axis=1)
@@ -57,17 +60,31 @@ points, back = points / scale, (1 / scale, 1 / scale)
 labels = polygons_to_label(dist, points, shape=image.shape[:2], prob=prob, scale_dist=back)
 ```
 
-In QuPath (StarDist extension, not tried here) a script names the file and the same numbers:
+## QuPath
+
+QuPath's StarDist extension runs the file with OpenCV: a script names it and the same numbers.
 
 ```groovy
 import qupath.ext.stardist.StarDist2D
 
-def stardist = StarDist2D.builder("{file}")
+{groovy_pixel_size}def stardist = StarDist2D.builder("{file}")
     .threshold({prob_thresh:g})
     .normalizePercentiles({low:g}, {high:g})
-{groovy_pixel_size}    .build()
+    .pixelSize(pixelSize)
+    .build()
 stardist.detectObjects(getCurrentImageData(), getSelectedObjects())
 ```
+
+An image of other than {channels} channel(s) needs `.channels(...)`, too. QuPath takes percentiles
+tile by tile and has no overlap threshold, so its cells differ a little from those of
+`oce2stardist predict`. OpenCV 4.6.0 and 4.11.0 gave the model's own output for such files; QuPath
+itself was not run.
+"""
+
+_PIXELS_KNOWN = "def pixelSize = {0:g}  // µm that the network sees as one pixel\n"
+_PIXELS_UNKNOWN = """\
+// The model was trained on images whose pixel size is not known: yours must show cells as large.
+def pixelSize = getCurrentServer().getPixelCalibration().getAveragedPixelSize() / {0:g}
 """
 
 _SAVED_MODEL = """\
@@ -76,13 +93,20 @@ _SAVED_MODEL = """\
 {facts}
 The zip holds what StarDist's own `export_TF` writes: one input, one output of the size of the
 input with 1 + {n_rays} channels, the object probability (on every grid point, 0 between them) and
-the distances to the outline along the rays in pixels.
+the distances to the outline along the rays in pixels. Weights are constants: TensorFlow 1 reads it.
 
 In Fiji: Plugins > StarDist > StarDist 2D, *Model (.zip) from File*, normalise with percentiles
-{low:g} and {high:g}, and set the thresholds above, which the file cannot carry. It was written by
-TensorFlow {tensorflow}; Fiji's TensorFlow is older and was not tried here.
+{low:g} and {high:g}, and set the thresholds above, which the file cannot carry.{fiji_scale}
+TensorFlow 1.13.2 and 1.15.5 gave the model's own output for such files; Fiji, which has 1.12 to
+1.15, was not run.
 
-In Python: unzip it; `tf.saved_model.load(folder).signatures["serving_default"]`.
+In Python: unzip it; `tf.saved_model.load(folder).signatures["serving_default"]`, or in TensorFlow
+1.x `tf.saved_model.load(session, ["serve"], folder)`.
+"""
+
+_FIJI_SCALE = """
+Before that, *Image > Scale...* with {0:g} for X and Y, bilinear; afterwards scale the label image
+by {1:g}, interpolation *None*.
 """
 
 _BIOIMAGEIO = """\
@@ -105,16 +129,23 @@ Look at the labels of some images before you trust them. `test_output.npy` is th
 _TEMPLATES = {"onnx": _ONNX, "savedmodel": _SAVED_MODEL, "bioimageio": _BIOIMAGEIO}
 
 
-def write_readme(to: str, facts: Facts, *, file: str = "", tensorflow: str = "") -> str:
+def write_readme(to: str, facts: Facts, *, file: str = "") -> str:
     """Word the read-me file of a format: onnx, savedmodel or bioimageio."""
-    size = facts.pixel_size
+    size, scale = facts.pixel_size, facts.scale
     said = "not known" if size is None else f"{size[0]:g} × {size[1]:g} µm (y, x)"
     low, high = facts.percentiles
-    values = vars(facts) | {"pixel_size": said, "low": low, "high": high}
+    whose = _OWN_SCALE if facts.per_image else ""
+    if facts.working_diameter is not None:
+        whose += _OTHER_CELLS.format(facts.working_diameter)
+    axes = "B, C, Y, X" if to == "onnx" else "B, Y, X, C"
+    values = vars(facts) | {"pixel_size": said, "low": low, "high": high, "axes": axes}
+    pixels = _PIXELS_UNKNOWN.format(scale)
+    if size is not None:  # QuPath, too, takes the mean of height and width
+        pixels = _PIXELS_KNOWN.format(sum(size) / 2 / scale)
     return _TEMPLATES[to].format(
         **values,
-        facts=_FACTS.format(**values),
+        facts=_FACTS.format(**values, whose_scale=whose),
         file=file,
-        tensorflow=tensorflow,
-        groovy_pixel_size="" if size is None else f"    .pixelSize({size[1] / facts.scale:g})\n",
+        groovy_pixel_size=pixels,
+        fiji_scale="" if scale == 1 else _FIJI_SCALE.format(scale, 1 / scale),
     )

@@ -1,7 +1,8 @@
 """Writes the objects of a prediction in the formats that other programs open."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
-from oce2stardist.files.atomic import replacing_folder, write_bytes, write_text
+from oce2stardist.files.atomic import replacing, replacing_folder, write_bytes, write_text
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.pixel_size import PixelSize
 from oce2stardist.images.read import narrowest
@@ -102,7 +103,7 @@ _WRITERS: dict[str, Callable[[Path, Prediction], None] | None] = {
     "labels": _write_labels,
     "rois": _write_rois,
     "geojson": _write_geojson,
-    "csv": None,  # one for all images: `write_table`
+    "csv": None,  # one for all images: `open_table`
     "overlay": _write_overlay,
     "ome-zarr": _write_ome_zarr,
 }
@@ -129,15 +130,32 @@ def write_prediction(folder: Path, made: Prediction, kinds: Iterable[str]) -> No
             writer(folder, made)
 
 
-def write_table(folder: Path, tables: Sequence[pd.DataFrame]) -> None:
-    """Write the objects of all images to one CSV file.
+@contextmanager
+def open_table(
+    folder: Path, *, channels: int, in_micrometres: bool
+) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield what adds the objects of one image to the CSV file of all; it is written as it grows.
 
     Columns in micrometres are there if the pixel size of any image is known, and empty for the
     others.
     """
-    # Images without objects add no rows, but may be the only ones to say which columns there are.
-    columns = list(dict.fromkeys(name for table in tables for name in table.columns))
-    filled = [table for table in tables if len(table)]
-    together = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
-    text = together.reindex(columns=columns).to_csv(index=False, float_format="%.6g")
-    write_text(folder / TABLE, text)
+    nothing = measure_objects(
+        np.zeros((1, 1), np.int32),
+        np.zeros((1, 1, channels), np.float32),
+        probabilities=np.zeros(0),
+        pixel_size=(1.0, 1.0) if in_micrometres else None,
+    )
+    columns = ["image", *nothing.columns]
+    with (
+        replacing(folder / TABLE) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.write(",".join(columns) + "\n")
+
+        def add(table: pd.DataFrame) -> None:
+            rows = table.reindex(columns=columns)
+            file.write(
+                rows.to_csv(index=False, header=False, float_format="%.6g", lineterminator="\n")
+            )
+
+        yield add

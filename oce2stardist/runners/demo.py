@@ -1,9 +1,11 @@
 """Run all stages on one real image that a dependency ships, in a few minutes."""
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from oce2stardist.images.read import read_image
 from oce2stardist.labels import UNLABELLED, ids_at_edge, object_sizes, remove_objects
 from oce2stardist.reports import write_demo_report
 from oce2stardist.runners.evaluate import evaluate_folders
-from oce2stardist.runs.interruption import Interrupted
+from oce2stardist.runs.interruption import Interrupted, deaf_children, stop_on_signal
 from oce2stardist.runs.progress import Reporter, SilentReporter
 from oce2stardist.training_labels.draw_cells import draw_cells
 from oce2stardist.training_labels.merge import keep_cells
@@ -31,6 +33,7 @@ _TRAIN_ROWS = 320
 _ANNOTATED = 0.1
 """Share of the cells of the training part that count as annotated."""
 _BACKGROUND_DISTANCE = 30.0
+_LOOK_EVERY = 0.2  # seconds between two looks at whether the user stopped it
 
 STEPS = {"pseudo": 600, "finetune": 500}
 """Enough for one image; a set of images gets the preset's."""
@@ -156,16 +159,39 @@ class _Steps:
         started = time.monotonic()
         # What a step prints is progress of ours.
         program = [sys.executable, "-m", "oce2stardist", *command]
-        finished = subprocess.run(program, check=False, stdout=sys.__stderr__)
-        if finished.returncode == 130:
-            raise Interrupted("Stopped; the same command goes on from there.")
-        if finished.returncode == 2:
+        code = _run_until_stopped(program)
+        if code == 130:
+            raise Interrupted("")  # the step has said so
+        if code == 2:
             raise InputError(f"the demo stopped at {name}; the line above says why.")
-        if finished.returncode != 0:
+        if code != 0:
             raise RuntimeError(
-                f"`oce2stardist {' '.join(command)}` failed with exit code {finished.returncode}; "
+                f"`oce2stardist {' '.join(command)}` failed with exit code {code}; "
                 "its message is above."
             )
         # A step that was finished before keeps the time that it took then.
         self.taken.setdefault(name, round(time.monotonic() - started, 1))
         write_text(self._path, yaml.safe_dump(self.taken, sort_keys=False))
+
+
+def _run_until_stopped(program: list[str]) -> int:
+    """Run a program and return its exit code; Ctrl-C asks it once to save what it did and to end.
+
+    What it hears twice, from a terminal and from here, would keep it from saving.
+    """
+    with stop_on_signal() as should_stop:
+        with deaf_children():
+            process = subprocess.Popen(program, stdout=sys.__stderr__)
+        told = False
+        try:
+            while process.poll() is None:
+                if should_stop() and not told and os.name == "posix":
+                    process.terminate()
+                    told = True
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=_LOOK_EVERY)
+        finally:
+            process.kill()  # after a second Ctrl-C, which does not wait; else it has ended
+    if told and process.returncode != 130:  # it had nothing to save
+        raise Interrupted("Stopped; the same command goes on from there.")
+    return process.returncode

@@ -51,7 +51,7 @@ from oce2stardist.stardist_model.folds import choose_folds, cross_validate
 from oce2stardist.stardist_model.judge import DEFAULT_THRESHOLDS
 from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
 from oce2stardist.stardist_model.rounds import train_rounds
-from oce2stardist.stardist_model.scale import choose_scale, write_scale
+from oce2stardist.stardist_model.scale import choose_scale, warn_of_large_cells, write_scale
 from oce2stardist.stardist_model.witness import ask_start, choose_witness
 from oce2stardist.training_labels.alpha import choose_alpha
 from oce2stardist.training_labels.draw_cells import CellDraw, Draw, draw_held_back, split_folds
@@ -211,6 +211,11 @@ def finetune_stardist(
                 scale = choose_scale(
                     config.stardist, annotated.labels, drawn, given.labels, init=start
                 )
+                patch = config.stardist.patch_size
+                for warning in warn_of_large_cells(
+                    scale, annotated.labels, given.labels, patch_size=patch
+                ):
+                    log.warn(f"{warning[0].upper()}{warning[1:]}.")
                 write_scale(folder, scale.model)
                 usual = drawn_start.THRESHOLDS if begins_drawn else DEFAULT_THRESHOLDS
                 parameters, history = _train(

@@ -1,7 +1,9 @@
 """Predict the cells of images of any size with a StarDist model folder."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from oce2stardist.blockwise.settings import Blocks
 from oce2stardist.errors import InputError
@@ -14,7 +16,7 @@ from oce2stardist.images.pixel_size import PixelSize, warn_of_pixel_sizes
 from oce2stardist.images.read import read_image, read_pixel_size
 from oce2stardist.images.sources import find_sources
 from oce2stardist.labels import Image, Labels
-from oce2stardist.objects.write import Prediction, check_kinds, write_prediction, write_table
+from oce2stardist.objects.write import Prediction, check_kinds, open_table, write_prediction
 from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.log import logged
@@ -28,7 +30,7 @@ _SIDE = 1024
 
 
 class PredictedLabels(dict[str, Labels]):
-    """Labels (Y, X) by image stem; `counts` has the cells of those taken in blocks, too."""
+    """Labels (Y, X) by image stem, where they are kept; `counts` has the cells of all images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +49,7 @@ def predict_images(
     blocks: Blocks | None = None,
     device: str = "auto",
     deterministic: bool = False,
+    keep: bool = True,
     log_file: str | Path | None = None,
     command: str = "predict_images",
     reporter: Reporter | None = None,
@@ -88,6 +91,9 @@ def predict_images(
     device : {"auto", "cpu", "cuda", "mps"}
     deterministic : bool
         Give the same labels, to the bit, with any number of threads of this machine.
+    keep : bool
+        Return the labels of all images. Otherwise they are only counted, and memory does not
+        depend on how many images there are.
     log_file : path, optional
         Also write to it, with the time, all that is said and warned.
 
@@ -117,10 +123,13 @@ def predict_images(
             log.open(Path(log_file).parent, Path(log_file).name)
         if isinstance(images, ImageSet) or images:
             folder = Path(output) if output is not None else None
-            predicted |= _predict_at_once(
+            made = _predict_at_once(
                 images, folder, kinds, axes, model, diameter, device, deterministic, log
             )
-            predicted.counts |= {stem: int(labels.max()) for stem, labels in predicted.items()}
+            for stem, labels in made:
+                predicted.counts[stem] = int(labels.max())
+                if keep:
+                    predicted[stem] = labels
         if large:
             if kinds != {"labels"}:
                 log.warn("Of images that are predicted in blocks, only labels are written.")
@@ -164,7 +173,7 @@ def _predict_at_once(
     device: str,
     deterministic: bool,
     reporter: Reporter,
-) -> dict[str, Labels]:
+) -> Iterator[tuple[str, Labels]]:
     """Predict images one by one, each read when its turn comes, and write what was asked for."""
     files, read = _source(images, axes)
     stems = list(files)
@@ -176,36 +185,40 @@ def _predict_at_once(
 
     prepare_tensorflow(device, threads=fixed_threads(deterministic))
     network = open_model(model)
+    channels = network.config.n_channel_in
     sizes = {stem: read_pixel_size(file) if file else None for stem, file in files.items()}
     scales = {stem: choose_scale_for(model, size, diameter) for stem, size in sizes.items()}
     for warning in _look_at_model(model, sizes if diameter is None else {}):
         reporter.warn(warning)
-    predicted: dict[str, Labels] = {}
-    tables = []
-    with stop_on_signal() as should_stop, reporter.task("Predicting", len(stems)) as advance:
+    table: Any = nullcontext()
+    if output is not None and "csv" in kinds:
+        known = any(size is not None for size in sizes.values())
+        table = open_table(output, channels=channels, in_micrometres=known)
+    with (
+        stop_on_signal() as should_stop,
+        reporter.task("Predicting", len(stems)) as advance,
+        table as add_to_table,
+    ):
         for done, stem in enumerate(stems, start=1):
             if should_stop():
                 raise Interrupted(f"Stopped after {done - 1} of {len(stems)} images.")
             image = read(stem)
-            if image.shape[-1] != network.config.n_channel_in:
+            if image.shape[-1] != channels:
                 raise InputError(
-                    f"images must have the model's {network.config.n_channel_in} channels. Got "
+                    f"images must have the model's {channels} channels. Got "
                     f"{image.shape[-1]} in {stem}; pass images like those it was trained on."
                 )
             normalised = normalise_percentiles(image)
             scale = find_scale(network, normalised, scales[stem])
             labels, probabilities = predict_objects(network, normalised, scale=scale)
-            predicted[stem] = labels
             if output is not None and kinds:
                 file, size = files[stem], sizes[stem]
                 made = Prediction(stem, image, labels, probabilities, size, file)
                 write_prediction(output, made, kinds)
-                if "csv" in kinds:
-                    tables.append(made.table)
-            advance(done, f"{predicted[stem].max()} cells in {stem}")
-    if output is not None and "csv" in kinds:
-        write_table(output, tables)
-    return predicted
+                if add_to_table is not None:
+                    add_to_table(made.table)
+            advance(done, f"{labels.max()} cells in {stem}")
+            yield stem, labels
 
 
 def _predict_in_blocks(

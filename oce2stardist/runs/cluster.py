@@ -2,9 +2,8 @@
 
 import logging
 import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ import yaml
 from distributed import Client, LocalCluster, WorkerPlugin
 
 from oce2stardist.errors import InputError, one_line
+from oce2stardist.runs.interruption import deaf_children, stop_on_signal
 
 _LARGEST_FILE = 100_000
 """Bytes of a SLURM file."""
@@ -128,26 +128,29 @@ def _environment_kept() -> Iterator[None]:
 def _local(
     where: ClusterSettings, memory: int, environment: dict[str, str] | None
 ) -> Iterator[LocalCluster]:
-    # Ctrl-C on a terminal reaches every process: the workers must leave it to this one.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with TemporaryDirectory(prefix="oce2stardist-") as scratch, _environment_kept():
-        try:
-            with dask.config.set(_NEVER_WAIT_FOR_MEMORY | _NO_PROFILE):  # nannies hand it on
-                cluster = LocalCluster(
-                    n_workers=where.local_workers,
-                    threads_per_worker=1,
-                    host="127.0.0.1",
-                    dashboard_address=_LOOPBACK,
-                    worker_dashboard_address=_LOOPBACK,
-                    memory_limit=memory,
-                    env=environment or {},
-                    local_directory=scratch,
-                    silence_logs=logging.CRITICAL,
-                )
-        finally:
-            signal.signal(signal.SIGINT, before)
-        with cluster:
-            yield cluster
+    with (
+        TemporaryDirectory(prefix="oce2stardist-") as scratch,
+        _environment_kept(),
+        ExitStack() as stack,
+    ):
+        with (
+            stop_on_signal(),  # acts once all are there, and can be put away
+            deaf_children(),
+            dask.config.set(_NEVER_WAIT_FOR_MEMORY | _NO_PROFILE),  # nannies hand it on
+        ):
+            cluster = LocalCluster(
+                n_workers=where.local_workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=_LOOPBACK,
+                worker_dashboard_address=_LOOPBACK,
+                memory_limit=memory,
+                env=environment or {},
+                local_directory=scratch,
+                silence_logs=logging.CRITICAL,
+            )
+            stack.enter_context(cluster)
+        yield cluster
 
 
 def _client(cluster: Any) -> Client:

@@ -4,11 +4,28 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 
 class Interrupted(Exception):
-    """The user stopped the run; what was done is on disk and the same command goes on."""
+    """The user stopped the run; what was done is on disk and the same command goes on.
+
+    The message is empty where a line that says so was printed already.
+    """
+
+
+def was_stopped(error: BaseException | None) -> bool:
+    """Tell whether an error is the user's wish to stop, or what other code made of Ctrl-C.
+
+    Compiled code that looks for signals, such as stardist's suppression, ends in a SystemError of
+    which KeyboardInterrupt is the cause; a module that is being imported in an ImportError.
+    """
+    while error is not None:
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager
@@ -44,3 +61,21 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
             signal.signal(signum, handler)
     if stopped and not told:
         signal.raise_signal(stopped)
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Block Ctrl-C in processes and threads that are started in the block.
+
+    On a terminal it reaches every process: those that this one started must leave it to this one.
+    What is blocked stays so in a process that such a thread starts later.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # Python starts it with the first process, and unblocks then
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

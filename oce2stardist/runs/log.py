@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from oce2stardist.errors import InputError, one_line
-from oce2stardist.runs.interruption import Interrupted
+from oce2stardist.runs.interruption import Interrupted, was_stopped
 from oce2stardist.runs.progress import Advance, Reporter, SilentReporter
 
 FILE = "log.txt"
@@ -117,15 +117,14 @@ def logged(reporter: Reporter | None, command: str) -> Iterator[RunLog]:
             log.record(logging.INFO, f"Started: {command}, version {_version()}")
             yield log
             log.record(logging.INFO, "Finished.")
-    except Interrupted as stopped:
-        log.record(logging.INFO, str(stopped))
-        raise
-    except InputError as error:
-        log.record(logging.ERROR, one_line(error))
-        raise
     except BaseException as error:
-        exc_info = type(error), error, error.__traceback__
-        log.record(logging.ERROR, f"Ended by {type(error).__name__}.", exc_info)
+        if was_stopped(error):
+            log.record(logging.INFO, str(error) if isinstance(error, Interrupted) else "Stopped.")
+        elif isinstance(error, InputError):
+            log.record(logging.ERROR, one_line(error))
+        else:
+            exc_info = type(error), error, error.__traceback__
+            log.record(logging.ERROR, f"Ended by {type(error).__name__}.", exc_info)
         raise
     finally:
         for each in handlers:

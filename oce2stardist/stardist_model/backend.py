@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from oce2stardist.runs.interruption import stop_on_signal
+
 
 @contextmanager
 def quiet_native_code() -> Iterator[None]:
@@ -28,8 +30,9 @@ def quiet_native_code() -> Iterator[None]:
 
 # TensorFlow leaves oneDNN off on processors without AVX-512, where it is faster, too.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# TensorFlow reports missing GPU drivers several times, past Python and its own log level.
-with quiet_native_code():
+# TensorFlow reports missing GPU drivers several times, past Python and its own log level. A module
+# that Ctrl-C breaks off says anything: it waits until all are there.
+with quiet_native_code(), stop_on_signal():
     import tensorflow as tf  # isort: split
     import keras
     from csbdeep.models.base_model import save_weights_to_hdf5_group

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +14,25 @@ from oce2stardist.files.atomic import replacing
 from oce2stardist.stardist_model.backend import keras, quiet_native_code, tf
 from oce2stardist.stardist_model.network import SparseStarDist2D
 
-OPSET = 17
-Layout = Literal["split", "joined", "full"]
-"""What comes out: prob and dist; both in one tensor; the same at the size of the input."""
+Layout = Literal["split", "joined"]
+"""What comes out of an ONNX file: prob and dist; both in one tensor."""
 Arrays = list[NDArray[np.float32]]
 
 
 def run_network(model: SparseStarDist2D, image: NDArray[np.float32]) -> Arrays:
     """Run the network itself on an image (Y, X, C): prob (Y, X, 1) and dist (Y, X, rays)."""
-    return [np.asarray(output[0]) for output in model.keras_model([image[None]], training=False)]
+    return [
+        np.asarray(output[0])
+        for output in model.keras_model(tf.constant(image[None]), training=False)
+    ]
 
 
-def _arrange(model: SparseStarDist2D, layout: Layout) -> keras.Model:
-    """Put the outputs of the network into a layout."""
+def _at_full_size(model: SparseStarDist2D) -> keras.Model:
+    """Bring the outputs of the network to the size of its input, and join them."""
     network = model.keras_model
     prob, dist = network.outputs
-    if layout == "split":
-        return network
     grid = tuple(model.config.grid)
-    if layout == "full" and grid != (1, 1):
+    if grid != (1, 1):
         # As StarDist exports it: zeros between the grid points are no candidates.
         prob = keras.layers.Conv2DTranspose(
             1, 1, strides=grid, padding="same", kernel_initializer="ones", use_bias=False
@@ -46,64 +46,66 @@ def write_onnx(
 ) -> None:
     """Write the network as ONNX with free batch size, height and width.
 
-    Its input is ``input`` (B, Y, X, C); its outputs are ``prob`` and ``dist``, or ``output``.
+    See `make_onnx` for its inputs and outputs.
     """
-    import onnx
-    import tf2onnx
+    from oce2stardist.stardist_model.onnx_graph import make_onnx
 
-    network = _arrange(model, layout)
-
-    def call(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        if layout != "split":
-            return network(image, training=False)
-        prob, dist = network([image], training=False)
-        # The same, but that it does not end with a transposition of one channel: of such a one
-        # tf2onnx makes a reshape with an axis too many and a squeeze, and it forgets the squeeze
-        # where the reshape has become the output already (1 of 60 conversions).
-        prob = tf.expand_dims(tf.squeeze(prob, -1), -1)
-        return {"prob": prob, "dist": dist}
-
-    shape = (None, None, None, model.config.n_channel_in)
-    signature = [tf.TensorSpec(shape, tf.float32, name="input")]
-    with _silence("tf2onnx"), quiet_native_code():
-        converted, _ = tf2onnx.convert.from_function(
-            tf.function(call, input_signature=signature, autograph=False),
-            input_signature=signature,
-            opset=OPSET,
-        )
-    _name_free_sides(converted.graph, model.config.grid)
+    grid = (int(model.config.grid[0]), int(model.config.grid[1]))
+    made = make_onnx(model.keras_model, grid=grid, joined=layout == "joined")
     for name, value in metadata.items():
-        converted.metadata_props.add(key=name, value=value)
-    onnx.checker.check_model(converted, full_check=True)
+        made.metadata_props.add(key=name, value=value)
     with replacing(path) as temporary:
-        temporary.write_bytes(converted.SerializeToString())
-
-
-def _name_free_sides(graph: Any, grid: tuple[int, int]) -> None:
-    """Call the free dimensions batch, height and width."""
-    at_grid = ("batch", f"height/{grid[0]}", f"width/{grid[1]}")
-    named = [(value, ("batch", "height", "width")) for value in graph.input]
-    named += [(value, at_grid) for value in graph.output]
-    for value, names in named:
-        for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
-            dimension.dim_param = name
+        temporary.write_bytes(made.SerializeToString())
 
 
 def run_onnx(path: Path, image: NDArray[np.float32]) -> Arrays:
-    """Run an ONNX file on an image (Y, X, C): prob and dist, or output, without batch axis."""
+    """Run an ONNX file on an image (Y, X, C): prob and dist, or output, (Y, X, C) as well."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    split = len(session.get_outputs()) == 2
-    outputs = session.run(["prob", "dist"] if split else ["output"], {"input": image[None]})
-    return [output[0] for output in outputs]
+    if len(session.get_outputs()) == 1:
+        return [session.run(["output"], {"input": image[None]})[0][0]]
+    outputs = session.run(["prob", "dist"], {"input": image.transpose(2, 0, 1)[None]})
+    return [output[0].transpose(1, 2, 0) for output in outputs]
 
 
-def write_saved_model(folder: Path, model: SparseStarDist2D) -> str:
-    """Write a SavedModel with one output of the size of the input; return TensorFlow's version."""
+def write_saved_model(folder: Path, model: SparseStarDist2D) -> None:
+    """Write a SavedModel with one output of the size of the input, for TensorFlow 1.x.
+
+    What Keras exports needs the TensorFlow that wrote it: variables are resources, calls are
+    functions, and every attribute is written. Here the variables are constants of a plain graph,
+    with the signature that csbdeep's own export had, and attributes that have their default value,
+    among them those which TensorFlow 1 does not know, are left out.
+    """
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    network = _at_full_size(model)
+    shape = (None, None, None, model.config.n_channel_in)
+    call = tf.function(
+        lambda image: network(image, training=False)["output"],
+        input_signature=[tf.TensorSpec(shape, tf.float32, name="input")],
+        autograph=False,
+    )
+    v1 = tf.compat.v1
     with _silence("tensorflow"), quiet_native_code():
-        _arrange(model, "full").export(str(folder), format="tf_saved_model", verbose=False)
-    return str(tf.__version__)
+        frozen = convert_variables_to_constants_v2(call.get_concrete_function())
+        with tf.Graph().as_default(), v1.Session() as session:
+            tf.import_graph_def(frozen.graph.as_graph_def(), name="")
+            image, output = (
+                session.graph.get_tensor_by_name(tensor.name)
+                for tensor in (frozen.inputs[0], frozen.outputs[0])
+            )
+            signature = v1.saved_model.predict_signature_def({"input": image}, {"output": output})
+            builder = v1.saved_model.Builder(str(folder))
+            builder.add_meta_graph_and_variables(
+                session,
+                ["serve"],
+                signature_def_map={"serving_default": signature},
+                strip_default_attrs=True,
+            )
+            builder.save()
 
 
 def run_saved_model(folder: Path, image: NDArray[np.float32]) -> Arrays:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.config import StarDistConfig
-from oce2stardist.errors import InputError, first_line, is_out_of_memory
+from oce2stardist.errors import InputError, first_line, is_out_of_memory, name_some
 from oce2stardist.files.atomic import write_text
 from oce2stardist.stardist_model.backend import GPUS, Config2D, StarDist2D, keras, tf
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
@@ -230,9 +230,15 @@ def _build(folder: Path, config: Any, *, half_precision: bool, seed: int) -> Spa
         keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         with _quiet():
-            return SparseStarDist2D(config, name=folder.name, basedir=str(folder.parent))
+            return SparseStarDist2D(config, **_place(folder))
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def _place(folder: Path) -> dict[str, str]:
+    """Tell stardist where a folder is; it takes no ``.`` or ``..`` for a name."""
+    folder = folder.resolve()
+    return {"name": folder.name, "basedir": str(folder.parent)}
 
 
 def open_model(folder: Path) -> SparseStarDist2D:
@@ -242,12 +248,12 @@ def open_model(folder: Path) -> SparseStarDist2D:
     if missing:
         raise InputError(
             f"{folder} must be a StarDist model folder. It lacks {' and '.join(missing)}; "
-            "pass the folder that `oce2stardist finetune -o` wrote."
+            f"pass {_name_near(folder)}."
         )
     _check_config(folder / "config.json")
     try:
         with _quiet():
-            model = SparseStarDist2D(None, name=folder.name, basedir=str(folder.parent))
+            model = SparseStarDist2D(None, **_place(folder))
     except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
         if is_out_of_memory(error):
             raise
@@ -257,6 +263,13 @@ def open_model(folder: Path) -> SparseStarDist2D:
         ) from error
     model.scale = read_scale(folder)
     return model
+
+
+def _name_near(path: Path) -> str:
+    """Name the model folders that may be meant: that of a file, or those in a folder."""
+    near = [path.parent / "config.json"] if path.is_file() else sorted(path.glob("*/config.json"))
+    folders = [str(config.parent) for config in near if config.exists()]
+    return name_some(folders) if folders else "the folder that `oce2stardist finetune -o` wrote"
 
 
 def _check_config(path: Path) -> None:

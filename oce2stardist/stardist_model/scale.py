@@ -141,6 +141,28 @@ def choose_scale(
     return TrainingScale(replace(wanted, factor=1.0, reason="no cell tells a size"))
 
 
+def warn_of_large_cells(
+    scale: TrainingScale,
+    annotated: Mapping[str, Labels],
+    pseudo: Mapping[str, Labels],
+    *,
+    patch_size: int,
+) -> list[str]:
+    """Say that cells are larger than the patches, pixels a side, that the network trains on.
+
+    Its field of view is about such a patch: of stock networks 94 px, of the default one 96.
+    """
+    diameter = median_diameter(annotated.values()) or median_diameter(pseudo.values()) or 0.0
+    seen = diameter * scale.model.factor
+    if seen <= patch_size:
+        return []
+    return [
+        f"the median cell is {seen:.0f} px wide where the network sees {patch_size} px at a time: "
+        "it never sees a whole cell. Set stardist.working_diameter, and start from none or drawn; "
+        f"or make the images {math.ceil(seen / 28)} times smaller"
+    ]
+
+
 def _own_scales(
     wanted: ModelScale, annotated: Mapping[str, Labels], pseudo: Mapping[str, Labels]
 ) -> dict[str, float]:

@@ -45,7 +45,7 @@ def test_predict(monkeypatch):
 def test_a_prediction_is_logged_only_where_that_is_asked_for(monkeypatch, tmp_path):
     def at_once(*arguments):
         arguments[-1].warn("image a is blurred")
-        return {"a": labels(3)}
+        yield "a", labels(3)
 
     found = sources.Sources([Path("a.tif")], [])
     monkeypatch.setattr(predict, "find_sources", lambda *_, **__: found)

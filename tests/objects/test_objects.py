@@ -1,6 +1,7 @@
 """Outlines, selections, GeoJSON and tables against shapely, roifile, pandas and our own reader."""
 
 import json
+import weakref
 import zipfile
 from types import SimpleNamespace
 
@@ -329,6 +330,26 @@ def as_set(scenes):
 def test_predict_writes_labels_alone_unless_told_otherwise(predicted_discs, tmp_path):
     predict_images(as_set(predicted_discs), tmp_path / "out", model="m")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.tif", "b.tif"}
+
+
+def test_of_labels_that_are_only_counted_no_two_are_in_memory(
+    monkeypatch, predicted_discs, tmp_path
+):
+    made, alive = [], []
+
+    def find(*_, **__):
+        alive.append(sum(labels() is not None for labels in made))
+        labels = np.ones((60, 90), np.int32)
+        made.append(weakref.ref(labels))
+        return labels, np.ones(1, np.float32)
+
+    monkeypatch.setattr("oce2stardist.stardist_model.predict.predict_objects", find)
+    images = ImageSet.from_arrays({name: np.zeros((60, 90)) for name in "abcd"})
+    counted = predict_images(images, tmp_path, model="m", write=["labels", "csv"], keep=False)
+    assert max(alive) <= 1
+    assert counted == {} and counted.counts == dict.fromkeys("abcd", 1)
+    assert pd.read_csv(tmp_path / "objects.csv")["image"].tolist() == list("abcd")
+    assert len(predict_images(images, model="m")) == 4
 
 
 def test_a_table_without_objects_still_has_its_columns(monkeypatch, predicted_discs, tmp_path):

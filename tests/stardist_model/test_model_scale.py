@@ -27,6 +27,7 @@ from oce2stardist.stardist_model.scale import (
     choose_scale,
     choose_scale_for,
     read_scale,
+    warn_of_large_cells,
     write_scale,
     zoom_image,
     zoom_labels,
@@ -132,6 +133,22 @@ def test_a_model_to_start_from_keeps_its_scale(tmp_path):
     write_scale(tmp_path, ModelScale(0.5, 56.0, "by hand"))
     scale = chosen([1], init=tmp_path)
     assert scale.factor == pytest.approx(4, rel=0.03) and scale.working_diameter == 56
+
+
+def test_cells_larger_than_what_the_network_sees_are_warned_of(tmp_path):
+    """Discs 268 px wide are zoomed to 28 px unless nothing says to what size."""
+    labels = {"a": disc((300, 300), (150, 150), 134)}
+    for settings, init, warned in (
+        ({}, None, False),
+        ({"working_diameter": None}, None, True),
+        ({}, tmp_path, True),  # of plain stardist
+    ):
+        scale = choose_scale(StarDistConfig(**settings), labels, {"a": [1]}, {}, init=init)
+        told = warn_of_large_cells(scale, labels, {}, patch_size=96)
+        assert [line.startswith("the median cell is 268 px wide where") for line in told] == (
+            [True] if warned else []
+        )
+    assert "make the images 10 times smaller" in told[0]
 
 
 def test_images_whose_cells_differ_have_a_scale_each():

@@ -1,6 +1,7 @@
 """The alpha-weighted loss, the patches, and training on labels known only in places."""
 
 import gc
+from pathlib import Path
 
 import csbdeep.utils
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from scenes import discs_scene, two_touching_discs
-from small_models import N_RAYS, small_model, stream, train
+from small_models import N_RAYS, small_model, stream, train, write_model
 from stardist import edt_prob, star_dist
 from stardist.matching import matching
 from stardist.models import Config2D, StarDist2D
@@ -521,3 +522,26 @@ def test_predicting_tile_after_tile_makes_no_garbage(tmp_path):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"It lacks config\.json and weights"):
         open_model(tmp_path)
+
+
+def test_a_model_folder_is_opened_however_it_is_spelt(tmp_path, monkeypatch):
+    folder = write_model(tmp_path / "models" / "m", prob=0.5, nms=0.3)
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    monkeypatch.chdir(folder)
+    (folder / "inside").mkdir()
+    for spelt in (".", "inside/..", "../m/", str(tmp_path / "link")):
+        assert open_model(Path(spelt)).thresholds == (0.5, 0.3)
+    monkeypatch.chdir(folder / "inside")
+    assert open_model(Path("..")).name == "m"
+
+
+def test_what_was_meant_is_named_where_the_path_is_near_a_model(tmp_path):
+    for name in ("one", "two"):
+        write_model(tmp_path / name, prob=0.5, nms=0.3)
+    one, two = tmp_path / "one", tmp_path / "two"
+    with pytest.raises(InputError, match=f"pass {one}, {two}\\.$"):
+        open_model(tmp_path)
+    with pytest.raises(InputError, match=f"pass {one}\\.$"):
+        open_model(one / "weights_best.h5")
+    with pytest.raises(InputError, match="pass the folder that `oce2stardist finetune -o` wrote"):
+        open_model(tmp_path / "three")
