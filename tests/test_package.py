@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,12 +22,14 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 FOLDERS = {  # package -> its folder in the checkout
     package: SETUPTOOLS["package-dir"].get(package, package.replace(".", "/"))
     for package in SETUPTOOLS["packages"]
 }
 SOURCES = ("oce2stardist", "cli", "configs")
+EXTRAS_NAMED = re.compile(r"(?:oce2stardist\[|say_install\(\")([a-z,]+)")
 DATA = (".yaml", ".j2", ".safetensors")
 COMMANDS = (
     *("demo", "pseudo", "merge", "finetune", "suggest", "predict", "export", "evaluate"),
@@ -84,6 +87,37 @@ def test_every_data_file_is_named_by_package_data():
         if path.suffix in DATA:
             patterns = SETUPTOOLS["package-data"].get(package_of[path.parent.as_posix()], [])
             assert any(fnmatch(path.name, pattern) for pattern in patterns), path
+
+
+# --- what is installed on the way
+
+
+def installs_of(target):
+    """The pip commands of a target of the Makefile, as if nothing was there yet."""
+    printed = run("make", "--dry-run", "--always-make", target, cwd=ROOT)
+    return [line for line in printed.splitlines() if " pip install " in line]
+
+
+def test_make_demo_installs_what_a_user_needs_and_make_test_the_rest():
+    demo, test = installs_of("demo"), installs_of("test")
+    assert len(demo) == 2 and test[:2] == demo
+    assert not any("[" in line for line in demo)
+    assert [line.split("-e ")[1] for line in test[2:]] == ["'.[dev]'"]
+    assert all("-c constraints.txt" in line for line in test)
+
+
+def test_every_extra_that_is_named_exists():
+    extras = set(PROJECT["optional-dependencies"])
+    texts = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    texts += [path for folder in ("oce2stardist", "cli") for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        (path.name, extra)
+        for path in texts
+        for given in EXTRAS_NAMED.findall(path.read_text(encoding="utf-8"))
+        for extra in given.split(",")
+    }
+    assert {extra for _, extra in named} >= {"big", "export", "napari"}
+    assert not {one for one in named if one[1] not in extras}
 
 
 # --- the built distributions

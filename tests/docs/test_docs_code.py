@@ -164,7 +164,7 @@ def run_ours(words, *, afresh=False):
 def check_pip(words):
     """See that what is installed exists: extras of this package, and files."""
     assert words[1] == "install", words
-    extras = re.compile(r"oce2stardist\[(.+)\]")
+    extras = re.compile(r"(?:oce2stardist|\.)\[(.+)\]")
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for word in words[2:]:
         if named := extras.fullmatch(word):
@@ -172,6 +172,7 @@ def check_pip(words):
                 assert re.search(rf"^{extra} = \[", text, re.M), word
         if word.endswith(".txt"):
             assert (ROOT / word).exists(), word
+    assert words[2:4] == ["-c", "constraints.txt"], f"{words}: other versions are not tested"
     return ""
 
 
@@ -331,6 +332,7 @@ def test_continued_lines_are_one_command():
     [
         ("bash", "oce2stardist evaluate nowhere/ x/", AssertionError, "nowhere must exist"),
         ("bash", "pip install 'oce2stardist[gold]'", AssertionError, "gold"),
+        ("bash", "pip install numpy", AssertionError, "other versions are not tested"),
         ("bash", "sudo reboot", ValueError, "one of oce2stardist, pip. Got 'sudo'"),
         ("", "oce2stardist doctor", ValueError, "page.md:1 must be bash or python"),
         ("python", "1 / 0", ZeroDivisionError, "division"),
