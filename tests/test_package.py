@@ -127,7 +127,7 @@ def test_every_extra_that_is_named_exists():
 def wheel(tmp_path_factory):
     """Build the source distribution, and the wheel from it, of a copy of the checkout."""
     checkout = tmp_path_factory.mktemp("checkout")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
     for name in SOURCES:
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -165,6 +165,29 @@ def test_the_wheel_holds_every_module_and_data_file_and_claims_one_name(wheel):
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == expected
     assert {name.split("/")[0] for name in held} == {"oce2stardist"}
+
+
+@pytest.mark.slow
+def test_a_package_index_takes_both_distributions_and_shows_the_readme(wheel):
+    both = sorted(wheel.parent.iterdir())
+    assert [path.suffix for path in both] == [".whl", ".gz"]
+    printed = run(sys.executable, "-m", "twine", "check", "--strict", *both, cwd=wheel.parent)
+    assert printed.count("PASSED") == 2
+
+
+@pytest.mark.slow
+def test_links_of_the_readme_on_a_package_index_lead_into_the_repository(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        shown = archive.read(name).decode()
+    source = PROJECT["urls"]["Source"]
+    links = re.findall(r"\]\(([^)]+)\)", shown)
+    assert len(links) > 20 and all(link.startswith("https://") for link in links)
+    files = [link.partition("/main/")[2] for link in links if link.startswith(f"{source}/")]
+    files = [file for file in files if file]
+    assert len(files) > 15 and all((ROOT / file).exists() for file in files)
+    assert "![" in shown and f"({source}/raw/main/docs/gallery.png)" in shown
+    assert "<!--" not in shown
 
 
 @pytest.mark.slow

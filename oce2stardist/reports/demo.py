@@ -38,6 +38,7 @@ from oce2stardist.reports.training_panels import (
     training_plot,
     used_kinds,
 )
+from oce2stardist.reports.verdicts import demo_verdict
 from oce2stardist.reports.wording import capital, count_objects, plural
 
 
@@ -96,6 +97,7 @@ def write_demo_report(
         title="From nuclei to a StarDist model",
         lead=f"Embeddings learned from {plural(n_images, 'image')} without any outline, "
         f"{plural(sum(count_roles(cells)), 'annotated cell')}, and what StarDist makes of both.",
+        verdict=demo_verdict(scores),
         sections=[
             _nuclei_section(images),
             Section(

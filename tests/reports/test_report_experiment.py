@@ -115,8 +115,8 @@ def test_failed_and_missing_runs_are_listed_with_reasons(fractions, unsupervised
         for row in rows:
             assert (path.parent / row[0]["links"][0]).name == row[0]["text"]
             assert (path.parent / row[0]["links"][0]).is_dir()
-        assert "Warning" in Page(path).texts["p"][2]
-    assert "1 failed, 1 not finished" in Page(fractions).texts["p"][2]
+        assert Page(path).texts["p"][1].startswith("● Red Not every run")
+    assert "1 failed, 1 not finished" in Page(fractions).texts["p"][1]
 
 
 def test_figures_are_saved_in_every_format_and_shown_as_vectors(fractions, unsupervised):
