@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import folders
+from .grouping import GroupedCommand
 from .options import device_option, verbosity_options
 from .results import prints_json, tell
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from oce2stardist.runs.progress import Reporter
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option(
     "-o",
     "--output",

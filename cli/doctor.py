@@ -2,10 +2,11 @@
 
 import click
 
+from .grouping import GroupedCommand
 from .results import prints_json, tell
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option(
     "--bug-report",
     is_flag=True,

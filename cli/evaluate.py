@@ -5,10 +5,11 @@ import math
 import click
 
 from .completion import paths
+from .grouping import GroupedCommand
 from .results import prints_json, tell
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("predicted", shell_complete=paths)
 @click.argument("truth", shell_complete=paths)
 @click.option("--iou", type=float, default=0.5, show_default=True, help="Least IoU of a match.")

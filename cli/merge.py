@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import folders
+from .grouping import GroupedCommand
 from .options import annotation_options, config_options, logging_options
 from .results import prints_json, tell
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from oce2stardist import CellDraw, Config
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("run", shell_complete=folders)
 @annotation_options
 @config_options()

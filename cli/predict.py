@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import folders, paths
+from .grouping import GroupedCommand
 from .options import (
     axes_option,
     block_options,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from oce2stardist.runs.progress import Reporter
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", shell_complete=paths)
 @click.option(
     "--model",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import folders, paths
+from .grouping import GroupedCommand
 from .options import (
     axes_option,
     block_options,
@@ -36,7 +37,7 @@ def _diameter(value: str) -> float | Path:
     return path
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", shell_complete=paths)
 @output_option("RUN", "Run folder to write.")
 @click.option(
