@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oce2stardist.errors import plural
+
 from .completion import folders
 from .grouping import GroupedCommand
 from .options import annotation_options, config_options, logging_options
@@ -47,6 +49,6 @@ def merge(run: str, annotations: str, cells: "CellDraw", config: "Config") -> No
             "n_pseudo": n_pseudo,
             "n_images": len(merged.pseudo),
         },
-        f"{n_annotated} annotated cells and {n_pseudo} pseudo objects "
-        f"in {len(merged.pseudo)} images: {run}/training",
+        f"{plural(n_annotated, 'annotated cell')} and {plural(n_pseudo, 'pseudo object')} "
+        f"in {plural(len(merged.pseudo), 'image')}: {run}/training",
     )

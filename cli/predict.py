@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oce2stardist.errors import plural
+
 from .completion import folders, paths
 from .grouping import GroupedCommand
 from .options import (
@@ -117,5 +119,5 @@ def predict(
     n_cells = sum(cells.values())
     tell(
         {"output": output, "n_images": len(cells), "n_cells": n_cells, "cells": cells},
-        f"{n_cells} cells in {len(cells)} images: {output}",
+        f"{plural(n_cells, 'cell')} in {plural(len(cells), 'image')}: {output}",
     )

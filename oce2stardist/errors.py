@@ -45,6 +45,11 @@ def name_some(names: Sequence[str]) -> str:
     return f"{listed} and {more} more" if more > 0 else listed
 
 
+def plural(count: int, noun: str) -> str:
+    """Write a number with its noun: 1 cell, 1,200 cells."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def kept_torch() -> list[str]:
     """Name the installed torch to pip if it is a build of its own, such as 2.9+cpu, else nothing.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oce2stardist.errors import plural
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import BACKGROUND, Image, Labels
 from oce2stardist.pseudo_labels.inputs import read_predicted
@@ -39,7 +40,7 @@ from oce2stardist.reports.training_panels import (
     used_kinds,
 )
 from oce2stardist.reports.verdicts import demo_verdict
-from oce2stardist.reports.wording import capital, count_objects, plural
+from oce2stardist.reports.wording import capital, count_objects
 
 
 def write_demo_report(

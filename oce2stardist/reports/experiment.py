@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from oce2stardist.datasets.labelled import LabelledImages
+from oce2stardist.errors import plural
 from oce2stardist.reports.drawing.figure_files import FORMATS, encode_figure, save_figure
 from oce2stardist.reports.drawing.figures import curves_figure, fractions_figure, scales_figure
 from oce2stardist.reports.drawing.page import Cell, Panel, Part, Rich, Section, write_page
@@ -24,7 +25,6 @@ from oce2stardist.reports.experiment_pictures import (
 from oce2stardist.reports.experiment_tables import outcomes_table, pivot_table, summary_table
 from oce2stardist.reports.run_files import read_record
 from oce2stardist.reports.verdicts import experiment_verdict
-from oce2stardist.reports.wording import plural
 
 _TABLES = ("results.csv", "summary.csv", "curves.csv")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from oce2stardist.errors import plural
 from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.labels import Image, Labels
@@ -23,7 +24,7 @@ from oce2stardist.reports.training_panels import (
     used_kinds,
 )
 from oce2stardist.reports.verdicts import finetune_verdict
-from oce2stardist.reports.wording import capital, count_objects, plural
+from oce2stardist.reports.wording import capital, count_objects
 
 
 def write_finetune_report(

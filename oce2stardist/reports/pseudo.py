@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from oce2stardist.errors import plural
 from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels
@@ -40,7 +41,6 @@ from oce2stardist.reports.selection import choose_by_count, say_how_many
 from oce2stardist.reports.verdicts import pseudo_verdict
 from oce2stardist.reports.wording import (
     count_objects,
-    plural,
     say_middle_half,
     say_range,
     sentence,

@@ -6,9 +6,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from oce2stardist.errors import plural
 from oce2stardist.reports.drawing.page import Guide, Light, Step, Verdict
 from oce2stardist.reports.run_files import read_record
-from oce2stardist.reports.wording import capital, plural, sentence
+from oce2stardist.reports.wording import capital, sentence
 
 _BY_PICTURE = Guide("by-picture.html", "What you see, and what to change")
 _IMAGES = Guide("images.html", "Your own images")

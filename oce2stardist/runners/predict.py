@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from oce2stardist.blockwise.settings import Blocks
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, plural
 from oce2stardist.images.find import image_stem
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import is_ours
@@ -185,7 +185,7 @@ def _predict_at_once(
     with stop_on_signal() as should_stop, reporter.task("Predicting", len(stems)) as advance:
         for done, stem in enumerate(stems, start=1):
             if should_stop():
-                raise Interrupted(f"Stopped after {done - 1} of {len(stems)} images.")
+                raise Interrupted(f"Stopped after {done - 1} of {plural(len(stems), 'image')}.")
             image = read(stem)
             if image.shape[-1] != network.config.n_channel_in:
                 raise InputError(
@@ -202,7 +202,7 @@ def _predict_at_once(
                 write_prediction(output, made, kinds)
                 if "csv" in kinds:
                     tables.append(made.table)
-            advance(done, f"{predicted[stem].max()} cells in {stem}")
+            advance(done, f"{plural(int(predicted[stem].max()), 'cell')} in {stem}")
     if output is not None and "csv" in kinds:
         write_table(output, tables)
     return predicted

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oce2stardist.errors import plural
 from oce2stardist.evaluation.held_back import count_matches, difference, find_windows, mean_f1
 from oce2stardist.labels import FoundObjects, Image, Labels, renumber
 from oce2stardist.stardist_model.fit import TrainingJob
@@ -72,7 +73,7 @@ def choose_witness(
         return Witness(RUN, "no annotated cell could choose")
     patches = [window.cut(job.zoomed_images[window.stem]) for window in windows]
     by_start = count_at_defaults(model, windows, patches)
-    said = f"mean F1 {mean_f1(by_start):.2f} on {len(windows)} annotated cells"
+    said = f"mean F1 {mean_f1(by_start):.2f} on {plural(len(windows), 'annotated cell')}"
     if given:
         seen = {
             stem: zoom_labels(given[stem], job.scale.of(stem))
@@ -108,5 +109,5 @@ def label_images(
         confidence[stem] = {
             label: float(probabilities[old - 1]) for label, old in enumerate(ids, start=1)
         }
-        advance(done, f"{len(ids)} objects in {stem}")
+        advance(done, f"{plural(len(ids), 'object')} in {stem}")
     return FoundObjects(labels, confidence)
