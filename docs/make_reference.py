@@ -37,7 +37,7 @@ USUAL = {
     "pseudo.min_unity": ("", "cells that touch are joined: 1 joins nothing"),
     "pseudo.level": ("", "outlines are too small (lower) or too large (higher)"),
     "pseudo.min_size": ("", "debris is found (larger), or small cells are lost (smaller)"),
-    "stardist.alpha": ("finetune --alpha", "pseudo labels shall count less, or not at all: 0"),
+    "stardist.alpha": ("finetune --alpha", "pseudo labels are to count less, or not at all (0)"),
     "stardist.steps": ("finetune --steps", "the model is not good enough: train longer"),
 }
 """Settings that people change: the option that does the same, and when. Pictures of most of it are

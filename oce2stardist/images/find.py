@@ -40,7 +40,7 @@ def find_images(source: str | Path) -> list[Path]:
     images = sorted(filter(_has_image_name, files), key=lambda path: path.name)
     if not images:
         raise InputError(
-            f"{source} must hold images ({', '.join(IMAGE_SUFFIXES)}). "
+            f"'{source}' holds no images ({', '.join(IMAGE_SUFFIXES)}). "
             f"Got {_some(files)}; name other files or convert these."
         )
     if not source.is_file():

@@ -147,7 +147,7 @@ def _nuclei_section(images: Mapping[str, Image]) -> Section:
 
 def _pseudo_labels_section(images: Mapping[str, Image], found: Mapping[str, Labels]) -> Section:
     return Section(
-        "3. Pseudo labels, which nobody drew",
+        "3. Pseudo labels, without any outline drawn",
         "Pixels whose arrows end at the same point become one object.",
         panels=[
             (

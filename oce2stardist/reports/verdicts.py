@@ -41,7 +41,7 @@ def pseudo_verdict(run: Path, trust: Mapping[str, Any] | None) -> Verdict:
     if trust["value"] and trust.get("overruled"):
         return Verdict("amber", sentence(trust["reason"]), [look, outline, train], _BY_PICTURE)
     if trust["value"]:
-        said = f"Nothing speaks against these labels.{measured}"
+        said = f"All measures of these labels are good.{measured}"
         return Verdict("green", said, [look, outline, train], _BY_PICTURE)
     steps = [
         *([Step(trust["advice"])] if "advice" in trust else []),

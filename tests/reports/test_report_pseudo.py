@@ -68,7 +68,7 @@ def test_pseudo_report_says_first_whether_to_trust_the_labels(tmp_path, trusted)
     assert_self_contained(page)
     verdict = page.texts["p"][1]
     assert "separation 0.12, alike 0.90" in verdict
-    assert verdict.startswith("● Green Nothing" if trusted else "● Red These can't be trusted")
+    assert verdict.startswith("● Green All measures" if trusted else "● Red These can't be trusted")
     assert (SCRIPT in verdict) == (not trusted)
     assert "trust" not in page.texts["td"]
     train = "oce2stardist finetune images/ "
