@@ -126,7 +126,7 @@ def _configuration() -> str:
         _MADE,
         "# Configuration",
         "`--config FILE` reads settings from YAML. A file names only what it changes:",
-        "```yaml\npseudo:\n  level: 0.3\nstardist:\n  steps: 1500\n```",
+        '```yaml title="my.yaml"\npseudo:\n  level: 0.3\nstardist:\n  steps: 1500\n```',
         "`configs/fast.yaml` lists all settings. In messages and in Python a setting is named with "
         "its section: `stardist.alpha`.",
         "## The ten that people change",
