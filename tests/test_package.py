@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from scenes import discs_scene
 
 if sys.version_info >= (3, 11):
@@ -118,6 +119,32 @@ def test_every_extra_that_is_named_exists():
     }
     assert {extra for _, extra in named} >= {"big", "export", "napari"}
     assert not {one for one in named if one[1] not in extras}
+
+
+def test_the_address_of_the_source_is_the_same_everywhere():
+    source = PROJECT["urls"]["Source"]
+    assert f"git clone {source} &&" in (ROOT / "README.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["repository-code"] == source
+    assert citation["version"] == PROJECT["version"]
+
+
+def test_the_forms_of_issues_ask_for_what_helps():
+    forms = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")
+        if path.stem != "config"
+    ]
+    asked = [part["attributes"]["label"] for form in forms for part in form["body"] if "id" in part]
+    assert all(form["name"] and form["description"] for form in forms)
+    assert any("doctor --bug-report" in label for label in asked) and "A picture" in asked
+
+
+def test_the_dockerfile_copies_what_the_build_needs():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]}
+    assert copied >= {"pyproject.toml", "setup.py", "README.md", "LICENSE", "constraints.txt"}
+    assert copied >= set(SOURCES) and all((ROOT / name).exists() for name in copied)
 
 
 # --- the built distributions
