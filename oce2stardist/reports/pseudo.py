@@ -13,6 +13,7 @@ from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.pseudo_labels.inputs import read_predicted
+from oce2stardist.pseudo_labels.witness import START
 from oce2stardist.reports.drawing.page import Section, write_page
 from oce2stardist.reports.drawing.pictures import (
     UNSURE,
@@ -100,10 +101,15 @@ def write_pseudo_report(run: Path, images: ImageSet) -> Path:
         title="Pseudo labels",
         lead=f"{plural(len(objects), 'object')} found in {plural(len(counts), 'image')}; no "
         "outline was drawn by hand.",
-        verdict=pseudo_verdict(run, trust),
+        verdict=pseudo_verdict(run, trust, of_start=_is_of_start(objects)),
         sections=_sections(_Run(run, images, parameters, objects, counts, predicted)),
         runs={"pseudo": read_record(run / "run.yaml")},
     )
+
+
+def _is_of_start(objects: pd.DataFrame) -> bool:
+    """Tell whether the drawn start, and nothing else, found the objects of a run."""
+    return "found_by" in objects and bool(len(objects)) and set(objects["found_by"]) == {START}
 
 
 def _sections(run: _Run) -> list[Section]:

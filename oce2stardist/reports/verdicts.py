@@ -18,8 +18,11 @@ _POOR_F1, _GOOD_F1, _FEW_CELLS = 0.5, 0.7, 10
 """Of a model on the annotated cells that judged it: as `pseudo_labels.trust` takes them."""
 
 
-def pseudo_verdict(run: Path, trust: Mapping[str, Any] | None) -> Verdict:
-    """Say whether to train on the labels of a run; `trust` is that of its parameters.yaml."""
+def pseudo_verdict(run: Path, trust: Mapping[str, Any] | None, *, of_start: bool) -> Verdict:
+    """Say whether to train on the labels of a run; `trust` is that of its parameters.yaml.
+
+    `of_start`: its labels failed, and those of the drawn start were taken instead.
+    """
     images = quote(str(read_record(run / "run.yaml")["inputs"].get("images_from") or "images/"))
     # Images larger than memory are annotated and trained on in crops.
     crops = quote(str(run / "crops")) if (run / "crops").is_dir() else images
@@ -43,6 +46,12 @@ def pseudo_verdict(run: Path, trust: Mapping[str, Any] | None) -> Verdict:
     if trust["value"]:
         said = f"All measures of these labels are good.{measured}"
         return Verdict("green", said, [look, outline, train], _BY_PICTURE)
+    if of_start:
+        said = (
+            "These labels are those of the network that has seen drawn cells only, because its own "
+            f"failed: {sentence(trust['reason'])[:1].lower()}{sentence(trust['reason'])[1:]}"
+        )
+        return Verdict("amber", said + measured, [look, outline, train], _BY_PICTURE)
     steps = [
         *([Step(trust["advice"])] if "advice" in trust else []),
         Step(
@@ -55,7 +64,8 @@ def pseudo_verdict(run: Path, trust: Mapping[str, Any] | None) -> Verdict:
             f"oce2stardist finetune {crops} --annotations masks/ --alpha 0 -o model",
         ),
     ]
-    return Verdict("red", sentence(trust["reason"]) + measured, steps, _BY_PICTURE)
+    said = f"Do not train on these labels yet: {sentence(trust['reason'])[:1].lower()}"
+    return Verdict("red", said + sentence(trust["reason"])[1:] + measured, steps, _BY_PICTURE)
 
 
 def finetune_verdict(
