@@ -204,8 +204,8 @@ def test_names_are_shown_and_not_run(tmp_path):
 
 def test_nothing_is_fetched_and_links_stay_in_the_folder(fractions):
     page = Page(fractions)
+    assert all(link.startswith(("data:", "../", f"{DOCUMENTATION}/")) for link in page.links)
     assert not re.search(r"url\(|@import|https?://", page.source.replace(DOCUMENTATION, ""))
-    assert not re.search(r"url\(|@import|https?://", page.source)
 
 
 def test_tables_of_an_experiment_without_scores_say_so(tmp_path):
