@@ -246,6 +246,17 @@ def test_the_installed_wheel_runs_from_images_to_scores(installed, tmp_path):
     assert json.loads(run(installed / "oce2stardist", *evaluate, cwd=tmp_path))
 
 
+def test_in_the_folder_of_the_source_code_an_installed_package_finds_its_commands():
+    """As `oce2stardist demo` and the napari plugin start them: with `python -m`."""
+    code = (
+        "import sys, runpy;"
+        "sys.meta_path = [one for one in sys.meta_path if '__editable__' not in repr(one)];"
+        "sys.path.insert(0, ''); sys.argv = ['oce2stardist', '--version'];"
+        "runpy.run_module('oce2stardist', run_name='__main__')"
+    )
+    assert "version 0" in run(sys.executable, "-c", code, cwd=ROOT)
+
+
 # --- neither framework until it is needed
 
 PRINT_FRAMEWORKS = "print('loaded:', *sorted({'torch', 'tensorflow'} & set(sys.modules)))"
