@@ -15,19 +15,24 @@ help:
 	@echo "make lint   ruff, mypy, and who may import whom"
 	@echo "make bench  speed of every stage"
 	@echo "make docs   the documentation as a folder of pages, site/"
-	@echo "make venv   only set up .venv"
+	@echo "make venv   only set up .venv, with all that developers need"
 	@echo "make clean  delete .venv, demo-run and everything built"
 
 venv: .venv/ready
 
-# torch first and alone, so that a CPU build offered by the machine is taken.
-.venv/ready: pyproject.toml constraints.txt
+# What a user installs. torch first and alone, so that a CPU build offered by the machine is taken.
+.venv/user: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	touch $@
+
+# What developers need beside it: tests, linters, documentation, napari.
+.venv/ready: .venv/user
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: venv
+demo: .venv/user
 	$(BIN)/oce2stardist demo -o demo-run
 
 # Libraries of the system that Qt needs and a bare machine lacks; they belong to no environment.

@@ -4,7 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oce2stardist.errors import plural
+
 from .completion import folders
+from .grouping import GroupedCommand
 from .options import device_option, verbosity_options
 from .results import prints_json, tell
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from oce2stardist.runs.progress import Reporter
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option(
     "-o",
     "--output",
@@ -46,8 +49,8 @@ def demo(output: str, seed: int, device: str | None, reporter: "Reporter") -> No
 
     result = run_demo(output, seed=seed, device=device or "auto", reporter=reporter)
     lines = [
-        f"\nOn the part of the image where nothing was annotated ({result.n_annotated} cells "
-        "annotated elsewhere):"
+        "\nOn the part of the image where nothing was annotated "
+        f"({plural(result.n_annotated, 'cell')} annotated elsewhere):"
     ]
     for name, scores in result.scores.items():
         lines.append(f"  {name:<42} F1 {scores.f1:.3f}   SEG {scores.seg:.3f}")

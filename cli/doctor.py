@@ -2,10 +2,11 @@
 
 import click
 
+from .grouping import GroupedCommand
 from .results import prints_json, tell
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option(
     "--bug-report",
     is_flag=True,
@@ -19,13 +20,13 @@ from .results import prints_json, tell
     torch="version, devices, chosen, precision; null where it fails",
     tensorflow="the same",
     packages="versions by name, null where missing",
-    findings="a list of group, name, status (ok, optional, warning, broken), detail, mend",
+    findings="a list of group, name, status (ok, optional, warning, broken), detail, fix",
 )
 def doctor(bug_report: bool) -> None:
-    """Check that everything works here, and say what mends what does not.
+    """Check that everything works here, and say how to fix what does not.
 
     torch and TensorFlow are each tried in a process of their own, on every device that they
-    see. Extras are those of the installed version. What mends a gap is one command, to be
+    see. Extras are those of the installed version. Each fix is one command, to be
     pasted as it stands. The exit code is 1 if pseudo labels, training or prediction can't
     run, else 0.
 

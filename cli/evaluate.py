@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import paths
+from .grouping import GroupedCommand
 from .options import instances_option
 from .results import prints_json, tell
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from oce2stardist.labels import Instances
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("predicted", shell_complete=paths)
 @click.argument("truth", shell_complete=paths)
 @click.option("--iou", type=float, default=0.5, show_default=True, help="Least IoU of a match.")

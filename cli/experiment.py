@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .completion import paths, study_presets
+from .grouping import GroupedCommand
 from .options import (
     Command,
     cluster_options,
@@ -63,7 +64,7 @@ def _study(command: Command) -> Command:
     return command
 
 
-@experiment.command()
+@experiment.command(cls=GroupedCommand)
 @_study
 def fractions(**options: Any) -> None:
     """How F1 grows with the annotated cells, with and without pseudo labels (Fig. 5).
@@ -76,7 +77,7 @@ def fractions(**options: Any) -> None:
     _run("fractions", **options)
 
 
-@experiment.command()
+@experiment.command(cls=GroupedCommand)
 @_study
 def unsupervised(**options: Any) -> None:
     """Pseudo labels beside pretrained networks and a classical baseline (Table 1).
@@ -89,7 +90,7 @@ def unsupervised(**options: Any) -> None:
     _run("unsupervised", **options)
 
 
-@experiment.command()
+@experiment.command(cls=GroupedCommand)
 @_study
 def scales(**options: Any) -> None:
     """How pseudo labels depend on the scale of the images (Table 2).
@@ -101,7 +102,7 @@ def scales(**options: Any) -> None:
     _run("scales", **options)
 
 
-@experiment.command()
+@experiment.command(cls=GroupedCommand)
 @click.argument("a", shell_complete=paths)
 @click.argument("b", shell_complete=paths)
 @click.option(

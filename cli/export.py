@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import folders, paths
+from .grouping import GroupedCommand
 from .options import axes_option, device_option, logging_options, output_option
 from .results import prints_json, tell
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from oce2stardist.export.model import Format
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("model", shell_complete=folders)
 @click.option(
     "--to",

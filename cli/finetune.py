@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import folders, paths
+from .grouping import GroupedCommand
 from .options import (
     axes_option,
     config_options,
@@ -33,7 +34,7 @@ def _alpha(value: str) -> float | str:
         raise click.BadParameter(message) from None
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", shell_complete=paths)
 @click.option(
     "--pseudo", metavar="RUN", shell_complete=folders, help="Run folder of `oce2stardist pseudo`."

@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oce2stardist.errors import plural
+
 from .completion import folders
+from .grouping import GroupedCommand
 from .options import annotation_options, config_options, instances_option, logging_options
 from .results import prints_json, tell
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from oce2stardist import CellDraw, Config
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("run", shell_complete=folders)
 @annotation_options
 @instances_option
@@ -47,6 +50,6 @@ def merge(run: str, annotations: str, cells: "CellDraw", config: "Config") -> No
             "n_pseudo": n_pseudo,
             "n_images": len(merged.pseudo),
         },
-        f"{n_annotated} annotated cells and {n_pseudo} pseudo objects "
-        f"in {len(merged.pseudo)} images: {run}/training",
+        f"{plural(n_annotated, 'annotated cell')} and {plural(n_pseudo, 'pseudo object')} "
+        f"in {plural(len(merged.pseudo), 'image')}: {run}/training",
     )

@@ -4,7 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oce2stardist.errors import plural
+
 from .completion import folders, paths
+from .grouping import GroupedCommand
 from .options import (
     axes_option,
     block_options,
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from oce2stardist.runs.progress import Reporter
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", shell_complete=paths)
 @click.option(
     "--model",
@@ -117,5 +120,5 @@ def predict(
     n_cells = sum(cells.values())
     tell(
         {"output": output, "n_images": len(cells), "n_cells": n_cells, "cells": cells},
-        f"{n_cells} cells in {len(cells)} images: {output}",
+        f"{plural(n_cells, 'cell')} in {plural(len(cells), 'image')}: {output}",
     )

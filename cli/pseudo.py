@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oce2stardist.errors import plural
+
 from .completion import folders, paths
+from .grouping import GroupedCommand
 from .options import (
     axes_option,
     block_options,
@@ -37,7 +40,7 @@ def _diameter(value: str) -> float | Path:
     return path
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", shell_complete=paths)
 @output_option("RUN", "Run folder to write.")
 @click.option(
@@ -136,13 +139,14 @@ def pseudo(
     objects = {stem: int(labels.max()) for stem, labels in result.labels.items()}
     n_objects, whole = sum(objects.values()), result.whole_objects
     lines = [
-        f"{n_objects} objects in {len(objects)} {'crops' if whole else 'images'}: "
+        f"{plural(n_objects, 'object')} in {plural(len(objects), 'crop' if whole else 'image')}: "
         f"{output}/pseudo/labels",
         f"Look at {result.report}",
     ]
     if whole:
         total = sum(whole.values())
-        lines.insert(1, f"{total} objects in {len(whole)} whole images: {output}/pseudo/whole")
+        found = f"{plural(total, 'object')} in {plural(len(whole), 'whole image')}"
+        lines.insert(1, f"{found}: {output}/pseudo/whole")
     tell(
         {
             "labels": Path(output) / "pseudo" / "labels",

@@ -33,22 +33,43 @@ def open_reporter(*, quiet: bool) -> Reporter:
     return TerminalReporter(quiet=quiet)
 
 
-def _paced(total: int, seconds_between: float, tell: Callable[[int, str, float], None]) -> Advance:
-    """Tell of some units of a task, with the seconds left: the first, the last, a few between."""
-    started = last = time.monotonic()
-    first: int | None = None
+_UNITS_TO_GUESS_FROM, _SECONDS_TO_GUESS_FROM = 2, 5.0
+"""From so many units and seconds after the first unit on the time left means something: the first
+one loads and compiles what the others find ready."""
+
+Tell = Callable[[int, str, float | None], None]
+
+
+def _paced(total: int, seconds_between: float, tell: Tell) -> Advance:
+    """Tell of some units of a task, with the seconds left: the first, the last, a few between.
+
+    The seconds left are None while nobody can know them.
+    """
+    first: tuple[int, float] | None = None
+    last = 0.0
 
     def advance(done: int, note: str) -> None:
         nonlocal first, last
         now = time.monotonic()
         # The first unit is told as a sign of life, the last as the end.
         is_told = first is None or done >= total or now - last >= seconds_between
-        first = done - 1 if first is None else first
+        first = first or (done, now)
         if is_told:
             last = now
-            tell(done, note, (now - started) / max(1, done - first) * (total - done))
+            units, seconds = done - first[0], now - first[1]
+            known = units >= _UNITS_TO_GUESS_FROM and seconds >= _SECONDS_TO_GUESS_FROM
+            left = seconds / max(1, units) * (total - done)
+            tell(done, note, 0.0 if done >= total else left if known else None)
 
     return advance
+
+
+def _say_left(seconds: float | None) -> str:
+    """Say how long it will take, or nothing while that is not known, or once it is done."""
+    if not seconds:
+        return ""
+    minutes = round(seconds / 60)
+    return f", about {minutes} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
 
 class JsonReporter:
@@ -98,8 +119,8 @@ class TerminalReporter:
         """Show progress for the length of the block."""
         if not self._console.is_terminal:
 
-            def tell(done: int, note: str, left: float) -> None:
-                self.say(f"{name}: {done} of {total}, {note}, about {left:.0f} s left")
+            def tell(done: int, note: str, left: float | None) -> None:
+                self.say(f"{name}: {done} of {total}, {note}{_say_left(left)}")
 
             yield _paced(total, _SECONDS_BETWEEN_LINES, tell)
             return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .completion import folders, paths
+from .grouping import GroupedCommand
 from .options import axes_option, device_option, verbosity_options
 from .results import prints_json, tell
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from oce2stardist.runs.progress import Reporter
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("run", shell_complete=folders)
 @click.option(
     "--images", metavar="IMAGES", shell_complete=paths, help="Images, if not where RUN says."

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 import yaml
+from oce2stardist.cli.grouping import group_options
 from oce2stardist.cli.main import main
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -26,6 +27,21 @@ NOT_RUN = {
     "oce2stardist demo": "takes minutes; tests/runners/test_pipeline.py takes few steps",
 }
 """Why tests/docs/test_docs_code.py does not run a block."""
+
+USUAL = {
+    "seed": ("--seed", "you want another draw of everything that is random"),
+    "device": ("--device", "the GPU is busy, or fails"),
+    "embedding.steps": ("pseudo --steps", "pseudo labels are poor: train longer"),
+    "pseudo.channels": ("", "stains or channels are not separated as you want"),
+    "pseudo.bandwidth": ("", "cells are split (larger) or merged (smaller)"),
+    "pseudo.min_unity": ("", "cells that touch are joined: 1 joins nothing"),
+    "pseudo.level": ("", "outlines are too small (lower) or too large (higher)"),
+    "pseudo.min_size": ("", "debris is found (larger), or small cells are lost (smaller)"),
+    "stardist.alpha": ("finetune --alpha", "pseudo labels are to count less, or not at all (0)"),
+    "stardist.steps": ("finetune --steps", "the model is not good enough: train longer"),
+}
+"""Settings that people change: the option that does the same, and when. Pictures of most of it are
+in docs/by-picture.md."""
 
 _MADE = "<!-- Written by docs/make_reference.py; change the code, not this file. -->"
 
@@ -60,14 +76,11 @@ def _describe_command(path: str, command: click.Command) -> list[str]:
     context = click.Context(command, info_name=path, terminal_width=80)
     usage = command.get_usage(context).removeprefix("Usage: ")
     parts = [f"## {path}", _block(usage, mark="usage"), *_paragraphs(command.help or "", path)]
-    options = [_option_row(one, context) for one in command.params if _is_option(one)]
-    if options:
-        parts.append("\n".join(["| option | meaning |", "|---|---|", *options]))
+    for name, options in group_options(command, context).items():
+        rows = [_option_row(one, context) for one in options if one in command.params]
+        if rows:
+            parts.append("\n".join([f"| {name.lower()} | meaning |", "|---|---|", *rows]))
     return parts
-
-
-def _is_option(parameter: click.Parameter) -> bool:
-    return isinstance(parameter, click.Option)
 
 
 def _option_row(option: Any, context: click.Context) -> str:
@@ -112,9 +125,14 @@ def _configuration() -> str:
     parts = [
         _MADE,
         "# Configuration",
-        "`--config FILE` reads settings from YAML; a file names only what it changes. "
-        "`configs/fast.yaml` lists all. In messages and in Python a setting is named with its "
-        "section: `stardist.alpha`.",
+        "`--config FILE` reads settings from YAML. A file names only what it changes:",
+        '```yaml title="my.yaml"\npseudo:\n  level: 0.3\nstardist:\n  steps: 1500\n```',
+        "`configs/fast.yaml` lists all settings. In messages and in Python a setting is named with "
+        "its section: `stardist.alpha`.",
+        "## The ten that people change",
+        "All others are for those who know the methods. An option of a command does the same as "
+        "its setting.",
+        "\n".join(["| setting | option | change it when |", "|---|---|---|", *_usual()]),
     ]
     parts += _section("A run", "", Config, Config())
     for name, field in Config.model_fields.items():
@@ -125,6 +143,14 @@ def _configuration() -> str:
         parts += _section(name, None, study, study())
     parts += _section("data", None, DataConfig, None)
     return "\n\n".join(parts) + "\n"
+
+
+def _usual() -> Iterator[str]:
+    for name, (option, when) in USUAL.items():
+        section, _, key = name.rpartition(".")
+        home = Config.model_fields[section].default if section else Config()
+        assert key in type(home).model_fields, name
+        yield f"| `{name}` | {f'`{option}`' if option else ''} | {when} |"
 
 
 def _section(

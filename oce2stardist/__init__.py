@@ -5,9 +5,16 @@ loads neither torch nor TensorFlow.
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oce2stardist.errors import InputError
+
+# In the folder of the source code, `python -m` finds this folder before the installed package. The
+# commands lie beside it there.
+_SOURCE = Path(__file__).resolve().parents[1]
+if (_SOURCE / "cli" / "main.py").exists():
+    __path__.append(str(_SOURCE))
 
 if TYPE_CHECKING:
     from oce2stardist.config import Config

@@ -133,7 +133,7 @@ class PseudoConfig(Settings):
     shrink: float = Field(3.0, ge=0, le=50)
     """Pixels at working scale taken off (halo: shrink)."""
     level: float = Field(0.46, gt=0, lt=1)
-    """Where between ground and cell the outline lies (halo: contrast)."""
+    """Where between background (0) and cell (1) the outline lies (halo: contrast)."""
     reach: float = Field(0.14, ge=0, le=1)
     """How far outside a cluster the outline may lie, diameters (halo: contrast)."""
     min_unity: float = Field(0.675, ge=0, le=1)
@@ -146,7 +146,7 @@ class PseudoConfig(Settings):
     """Other bandwidths whose agreement is an object's confidence; 0 gives all confidence 1."""
     witness: Literal["drawn", "none"] = "drawn"
     """Let the network that was trained on drawn cells correct the objects; paper: none. Where
-    images are taken in blocks nobody does."""
+    images are taken in blocks this is left out."""
 
     @property
     def kernel_radius(self) -> float:

@@ -1,4 +1,4 @@
-"""Look at this machine and environment: what works, what does not, and the command that mends it.
+"""Look at this machine and environment: what works, what does not, and the command that fixes it.
 
 What is needed is read from the package's own metadata, so that a new dependency or extra is
 checked without a line of code here. Everything is imported in processes of its own: what breaks
@@ -29,6 +29,8 @@ from typing import Any, Literal, get_args
 import click
 from packaging.requirements import Requirement
 
+from oce2stardist.errors import kept_torch
+
 _PACKAGE = "oce2stardist"
 _FOR_DEVELOPERS = {"test", "dev", "docs"}  # extras that add nothing to the program
 _PURPOSES = {  # of extras, where the name alone does not say it
@@ -56,13 +58,13 @@ _COLOURS = {"ok": "green", "optional": "cyan", "warning": "yellow", "broken": "r
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of looking at one thing, and the command that mends it."""
+    """What came of looking at one thing, and the command that fixes it."""
 
     group: Group
     name: str
     status: Status
     detail: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,9 @@ def _framework(name: str, answer: dict[str, Any], base: "list[Needed]") -> Findi
         top = (answer["module"] or "").split(".")[0]
         culprit = [needed for needed in base if top in needed.modules]
         culprit = culprit or ([] if "timed_out" in answer else own)
-        again = all(needed.version is not None for needed in culprit)
-        mend = install_command(culprit, again=again) if culprit else None
-        return Finding("main job", title, "broken", answer["error"], mend)
+        again = all(needed.is_damaged(answer["error"]) for needed in culprit)
+        fix = install_command(culprit, again=again) if culprit else None
+        return Finding("main job", title, "broken", answer["error"], fix)
     titles = {device["name"]: device["title"] for device in answer["devices"]}
     seen = ", ".join(n if n == full else f"{n} ({full})" for n, full in titles.items())
     detail = f"{answer['version']}, sees {seen}; {answer['precision']} is fastest here"
@@ -155,15 +157,17 @@ def _framework(name: str, answer: dict[str, Any], base: "list[Needed]") -> Findi
 
 def _required(required: "list[Needed]", broken: Mapping[str, str]) -> list[Finding]:
     if not required:
-        detail = "is not installed, so nothing says what it needs; in its folder run what mends it"
-        return [Finding("packages", _PACKAGE, "warning", detail, "pip install .")]
+        detail = "is not installed, so nothing says what it needs; in its folder, run the fix"
+        return [
+            Finding("packages", _PACKAGE, "warning", detail, "pip install -c constraints.txt .")
+        ]
     findings = [Finding("packages", "required", "ok", f"{len(required)} looked at")]
     for needed in required:
         if trouble := needed.trouble(broken):
-            fails = needed.reason(broken) is not None
-            mend = install_command([needed], again=fails and needed.version is not None)
-            status: Status = "broken" if fails else "warning"
-            findings.append(Finding("packages", needed.name, status, trouble, mend))
+            reason = needed.reason(broken)
+            fix = install_command([needed], again=needed.is_damaged(reason))
+            status: Status = "broken" if reason else "warning"
+            findings.append(Finding("packages", needed.name, status, trouble, fix))
     return findings
 
 
@@ -174,7 +178,7 @@ def _extra(name: str, required: "list[Needed]", broken: Mapping[str, str]) -> Fi
         versions = ", ".join(f"{needed.name} {needed.version}" for needed in required)
         return Finding("extras", name, "ok", purpose + versions)
     status: Status = "optional" if any(needed.version is None for needed in poor) else "warning"
-    again = status == "warning" and any(needed.reason(broken) for needed in poor)
+    again = status == "warning" and any(needed.is_damaged(needed.reason(broken)) for needed in poor)
     detail = purpose + "; ".join(f"{needed.name} {needed.trouble(broken)}" for needed in poor)
     return Finding("extras", name, status, detail, install_command(poor, again=again))
 
@@ -217,6 +221,12 @@ class Needed:
         """Why it can't be imported, if so."""
         return next((broken[module] for module in self.modules if module in broken), None)
 
+    def is_damaged(self, reason: str | None) -> bool:
+        """Tell whether its own files are the reason, and not a package that it lacks."""
+        lacks = re.search(r"No module named '([^'.]+)", reason or "")
+        own = lacks is None or lacks[1] in self.modules
+        return bool(reason) and self.version is not None and own
+
     def trouble(self, broken: Mapping[str, str]) -> str | None:
         """Say what is wrong with it, if anything is."""
         reason = self.reason(broken)
@@ -225,8 +235,10 @@ class Needed:
         if reason:
             return f"{self.version} can't be imported: {reason}"
         wanted = self.requirement.specifier
-        fits = wanted.contains(self.version, prereleases=True)
-        return None if fits else f"has {self.version}, made for {wanted}"
+        if wanted.contains(self.version, prereleases=True):
+            return None
+        build = "; https://pytorch.org/get-started has newer ones" if "+" in self.version else ""
+        return f"has {self.version}, made for {wanted}{build}"
 
 
 def requirements(extra: str = "") -> list[Needed]:
@@ -253,12 +265,27 @@ def extras() -> dict[str, list[Needed]]:
     return {name: requirements(name) for name in names if name not in _FOR_DEVELOPERS}
 
 
-def install_command(needed: list[Needed], *, again: bool = False) -> str:
-    """Give the command that installs requirements here; `again` what is there and broken, too."""
+def install_command(needed: list[Needed], *, again: bool = False) -> str | None:
+    """Give the command that installs requirements here; `again` what is there and damaged, too.
+
+    A build of torch such as 2.9+cpu stays what it is (`kept_torch`). Where it is what is needed
+    and has the wrong version there is no command: a package index may not offer such builds.
+    """
     python = quote(sys.executable)
     words = [f"{python} -m pip" if find_spec("pip") else f"pip --python {python}", "install"]
-    words += ["--force-reinstall"] if again else []
-    return " ".join([*words, *sorted(quote(str(package.requirement)) for package in needed)])
+    if again:
+        words += ["--force-reinstall", "--no-deps"]
+    elif all(package.name != "torch" for package in needed):
+        words += kept_torch()
+    wanted = []
+    for package in needed:
+        if "+" not in (package.version or ""):
+            wanted.append(quote(str(package.requirement)))
+        elif package.trouble({}):
+            return None
+        else:
+            wanted.append(quote(f"{package.name}=={package.version}"))
+    return " ".join([*words, *sorted(wanted)])
 
 
 def _find(name: str) -> Distribution | None:
@@ -352,12 +379,12 @@ def say_findings(examination: Examination) -> list[str]:
         for finding in (finding for finding in findings if finding.group == group):
             status = click.style(f"{finding.status:<8}", fg=_COLOURS[finding.status])
             lines.append(f"  {status}  {finding.name}: {finding.detail}")
-            lines += [f"            mend: {finding.mend}"] if finding.mend else []
+            lines += [f"            fix: {finding.fix}"] if finding.fix else []
     verdict = "Everything that is installed works."
     if any(finding.status == "warning" for finding in findings):
         verdict = "The main job can run; look at what is marked."
     if not examination.can_run:
-        verdict = "The main job can't run: mend what is marked broken."
+        verdict = "The main job can't run: fix what is marked broken."
     return [*lines, "", verdict]
 
 

@@ -3,6 +3,7 @@
 import errno
 import math
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 _NO_MEMORY = (
     "can't allocate memory",  # torch on Linux and macOS,
@@ -17,7 +18,7 @@ once there is no memory even for that."""
 
 
 class InputError(ValueError):
-    """Input that the user can mend; the message says what must hold, what came, what to do.
+    """Input that the user can fix; the message says what must hold, what came, what to do.
 
     The command line prints it as one line and exits with code 2. Every other
     exception is a defect of ours and keeps its traceback.
@@ -44,6 +45,29 @@ def name_some(names: Sequence[str]) -> str:
     return f"{listed} and {more} more" if more > 0 else listed
 
 
+def plural(count: int, noun: str) -> str:
+    """Write a number with its noun: 1 cell, 1,200 cells."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def kept_torch() -> list[str]:
+    """Name the installed torch to pip if it is a build of its own, such as 2.9+cpu, else nothing.
+
+    Without it pip may replace a build for processors by the package index's, which is for GPUs and
+    several gigabytes large, as soon as what it installs asks for another torch.
+    """
+    try:
+        installed = version("torch")
+    except PackageNotFoundError:
+        return []
+    return [f"torch=={installed}"] if "+" in installed else []
+
+
+def say_install(extra: str) -> str:
+    """Give the command that installs an extra and leaves torch as it is."""
+    return " ".join([f"pip install 'oce2stardist[{extra}]'", *kept_torch()])
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error, of whichever library, means that there was no memory left.
 
@@ -63,7 +87,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def check_finite(loss: float, step: int, *, stage: str) -> None:
-    """Refuse to train on once the loss is not a number: no later step mends the weights.
+    """Refuse to train on once the loss is not a number: no later step repairs the weights.
 
     Steps count from 1; the settings of `stage`, embedding or stardist, can help.
     """

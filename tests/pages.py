@@ -2,6 +2,11 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+
+from oce2stardist.reports.drawing.page import DOCUMENTATION
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -16,7 +21,9 @@ class Page(HTMLParser):
         super().__init__()
         self.source = path.read_text(encoding="utf-8")
         self.tags, self.links, self.pictures, self.tables = [], [], [], []
-        self.texts = {name: [] for name in ("h2", "h3", "figcaption", "td", "th", "p", "pre")}
+        self.texts = {
+            name: [] for name in ("h2", "h3", "figcaption", "td", "th", "p", "pre", "li", "code")
+        }
         self._open = []
         self.feed(self.source)
 
@@ -35,7 +42,7 @@ class Page(HTMLParser):
             self.tables[-1].append([])
         elif tag in ("td", "th"):
             self.tables[-1][-1].append({"text": "", "bold": [], "links": []})
-        elif tag == "a":
+        elif tag == "a" and {"td", "th"} & set(self._open):
             self.tables[-1][-1][-1]["links"] += links
 
     def handle_endtag(self, tag):
@@ -52,6 +59,9 @@ class Page(HTMLParser):
 
 
 def assert_self_contained(page):
+    """It runs and loads nothing; its one address is of the documentation, to be clicked."""
     assert "script" not in page.tags
-    assert page.links and all(link.startswith("data:") for link in page.links)
-    assert not re.search(r"url\(|@import|https?://", page.source)
+    to_docs = [link for link in page.links if link.startswith(f"{DOCUMENTATION}/")]
+    assert len(to_docs) == 1 and (DOCS / to_docs[0].split("/")[-1]).with_suffix(".md").exists()
+    assert all(link.startswith("data:") for link in page.links if link not in to_docs)
+    assert not re.search(r"url\(|@import|https?://", page.source.replace(to_docs[0], ""))

@@ -7,6 +7,7 @@ import yaml
 
 from oce2stardist.config import Config
 from oce2stardist.errors import InputError
+from oce2stardist.presets import find_config
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
 # Those of experiments name their study; tests/experiments/test_experiment_config.py has them.
@@ -62,6 +63,12 @@ def test_a_bad_config_names_file_key_and_value(tmp_path, text, message):
 def test_a_missing_config_is_refused(tmp_path):
     with pytest.raises(InputError, match="can't be read"):
         Config.from_yaml(tmp_path / "none.yaml")
+
+
+def test_a_word_that_is_no_preset_is_answered_with_the_presets():
+    with pytest.raises(InputError, match=r"preset \(.*fast, .*quick.*\)\. Got 'nope'; name"):
+        find_config("nope")
+    assert find_config("quick").name == "quick.yaml"
 
 
 def test_replacing_a_setting_checks_it_again():

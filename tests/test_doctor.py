@@ -1,4 +1,4 @@
-"""`oce2stardist doctor`: says what is missing or broken, what mends it, and hides nothing."""
+"""`oce2stardist doctor`: says what is missing or broken, what fixes it, and hides nothing."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from oce2stardist.cli.main import main
 
 from oce2stardist import doctor
 from oce2stardist.doctor import Examination, Finding, Machine, ask, broken_modules
+from oce2stardist.errors import kept_torch, say_install
 
 REQUIRED = """\
 Requires-Dist: torch>=2.4
@@ -84,7 +85,45 @@ def test_the_command_is_what_pip_takes(described):
     assert "--force-reinstall" not in words
     assert sys.executable in words
     again = doctor.install_command(doctor.extras()["tensorboard"], again=True)
-    assert "install --force-reinstall" in again
+    assert "install --force-reinstall --no-deps" in again
+
+
+def test_no_command_replaces_a_cpu_build_of_torch(described):
+    put_package(described, "torch", "2.9.0+cpu", modules={"torch": ""})
+    torch = doctor.requirements()[0]
+    for needed in doctor.extras().values():
+        assert "torch==2.9.0+cpu" in shlex.split(doctor.install_command(needed))
+        # What pip reinstalls with its dependencies brings the torch of the index with it.
+        assert "--no-deps" in shlex.split(doctor.install_command(needed, again=True))
+    assert shlex.split(doctor.install_command([torch], again=True))[-1] == "torch==2.9.0+cpu"
+
+
+def test_what_a_message_proposes_keeps_a_cpu_build_of_torch(described):
+    assert say_install("viewer").startswith("pip install 'oce2stardist[viewer]'")
+    put_package(described, "torch", "2.9.0+cpu")
+    assert say_install("viewer") == "pip install 'oce2stardist[viewer]' torch==2.9.0+cpu"
+
+
+def test_torch_as_the_package_index_has_it_needs_no_word(described):
+    put_package(described, "torch", "2.9.0")
+    assert say_install("viewer") == "pip install 'oce2stardist[viewer]'"
+
+
+def test_a_cpu_build_of_torch_that_is_too_old_is_left_to_the_user(described):
+    put_package(described, "torch", "2.3.0+cpu", modules={"torch": ""})
+    torch = doctor.requirements()[0]
+    assert torch.trouble({}).startswith("has 2.3.0+cpu, made for >=2.4; https://pytorch.org")
+    assert doctor.install_command([torch]) is None
+
+
+def test_a_package_that_lacks_another_is_not_damaged(described):
+    tensorboard = doctor.Needed(doctor.Requirement("tensorboard"), "2.20", ("tensorboard",))
+    for reason, damaged in {
+        "ModuleNotFoundError: No module named 'absl'": False,
+        "ModuleNotFoundError: No module named 'tensorboard.main'": True,
+        "ImportError: lib.so: no such file": True,
+    }.items():
+        assert tensorboard.is_damaged(reason) == damaged
 
 
 @pytest.mark.parametrize(
@@ -156,14 +195,17 @@ def test_each_gap_is_told_with_its_command_and_tensorflow_does_not_hide_torch(tm
     tensorflow = found["main job", "StarDist (tensorflow)"]
     assert tensorflow["status"] == "broken"
     assert tensorflow["detail"] == "ImportError: libtensorflow.so: no such file"
-    assert tensorflow["mend"].endswith("install --force-reinstall 'tensorflow<2.22,>=2.16'")
+    assert tensorflow["fix"].endswith(
+        "install --force-reinstall --no-deps 'tensorflow<2.22,>=2.16'"
+    )
     tensorboard = found["extras", "tensorboard"]
     assert tensorboard["status"] == "warning"
     assert "libtensorboard.so: no such file" in tensorboard["detail"]
-    assert tensorboard["mend"].endswith("install --force-reinstall 'tensorboard>=2.16'")
+    assert tensorboard["fix"].endswith("--force-reinstall --no-deps 'tensorboard>=2.16'")
     viewer = found["extras", "viewer"]
     assert (viewer["status"], viewer["detail"]) == ("optional", "no-such-viewer is not installed")
-    assert viewer["mend"].endswith("install 'no-such-viewer[qt]<9,>=0.5'")
+    assert viewer["fix"].endswith("'no-such-viewer[qt]<9,>=0.5'")
+    assert all(f" {kept} " in viewer["fix"] for kept in kept_torch())
     assert content["can_run"] is False
     assert content["tensorflow"] is None
 
@@ -217,14 +259,14 @@ def test_a_missing_package_of_the_main_job_is_installed_and_not_the_framework(as
     assert not found.can_run
     for name in ("StarDist (tensorflow)", "click"):
         assert finding(found, name).status == "broken"
-        assert finding(found, name).mend.endswith("--force-reinstall 'click>=8.1'")
+        assert finding(found, name).fix.endswith("--force-reinstall --no-deps 'click>=8.1'")
 
 
 def test_no_answer_in_time_is_no_reason_to_install_anything(asked):
     late = {"error": "no answer within 300 seconds", "module": None, "timed_out": True}
     asked["describe_torch"] = late
     torch = finding(doctor.examine(), "pseudo labels (torch)")
-    assert (torch.status, torch.mend) == ("broken", None)
+    assert (torch.status, torch.fix) == ("broken", None)
 
 
 def test_a_version_that_was_not_tried_is_told(asked, described):
@@ -276,12 +318,12 @@ def test_the_exit_code_says_whether_the_main_job_can_run(examined):
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 1
     assert "broken    StarDist (tensorflow): is not installed" in result.output
-    assert "mend: pip install x" in result.output
+    assert "fix: pip install x" in result.output
     assert result.output.splitlines()[-1].startswith("The main job can't run")
     examined(Finding("extras", "napari", "optional", "napari is not installed", "pip install y"))
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 0
-    assert "mend: pip install y" in result.output
+    assert "fix: pip install y" in result.output
 
 
 def test_programs_read_the_findings(examined):
@@ -291,7 +333,7 @@ def test_programs_read_the_findings(examined):
     content = json.loads(result.stdout)
     assert content["can_run"] is False
     assert content["machine"]["python"] == "3.11.7"
-    assert content["findings"][0]["mend"] == "pip install x"
+    assert content["findings"][0]["fix"] == "pip install x"
 
 
 def test_a_bug_report_names_no_home_no_user_and_no_host(examined, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from scenes import discs_scene
 
 if sys.version_info >= (3, 11):
@@ -21,12 +23,14 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 FOLDERS = {  # package -> its folder in the checkout
     package: SETUPTOOLS["package-dir"].get(package, package.replace(".", "/"))
     for package in SETUPTOOLS["packages"]
 }
 SOURCES = ("oce2stardist", "cli", "configs")
+EXTRAS_NAMED = re.compile(r"(?:oce2stardist\[|say_install\(\")([a-z,]+)")
 DATA = (".yaml", ".j2", ".safetensors")
 COMMANDS = (
     *("demo", "pseudo", "merge", "finetune", "suggest", "predict", "export", "evaluate"),
@@ -86,6 +90,63 @@ def test_every_data_file_is_named_by_package_data():
             assert any(fnmatch(path.name, pattern) for pattern in patterns), path
 
 
+# --- what is installed on the way
+
+
+def installs_of(target):
+    """The pip commands of a target of the Makefile, as if nothing was there yet."""
+    printed = run("make", "--dry-run", "--always-make", target, cwd=ROOT)
+    return [line for line in printed.splitlines() if " pip install " in line]
+
+
+def test_make_demo_installs_what_a_user_needs_and_make_test_the_rest():
+    demo, test = installs_of("demo"), installs_of("test")
+    assert len(demo) == 2 and test[:2] == demo
+    assert not any("[" in line for line in demo)
+    assert [line.split("-e ")[1] for line in test[2:]] == ["'.[dev]'"]
+    assert all("-c constraints.txt" in line for line in test)
+
+
+def test_every_extra_that_is_named_exists():
+    extras = set(PROJECT["optional-dependencies"])
+    texts = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    texts += [path for folder in ("oce2stardist", "cli") for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        (path.name, extra)
+        for path in texts
+        for given in EXTRAS_NAMED.findall(path.read_text(encoding="utf-8"))
+        for extra in given.split(",")
+    }
+    assert {extra for _, extra in named} >= {"big", "export", "napari"}
+    assert not {one for one in named if one[1] not in extras}
+
+
+def test_the_address_of_the_source_is_the_same_everywhere():
+    source = PROJECT["urls"]["Source"]
+    assert f"git clone {source} &&" in (ROOT / "README.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["repository-code"] == source
+    assert citation["version"] == PROJECT["version"]
+
+
+def test_the_forms_of_issues_ask_for_what_helps():
+    forms = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")
+        if path.stem != "config"
+    ]
+    asked = [part["attributes"]["label"] for form in forms for part in form["body"] if "id" in part]
+    assert all(form["name"] and form["description"] for form in forms)
+    assert any("doctor --bug-report" in label for label in asked) and "A picture" in asked
+
+
+def test_the_dockerfile_copies_what_the_build_needs():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]}
+    assert copied >= {"pyproject.toml", "setup.py", "README.md", "LICENSE", "constraints.txt"}
+    assert copied >= set(SOURCES) and all((ROOT / name).exists() for name in copied)
+
+
 # --- the built distributions
 
 
@@ -93,7 +154,7 @@ def test_every_data_file_is_named_by_package_data():
 def wheel(tmp_path_factory):
     """Build the source distribution, and the wheel from it, of a copy of the checkout."""
     checkout = tmp_path_factory.mktemp("checkout")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
     for name in SOURCES:
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -134,6 +195,29 @@ def test_the_wheel_holds_every_module_and_data_file_and_claims_one_name(wheel):
 
 
 @pytest.mark.slow
+def test_a_package_index_takes_both_distributions_and_shows_the_readme(wheel):
+    both = sorted(wheel.parent.iterdir())
+    assert [path.suffix for path in both] == [".whl", ".gz"]
+    printed = run(sys.executable, "-m", "twine", "check", "--strict", *both, cwd=wheel.parent)
+    assert printed.count("PASSED") == 2
+
+
+@pytest.mark.slow
+def test_links_of_the_readme_on_a_package_index_lead_into_the_repository(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        shown = archive.read(name).decode()
+    source = PROJECT["urls"]["Source"]
+    links = re.findall(r"\]\(([^)]+)\)", shown)
+    assert len(links) > 20 and all(link.startswith("https://") for link in links)
+    files = [link.partition("/main/")[2] for link in links if link.startswith(f"{source}/")]
+    files = [file for file in files if file]
+    assert len(files) > 15 and all((ROOT / file).exists() for file in files)
+    assert "![" in shown and f"({source}/raw/main/docs/gallery.png)" in shown
+    assert "<!--" not in shown
+
+
+@pytest.mark.slow
 def test_the_installed_wheel_is_what_python_imports(installed, tmp_path):
     ask = "import oce2stardist; print(oce2stardist.__file__)"
     imported = Path(run(installed / "python", "-c", ask, cwd=tmp_path).strip())
@@ -160,6 +244,17 @@ def test_the_installed_wheel_runs_from_images_to_scores(installed, tmp_path):
     assert tifffile.imread(predicted).shape == image.shape
     evaluate = ("evaluate", predicted.parent, "truth", "--json")
     assert json.loads(run(installed / "oce2stardist", *evaluate, cwd=tmp_path))
+
+
+def test_in_the_folder_of_the_source_code_an_installed_package_finds_its_commands():
+    """As `oce2stardist demo` and the napari plugin start them: with `python -m`."""
+    code = (
+        "import sys, runpy;"
+        "sys.meta_path = [one for one in sys.meta_path if '__editable__' not in repr(one)];"
+        "sys.path.insert(0, ''); sys.argv = ['oce2stardist', '--version'];"
+        "runpy.run_module('oce2stardist', run_name='__main__')"
+    )
+    assert "version 0" in run(sys.executable, "-c", code, cwd=ROOT)
 
 
 # --- neither framework until it is needed

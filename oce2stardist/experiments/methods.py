@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.errors import InputError, one_line
+from oce2stardist.errors import InputError, one_line, say_install
 from oce2stardist.experiments.baseline import segment_classically
 from oce2stardist.experiments.weights import WeightsMissing, fetch_weights
 from oce2stardist.images.normalise import normalise_percentiles
@@ -138,12 +138,12 @@ def _import_cellpose() -> ModuleType:
     except Exception as error:  # its dependencies fail in their own ways where they do not fit
         raise WeightsMissing(
             f"the package cellpose must be installed and load. Got: {one_line(error)}; "
-            "pip install 'oce2stardist[cellpose]'."
+            f"{say_install('cellpose')}."
         ) from error
     if int(version("cellpose").split(".")[0]) != 4:
         raise WeightsMissing(
             f"the package cellpose must be version 4, such as {_CELLPOSE}. Got "
-            f"{version('cellpose')}; pip install 'oce2stardist[cellpose]'."
+            f"{version('cellpose')}; {say_install('cellpose')}."
         )
     return models
 

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, say_install
 from oce2stardist.export import LOST, Facts, describe_package, write_readme
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.find import image_stem
@@ -154,7 +154,7 @@ def _check_packages(to: str) -> None:
     if missing:
         raise InputError(
             f"exporting to {to} needs {', '.join(needed)}. Got no {', '.join(missing)}; "
-            f"pip install 'oce2stardist[{'bioimageio' if to == 'bioimageio' else 'export'}]'."
+            f"{say_install('bioimageio' if to == 'bioimageio' else 'export')}."
         )
 
 

@@ -72,7 +72,7 @@ def find_images(source: str | Path, *, suffixes: tuple[str, ...] = IMAGE_SUFFIXE
     )
     if not images:
         raise InputError(
-            f"{source} must hold images ({', '.join(suffixes)}). "
+            f"'{source}' holds no images ({', '.join(suffixes)}). "
             f"Got {_some(files)}; name other files or convert these."
         )
     if not source.is_file():

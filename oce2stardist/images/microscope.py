@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from oce2stardist.errors import InputError, first_line, is_out_of_memory
+from oce2stardist.errors import InputError, first_line, is_out_of_memory, say_install
 from oce2stardist.images.blocks import Window
 from oce2stardist.images.formats import MICROSCOPE_SUFFIXES
 from oce2stardist.images.microscope_readers import SOURCES, Source
@@ -128,7 +128,7 @@ def _opened(file: Path) -> Iterator[Source]:
     except ImportError as error:
         raise InputError(
             f"the package {kind.package} must be installed to read {file.name}. Got none; "
-            "pip install -c constraints.txt 'oce2stardist[microscope]'"
+            f"{say_install('microscope')}"
         ) from error
     try:
         source = kind(file)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oce2stardist.errors import InputError, one_line
+from oce2stardist.errors import InputError, one_line, say_install
 from oce2stardist.images.lazy import LazyImage, time_points
 from oce2stardist.images.pixel_size import PixelSize, to_pixel_size
 
@@ -17,7 +17,7 @@ _MOST_LEVELS = 32
 
 def need_zarr() -> None:
     """Refuse an environment without zarr 3."""
-    advice = "pip install 'oce2stardist[big]' (Python 3.11 or later)."
+    advice = f"{say_install('big')} (Python 3.11 or later)."
     try:
         import zarr
     except ImportError as error:

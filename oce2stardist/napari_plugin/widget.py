@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
-from oce2stardist.errors import InputError, one_line
+from oce2stardist.errors import InputError, one_line, plural
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import UNLABELLED
 from oce2stardist.napari_plugin.connections import Connections
@@ -141,7 +141,8 @@ class StepsWidget(QWidget):
             self._put_cells(stem, image, pseudo, run)
         doubt = "" if result["trusted"] in (True, None) else " The run does not trust them."
         self.panel.tell(
-            f"{result['n_objects']} objects in {result['n_images']} image(s).{doubt} Correct some "
+            f"{plural(result['n_objects'], 'object')} in {plural(result['n_images'], 'image')}."
+            f"{doubt} Correct some "
             "cells (step 3).",
             report=result["report"],
         )
@@ -278,7 +279,8 @@ class StepsWidget(QWidget):
             else:
                 self._add_labels(name, labels, image, {"stem": stem}).contour = 2
         self.panel.tell(
-            f"{result['n_cells']} cells in {result['n_images']} image(s): {result['output']}"
+            f"{plural(result['n_cells'], 'cell')} in {plural(result['n_images'], 'image')}: "
+            f"{result['output']}"
         )
 
     # --- what the steps share

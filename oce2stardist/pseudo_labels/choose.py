@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from oce2stardist.config import PseudoConfig
+from oce2stardist.errors import plural
 from oce2stardist.evaluation.scores import pool_scores, score_sparse
 from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, resize_labels
 from oce2stardist.pseudo_labels.confidence import agreement
@@ -92,7 +93,8 @@ def choose_by_annotations(
             by_image.append(score_sparse(labels, annotated[stem], iou_thresholds=_THRESHOLDS))
         return float(np.mean([pool_scores(scores).f1 for scores in zip(*by_image, strict=True)]))
 
-    criterion = f"F1 over IoU 0.5 to 0.8 on {n_cells} annotated cells of {len(most)} images"
+    where = f"{plural(n_cells, 'annotated cell')} of {plural(len(most), 'image')}"
+    criterion = f"F1 over IoU 0.5 to 0.8 on {where}"
     return _line_search(settings, free, score, criterion)
 
 

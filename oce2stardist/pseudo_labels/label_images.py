@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skimage.measure import regionprops_table
 
 from oce2stardist.config import Config
+from oce2stardist.errors import plural
 from oce2stardist.files.atomic import write_text
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import PreparedImages
@@ -133,7 +134,7 @@ def _find_objects(
             resized = resize_labels(segmented, prepared.found.images[stem].shape[:2])
             kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
             labels[stem], confidence[stem] = renumber(resized)[0], sure[kept - 1]
-            advance(done, f"{labels[stem].max()} objects in {stem}")
+            advance(done, f"{plural(int(labels[stem].max()), 'object')} in {stem}")
     return labels, confidence
 
 

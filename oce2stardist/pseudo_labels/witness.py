@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from oce2stardist.errors import plural
 from oce2stardist.evaluation.scores import Overlap, overlap_matrix
 from oce2stardist.labels import FoundObjects, Labels, median_diameter, renumber
 from oce2stardist.pseudo_labels.confidence import best_overlaps
@@ -114,7 +115,7 @@ def hear_witness(
         else f"{count_by_start} of the pseudo objects are its own, parted, joined or added"
         + (f" ({why})" if why else "")
     )
-    reason = f"the drawn start alone finds {count} cells{size}; {made}"
+    reason = f"the drawn start alone finds {plural(count, 'cell')}{size}; {made}"
     return HeardLabels(labels, confidence, found_by, count_by_start, reason)
 
 

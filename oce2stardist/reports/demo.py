@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from oce2stardist.errors import plural
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import BACKGROUND, Image, Labels
 from oce2stardist.pseudo_labels.inputs import read_predicted
@@ -38,7 +39,8 @@ from oce2stardist.reports.training_panels import (
     training_plot,
     used_kinds,
 )
-from oce2stardist.reports.wording import capital, count_objects, plural
+from oce2stardist.reports.verdicts import demo_verdict
+from oce2stardist.reports.wording import capital, count_objects
 
 
 def write_demo_report(
@@ -96,6 +98,7 @@ def write_demo_report(
         title="From nuclei to a StarDist model",
         lead=f"Embeddings learned from {plural(n_images, 'image')} without any outline, "
         f"{plural(sum(count_roles(cells)), 'annotated cell')}, and what StarDist makes of both.",
+        verdict=demo_verdict(scores),
         sections=[
             _nuclei_section(images),
             Section(
@@ -144,7 +147,7 @@ def _nuclei_section(images: Mapping[str, Image]) -> Section:
 
 def _pseudo_labels_section(images: Mapping[str, Image], found: Mapping[str, Labels]) -> Section:
     return Section(
-        "3. Pseudo labels, which nobody drew",
+        "3. Pseudo labels, without any outline drawn",
         "Pixels whose arrows end at the same point become one object.",
         panels=[
             (

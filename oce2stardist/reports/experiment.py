@@ -1,7 +1,6 @@
 """Write the page of an experiment: answers, tables, figures, pictures, and what failed."""
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from oce2stardist.datasets.labelled import LabelledImages
+from oce2stardist.errors import plural
 from oce2stardist.reports.drawing.figure_files import FORMATS, encode_figure, save_figure
 from oce2stardist.reports.drawing.figures import curves_figure, fractions_figure, scales_figure
-from oce2stardist.reports.drawing.page import Cell, Notice, Panel, Part, Rich, Section, write_page
+from oce2stardist.reports.drawing.page import Cell, Panel, Part, Rich, Section, write_page
 from oce2stardist.reports.drawing.picture_figures import scored_figure
 from oce2stardist.reports.drawing.series import ALL
 from oce2stardist.reports.experiment_files import CellOutcome, link_to, read_outcomes, read_table
@@ -24,7 +24,7 @@ from oce2stardist.reports.experiment_pictures import (
 )
 from oce2stardist.reports.experiment_tables import outcomes_table, pivot_table, summary_table
 from oce2stardist.reports.run_files import read_record
-from oce2stardist.reports.wording import plural
+from oce2stardist.reports.verdicts import experiment_verdict
 
 _TABLES = ("results.csv", "summary.csv", "curves.csv")
 
@@ -117,7 +117,7 @@ def write_experiment_report(
         folder / "report" / "index.html",
         title=title,
         lead=lead,
-        notice=_notice(unfinished),
+        verdict=experiment_verdict([outcome.status for outcome in unfinished]),
         sections=[
             Section("In words", "\n\n".join(answers)),
             *_tables(content),
@@ -127,18 +127,6 @@ def write_experiment_report(
             _files_section(content),
         ],
         runs={"experiment": record},
-    )
-
-
-def _notice(unfinished: Sequence[CellOutcome]) -> Notice | None:
-    if not unfinished:
-        return None
-    counts = Counter(outcome.status for outcome in unfinished)
-    said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return Notice(
-        f"Not every run of the grid has finished: {said}. Scores are of those that have; the "
-        "reasons are in the table of runs below.",
-        is_warning=True,
     )
 
 

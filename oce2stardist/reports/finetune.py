@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from oce2stardist.errors import plural
 from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.labels import Image, Labels
-from oce2stardist.reports.drawing.page import Notice, Section, write_page
+from oce2stardist.reports.drawing.page import Section, write_page
 from oce2stardist.reports.drawing.pictures import picture_of_image, picture_of_labels
 from oce2stardist.reports.record_sections import settings_section, times_section
 from oce2stardist.reports.run_files import read_cells, read_record, stems_or_refuse
@@ -22,7 +23,8 @@ from oce2stardist.reports.training_panels import (
     training_plot,
     used_kinds,
 )
-from oce2stardist.reports.wording import capital, count_objects, plural, sentence
+from oce2stardist.reports.verdicts import finetune_verdict
+from oce2stardist.reports.wording import capital, count_objects
 
 
 def write_finetune_report(
@@ -69,10 +71,8 @@ def write_finetune_report(
         title="StarDist model",
         lead=f"Trained on {plural(n_train, 'annotated cell')}, {_how_judged(model, n_judge)}, in "
         f"a set of {plural(len(images.images), 'image')}.",
-        notice=_notice(parameters.get("best")),
+        verdict=finetune_verdict(model, parameters, n_judge),
         sections=[
-            _numbers_section(model, n_train, n_judge),
-            *_best_section(parameters.get("best")),
             Section(
                 f"What it learned from and finds: {say_how_many(shown, images.images)}",
                 about,
@@ -84,6 +84,8 @@ def write_finetune_report(
                 )
                 for stem in shown
             ),
+            _numbers_section(model, n_train, n_judge),
+            *_best_section(parameters.get("best")),
             Section("Training", panels=[training_plot(model)]),
             settings_section("Settings and why they were chosen", {"": parameters}),
             times_section(read_record(model / "times.yaml")),
@@ -98,13 +100,6 @@ def _how_judged(model: Path, n_judge: int) -> str:
     if (model / "folds").exists():
         return "judged by trainings of the same length on parts of them"
     return "judged by none"
-
-
-def _notice(best: Mapping[str, Any] | None) -> Notice | None:
-    """Say first whether the model is better than what went into it."""
-    if best is None:
-        return None
-    return Notice(sentence(best["reason"]), is_warning=best.get("clearly_worse", False))
 
 
 def _best_section(best: Mapping[str, Any] | None) -> list[Section]:

@@ -1,6 +1,5 @@
 """Write the page of a run of stage one: which objects were found, and how sure they are."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from oce2stardist.errors import plural
 from oce2stardist.files.tables import read_objects
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.pseudo_labels.inputs import read_predicted
-from oce2stardist.reports.drawing.page import Notice, Section, write_page
+from oce2stardist.pseudo_labels.witness import START
+from oce2stardist.reports.drawing.page import Section, write_page
 from oce2stardist.reports.drawing.pictures import (
     UNSURE,
     confidence_bar,
@@ -38,9 +39,9 @@ from oce2stardist.reports.run_files import (
     stems_or_refuse,
 )
 from oce2stardist.reports.selection import choose_by_count, say_how_many
+from oce2stardist.reports.verdicts import pseudo_verdict
 from oce2stardist.reports.wording import (
     count_objects,
-    plural,
     say_middle_half,
     say_range,
     sentence,
@@ -98,17 +99,24 @@ def write_pseudo_report(run: Path, images: ImageSet) -> Path:
     return write_page(
         run / "report" / "index.html",
         title="Pseudo labels",
-        lead=f"{len(objects):,} objects found in {plural(len(counts), 'image')}; no "
-        "outline was drawn by hand. Look whether they are your cells before you train on them.",
+        lead=f"{plural(len(objects), 'object')} found in {plural(len(counts), 'image')}; no "
+        "outline was drawn by hand.",
+        verdict=pseudo_verdict(run, trust, of_start=_is_of_start(objects)),
         sections=_sections(_Run(run, images, parameters, objects, counts, predicted)),
         runs={"pseudo": read_record(run / "run.yaml")},
-        notice=_notice(trust) if trust else None,
     )
+
+
+def _is_of_start(objects: pd.DataFrame) -> bool:
+    """Tell whether the drawn start, and nothing else, found the objects of a run."""
+    return "found_by" in objects and bool(len(objects)) and set(objects["found_by"]) == {START}
 
 
 def _sections(run: _Run) -> list[Section]:
     limits = spread_limits([spread for _, spread in run.predicted.values()])
     return [
+        _found_section(run, limits),
+        *(_image_section(run, stem, limits) for stem in run.predicted),
         _numbers_section(run),
         *_confidence_section(run.objects),
         *_sheet(
@@ -123,24 +131,10 @@ def _sections(run: _Run) -> list[Section]:
             run.folder / "pseudo" / "choices.png",
             "Outlines at working scale; their colours only tell neighbours apart.",
         ),
-        _found_section(run, limits),
-        *(_image_section(run, stem, limits) for stem in run.predicted),
         embedding_training_section(run.folder),
         settings_section("Settings and why they were chosen", {"": run.parameters}),
         times_section(read_record(run.folder / "times.yaml")),
     ]
-
-
-def _notice(trust: Mapping[str, Any]) -> Notice:
-    """Say whether to trust the labels, with what was measured and what can be done."""
-    measures = ", ".join(f"{name} {value:.2f}" for name, value in trust["measures"].items())
-    measured = f" Measured, from 0 to 1, high is good: {measures}." if measures else ""
-    if trust["value"]:
-        if trust.get("overruled"):
-            return Notice(sentence(trust["reason"]), is_warning=False)
-        return Notice(f"Nothing speaks against these labels.{measured}", is_warning=False)
-    advice = f" {trust['advice']}" if "advice" in trust else ""
-    return Notice(sentence(trust["reason"]) + advice + measured, is_warning=True)
 
 
 def _numbers_section(run: _Run) -> Section:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import pandas as pd
 
-from oce2stardist.reports.wording import plural
+from oce2stardist.errors import plural
 
 AT_MOST = 6
 """Images shown on a page."""

@@ -48,7 +48,7 @@ def write_strip(
     panels = [
         ("1  Nuclei", picture_of_image(train)),
         ("2  Embeddings,\n    learned without labels", arrows[upper]),
-        ("3  Pseudo labels,\n    drawn by nobody", picture_of_labels(train, pseudo[upper])),
+        ("3  Pseudo labels,\n    without any outline", picture_of_labels(train, pseudo[upper])),
         (f"4  Annotated cells\n    ({n_annotated} in all)", annotated),
         ("5  StarDist where nothing\n    was annotated", picture_of_labels(test, predicted[lower])),
         ("6  Truth there", picture_of_labels(test, truth[lower])),

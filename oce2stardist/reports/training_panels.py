@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage as ndi
 
+from oce2stardist.errors import plural
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.labels import UNLABELLED, Image, Labels, object_sizes
 from oce2stardist.reports.drawing.page import Panel
@@ -16,7 +17,6 @@ from oce2stardist.reports.drawing.pictures import (
 )
 from oce2stardist.reports.drawing.plots import loss_plot
 from oce2stardist.reports.run_files import read_record
-from oce2stardist.reports.wording import plural
 
 ABOUT_TRAINING_LABELS = (
     "The network learns only where something is known: from annotated cells and the background "

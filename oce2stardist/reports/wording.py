@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from oce2stardist.errors import plural
 from oce2stardist.labels import Labels, object_sizes
 
 _UNITS = {
@@ -15,11 +16,6 @@ _UNITS = {
     "min_cluster": "px²",
     "min_size": "px²",
 }
-
-
-def plural(count: int, noun: str) -> str:
-    """Write a number with its noun: 1 cell, 1,200 cells."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def count_objects(labels: Labels) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 
 from oce2stardist.config import Config
 from oce2stardist.drawn import DIAMETER
+from oce2stardist.errors import plural
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.labels import FoundObjects
 from oce2stardist.reports import choose_evenly
-from oce2stardist.reports.wording import plural
 from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.stardist_model import drawn_start

@@ -17,7 +17,7 @@ import yaml
 
 from oce2stardist.annotations.known import digest_annotations, read_known
 from oce2stardist.config import Config
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, plural
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.digests import digest
 from oce2stardist.files.records import read_yaml
@@ -294,7 +294,8 @@ def _train(
     where = sum(map(bool, drawn.values()))
     if n_cells:
         job.reporter.say(
-            f"{n_cells} annotated cells in {where} of {len(job.images)} images: "
+            f"{plural(n_cells, 'annotated cell')} in {where} of "
+            f"{plural(len(job.images), 'image')}: "
             f"{describe_use(n_cells, n_held_back=n_held_back, n_folds=n_folds)}."
         )
     if witness is not None:

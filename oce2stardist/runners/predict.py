@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oce2stardist.blockwise.settings import Blocks
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, plural
 from oce2stardist.images.find import image_stem
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import is_ours
@@ -201,7 +201,7 @@ def _predict_at_once(
     ):
         for done, stem in enumerate(stems, start=1):
             if should_stop():
-                raise Interrupted(f"Stopped after {done - 1} of {len(stems)} images.")
+                raise Interrupted(f"Stopped after {done - 1} of {plural(len(stems), 'image')}.")
             image = read(stem)
             if image.shape[-1] != channels:
                 raise InputError(
@@ -217,7 +217,7 @@ def _predict_at_once(
                 write_prediction(output, made, kinds)
                 if add_to_table is not None:
                     add_to_table(made.table)
-            advance(done, f"{labels.max()} cells in {stem}")
+            advance(done, f"{plural(int(labels.max()), 'cell')} in {stem}")
             yield stem, labels
 
 

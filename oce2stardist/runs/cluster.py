@@ -13,7 +13,7 @@ import dask
 import yaml
 from distributed import Client, LocalCluster, WorkerPlugin
 
-from oce2stardist.errors import InputError, one_line
+from oce2stardist.errors import InputError, one_line, say_install
 from oce2stardist.runs.interruption import deaf_children, stop_on_signal
 
 _LARGEST_FILE = 100_000
@@ -172,7 +172,7 @@ def slurm_cluster(path: Path) -> tuple[Any, int]:
     except ImportError as error:
         raise InputError(
             "the package dask-jobqueue must be installed for --slurm. Got none; "
-            "pip install 'oce2stardist[slurm]'."
+            f"{say_install('slurm')}."
         ) from error
     try:
         if path.stat().st_size > _LARGEST_FILE:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from oce2stardist.config import Config, StarDistConfig
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, say_install
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.checkpoints import list_checkpoints
 from oce2stardist.labels import Image, Labels
@@ -143,7 +143,7 @@ def check_tensorboard() -> None:
     if find_spec("tensorboard") is None:
         raise InputError(
             "the package tensorboard must be installed to write its files. Got none; "
-            "pip install 'oce2stardist[tensorboard]', or leave out --tensorboard."
+            f"{say_install('tensorboard')}, or leave out --tensorboard."
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oce2stardist.errors import plural
 from oce2stardist.evaluation.held_back import (
     IOUS,
     Counts,
@@ -63,7 +64,8 @@ class AskedStart:
 
     def say(self) -> str:
         """Say how well it finds them."""
-        return f"mean F1 {mean_f1(self.counts):.2f} on {len(self.windows)} annotated cells"
+        cells = plural(len(self.windows), "annotated cell")
+        return f"mean F1 {mean_f1(self.counts):.2f} on {cells}"
 
 
 def ask_start(job: TrainingJob, known: Mapping[str, Labels], *, start: Path) -> AskedStart:
@@ -149,5 +151,5 @@ def label_images(
         confidence[stem] = {
             label: float(probabilities[old - 1]) for label, old in enumerate(ids, start=1)
         }
-        advance(done, f"{len(ids)} objects in {stem}")
+        advance(done, f"{plural(len(ids), 'object')} in {stem}")
     return FoundObjects(labels, confidence)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, plural
 from oce2stardist.files.atomic import write_bytes, write_text
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import UNLABELLED
@@ -126,7 +126,7 @@ def _compare_all(
     with stop_on_signal() as should_stop, reporter.task("Looking at images", n_images) as advance:
         for done, stem in enumerate(source.paths, start=1):
             if should_stop():
-                raise Interrupted(f"Stopped after {done - 1} of {n_images} images.")
+                raise Interrupted(f"Stopped after {done - 1} of {plural(n_images, 'image')}.")
             view = source.view(stem)
             shapes[stem] = (view.image.shape[0], view.image.shape[1])
             # Without a model to compare with, an image without pseudo labels tells nothing.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from oce2stardist.errors import plural
 from oce2stardist.evaluation.held_back import (
     bootstrap_interval,
     count_matches,
@@ -77,7 +78,7 @@ def choose_alpha(
     sure = "too few for an interval"
     if interval is not None:
         sure = f"90 % interval {interval[0]:.2f} to {interval[1]:.2f}"
-    said = f"pseudo labels score F1 {f1:.2f} on {len(windows)} annotated cells ({sure})"
+    said = f"pseudo labels score F1 {f1:.2f} on {plural(len(windows), 'annotated cell')} ({sure})"
     if trusted is False and (interval is None or interval[0] <= _USELESS_F1):
         return Alpha(0.0, f"{said}, and their own run did not trust them", f1, interval)
     verdict = "as good as useless" if share == 0 else "good" if share == 1 else "of some use"

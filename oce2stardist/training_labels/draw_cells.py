@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.errors import InputError
+from oce2stardist.errors import InputError, plural
 from oce2stardist.labels import object_sizes
 from oce2stardist.training_labels.files import read_cells
 
@@ -212,7 +212,7 @@ def _check_room(ids: Mapping[str, Sequence[int]], count: int | None, *, per_imag
     sizes = [len(own) for own in ids.values()]
     if not sum(sizes):
         raise InputError(
-            f"annotations must hold at least one cell. Got none in {len(sizes)} images; "
+            f"annotations must hold at least one cell. Got none in {plural(len(sizes), 'image')}; "
             "annotate a cell (labels > 0) first."
         )
     most = max(sizes) if per_image else sum(sizes)

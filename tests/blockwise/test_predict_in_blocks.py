@@ -337,6 +337,6 @@ def test_the_command_predicts_a_store_without_tensorflow(trained, discs, tmp_pat
     )  # fmt: skip
     lines = ended.stdout.strip().splitlines()
     assert int(lines[0].split()[0]) > 20
-    assert lines[0].endswith(f"cells in 1 images: {tmp_path / 'out'}")
+    assert lines[0].endswith(f"cells in 1 image: {tmp_path / 'out'}")
     assert lines[-1] == "False"
     assert read_zarr_labels(tmp_path / "out" / "i.ome.zarr").max() == int(lines[0].split()[0])

@@ -278,9 +278,7 @@ def test_the_command_labels_a_store_and_leaves_crops_to_annotate(lab, tmp_path):
     assert result.exit_code == 0, result.output
     labels = labels_of(tmp_path / "run")
     n_objects = len(np.unique(labels[labels > 0]))
-    assert (
-        f"{n_objects} objects in 1 whole images: {tmp_path / 'run'}/pseudo/whole" in result.output
-    )
+    assert f"{n_objects} objects in 1 whole image: {tmp_path / 'run'}/pseudo/whole" in result.output
     crop = tmp_path / "run" / "crops" / "cells_y000000_x000000.tif"
     stored = tifffile.imread(lab / "images" / "cells.tif")
     np.testing.assert_array_equal(read_image(crop)[..., 0], stored)

@@ -174,7 +174,7 @@ FINETUNE = "finetune {0}/images -o {0}/new --annotations"
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("pseudo {0} -o {0}/new", "must hold images (.tif"),
+        ("pseudo {0} -o {0}/new", "holds no images (.tif"),
         (f"{FINETUNE} {{0}}/small --alpha 0", "must have the shape of their image. Got (5, 6) in "),
         (f"{FINETUNE} {{0}}/masks --pseudo {{0}}/run", "run `oce2stardist pseudo IMAGES -o RUN`"),
         (f"{FINETUNE} {{0}}/masks --alpha 0.5", "alpha 0.5 needs pseudo labels"),

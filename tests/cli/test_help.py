@@ -12,6 +12,7 @@ import click
 import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
+from oce2stardist.cli.grouping import group_options
 from oce2stardist.cli.main import main
 
 from oce2stardist.runners import predict
@@ -40,6 +41,25 @@ def test_help_fits_a_terminal_and_shows_an_example_of_the_command(path):
     assert max(map(len, text.splitlines())) <= 80
     examples = text.split("Example")[1].split("Options:")[0].splitlines()[1:]
     assert any(line.startswith(f"    oce2stardist {' '.join(path)}") for line in examples)
+
+
+def test_options_that_few_need_stand_last_under_a_name_of_their_own():
+    text = CliRunner().invoke(main, ["predict", "--help"], terminal_width=80).output
+    parts = re.split(r"^(\w[^\n]*):\n", text, flags=re.MULTILINE)
+    options = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert list(options)[-4:] == [
+        "Options", "How it runs", "What is printed", "Images larger than memory, and clusters",
+    ]  # fmt: skip
+    assert "--slurm" in parts[-1] and "--block " in parts[-1] and "--model" in options["Options"]
+
+
+def test_no_option_is_lost_in_the_groups():
+    for path, command in COMMANDS.items():
+        if not isinstance(command, click.Group):
+            ctx = click.Context(command, info_name=path[-1])
+            grouped = [one for options in group_options(command, ctx).values() for one in options]
+            wanted = [one for one in command.get_params(ctx) if isinstance(one, click.Option)]
+            assert sorted(grouped, key=id) == sorted(wanted, key=id)
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -28,16 +28,32 @@ def test_each_line_is_one_object_whatever_the_message_holds(reporter, capsys):
 
 
 def test_progress_tells_the_seconds_left(reporter, capsys, monkeypatch):
-    now = iter([100.0, 101.0, 104.0, 110.0])
+    now = iter([100.0, 101.0, 107.0, 110.0])
     monkeypatch.setattr("oce2stardist.cli.reporting.time.monotonic", lambda: next(now))
     with reporter.task("Training", 10) as advance:
-        advance(1, "loss 0.5")  # 1 s a unit, 9 units to go
-        advance(2, "loss 0.4")  # 2 s a unit, 8 units to go
+        advance(1, "loss 0.5")  # loads what the others find ready: it tells nothing of them
+        advance(2, "loss 0.4")
+        advance(3, "loss 0.3")  # 3.5 s a unit since the first, 7 units to go
         advance(10, "loss 0.1")
     told = objects(capsys)
     start = {"task": "Training", "done": 0, "total": 10, "note": "", "seconds_left": None}
-    assert told[:2] == [start, start | {"done": 1, "note": "loss 0.5", "seconds_left": 9.0}]
-    assert [task["seconds_left"] for task in told[2:]] == [16.0, 0.0]
+    assert told[:2] == [start, start | {"done": 1, "note": "loss 0.5"}]
+    assert [task["seconds_left"] for task in told[2:]] == [None, 24.5, 0.0]
+
+
+def test_people_are_told_the_time_left_once_it_means_something(monkeypatch, capsys):
+    monkeypatch.setattr("oce2stardist.cli.reporting._SECONDS_BETWEEN_LINES", 0)
+    now = iter([0.0, 60.0, 120.0, 121.0])
+    monkeypatch.setattr("oce2stardist.cli.reporting.time.monotonic", lambda: next(now))
+    with TerminalReporter(quiet=False).task("Training", 12) as advance:
+        for done in (1, 2, 3, 12):
+            advance(done, "loss")
+    assert capsys.readouterr().err.splitlines() == [
+        "Training: 1 of 12, loss",
+        "Training: 2 of 12, loss",
+        "Training: 3 of 12, loss, about 9 min left",
+        "Training: 12 of 12, loss",
+    ]
 
 
 def test_fast_units_are_not_all_told_but_the_last_is(reporter, capsys, monkeypatch):

@@ -2,8 +2,7 @@
 
 A page is read from top to bottom in a folder of its own, which holds two small fields of the
 nuclei that stardist ships and what else its commands name (`prepare`). Blocks of bash and Python
-run in this process; those with ``title="FILE"`` are written to FILE. The README shows commands
-and Python as two ways to the same files, so there each language has a folder of its own. What
+run in this process; those with ``title="FILE"`` are written to FILE. What
 differs from what a user types is listed here and nowhere else:
 
 - trainings are as short as `FEW_STEPS`, whatever a config or an option says; one that another page
@@ -164,7 +163,7 @@ def run_ours(words, *, afresh=False):
 def check_pip(words):
     """See that what is installed exists: extras of this package, and files."""
     assert words[1] == "install", words
-    extras = re.compile(r"oce2stardist\[(.+)\]")
+    extras = re.compile(r"(?:oce2stardist|\.)\[(.+)\]")
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for word in words[2:]:
         if named := extras.fullmatch(word):
@@ -172,6 +171,7 @@ def check_pip(words):
                 assert re.search(rf"^{extra} = \[", text, re.M), word
         if word.endswith(".txt"):
             assert (ROOT / word).exists(), word
+    assert words[2:4] == ["-c", "constraints.txt"], f"{words}: other versions are not tested"
     return ""
 
 
@@ -263,41 +263,42 @@ def test_every_block_is_run_or_says_why_not(page):
 
 
 def readings():
-    """Pages with something to run, and the languages that are run together there."""
+    """Pages with something to run."""
     for page in PAGES:
-        languages = sorted({block.language for block in find_blocks(page) if not block.reason})
         # The examples of all commands take minutes.
         marks = [pytest.mark.long] if page.name == "commands.md" else []
-        for together in languages if page.name == "README.md" else ["+".join(languages)]:
-            if together:
-                yield pytest.param(page, together, marks=marks, id=f"{title(page)}-{together}")
+        if not all(block.reason for block in find_blocks(page)):
+            yield pytest.param(page, marks=marks, id=title(page))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "languages"), list(readings()))
-def test_the_blocks_of_a_page_run_in_order(page, languages, reader, tmp_path):
+@pytest.mark.parametrize("page", list(readings()))
+def test_the_blocks_of_a_page_run_in_order(page, reader, tmp_path):
     prepare(tmp_path, page)
-    if page.name == "README.md":  # its Python does not define an array and outlines
-        image, truth = field(0, 0)
-        cells = outlined(truth)
-        reader.names.update(array=image, outlined=np.where(cells > 0, cells, -1))
     if page.parent.name == "reference":
         reader.programs["oce2stardist"] = functools.partial(run_ours, afresh=True)
     for block in find_blocks(page):
-        if not block.reason and block.language in languages.split("+"):
+        if not block.reason:
             reader.run(block)
-    if page.name == "README.md" and "python" in languages:
-        outlines = reader.names["outlined"]
-        assert set(outlines[outlines > 0]) <= set(np.unique(reader.names["merged"].sparse))
 
 
-def test_ten_lines_of_the_readme_lead_from_images_to_labels():
-    (example,) = [
+def test_ten_lines_of_python_lead_from_images_to_labels():
+    example = next(
         block.text
-        for block in find_blocks(ROOT / "README.md")
-        if block.language == "python" and "make_pseudo_labels" in block.text
-    ]
+        for block in find_blocks(DOCS / "tutorials" / "python.md")
+        if block.language == "python"
+    )
+    assert "read_images" in example and "labels = o2s.predict_images" in example
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    assert len(text.split()) <= 800
+    first_screen = text.splitlines()[:60]
+    for said in ("make demo", "make test", "pip install -c constraints.txt .", "oce2stardist demo"):
+        assert any(said in line for line in first_screen), said
 
 
 # --- the harness itself
@@ -331,6 +332,7 @@ def test_continued_lines_are_one_command():
     [
         ("bash", "oce2stardist evaluate nowhere/ x/", AssertionError, "nowhere must exist"),
         ("bash", "pip install 'oce2stardist[gold]'", AssertionError, "gold"),
+        ("bash", "pip install numpy", AssertionError, "other versions are not tested"),
         ("bash", "sudo reboot", ValueError, "one of oce2stardist, pip. Got 'sudo'"),
         ("", "oce2stardist doctor", ValueError, "page.md:1 must be bash or python"),
         ("python", "1 / 0", ZeroDivisionError, "division"),

@@ -184,7 +184,7 @@ CORPUS = {
                 "can't be read or written: Permission denied"),
         refused("Output that is a file", Lab({"out": "mine"}), "can't be read or written"),
         refused("Empty folder", Lab({"nothing": 0o700}, "pseudo {0}/nothing -o {0}/out"),
-                "must hold images"),
+                "holds no images"),
     ],
     "Label images": [
         refused("Float labels", mask(LABELS.astype(np.float32)), "must be integer. Got float32"),

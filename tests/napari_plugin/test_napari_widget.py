@@ -95,7 +95,7 @@ def test_from_an_open_image_to_predicted_cells_in_five_steps(qtbot, viewer, widg
     outcome = click_and_wait(qtbot, widget, widget.finetune.button)
     assert outcome.result is not None, outcome.message
     model = tmp_path / "work" / "model"
-    assert "annotated cells in 1 of 1 images" in widget.panel.log.toPlainText()
+    assert "annotated cells in 1 of 1 image" in widget.panel.log.toPlainText()
     assert (model / "weights_best.h5").exists() and (model / "training" / "cells.csv").exists()
 
     outcome = click_and_wait(qtbot, widget, widget.predict.button)

@@ -71,7 +71,7 @@ def test_annotations_choose_the_bandwidth_that_geometry_demands(gap, truth, expe
     assert choice.tried[expected] == 1.0
     # Half of a pair has an IoU of 0.5 with it: one match in three at the first of four thresholds.
     assert min(choice.tried.values()) == pytest.approx(2 / 3 / 4)
-    assert f"on {known.max()} annotated cells of 1 images (7.84: " in choice.reason
+    assert f"on {known.max()} annotated cells of 1 image (7.84: " in choice.reason
 
 
 def test_annotations_at_the_original_scale_choose_the_same():

@@ -14,7 +14,7 @@ from experiment_folders import (
     summary_row,
     unsupervised_experiment,
 )
-from pages import SCRIPT, Page
+from pages import DOCUMENTATION, SCRIPT, Page
 
 from oce2stardist.errors import InputError
 from oce2stardist.reports import write_experiment_report
@@ -115,8 +115,9 @@ def test_failed_and_missing_runs_are_listed_with_reasons(fractions, unsupervised
         for row in rows:
             assert (path.parent / row[0]["links"][0]).name == row[0]["text"]
             assert (path.parent / row[0]["links"][0]).is_dir()
-        assert "Warning" in Page(path).texts["p"][2]
-    assert "1 failed, 1 not finished" in Page(fractions).texts["p"][2]
+    assert Page(fractions).texts["p"][1].startswith("● Red Not every run")
+    assert "1 failed, 1 not finished" in Page(fractions).texts["p"][1]
+    assert Page(unsupervised).texts["p"][1].startswith("● Amber Not every run")
 
 
 def test_figures_are_saved_in_every_format_and_shown_as_vectors(fractions, unsupervised):
@@ -144,7 +145,7 @@ def test_scales_are_plotted_and_an_experiment_that_finished_has_no_warning(tmp_p
     page = Page(path)
     assert (path.parent / "figures" / "scales.svg").exists()
     assert "scale" in texts(page.tables[0][0])
-    assert "Warning" not in page.source
+    assert page.texts["p"][1] == "● Green Every run of the grid has finished."
     assert "3 of 3 runs of the grid finished." in page.texts["p"]
 
 
@@ -203,8 +204,8 @@ def test_names_are_shown_and_not_run(tmp_path):
 
 def test_nothing_is_fetched_and_links_stay_in_the_folder(fractions):
     page = Page(fractions)
-    assert all(link.startswith(("data:", "../")) for link in page.links)
-    assert not re.search(r"url\(|@import|https?://", page.source)
+    assert all(link.startswith(("data:", "../", f"{DOCUMENTATION}/")) for link in page.links)
+    assert not re.search(r"url\(|@import|https?://", page.source.replace(DOCUMENTATION, ""))
 
 
 def test_tables_of_an_experiment_without_scores_say_so(tmp_path):

@@ -8,6 +8,7 @@ from run_folders import finetuned, image_set, pseudo_run, two_annotated
 
 from oce2stardist.errors import InputError
 from oce2stardist.reports import write_demo_report, write_finetune_report
+from oce2stardist.reports.verdicts import demo_verdict, finetune_verdict
 
 
 def test_finetune_report_shows_annotated_images_first(tmp_path):
@@ -21,6 +22,7 @@ def test_finetune_report_shows_annotated_images_first(tmp_path):
     lead = "Trained on 2 annotated cells, judged by 2 others, in a set of 8 images."
     n_pseudo = (training.objects["source"] == "pseudo").sum()
     assert page.texts["p"][0] == lead
+    assert page.texts["p"][1].startswith("● Amber No annotated cell judged this model")
     assert page.texts["td"][1:6:2] == ["2", "2", str(n_pseudo)]
     captions = page.texts["figcaption"]
     assert "A cell held back to judge" in captions
@@ -47,6 +49,39 @@ def test_finetune_report_says_that_folds_were_trained_as_long(tmp_path):
     page = Page(write_finetune_report(tmp_path, images, labels, held_back={}))
     lead = "Trained on 1 annotated cell, judged by trainings of the same length on parts of them,"
     assert page.texts["p"][0] == f"{lead} in a set of 1 image."
+
+
+JUDGED = {
+    "green": (0.9, 12, False),
+    "amber": (0.9, 4, False),  # few cells
+    "amber, too": (0.6, 12, False),
+    "red": (0.4, 12, False),
+    "red, too": (0.9, 12, True),  # than what went into it
+}
+
+
+@pytest.mark.parametrize("light", JUDGED)
+def test_the_verdict_on_a_model_is_that_of_the_cells_that_judged_it(tmp_path, light):
+    f1, n_judge, worse = JUDGED[light]
+    parameters = {"f1": {"value": f1}, "best": {"reason": "compared", "clearly_worse": worse}}
+    verdict = finetune_verdict(tmp_path, parameters, n_judge)
+    assert verdict.light == light.split(",")[0]
+    assert verdict.text.startswith(f"F1 {f1:.2f} on {n_judge} annotated cells that did not train.")
+    assert "Compared." in verdict.text
+    assert ("So few cells tell little." in verdict.text) == (n_judge < 10)
+    predicts = [step.command.startswith("oce2stardist predict") for step in verdict.steps]
+    assert any(predicts) == (verdict.light != "red")
+
+
+def test_a_model_that_no_cell_judged_is_amber(tmp_path):
+    verdict = finetune_verdict(tmp_path, {"f1": {"value": None, "reason": "no cell"}}, 0)
+    assert verdict.light == "amber" and verdict.text.startswith("No annotated cell judged")
+
+
+@pytest.mark.parametrize(("last", "light"), [(0.9, "green"), (0.7, "amber")])
+def test_the_demo_is_green_where_the_last_line_is_best(last, light):
+    scores = [{"name": "pseudo labels alone", "f1": 0.8}, {"name": "both", "f1": last}]
+    assert demo_verdict(scores).light == light
 
 
 def test_a_model_that_is_not_finished_and_foreign_images_are_refused(tmp_path):

@@ -1,8 +1,10 @@
 """Pages: all that they are given comes out of them, escaped, and they need no other file."""
 
 import base64
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -12,7 +14,18 @@ from pages import SCRIPT, Page, assert_self_contained
 from run_folders import history
 
 from oce2stardist.reports.drawing import plots
-from oce2stardist.reports.drawing.page import Notice, Part, Rich, Section, write_page
+from oce2stardist.reports.drawing.page import (
+    DOCUMENTATION,
+    Guide,
+    Part,
+    Rich,
+    Section,
+    Step,
+    Verdict,
+    write_page,
+)
+
+PLAIN = Verdict("green", "All is well.", [Step("Go on.")], Guide("images.html", "Images"))
 
 
 def b_plot():
@@ -21,7 +34,7 @@ def b_plot():
 
 def page_of(tmp_path, section, **changes):
     """Write a page of one section and open it."""
-    given = {"title": "", "lead": "", "sections": [section]} | changes
+    given = {"title": "", "lead": "", "verdict": PLAIN, "sections": [section]} | changes
     return Page(write_page(tmp_path / "a.html", **given))
 
 
@@ -41,8 +54,9 @@ def test_everything_a_page_is_given_is_escaped(tmp_path):
         panels=[(SCRIPT + '"', picture), (SCRIPT, b_plot())],
         legends=[(SCRIPT, picture)],
     )
-    run = {"command": SCRIPT}
-    page = page_of(tmp_path, section, title=SCRIPT, lead=SCRIPT, runs={SCRIPT: run})
+    given = {"title": SCRIPT, "lead": SCRIPT, "runs": {SCRIPT: {"command": SCRIPT}}}
+    verdict = Verdict("red", SCRIPT, [Step(SCRIPT, SCRIPT)], Guide("images.html", SCRIPT))
+    page = page_of(tmp_path, section, verdict=verdict, **given)
     assert_self_contained(page)
     assert SCRIPT not in page.source
     assert page.texts["h2"] == page.texts["td"] == [SCRIPT]
@@ -80,13 +94,16 @@ def test_opaque_sheets_are_not_turned_dark_and_can_be_enlarged(tmp_path):
     assert page.source.count("<label>") == page.source.count('<figure class="sheet">') == 1
 
 
-@pytest.mark.parametrize("is_warning", [True, False])
-def test_notices_stand_first_and_are_escaped(tmp_path, is_warning):
-    page = page_of(tmp_path, Section("first"), notice=Notice(SCRIPT, is_warning=is_warning))
+@pytest.mark.parametrize("light", ["green", "amber", "red"])
+def test_the_verdict_stands_first_and_then_what_to_do(tmp_path, light):
+    steps = [Step("First this:", "oce2stardist doctor"), Step("Then that.")]
+    verdict = Verdict(light, "It went so.", steps, Guide("by-picture.html", "Pictures"))
+    page = page_of(tmp_path, Section("pictures"), verdict=verdict)
     assert_self_contained(page)
-    assert page.texts["p"][2].endswith(SCRIPT)
-    assert ("Warning" in page.texts["p"][2]) == is_warning
-    assert page.source.index("&lt;script") < page.source.index("<h2>")
+    assert page.texts["p"][1] == f"● {light.capitalize()} It went so."
+    assert page.texts["li"] == ["First this: oce2stardist doctor", "Then that."]
+    assert page.texts["code"] == ["oce2stardist doctor"]
+    assert page.source.index("Then that.") < page.source.index("<h2>")
 
 
 def test_numbers_are_written_alike_and_aligned_right(tmp_path):
@@ -95,6 +112,12 @@ def test_numbers_are_written_alike_and_aligned_right(tmp_path):
     assert page.texts["td"] == ["a", "12,345", "0.500", "b", "7", "–", "c", "8", "–"]
     assert page.source.count('class="number"') == 8
     assert page.texts["p"][-2:] == ["One.", "Two."]
+
+
+def test_pages_link_to_the_documentation_that_the_package_names():
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    (address,) = re.findall(r'^Documentation = "(.+)"', text, re.MULTILINE)
+    assert DOCUMENTATION.startswith(f"{address}/")
 
 
 def test_importing_the_report_loads_no_framework_and_no_plot_style():

@@ -12,6 +12,7 @@ from pages import SCRIPT, Page, assert_self_contained
 from run_folders import change_parameters, image_set, pseudo_run
 
 from oce2stardist.errors import InputError
+from oce2stardist.pseudo_labels.witness import START
 from oce2stardist.reports import write_pseudo_report
 from oce2stardist.reports.selection import choose_by_count
 
@@ -66,11 +67,50 @@ def test_pseudo_report_says_first_whether_to_trust_the_labels(tmp_path, trusted)
     change_parameters(run, trust={"value": trusted, "reason": reason, "measures": measures})
     page = Page(write_pseudo_report(run, images))
     assert_self_contained(page)
-    notice = page.texts["p"][2]
-    assert "separation 0.12, alike 0.90" in notice
-    is_warning = ["Warning" in notice, SCRIPT in notice, "notice warning" in page.source]
-    assert is_warning == [not trusted] * 3
+    verdict = page.texts["p"][1]
+    assert "separation 0.12, alike 0.90" in verdict
+    red = "● Red Do not train on these labels yet: these can't"
+    assert verdict.startswith("● Green All measures" if trusted else red)
+    assert (SCRIPT in verdict) == (not trusted)
     assert "trust" not in page.texts["td"]
+    train = "oce2stardist finetune images/ "
+    wanted = f"--pseudo {run} --annotations masks/" if trusted else "--annotations masks/ --alpha 0"
+    assert page.texts["code"][-1] == f"{train}{wanted} -o model"
+
+
+def test_labels_of_the_drawn_start_are_amber_though_those_of_the_run_failed(tmp_path):
+    images, _, run = run_on_one_image(tmp_path)
+    change_parameters(run, trust={"value": False, "reason": "objects change", "measures": {}})
+    table = pd.read_csv(run / "pseudo" / "objects.csv")
+    table.assign(found_by=START).to_csv(run / "pseudo" / "objects.csv", index=False)
+    page = Page(write_pseudo_report(run, images))
+    assert page.texts["p"][1].startswith("● Amber These labels are those of the network")
+    assert page.texts["p"][1].endswith("failed: objects change.")
+
+
+def test_labels_that_only_annotated_cells_speak_for_are_amber(tmp_path):
+    images, _, run = run_on_one_image(tmp_path)
+    trust = {
+        "value": True,
+        "reason": "annotated cells overrule",
+        "overruled": ["x"],
+        "measures": {},
+    }
+    change_parameters(run, trust=trust)
+    page = Page(write_pseudo_report(run, images))
+    assert page.texts["p"][1] == "● Amber Annotated cells overrule."
+
+
+def test_what_is_proposed_names_the_images_of_the_run_or_their_crops(tmp_path):
+    images, _, run = run_on_one_image(tmp_path)
+    record = yaml.safe_load((run / "run.yaml").read_text())
+    record["inputs"] = {"images_from": "my images"}
+    (run / "run.yaml").write_text(yaml.safe_dump(record))
+    page = Page(write_pseudo_report(run, images))
+    assert page.texts["code"][-1].startswith("oce2stardist finetune 'my images' --pseudo")
+    (run / "crops").mkdir()
+    page = Page(write_pseudo_report(run, images))
+    assert page.texts["code"][-1].startswith(f"oce2stardist finetune {run / 'crops'} --pseudo")
 
 
 def test_a_run_without_objects_is_told_what_can_be_done(tmp_path):
@@ -79,7 +119,9 @@ def test_a_run_without_objects_is_told_what_can_be_done(tmp_path):
     change_parameters(run, trust=trust | {"advice": "Pass --diameter."})
     page = Page(write_pseudo_report(run, images))
     assert page.texts["p"][0].startswith("0 objects found in 1 image;")
-    assert "No object was found. Pass --diameter. Measured" in page.texts["p"][2]
+    red = "● Red Do not train on these labels yet: no object was found. Measured"
+    assert page.texts["p"][1].startswith(red)
+    assert page.texts["li"][0] == "Pass --diameter."
     assert "–" in page.texts["td"]
 
 

@@ -132,7 +132,7 @@ def test_draws_out_of_range_are_refused(arguments, message):
 
 @pytest.mark.parametrize("per_image", [False, True])
 def test_drawing_from_no_cell_is_refused(per_image):
-    with pytest.raises(InputError, match="Got none in 1 images"):
+    with pytest.raises(InputError, match="Got none in 1 image;"):
         draw_cells({"empty": empty_image()}, fraction=1, per_image=per_image, seed=0)
 
 

@@ -475,7 +475,7 @@ def test_the_command_draws_by_number_from_the_set_or_from_every_image(tmp_path):
         write_labels(tmp_path / "masks" / f"{stem}.tif", cells())
     of_set = merge(run, "--annotations", tmp_path / "masks", "--cells", 1)
     assert of_set.output == (
-        f"1 annotated cells and 11 pseudo objects in 2 images: {run}/training\n"
+        f"1 annotated cell and 11 pseudo objects in 2 images: {run}/training\n"
     )
     saved = (run / "training" / "cells.csv").rename(tmp_path / "saved.csv")
     of_each = merge(run, "--annotations", tmp_path / "masks", "--cells", 2, "--per-image")
@@ -492,7 +492,7 @@ def test_the_command_takes_the_overlap_from_the_config(tmp_path):
     strict = merge(run, "--annotations", tmp_path / "masks")
     lenient = merge(run, "--annotations", tmp_path / "masks", "--config", tmp_path / "lenient.yaml")
     assert "and 0 pseudo objects" in strict.output
-    assert "and 1 pseudo objects" in lenient.output
+    assert "and 1 pseudo object " in lenient.output
 
 
 def test_the_command_refuses_draws_that_contradict_in_one_line(tmp_path):

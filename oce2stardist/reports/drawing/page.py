@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from numbers import Number
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import imagecodecs
@@ -62,12 +62,39 @@ _QUALITY = 75
 _PIXELS_PER_POINT = 4 / 3  # of CSS
 
 
+DOCUMENTATION = "https://oce2stardist.readthedocs.io/en/latest"
+"""Where the pages of docs/ are published; tests compare it with pyproject.toml."""
+
+Light = Literal["green", "amber", "red"]
+
+
 @dataclass(frozen=True)
-class Notice:
-    """What a reader must know first; plain text, boxed and headed "Warning" if it is one."""
+class Step:
+    """What to do next: a sentence, and the command to paste if there is one."""
 
     text: str
-    is_warning: bool
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A page of the documentation, and what it is called."""
+
+    page: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader must know first: what came of it and why, what to do, where it is explained.
+
+    All of it is plain text.
+    """
+
+    light: Light
+    text: str
+    steps: Sequence[Step]
+    guide: Guide
 
 
 @dataclass(frozen=True)
@@ -103,9 +130,9 @@ def write_page(
     *,
     title: str,
     lead: str,
+    verdict: Verdict,
     sections: Sequence[Section],
     runs: Mapping[str, Mapping[str, Any]] | None = None,
-    notice: Notice | None = None,
 ) -> Path:
     """Write a page, whole or not at all; returns its path.
 
@@ -119,7 +146,8 @@ def write_page(
     html = environment.from_string(template.read_text(encoding="utf-8")).render(
         title=title,
         lead=lead,
-        notice=notice,
+        verdict=verdict,
+        documentation=DOCUMENTATION,
         sections=[_describe(section) for section in sections],
         runs={name: _record(run) for name, run in (runs or {}).items()},
     )
