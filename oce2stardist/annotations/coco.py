@@ -82,6 +82,8 @@ def list_images(document: dict[str, Any], *, file: Path) -> list[CocoImage]:
 
 def _key(number: Any) -> str:
     """Make one of what tools write as 7, 7.0 and "7"."""
+    if isinstance(number, list | dict):
+        raise ValueError(f"an id must be a number or a text, not {str(number)[:40]}")
     return str(int(number) if isinstance(number, float) and number.is_integer() else number)
 
 

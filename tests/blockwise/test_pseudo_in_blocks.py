@@ -313,7 +313,7 @@ def test_a_png_beside_a_store_is_refused(tmp_path):
     from skimage.io import imsave
 
     imsave(tmp_path / "b.png", np.zeros((40, 40), np.uint8), check_contrast=False)
-    with pytest.raises(InputError, match=r"must be TIFF or OME-Zarr\. Got .*b\.png"):
+    with pytest.raises(InputError, match=r"must be TIFF, OME-Zarr, CZI, LIF or ND2\. Got .*b\.png"):
         open_in_blocks(find_sources(tmp_path))
 
 

@@ -54,7 +54,10 @@ def read_any_config(path):
 
 RING = contents.geojson(contents.square(5, 35), contents.square(10, 20)).encode()
 POLYGON = contents.coco([[5, 5, 25, 5, 25, 25]]).encode()
-RUNS = contents.runs([100, 50, SHAPE[0] * SHAPE[1] - 150]).encode()
+# Five rows of three columns: numbers go down the columns.
+RUNS = contents.runs(
+    [100, 5, SHAPE[0] - 5, 5, SHAPE[0] - 5, 5, SHAPE[0] * SHAPE[1] - 105 - 2 * SHAPE[0]]
+).encode()
 BRUSH = RUNS.replace(b'"segmentation"', b'"iscrowd": 1, "segmentation"')
 ZLIB_LABELS = contents.tiff(contents.INT_LABELS, compression="zlib")
 

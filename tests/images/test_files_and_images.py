@@ -146,7 +146,7 @@ def test_one_file_gives_itself_even_where_its_name_looks_like_a_pattern(tmp_path
 def test_folder_without_images_is_refused(tmp_path, files, found):
     touch(tmp_path, *files)
     with pytest.raises(
-        InputError, match=rf"hold images \(\.tif, \.tiff, \.png, .*\.nd2\)\. {found}"
+        InputError, match=rf"holds no images \(\.tif, \.tiff, \.png, .*\.nd2\)\. {found}"
     ):
         find_images(tmp_path)
 
