@@ -306,7 +306,7 @@ def _train(
     if asked is not None and asked.windows:
         begins = f"{begins} ({asked.say()})"
     rate = f"learning rate {settings.learning_rate:g}"
-    job.reporter.say(f"It begins with {begins}: {settings.steps} steps, {rate}.")
+    job.reporter.say(f"It begins with {begins}: {plural(settings.steps or 0, 'step')}, {rate}.")
     scale = job.scale.model
     job.reporter.say(f"scale {scale.factor:g}: {scale.reason}.")
     verdict = None
