@@ -70,6 +70,9 @@ def of_readme() -> Iterator[str]:
         yield from filter(None, map(str.strip, block.splitlines()))
 
 
+# Paths below are inside the root, where the new user is root, too.
+
+
 def follow_readme(root: Path, until: str | None) -> None:
     """Do what the README says, as a user who has Python and git."""
     timed(root, "python3-venv and git of Debian",

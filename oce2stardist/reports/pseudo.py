@@ -65,7 +65,7 @@ _ABOUT_CHOICES = (
     "value has a frame and the word “chosen”. Where values were compared, their score is shown; "
     "the table of settings below says what it measures. If another picture fits your cells "
     "better, set its value in a config file and run the same command again: only the clustering, "
-    "which takes seconds, is done anew."
+    "which takes about a second an image, is done anew."
 )
 
 

@@ -97,7 +97,7 @@ def make_pseudo_labels(
         then the whole is labelled in blocks.
     output : path
         The run folder. If it holds an unfinished run with the same settings, that run goes
-        on; of a finished one only the clustering, which takes seconds, is done again.
+        on; of a finished one only the objects are found again, about a second an image.
     config : Config, optional
         Default: the `fast` preset.
     diameter : float or path, optional
