@@ -1,6 +1,6 @@
 """Predict the labels of images that fit into memory with a StarDist model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,24 +57,13 @@ def predict_patches(
     for start in range(0, len(patches), at_once):
         stack = np.stack(patches[start : start + at_once])
         prob, dist = (
-            np.asarray(output, np.float32) for output in _forward(model)(tf.constant(stack))
+            np.asarray(output, np.float32) for output in model.forward(tf.constant(stack))
         )
         # As stardist's own predict does: no ray is shorter than nothing.
         dist = np.maximum(dist, 1e-3)
         shape = stack.shape[1], stack.shape[2]
         raws += [RawPrediction(p[..., 0], d, shape) for p, d in zip(prob, dist, strict=True)]
     return raws
-
-
-def _forward(model: SparseStarDist2D) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Compile the network once per model: a check would else trace it anew every time."""
-    if not hasattr(model, "_compiled_forward"):
-        network = model.keras_model
-        compiled = tf.function(lambda stack: network(stack, training=False), autograph=False)
-        model._compiled_forward = compiled.get_concrete_function(
-            tf.TensorSpec((None, None, None, model.config.n_channel_in), tf.float32)
-        )
-    return model._compiled_forward
 
 
 def suppress(
