@@ -176,6 +176,9 @@ class StarDistConfig(Settings):
     start: Literal["drawn", "none"] = "drawn"
     """Begin with a network that was trained on drawn cells, or with nothing (paper). The drawn
     one has the default rays, grid, blocks, width, features and batch_norm; others need none."""
+    teacher: bool = True
+    """Where alpha is auto, learn the annotated cells alone for half of the steps, and let that
+    network say which pseudo objects are taught in the other half; not in the paper."""
     n_rays: int = Field(32, ge=4, le=256, multiple_of=4)
     """Radial directions of the star-convex polygons."""
     grid: int = Field(2, ge=1, le=8)

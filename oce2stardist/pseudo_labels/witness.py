@@ -15,7 +15,14 @@ from scipy import ndimage as ndi
 
 from oce2stardist.errors import plural
 from oce2stardist.evaluation.scores import Overlap, overlap_matrix
-from oce2stardist.labels import FoundObjects, Labels, median_diameter, renumber
+from oce2stardist.labels import (
+    BACKGROUND,
+    UNLABELLED,
+    FoundObjects,
+    Labels,
+    median_diameter,
+    renumber,
+)
 from oce2stardist.pseudo_labels.confidence import best_overlaps
 
 _INSIDE = 0.7
@@ -26,6 +33,9 @@ _COVERED = 0.5
 
 _FREE = 0.2
 """An object is missing where others cover less of it."""
+
+_AGREED = 0.5
+"""IoU from which two objects are the same."""
 
 
 EMBEDDINGS, START = "embeddings", "drawn start"
@@ -135,6 +145,28 @@ def correct(labels: Labels, witness: Labels) -> Labels:
     labels = _part(labels, witness)
     labels = _join(labels, witness)
     return _add(labels, witness)
+
+
+def keep_agreed(own: Labels, other: Labels) -> Labels:
+    """Keep the objects that another segmentation has, too.
+
+    Parameters
+    ----------
+    own, other : int32 arrays of shape (Y, X)
+        Objects > 0, background 0, unknown -1.
+
+    Returns
+    -------
+    int32 array of shape (Y, X)
+        Objects of `own` whose IoU with one of `other` is 0.5 or more, with their ids. What only
+        one of the two takes for an object is unknown, and what `other` does not know.
+    """
+    ours, others = np.maximum(own, 0), np.maximum(other, 0)
+    agreed = np.concatenate([[True], best_overlaps(ours, others) >= _AGREED])
+    confirmed = np.concatenate([[True], best_overlaps(others, ours) >= _AGREED])
+    kept = np.where(agreed[ours], own, UNLABELLED)
+    doubtful = ~confirmed[others] | (other == UNLABELLED)
+    return np.where((kept == BACKGROUND) & doubtful, UNLABELLED, kept).astype(np.int32)
 
 
 def _part(labels: Labels, witness: Labels) -> Labels:

@@ -1,15 +1,12 @@
 """Train a StarDist model on annotations and pseudo labels: stages two and three.
 
 Where each step is: annotated files are read in `annotations.read`; pseudo objects that overlap
-annotated cells are dropped in `training_labels.merge`; alpha is chosen in `training_labels.alpha`;
-`stardist_model.fit` trains, and goes on where a training stopped, with the loss of
-`stardist_model.loss`; `stardist_model.judge` asks the held-back cells; `reports.finetune` writes
-the page.
+annotated cells are dropped in `training_labels.merge`; `runners.refine` chooses alpha, trains and
+judges; `reports.finetune` writes the page.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +14,7 @@ import yaml
 
 from oce2stardist.annotations.known import digest_annotations, read_known
 from oce2stardist.config import Config
-from oce2stardist.errors import InputError, plural
+from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.digests import digest
 from oce2stardist.files.records import read_yaml
@@ -25,11 +22,11 @@ from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import common_pixel_size
 from oce2stardist.labels import Image, Labels
-from oce2stardist.pseudo_labels.files import Confidences, PseudoLabels, read_pseudo_labels
+from oce2stardist.pseudo_labels.files import PseudoLabels, read_pseudo_labels
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.reports import choose_evenly, write_finetune_report
 from oce2stardist.reports.selection import AT_MOST
-from oce2stardist.reports.wording import sentence
+from oce2stardist.runners.refine import Sources, refine
 from oce2stardist.runs.determinism import (
     describe_determinism,
     fixed_threads,
@@ -45,21 +42,15 @@ from oce2stardist.runs.folder import (
 from oce2stardist.runs.log import logged
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.stardist_model import drawn_start
-from oce2stardist.stardist_model.compare import compare_with_sources
 from oce2stardist.stardist_model.fit import TrainingJob, check_tensorboard, choose_precision
-from oce2stardist.stardist_model.folds import choose_folds, cross_validate
 from oce2stardist.stardist_model.judge import DEFAULT_THRESHOLDS
-from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
-from oce2stardist.stardist_model.rounds import train_rounds
+from oce2stardist.stardist_model.parameters import Parameters
 from oce2stardist.stardist_model.scale import choose_scale, warn_of_large_cells, write_scale
-from oce2stardist.stardist_model.witness import ask_start, choose_witness
-from oce2stardist.training_labels.alpha import choose_alpha
-from oce2stardist.training_labels.draw_cells import CellDraw, Draw, draw_held_back, split_folds
-from oce2stardist.training_labels.files import read_held_back, write_training_labels
-from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
+from oce2stardist.training_labels.draw_cells import CellDraw
+from oce2stardist.training_labels.files import read_held_back
 
 _RESULTS = (
-    *("training", "folds", "rounds", "logs", "thresholds.json", "scale.json"),
+    *("training", "teacher", "folds", "rounds", "logs", "thresholds.json", "scale.json"),
     *("state.safetensors", "state-before.safetensors"),
     *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
 )
@@ -218,13 +209,9 @@ def finetune_stardist(
                     log.warn(f"{warning[0].upper()}{warning[1:]}.")
                 write_scale(folder, scale.model)
                 usual = drawn_start.THRESHOLDS if begins_drawn else DEFAULT_THRESHOLDS
-                parameters, history = _train(
+                parameters, history = refine(
                     TrainingJob(folder, normalised, config, log, start, tensorboard, scale, usual),
-                    annotated.labels,
-                    given,
-                    drawn,
-                    complete=draw.simulates_few,
-                    begins_drawn=begins_drawn,
+                    Sources(annotated.labels, drawn, draw.simulates_few, given, begins_drawn),
                     times=Times(folder / "times.yaml", keep=stage.resumes),
                 )
                 write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
@@ -251,95 +238,6 @@ def _find_start(
         threads=fixed_threads(config.deterministic),
     )
     return folder, [drawn_start.WEIGHTS]
-
-
-def _train(
-    job: TrainingJob,
-    annotations: Mapping[str, Labels],
-    given: PseudoLabels,
-    drawn: Draw,
-    *,
-    complete: bool,
-    begins_drawn: bool,
-    times: Times,
-) -> tuple[Parameters, pd.DataFrame]:
-    """Choose alpha, train, judge, train again as often as asked; returns what was chosen."""
-    settings, seed = job.config.stardist, job.config.seed
-    merge = partial(
-        make_training_labels,
-        annotations,
-        cells=drawn,
-        complete=complete,
-        background_distance=job.config.merge.background_distance,
-        overlap=job.config.merge.overlap,
-    )
-    weigh = partial(choose_alpha, settings.alpha, seed=seed)
-    n_cells = sum(map(len, drawn.values()))
-    n_folds = choose_folds(settings, n_cells)
-    held_back = draw_held_back(drawn, share=0.0 if n_folds else settings.held_back, seed=seed)
-    n_held_back = sum(map(len, held_back.values()))
-    labels, of_run, asked, witness = merge(given, held_back=held_back), given.labels, None, None
-    if begins_drawn and job.init is not None:
-        with times.measure("witnesses"):
-            asked = ask_start(job, labels.known, start=job.init)
-            if settings.alpha == "auto":
-                witness = choose_witness(job, given.labels, asked)
-        settings = settings.filled(from_nothing=False, knows=asked.knows)
-        job = replace(job, config=job.config.model_copy(update={"stardist": settings}))
-        if witness is not None and witness.labels is not None:
-            given = PseudoLabels(witness.labels.labels, witness.labels.confidence)
-            labels = merge(given, held_back=held_back)
-    if not (job.folder / "training" / "cells.csv").exists():
-        write_training_labels(job.folder / "training", labels)
-    where = sum(map(bool, drawn.values()))
-    if n_cells:
-        job.reporter.say(
-            f"{plural(n_cells, 'annotated cell')} in {where} of "
-            f"{plural(len(job.images), 'image')}: "
-            f"{describe_use(n_cells, n_held_back=n_held_back, n_folds=n_folds)}."
-        )
-    if witness is not None:
-        job.reporter.say(f"pseudo labels are those of the {witness.name}: {witness.reason}.")
-    alpha = weigh(given.labels, labels.known, trusted=given.trusted)
-    job.reporter.say(f"alpha {alpha.value:g}: {alpha.reason}.")
-    begins = "drawn cells" if begins_drawn else job.init or "nothing"
-    if asked is not None and asked.windows:
-        begins = f"{begins} ({asked.say()})"
-    rate = f"learning rate {settings.learning_rate:g}"
-    job.reporter.say(f"It begins with {begins}: {plural(settings.steps or 0, 'step')}, {rate}.")
-    scale = job.scale.model
-    job.reporter.say(f"scale {scale.factor:g}: {scale.reason}.")
-    verdict = None
-    if n_folds:
-        with times.measure("cross_validation"):
-            folds = (merge(given, held_back=fold) for fold in split_folds(drawn, n_folds, seed))
-            verdict = cross_validate(job, folds, n_folds=n_folds, alpha=alpha.value)
-
-    def relabel(own: dict[str, Labels], sure: Confidences) -> tuple[TrainingLabels, float]:
-        # only the held-back cells judge: the model has seen the others
-        own_alpha = weigh(own, labels.held_back, trusted=None).value
-        return merge(PseudoLabels(own, sure), held_back=held_back), own_alpha
-
-    with times.measure("training"):
-        best, rounds = train_rounds(
-            job, labels, alpha=alpha.value, verdict=verdict, relabel=relabel
-        )
-    history = best.trained.history
-    counts = {"n_cells": n_cells, "n_held_back": n_held_back, "n_folds": n_folds}
-    parameters = describe_model(alpha, history, best.verdict, **counts, rounds=rounds, seed=seed)
-    parameters["scale"] = {"value": scale.factor, "reason": scale.reason}
-    for name in ("steps", "learning_rate"):
-        parameters[name] = {"value": getattr(settings, name), "reason": f"it begins with {begins}"}
-    if witness is not None:
-        parameters["labels_from"] = {"value": witness.name, "reason": witness.reason}
-    compared = compare_with_sources(
-        job, best.verdict, of_run, start=job.init if begins_drawn else None
-    )
-    if compared is not None:
-        parameters["best"] = compared.describe()
-        tell = job.reporter.warn if compared.is_clearly_worse else job.reporter.say
-        tell(sentence(compared.say()))
-    return parameters, history
 
 
 def _preview_predictions(model: Path, images: Mapping[str, Image]) -> dict[str, Labels]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oce2stardist.labels import FoundObjects
-from oce2stardist.pseudo_labels.witness import EMBEDDINGS, START, correct, hear_witness
+from oce2stardist.pseudo_labels.witness import EMBEDDINGS, START, correct, hear_witness, keep_agreed
 
 
 def draw(*boxes, shape=(20, 40)):
@@ -98,3 +98,20 @@ def test_silence_on_both_sides_is_no_object():
     heard = hear(draw(), draw())
     assert heard.labels["a"].max() == 0 and len(heard.confidence["a"]) == 0
     assert "alone finds 0 cells; 0 of the" in heard.reason
+
+
+def test_of_two_segmentations_what_only_one_takes_for_an_object_is_unknown():
+    mine_alone, theirs_alone, unsure = (12, 18, 2, 10), (12, 18, 20, 30), (0, 2, 30, 40)
+    other = draw((3, 10, 2, 10), theirs_alone)  # the first: IoU with LEFT 56 / 64
+    other[unsure[0] : unsure[1], unsure[2] : unsure[3]] = -1
+    kept = keep_agreed(draw(LEFT, mine_alone), other)
+    expected = draw(LEFT)
+    for top, bottom, left, right in (mine_alone, theirs_alone, unsure):
+        expected[top:bottom, left:right] = -1
+    np.testing.assert_array_equal(kept, expected)
+
+
+@pytest.mark.parametrize(("left", "count"), [(4, 1), (5, 0), (6, 0)])
+def test_the_same_object_has_an_iou_of_a_half(left, count):
+    other = (2, 10, left, left + 8)  # of LEFT, which is 8 px wide: 6 / 10, 5 / 11 and 4 / 12
+    assert keep_agreed(draw(LEFT), draw(other)).max(initial=0) == count

@@ -144,6 +144,32 @@ def test_annotated_cells_choose_whose_labels_a_training_learns_from(
     assert result.parameters["alpha"]["value"] == 0.5
 
 
+@pytest.mark.parametrize("teacher", [True, False])
+def test_pseudo_objects_that_the_annotated_cells_speak_against_are_not_taught(
+    discs, tmp_path, teacher
+):
+    image, truth = discs
+    empty = np.zeros((60, 220), np.int32)
+    nowhere = empty.copy()
+    nowhere[15:45, 100:130] = truth.max() + 1  # where the image shows nothing
+    taller = np.concatenate([image, np.full((60, 220), np.median(image), image.dtype)])
+    run = pseudo_run(tmp_path / "run", {"a": np.concatenate([truth, nowhere])})
+    (run / "pseudo" / "stage.yaml").write_text("finished: true")
+    result = finetune_stardist(
+        image_set(taller),
+        tmp_path / "model",
+        annotations={"a": np.concatenate([truth, np.full_like(empty, -1)])},
+        pseudo=run,
+        config=Config().replace(**FEW, **{"stardist.teacher": teacher}),
+    )
+    learned = tifffile.imread(result.model / "training" / "pseudo" / "a.tif")
+    false = learned[200:][nowhere > 0]
+    assert (false == -1).all() if teacher else (false > 0).all()
+    assert np.unique(learned[learned > 0]).size >= truth.max()
+    assert (result.model / "teacher").exists() is teacher
+    assert ("of them, on which the pseudo labels agree" in str(result.parameters)) is teacher
+
+
 @pytest.mark.parametrize(
     ("shift", "steps", "rate"), [(0, 500, 3e-4), (9, 800, 1e-3)], ids=["knows them", "does not"]
 )

@@ -1,0 +1,161 @@
+"""Choose alpha, train, judge, and train again: what `finetune` does between files and report.
+
+Where each step is: alpha is chosen in `training_labels.alpha`; the drawn start is asked in
+`stardist_model.witness`, and taught in `stardist_model.teacher`; `stardist_model.fit` trains, and
+goes on where a training stopped, with the loss of `stardist_model.loss`; `stardist_model.judge`
+asks the held-back cells.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pandas as pd
+
+from oce2stardist.errors import plural
+from oce2stardist.labels import FoundObjects, Labels, object_sizes
+from oce2stardist.pseudo_labels.files import Confidences, PseudoLabels
+from oce2stardist.pseudo_labels.witness import keep_agreed
+from oce2stardist.reports.wording import sentence
+from oce2stardist.runs.folder import Times
+from oce2stardist.stardist_model.compare import compare_with_sources
+from oce2stardist.stardist_model.fit import TrainingJob
+from oce2stardist.stardist_model.folds import choose_folds, cross_validate
+from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
+from oce2stardist.stardist_model.rounds import train_rounds
+from oce2stardist.stardist_model.teacher import can_teach, teach
+from oce2stardist.stardist_model.witness import ask_start, choose_witness
+from oce2stardist.training_labels.alpha import choose_alpha
+from oce2stardist.training_labels.draw_cells import Draw, draw_held_back, split_folds
+from oce2stardist.training_labels.files import write_training_labels
+from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a model learns from.
+
+    Attributes
+    ----------
+    annotations : mapping of image stem to int32 array of shape (Y, X)
+        Cells > 0, known background 0, unknown -1.
+    cells : Draw
+        Those of the annotated cells that are used.
+    complete : bool
+        The annotations are complete, and few are simulated; see `make_training_labels`.
+    pseudo : PseudoLabels
+        Of a run; may be of no image.
+    begins_drawn : bool
+        The training begins with the network that has seen drawn cells.
+    """
+
+    annotations: Mapping[str, Labels]
+    cells: Draw
+    complete: bool
+    pseudo: PseudoLabels
+    begins_drawn: bool
+
+
+def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Parameters, pd.DataFrame]:
+    """Choose alpha, train, judge, train again as often as asked; returns what was chosen."""
+    settings, seed, given = job.config.stardist, job.config.seed, sources.pseudo
+    merge = partial(
+        make_training_labels,
+        sources.annotations,
+        cells=sources.cells,
+        complete=sources.complete,
+        background_distance=job.config.merge.background_distance,
+        overlap=job.config.merge.overlap,
+    )
+    weigh = partial(choose_alpha, settings.alpha, seed=seed)
+    n_cells = sum(map(len, sources.cells.values()))
+    n_folds = choose_folds(settings, n_cells)
+    share = 0.0 if n_folds else settings.held_back
+    held_back = draw_held_back(sources.cells, share=share, seed=seed)
+    n_held_back = sum(map(len, held_back.values()))
+    labels, asked, witness = merge(given, held_back=held_back), None, None
+    if sources.begins_drawn and job.init is not None:
+        with times.measure("witnesses"):
+            asked = ask_start(job, labels.known, start=job.init)
+            if settings.alpha == "auto":
+                witness = choose_witness(job, given.labels, asked)
+        settings = settings.filled(from_nothing=False, knows=asked.knows)
+        job = replace(job, config=job.config.model_copy(update={"stardist": settings}))
+        if witness is not None and witness.labels is not None:
+            given = PseudoLabels(witness.labels.labels, witness.labels.confidence)
+            labels = merge(given, held_back=held_back)
+    where = sum(map(bool, sources.cells.values()))
+    if n_cells:
+        job.reporter.say(
+            f"{plural(n_cells, 'annotated cell')} in {where} of "
+            f"{plural(len(job.images), 'image')}: "
+            f"{describe_use(n_cells, n_held_back=n_held_back, n_folds=n_folds)}."
+        )
+    if witness is not None:
+        job.reporter.say(f"pseudo labels are those of the {witness.name}: {witness.reason}.")
+    alpha = weigh(given.labels, labels.known, trusted=given.trusted)
+    job.reporter.say(f"alpha {alpha.value:g}: {alpha.reason}.")
+    begins = "drawn cells" if sources.begins_drawn else job.init or "nothing"
+    if asked is not None and asked.windows:
+        begins = f"{begins} ({asked.say()})"
+    rate = f"learning rate {settings.learning_rate:g}"
+    job.reporter.say(f"It begins with {begins}: {plural(settings.steps or 0, 'step')}, {rate}.")
+    scale = job.scale.model
+    job.reporter.say(f"scale {scale.factor:g}: {scale.reason}.")
+    training, taught = job, ""
+    if witness is not None and can_teach(settings, n_cells - n_held_back, alpha=alpha.value):
+        with times.measure("teacher"):
+            training, found = teach(job, labels)
+        given, taught = _agreed(found, given)
+        job.reporter.say(taught)
+        labels = merge(given, held_back=held_back)
+    if not (job.folder / "training" / "cells.csv").exists():
+        write_training_labels(job.folder / "training", labels)
+    verdict = None
+    if n_folds:
+        with times.measure("cross_validation"):
+            parts = split_folds(sources.cells, n_folds, seed)
+            folds = (merge(given, held_back=fold) for fold in parts)
+            verdict = cross_validate(job, folds, n_folds=n_folds, alpha=alpha.value)
+
+    def relabel(own: dict[str, Labels], sure: Confidences) -> tuple[TrainingLabels, float]:
+        # only the held-back cells judge: the model has seen the others
+        own_alpha = weigh(own, labels.held_back, trusted=None).value
+        return merge(PseudoLabels(own, sure), held_back=held_back), own_alpha
+
+    with times.measure("training"):
+        best, rounds = train_rounds(
+            training, labels, alpha=alpha.value, verdict=verdict, relabel=relabel
+        )
+    history = best.trained.history
+    counts = {"n_cells": n_cells, "n_held_back": n_held_back, "n_folds": n_folds}
+    parameters = describe_model(alpha, history, best.verdict, **counts, rounds=rounds, seed=seed)
+    parameters["scale"] = {"value": scale.factor, "reason": scale.reason}
+    for name in ("steps", "learning_rate"):
+        parameters[name] = {"value": getattr(settings, name), "reason": f"it begins with {begins}"}
+    if witness is not None:
+        parameters["labels_from"] = {"value": witness.name, "reason": witness.reason}
+    if taught:
+        parameters["teacher"] = {"value": True, "reason": taught}
+    start = job.init if sources.begins_drawn else None
+    compared = compare_with_sources(job, best.verdict, sources.pseudo.labels, start=start)
+    if compared is not None:
+        parameters["best"] = compared.describe()
+        tell = job.reporter.warn if compared.is_clearly_worse else job.reporter.say
+        tell(sentence(compared.say()))
+    return parameters, history
+
+
+def _agreed(found: FoundObjects, given: PseudoLabels) -> tuple[PseudoLabels, str]:
+    """Keep the teacher's objects that the pseudo labels have, too, where there are such labels."""
+    labels = {
+        stem: keep_agreed(one, given.labels[stem]) if stem in given.labels else one
+        for stem, one in found.labels.items()
+    }
+    kept = sum(len(object_sizes(one)[0]) for one in labels.values())
+    count = sum(map(len, found.confidence.values()))
+    said = (
+        f"A teacher that has learned the annotated cells finds {plural(count, 'cell')}; {kept} of "
+        "them, on which the pseudo labels agree, are taught."
+    )
+    return PseudoLabels(labels, found.confidence), said
