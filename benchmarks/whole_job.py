@@ -1,7 +1,7 @@
 """From a folder of images to a model: an old commit beside this checkout, in turn, on this machine.
 
     python benchmarks/whole_job.py OLD_COMMIT DATA OUT [--fraction 0.01 | --cells 20] [--every 1]
-        [--turns 2]
+        [--turns 2] [--config FILE]
 
 DATA holds train/images and train/masks and, if it has them, test/images and test/masks; or images
 and masks. Both versions are built as packages into OUT. Each turn runs the old one and then the new
@@ -82,7 +82,9 @@ def times_of(folder: Path) -> dict[str, float]:
     return dict(yaml.safe_load((folder / "times.yaml").read_text(encoding="utf-8")))
 
 
-def run_job(package: Path, folder: Path, data: Path, images: Path, cells: list[str]) -> Any:
+def run_job(
+    package: Path, folder: Path, data: Path, images: Path, cells: list[str], options: list[str]
+) -> Any:
     """Do the whole job once; what there is to say of it."""
     result = folder / "result.json"
     if result.exists():
@@ -91,10 +93,10 @@ def run_job(package: Path, folder: Path, data: Path, images: Path, cells: list[s
     train = data / "train" if (data / "train").is_dir() else data
     test = data / "test" if (data / "test").is_dir() else data
     pseudo, model, labels = folder / "run", folder / "model", folder / "labels"
-    pseudo_s, pseudo_mb = run(package, "pseudo", images, "-q", "-o", pseudo)
+    pseudo_s, pseudo_mb = run(package, "pseudo", images, *options, "-q", "-o", pseudo)
     finetune_s, finetune_mb = run(
         package, "finetune", images, "--pseudo", pseudo, "--annotations", train / "masks",
-        *cells, "-q", "-o", model,
+        *cells, *options, "-q", "-o", model,
     )  # fmt: skip
     seen = images if test == train else test / "images"
     predict_s, predict_mb = run(package, "predict", seen, "--model", model, "-q", "-o", labels)
@@ -136,7 +138,9 @@ def main() -> None:
     parser.add_argument("--cells", help="a number, in place of a fraction")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--config", type=Path, help="for pseudo and finetune of both")
     given = parser.parse_args()
+    options = ["--config", str(given.config.resolve())] if given.config else []
     data, out = given.data.resolve(), given.out.resolve()
     packages = {"old": build(given.old, out / "old"), "new": build(None, out / "new")}
     images = out / "images"
@@ -153,7 +157,7 @@ def main() -> None:
     both: dict[str, list[float]] = {name: [] for name in packages}
     for turn in range(1, given.turns + 1):
         for name, package in packages.items():
-            row = run_job(package, out / f"{name}-{turn}", data, images, cells)
+            row = run_job(package, out / f"{name}-{turn}", data, images, cells, options)
             say(f"{name}, turn {turn}", row)
             both[name].append(row["seconds"]["pseudo"] + row["seconds"]["finetune"])
     ratio = statistics.median(both["new"]) / statistics.median(both["old"])

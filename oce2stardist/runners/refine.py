@@ -16,6 +16,7 @@ from oce2stardist.errors import plural
 from oce2stardist.labels import FoundObjects, Labels, object_sizes
 from oce2stardist.pseudo_labels.files import Confidences, PseudoLabels
 from oce2stardist.pseudo_labels.witness import keep_agreed
+from oce2stardist.reports import choose_evenly
 from oce2stardist.reports.wording import sentence
 from oce2stardist.runs.folder import Times
 from oce2stardist.stardist_model.compare import compare_with_sources
@@ -29,6 +30,10 @@ from oce2stardist.training_labels.alpha import choose_alpha
 from oce2stardist.training_labels.draw_cells import Draw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import write_training_labels
 from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
+
+_MOST_LABELLED = 150
+"""Images that the start and the teacher label: a training sees some thousand patches, and tens of
+thousands of images would take hours."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,14 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
     held_back = draw_held_back(sources.cells, share=share, seed=seed)
     n_held_back = sum(map(len, held_back.values()))
     labels, asked, witness = merge(given, held_back=held_back), None, None
+    annotated = [stem for stem, cells in sources.cells.items() if cells]
+    others = sorted(set(job.images).difference(annotated))
+    labelled = annotated + choose_evenly(others, max(0, _MOST_LABELLED - len(annotated)))
     if sources.begins_drawn and job.init is not None:
         with times.measure("witnesses"):
             asked = ask_start(job, labels.known, start=job.init)
             if settings.alpha == "auto":
-                witness = choose_witness(job, given.labels, asked)
+                witness = choose_witness(job, given.labels, asked, stems=labelled)
         settings = settings.filled(from_nothing=False, knows=asked.knows)
         job = replace(job, config=job.config.model_copy(update={"stardist": settings}))
         if witness is not None and witness.labels is not None:
@@ -105,7 +113,7 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
     training, taught = job, ""
     if witness is not None and can_teach(settings, n_cells - n_held_back, alpha=alpha.value):
         with times.measure("teacher"):
-            training, found = teach(job, labels)
+            training, found = teach(job, labels, stems=labelled)
         given, taught = _agreed(found, given)
         job.reporter.say(taught)
         labels = merge(given, held_back=held_back)

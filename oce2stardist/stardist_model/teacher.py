@@ -5,13 +5,14 @@ network that has learned the annotated cells makes fewer of these errors (self-t
 "Pseudo-Label", 2013). Measured in benchmarks/RESULTS.md, "A teacher".
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oce2stardist.config import StarDistConfig
 from oce2stardist.labels import FoundObjects
 from oce2stardist.stardist_model.fit import TrainingJob, train_network
-from oce2stardist.stardist_model.witness import label_images
+from oce2stardist.stardist_model.witness import label_images_of
 
 if TYPE_CHECKING:
     from oce2stardist.training_labels.make import TrainingLabels
@@ -34,15 +35,17 @@ def can_teach(settings: StarDistConfig, n_cells: int, *, alpha: float) -> bool:
     )
 
 
-def teach(job: TrainingJob, labels: "TrainingLabels") -> tuple[TrainingJob, FoundObjects]:
-    """Learn the annotated cells for half of the steps, and label all images.
+def teach(
+    job: TrainingJob, labels: "TrainingLabels", *, stems: Sequence[str]
+) -> tuple[TrainingJob, FoundObjects]:
+    """Learn the annotated cells for half of the steps, and label the images of these stems.
 
     Returns
     -------
     job : TrainingJob
         The training proper: it begins with the teacher, and has the other half of the steps.
     found : FoundObjects
-        What the teacher finds in the images, at their own size.
+        What the teacher finds in these images, at their own size.
     """
     settings = job.config.stardist
     steps = settings.steps or 2
@@ -63,7 +66,5 @@ def teach(job: TrainingJob, labels: "TrainingLabels") -> tuple[TrainingJob, Foun
     )
     prob, nms = job.usual_thresholds
     trained.model.thresholds = {"prob": prob, "nms": nms}
-    scales = {stem: job.scale.of(stem) for stem in job.images}
-    with job.reporter.task("Labelling with what was learned", len(job.images)) as advance:
-        found = label_images(trained.model, job.images, scales, advance)
+    found = label_images_of(job, trained.model, stems, "Labelling with what was learned")
     return replace(for_steps(steps - steps // 2), init=folder), found

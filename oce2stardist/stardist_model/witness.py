@@ -96,7 +96,13 @@ def ask_start(job: TrainingJob, known: Mapping[str, Labels], *, start: Path) -> 
     return AskedStart(model, windows, counts)
 
 
-def choose_witness(job: TrainingJob, given: Mapping[str, Labels], asked: AskedStart) -> Witness:
+def choose_witness(
+    job: TrainingJob,
+    given: Mapping[str, Labels],
+    asked: AskedStart,
+    *,
+    stems: Sequence[str],
+) -> Witness:
     """Choose between the pseudo labels of a run and those of the start, on the annotated cells.
 
     Parameters
@@ -105,6 +111,8 @@ def choose_witness(job: TrainingJob, given: Mapping[str, Labels], asked: AskedSt
     given : mapping of image stem to int32 array of shape (Y, X)
         Pseudo labels of the run, at the images' own size; may be of no image.
     asked : AskedStart
+    stems : sequence of str
+        Of the images that the start labels, if it comes to that.
 
     Returns
     -------
@@ -128,10 +136,17 @@ def choose_witness(job: TrainingJob, given: Mapping[str, Labels], asked: AskedSt
         ahead, error = difference(asked.counts, by_run, seed=job.config.seed)
         if ahead <= error:
             return Witness(RUN, f"the drawn start has a {said}")
-    with job.reporter.task("Labelling with the drawn start", len(job.images)) as advance:
-        scales = {stem: job.scale.of(stem) for stem in job.images}
-        labels = label_images(asked.model, job.images, scales, advance)
-    return Witness(START, f"it has a {said}", labels)
+    title = "Labelling with the drawn start"
+    return Witness(START, f"it has a {said}", label_images_of(job, asked.model, stems, title))
+
+
+def label_images_of(
+    job: TrainingJob, model: "SparseStarDist2D", stems: Sequence[str], title: str
+) -> FoundObjects:
+    """Label some images of a job, each at its scale."""
+    images = {stem: job.images[stem] for stem in stems}
+    with job.reporter.task(title, len(images)) as advance:
+        return label_images(model, images, {stem: job.scale.of(stem) for stem in stems}, advance)
 
 
 def label_images(
