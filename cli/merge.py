@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @prints_json(
     training="folder that was written",
     n_annotated="annotated cells that are used",
+    n_confirmed="pseudo objects that points and verdicts confirm, parts of them included",
     n_pseudo="pseudo objects that are kept",
     n_images="how many images",
 )
@@ -43,13 +44,17 @@ def merge(run: str, annotations: str, cells: "CellDraw", config: "Config") -> No
     merged = merge_run(run, annotations, cells=cells, config=config)
     sources = merged.objects["source"].value_counts()
     n_annotated, n_pseudo = int(sources.get("manual", 0)), int(sources.get("pseudo", 0))
+    n_confirmed = int(sources.sum()) - n_annotated - n_pseudo
     tell(
         {
             "training": Path(run) / "training",
             "n_annotated": n_annotated,
+            "n_confirmed": n_confirmed,
             "n_pseudo": n_pseudo,
             "n_images": len(merged.pseudo),
         },
-        f"{plural(n_annotated, 'annotated cell')} and {plural(n_pseudo, 'pseudo object')} "
-        f"in {plural(len(merged.pseudo), 'image')}: {run}/training",
+        f"{plural(n_annotated, 'annotated cell')}"
+        + f", {plural(n_confirmed, 'confirmed object')}" * (n_confirmed > 0)
+        + f" and {plural(n_pseudo, 'pseudo object')} in "
+        f"{plural(len(merged.pseudo), 'image')}: {run}/training",
     )

@@ -203,8 +203,9 @@ def _annotation_options(*, required: bool) -> Callable[[Command], Command]:
             required=required,
             metavar="PATH",
             shell_complete=paths,
-            help="Folder or file with outlines of some cells: label images, ImageJ ROIs (.roi, "
-            ".zip), QuPath GeoJSON, COCO JSON, LabelMe JSON, napari shapes (.csv).",
+            help="Folder or file with outlines of some cells, or points on them: label images, "
+            "ImageJ ROIs (.roi, .zip), QuPath GeoJSON, COCO JSON, LabelMe JSON, napari shapes and "
+            "points (.csv), tables of points or verdicts (.csv).",
         ),
         click.option(
             "--fraction",

@@ -56,7 +56,7 @@ def _diameter(value: str) -> float | Path:
     metavar="PATH",
     shell_complete=paths,
     help="Outlines of some cells, in any format that finetune reads (0: not annotated); diameter "
-    "and settings are chosen on them.",
+    "and settings are chosen on them. Points choose between what embeddings and drawn start find.",
 )
 @click.option(
     "--trained",

@@ -13,6 +13,10 @@ napari .csv        polygon, rectangle, ellipse         if its centre lies inside
 COCO .json         polygons, both forms of RLE         if pycocotools decodes it as 1
 =================  ==================================  =========================================
 
+Points and lines in any of them, COCO boxes without an outline, whatever is named *box*, and tables
+of points or of verdicts on pseudo objects are hints (`oce2stardist.annotations.hints`): they
+outline nothing, and say something of pseudo labels alone.
+
 What is neither a cell nor named as background is unknown (-1), unless the caller says that
 zero is background: then all of it is known background (0), in every image that has
 annotations, but for what a label image holds as -1 and for unknown regions. A shape whose
@@ -35,7 +39,17 @@ encloses twice is outside. A shape that reaches over the border of its image is 
 is told beyond `TOLERANCE` pixels; one wholly outside, or most of them over it, is an error.
 """
 
+from oce2stardist.annotations.hints import Hints
 from oce2stardist.annotations.read import AnnotationSet, read_annotations
 from oce2stardist.annotations.shapes import TOLERANCE, Outline, Patch, Role, Shape
 
-__all__ = ["TOLERANCE", "AnnotationSet", "Outline", "Patch", "Role", "Shape", "read_annotations"]
+__all__ = [
+    "TOLERANCE",
+    "AnnotationSet",
+    "Hints",
+    "Outline",
+    "Patch",
+    "Role",
+    "Shape",
+    "read_annotations",
+]

@@ -3,9 +3,10 @@
 pycocotools rasterises the polygons, so that pixels are those the COCO tools themselves see
 (they differ from "centre inside" along the edge). Run lengths are expanded here, in time
 proportional to the object instead of the image, and without handing unchecked runs to C code.
-The category says what is marked: background, ``Ignore``, or a cell. ``iscrowd`` means several
-cells in one outline, which stays unknown; but CVAT sets it wherever cells were painted by its
-brush. So a crowd counts as a cell if it is in one piece and not far larger than the others.
+The category says what is marked: background, ``Ignore``, or a cell. A box without a segmentation
+is a box around a cell. ``iscrowd`` means several cells in one outline, which stays unknown; but
+CVAT sets it wherever cells were painted by its brush. So a crowd counts as a cell if it is in one
+piece and not far larger than the others.
 """
 
 from collections import defaultdict
@@ -22,6 +23,7 @@ from skimage.measure import label as connect
 from oce2stardist.annotations.parsing import naming
 from oce2stardist.annotations.rasterise import to_patch
 from oce2stardist.annotations.shapes import (
+    Outline,
     Patch,
     Reading,
     Shape,
@@ -35,7 +37,7 @@ from oce2stardist.images.find import image_stem
 
 CROWD = 4.0  # times the median: cells that are more than one (taste)
 ONE_PIECE = 0.8  # of the pixels of a cell, at least: a brush leaves crumbs (taste)
-NO_OUTLINE = "a box alone or no segmentation at all outlines no cell"
+NO_OUTLINE = "without a segmentation or a box no cell is marked"
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,10 @@ def read_annotated(image: CocoImage, *, shape: tuple[int, int], file: Path) -> R
             parts = tuple(_parts(annotation.get("segmentation"), shape=shape, what=what))
             crowd, category = annotation.get("iscrowd"), _key(annotation.get("category_id"))
             role = role_of(image.categories.get(category, ""))
+            box = _box(annotation.get("bbox")) if not parts and role in ("cell", "box") else None
+        if box is not None:
+            shapes.append(Shape((box,), "box", name, number))
+            continue
         if not parts:
             skipped.add(name or str(number), reason=NO_OUTLINE)
             continue
@@ -143,6 +149,15 @@ def _judge_crowds(
             f"several cells ({name_some(several)})"
         )
     return notes
+
+
+def _box(bounds: Any) -> Outline | None:
+    """Return the rectangle of left, top, width and height; None of a box that is missing."""
+    if bounds is None or len(bounds) == 0:
+        return None
+    left, top, width, height = np.array(bounds, np.float64).tolist()
+    right, bottom = left + width, top + height
+    return Outline((np.array([(left, top), (right, top), (right, bottom), (left, bottom)]),))
 
 
 def _parts(segmentation: Any, *, shape: tuple[int, int], what: str) -> Iterator[Patch]:

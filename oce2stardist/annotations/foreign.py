@@ -8,7 +8,10 @@ PICKLED = (
     "read; save the masks in Cellpose as PNG or TIFF (x_cp_masks.png)"
 )
 OTHER_JSON = "neither GeoJSON, COCO JSON nor LabelMe's"
-OTHER_CSV = "a table, not napari's shapes (index, shape-type, vertex-index, axis-0, axis-1)"
+OTHER_CSV = (
+    "a table, not napari's shapes or points (index, axis-0, axis-1, ...), and neither points (y, "
+    "x, perhaps image and label) nor verdicts (id, verdict, perhaps image)"
+)
 
 
 def explain_file(file: Path) -> str:

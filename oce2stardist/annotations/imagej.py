@@ -14,7 +14,8 @@ Tried on 733 selections of all these kinds, written by ImageJ 1.53t: the same pi
 polygon that was fitted with a spline is redrawn with a periodic cubic spline, which is close to
 ImageJ's, not the same: 1.3 % of the pixels differed over 40 splines of 16 to 40 px.
 
-Points, lines and angles enclose nothing, text and pictures mark nothing: they are left out.
+Points are clicks, and lines are strokes; the pixel of a point is that in which it lies. Angles,
+text, arrows and pictures mark nothing: they are left out.
 """
 
 import io
@@ -31,6 +32,7 @@ from scipy.interpolate import CubicSpline
 from oce2stardist.annotations.parsing import naming
 from oce2stardist.annotations.shapes import (
     MAX_SHAPES,
+    Mark,
     Outline,
     Patch,
     Reading,
@@ -44,8 +46,8 @@ from oce2stardist.errors import InputError, name_some
 MAX_BYTES = 256 * 2**20  # of all selections of a file, unpacked
 OUTLINES = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 AREAS = (*OUTLINES, ROI_TYPE.RECT, ROI_TYPE.OVAL)
-NO_AREA = "points, lines and angles enclose no pixels"
-NO_MARK = "text, arrows and pictures mark no cell"
+STROKES = (ROI_TYPE.LINE, ROI_TYPE.POLYLINE, ROI_TYPE.FREELINE)
+NO_MARK = "angles, text, arrows, pictures and outlines of two points mark no cell"
 CURVE_STEPS = 32  # straight pieces per curve: within 0.01 px of an arc of 10 px radius
 POINTS_OF = {0: 1, 1: 1, 2: 2, 3: 3, 4: 0}  # java.awt.geom.PathIterator: segment -> points
 
@@ -59,20 +61,24 @@ def read_rois(file: Path, *, shape: tuple[int, int]) -> Reading:
     in the folder. What a selection marks is told by its name (`role_of`). `shape` is (Y, X) of
     the image.
     """
-    shapes, splines, skipped = [], [], Skipped()
-    planes = set()
+    shapes: list[Shape] = []
+    marks: list[Mark] = []
+    splines, skipped, planes = [], Skipped(), set()
     for number, (member, data) in enumerate(_members(file), start=1):
         what = f"{member} in {file}" if member != file.name else f"{file}"
         with naming(what, expected="an ImageJ selection"):
             roi = ImagejRoi.frombytes(data)
         name = roi.name or re.sub(r"\.roi$", "", member, flags=re.IGNORECASE)
-        reason = _why_not(roi)
-        if reason:
-            skipped.add(name, reason=reason)
+        if not _marks_something(roi):
+            skipped.add(name, reason=NO_MARK)
+            continue
+        planes.add((roi.position, roi.z_position, roi.t_position))
+        if roi.roitype not in AREAS:
+            with naming(what, expected="an ImageJ selection"):
+                marks += [Mark(one, role_of(name), name, number) for one in _to_lines(roi)]
             continue
         if roi.options & ROI_OPTIONS.SPLINE_FIT:
             splines.append(name)
-        planes.add((roi.position, roi.z_position, roi.t_position))
         part = _to_part(roi, shape=shape, what=f"{member} of {file}")
         shapes.append(Shape((part,), role_of(name), name, number))
     notes = skipped.notes(file.name)
@@ -83,7 +89,7 @@ def read_rois(file: Path, *, shape: tuple[int, int]) -> Reading:
         )
     if len(planes) > 1:
         notes.append(f"{file.name}: took the selections of {len(planes)} planes of a stack as one")
-    return Reading(shapes, notes)
+    return Reading(shapes, notes, marks)
 
 
 def _members(file: Path) -> Iterator[tuple[str, bytes]]:
@@ -130,15 +136,21 @@ def _check_limits(file: Path, sizes: list[int]) -> None:
         )
 
 
-def _why_not(roi: ImagejRoi) -> str | None:
-    """Say why a selection marks no area; None if it does."""
-    if roi.roitype not in AREAS:
-        return NO_AREA
+def _marks_something(roi: ImagejRoi) -> bool:
+    """Tell whether a selection is an area, points or a line, and no decoration."""
     if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.ARROW, ROI_SUBTYPE.IMAGE):
-        return NO_MARK
-    if roi.roitype in OUTLINES and roi.n_coordinates < 3:
-        return NO_AREA
-    return None
+        return False
+    if roi.roitype in OUTLINES:
+        return int(roi.n_coordinates) > 2
+    return roi.roitype in (*AREAS, *STROKES, ROI_TYPE.POINT)
+
+
+def _to_lines(roi: ImagejRoi) -> list[tuple[Points, ...]]:
+    """Return the lines of each mark: every point of a selection is one, a line is one."""
+    if roi.roitype == ROI_TYPE.LINE:
+        return [(np.array([(roi.x1, roi.y1), (roi.x2, roi.y2)], np.float64),)]
+    points = np.asarray(roi.coordinates(), np.float64).reshape(-1, 2)
+    return [(points,)] if roi.roitype in STROKES else [(point[None],) for point in points]
 
 
 def _to_part(roi: ImagejRoi, *, shape: tuple[int, int], what: str) -> Outline | Patch:

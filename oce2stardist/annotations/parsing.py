@@ -19,12 +19,17 @@ def naming(what: str, *, expected: str) -> Iterator[None]:
         raise InputError(f"{what} can't be read as {expected}: {reason}. Save it again.") from error
 
 
-def read_limited(file: Path, *, at_most: int) -> bytes:
-    """Read a file of at most so many bytes."""
+def check_size(file: Path, *, at_most: int) -> None:
+    """Refuse a file of more than so many bytes."""
     size = file.stat().st_size
     if size > at_most:
         raise InputError(
             f"{file} must have at most {at_most} bytes. Got {size}; save dense labels as a label "
             "image."
         )
+
+
+def read_limited(file: Path, *, at_most: int) -> bytes:
+    """Read a file of at most so many bytes."""
+    check_size(file, at_most=at_most)
     return file.read_bytes()

@@ -1,11 +1,12 @@
-"""What every format is read into: shapes in pixel coordinates, with a role and a name.
+"""What every format is read into: shapes and marks in pixel coordinates, with role and name.
 
 Coordinates are (x, y) with integers at the corners of pixels: the pixel in column 0 and row 0
 reaches from (0, 0) to (1, 1) and has its centre at (0.5, 0.5).
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError, name_some
 
-Role = Literal["cell", "background", "unknown"]
+Role = Literal["cell", "background", "unknown", "box"]
 Bounds = tuple[float, float, float, float]  # left, top, right, bottom
 
 TOLERANCE = 1.0  # pixels by which rounding may carry a shape out of its image, without a word
@@ -22,6 +23,7 @@ NO_PIXEL = "holds no pixel centre"
 ANOTHER = "is it another image's, or at another scale?"
 
 _BACKGROUND = re.compile(r"background(?![^\W\d_])", re.IGNORECASE)  # not "backgrounded"
+_BOX = re.compile(r"b?box(?![^\W\d_])", re.IGNORECASE)
 _IGNORED = re.compile(r"ignored?(?![^\W\d_])|.*\*$", re.IGNORECASE)
 
 
@@ -80,11 +82,44 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A click on a cell, or a stroke through it: it has no outline.
+
+    ``lines`` are float64 arrays of shape (points, 2), (x, y): one of one point for a click.
+    """
+
+    lines: tuple[NDArray[np.float64], ...]
+    role: Role
+    name: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"mark {self.number} ({self.name})" if self.name else f"mark {self.number}"
+
+
+Word = Literal["right", "wrong", "background"]
+"""Of a verdict on a pseudo object: it is a cell; it is none as it stands; nothing there is."""
+
+
+@dataclass(frozen=True)
+class ObjectVerdict:
+    """What was said of a pseudo object, and the centroid (y, x) that it had then, if known."""
+
+    word: Word
+    centroid: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Reading:
-    """The shapes of one image in the order of their file, and notes for the user."""
+    """What a file says of one image, in the order of the file, and notes for the user.
+
+    Verdicts are by the number of the object in the label image of the pseudo labels.
+    """
 
     shapes: list[Shape]
     notes: list[str]
+    marks: Sequence[Mark] = ()
+    verdicts: Mapping[int, ObjectVerdict] = field(default_factory=dict)
 
 
 class Skipped:
@@ -108,10 +143,13 @@ def role_of(name: str) -> Role:
 
     ``background``, also with a number as in ``background-2``, marks known background;
     ``ignore``, likewise, and every name ending in ``*`` (in QuPath: a class to be ignored)
-    mark what stays unknown; everything else is a cell. Case makes no difference.
+    mark what stays unknown; ``box`` and ``bbox``, likewise, are a box around a cell; everything
+    else is a cell. Case makes no difference.
     """
     if _IGNORED.match(name.strip()):
         return "unknown"
+    if _BOX.match(name.strip()):
+        return "box"
     return "background" if _BACKGROUND.match(name.strip()) else "cell"
 
 

@@ -1,7 +1,7 @@
 """Read the pseudo labels of a run folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,10 @@ class PseudoLabels:
     confidence: Mapping[str, Mapping[int, float]]  # by id
     trusted: bool | None = None  # by the run that made them; None if it said nothing
     files: Sequence[Path] = ()  # what they were read from
+
+    def replaced(self, labels: Mapping[str, Labels]) -> "PseudoLabels":
+        """Return them with other labels of some images, in which objects are missing."""
+        return replace(self, labels={**self.labels, **labels})
 
 
 def read_pseudo_labels(run: str | Path, images: ImageSet) -> PseudoLabels:

@@ -59,12 +59,13 @@ def label_images(
     copies: int,
     taken: Sequence[Choice] = (),
     witness: Callable[[], FoundObjects] | None = None,
+    clicked: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> LabelledImages:
     """Turn predicted offsets into label files and objects.csv.
 
     For the record, `copies` is how many noisy copies were predicted, and `taken` says of settings
     in the config where they come from. `witness` labels the same images in another way; what it
-    finds corrects the labels.
+    finds corrects the labels, also at the pixels (n, 2), (y, x), of cells that were `clicked` on.
     """
     scenes = SegmentationInputs(prepared, folder, config)
     foreground = scenes.foreground
@@ -92,6 +93,7 @@ def label_images(
             witness(),
             trusted=trust.trusted,
             score=partial(score_annotated, annotations=annotations),
+            clicked=clicked or {},
         )
         labels = heard.labels
         objects = _list_objects(labels, heard.confidence)

@@ -73,6 +73,7 @@ def hear_witness(
     *,
     trusted: bool,
     score: Callable[[Mapping[str, Labels]], float | None],
+    clicked: Mapping[str, NDArray[np.int64]],
 ) -> HeardLabels:
     """Let a witness correct the labels of a run, or take its labels where the run's fail.
 
@@ -88,6 +89,8 @@ def hear_witness(
         Whether anything spoke against the embeddings' labels.
     score : callable
         Scores labels on annotated cells; None without any, then `trusted` decides.
+    clicked : mapping of image stem to int64 array of shape (n, 2)
+        Pixels (y, x) of different cells.
     """
     corrected = {stem: correct(labels, witness.labels[stem]) for stem, labels in own.items()}
     theirs, ours = score(witness.labels), score(corrected)
@@ -103,7 +106,8 @@ def hear_witness(
     for stem, mine in own.items():
         other = witness.labels[stem]
         is_mine = 0 if takes_all else int(mine.max(initial=0))
-        labels[stem], ids = renumber(other if takes_all else corrected[stem])
+        chosen = other if takes_all else _select(corrected[stem], other, clicked.get(stem))
+        labels[stem], ids = renumber(chosen)
         by_start = ids > is_mine
         found_by[stem] = np.where(by_start, START, EMBEDDINGS)
         agreed = np.where(
@@ -167,6 +171,20 @@ def keep_agreed(own: Labels, other: Labels) -> Labels:
     kept = np.where(agreed[ours], own, UNLABELLED)
     doubtful = ~confirmed[others] | (other == UNLABELLED)
     return np.where((kept == BACKGROUND) & doubtful, UNLABELLED, kept).astype(np.int32)
+
+
+def _select(labels: Labels, witness: Labels, clicked: NDArray[np.int64] | None) -> Labels:
+    """Take the witness's objects that alone part clicks from each other, or have one at all."""
+    if clicked is None:
+        return labels
+    ours, theirs = (image[tuple(clicked.T)] for image in (labels, witness))
+    n_ours, n_theirs = (np.bincount(found) for found in (ours, theirs))
+    is_better = (theirs > 0) & (n_theirs[theirs] == 1) & ((ours == 0) | (n_ours[ours] > 1))
+    # an object gives way where the witness has one for each click in it
+    is_better &= (ours == 0) | ~np.isin(ours, ours[~is_better])
+    replaced = np.setdiff1d(ours[is_better], [0])
+    cleared = np.where(np.isin(labels, replaced), 0, labels)
+    return _draw(cleared, witness, np.unique(theirs[is_better]))
 
 
 def _part(labels: Labels, witness: Labels) -> Labels:

@@ -115,17 +115,17 @@ def _best_section(best: Mapping[str, Any] | None) -> list[Section]:
 
 
 def _numbers_section(model: Path, n_train: int, n_judge: int) -> Section:
-    n_pseudo = 0
-    if "pseudo" in used_kinds(model):
-        objects = read_objects(model / "training" / "objects.csv")
-        n_pseudo = int((objects["source"] == "pseudo").sum())
+    sources = read_objects(model / "training" / "objects.csv")["source"].value_counts()
+    n_drawn, n_pseudo = int(sources.get("manual", 0)), int(sources.get("pseudo", 0))
+    n_confirmed = int(sources.sum()) - n_drawn - n_pseudo
     return Section(
         "In numbers",
         table=[
             ("", "cells"),
             ("annotated, trained on", n_train),
             ("annotated, held back to judge", n_judge),
-            ("from pseudo labels, trained on", n_pseudo),
+            *([("confirmed by points or verdicts, trained on", n_confirmed)] * (n_confirmed > 0)),
+            ("from pseudo labels, trained on", n_pseudo if "pseudo" in used_kinds(model) else 0),
         ],
     )
 

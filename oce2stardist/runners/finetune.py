@@ -48,6 +48,7 @@ from oce2stardist.stardist_model.parameters import Parameters
 from oce2stardist.stardist_model.scale import choose_scale, warn_of_large_cells, write_scale
 from oce2stardist.training_labels.draw_cells import CellDraw
 from oce2stardist.training_labels.files import read_held_back
+from oce2stardist.training_labels.hints import follow_hints
 
 _RESULTS = (
     *("training", "teacher", "folds", "rounds", "logs", "thresholds.json", "scale.json"),
@@ -93,8 +94,9 @@ def finetune_stardist(
         holds an unfinished run with the same settings, that run goes on.
     annotations : path or mapping of image stem to int32 array of shape (Y, X)
         Files as `oce2stardist.annotations.read_annotations` reads them, matched to the images
-        by stem; or arrays with cells > 0 and unknown -1. Not every image needs one. Without any
-        the model learns from pseudo labels alone, and nothing judges it.
+        by stem; or arrays with cells > 0 and unknown -1. Not every image needs one. Points, boxes
+        and verdicts decide about pseudo objects: what they confirm trains, but judges nothing.
+        Without any annotation the model learns from pseudo labels alone, and nothing judges it.
     pseudo : path, optional
         A run folder that `make_pseudo_labels` wrote. Needed if alpha is a number above 0, and
         where there are no annotations.
@@ -145,7 +147,14 @@ def finetune_stardist(
                 f"alpha {config.stardist.alpha:g} needs pseudo labels. Got no --pseudo; "
                 "pass the run folder of `oce2stardist pseudo`, or --alpha 0."
             )
+        if pseudo is None and annotated.hints:
+            raise InputError(
+                "points, boxes and verdicts need pseudo labels to say something about. Got some of "
+                f"{next(iter(annotated.hints))} and no --pseudo; pass the run folder of "
+                "`oce2stardist pseudo`."
+            )
         given = PseudoLabels({}, {}) if pseudo is None else read_pseudo_labels(pseudo, image_set)
+        hinted = follow_hints(given.labels, annotated.hints)
         start, init_files = _find_start(init, config, image_set)
         begins_drawn = init_files == [drawn_start.WEIGHTS]
         if not begins_drawn:  # what a run does is recorded; how well the start knows, not yet known
@@ -160,7 +169,9 @@ def finetune_stardist(
         }
         for warning in warn_of_scales(annotated.labels, given.labels):
             log.warn(f"{warning[0].upper()}{warning[1:]}.")
-        drawn = {} if annotations is None else draw.draw(annotated.labels, seed=config.seed)
+        drawn = {}
+        if annotations is not None:
+            drawn = draw.draw(annotated.labels, seed=config.seed, may_be_none=bool(hinted))
         normalised = {
             stem: normalise_percentiles(image) for stem, image in image_set.images.items()
         }
@@ -211,7 +222,9 @@ def finetune_stardist(
                 usual = drawn_start.THRESHOLDS if begins_drawn else DEFAULT_THRESHOLDS
                 parameters, history = refine(
                     TrainingJob(folder, normalised, config, log, start, tensorboard, scale, usual),
-                    Sources(annotated.labels, drawn, draw.simulates_few, given, begins_drawn),
+                    Sources(
+                        annotated.labels, drawn, draw.simulates_few, given, begins_drawn, hinted
+                    ),
                     times=Times(folder / "times.yaml", keep=stage.resumes),
                 )
                 write_text(folder / "parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))

@@ -11,6 +11,7 @@ from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.runs.folder import lock_folder, refuse_inputs_in_output
 from oce2stardist.training_labels.draw_cells import CellDraw
 from oce2stardist.training_labels.files import write_training_labels
+from oce2stardist.training_labels.hints import follow_hints, summarise
 from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
 
 _log = logging.getLogger(__name__)
@@ -56,14 +57,20 @@ def merge_run(
     refuse_inputs_in_output(Path(run), ("training",), annotated.files)
     for warning in warn_of_scales(annotated.labels, pseudo_labels):
         _log.warning("%s", warning)
+    hinted = follow_hints(pseudo_labels, annotated.hints)
+    if hinted:
+        _log.info("%s", summarise(hinted.values()))
     merged = make_training_labels(
         annotated.labels,
-        PseudoLabels(pseudo_labels, read_confidences(run, pseudo_labels)),
-        draw.draw(annotated.labels, seed=config.seed),
+        PseudoLabels(pseudo_labels, read_confidences(run, pseudo_labels)).replaced(
+            {stem: one.labels for stem, one in hinted.items()}
+        ),
+        draw.draw(annotated.labels, seed=config.seed, may_be_none=bool(hinted)),
         held_back={},
         complete=draw.simulates_few,
         background_distance=config.merge.background_distance,
         overlap=config.merge.overlap,
+        hinted=hinted,
     )
     with lock_folder(Path(run)):
         write_training_labels(Path(run) / "training", merged)

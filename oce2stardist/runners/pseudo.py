@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from oce2stardist.annotations import AnnotationSet
 from oce2stardist.annotations.known import digest_annotations, read_known
 from oce2stardist.blockwise.settings import Blocks
 from oce2stardist.config import Config
@@ -106,7 +107,8 @@ def make_pseudo_labels(
         that of the annotated cells; without annotations it is estimated from the images.
     annotations : path or mapping of image stem to array, optional
         As in `finetune_stardist`; here they tell the diameter, and choose the settings that
-        turn embeddings into labels. 0 in label images counts as not annotated.
+        turn embeddings into labels. 0 in label images counts as not annotated. Where a point lies
+        in no object, or together with others in one, the drawn start's object there is taken.
     axes : str, optional
         Axes of the files, such as ``CYX``, where their metadata do not say.
     trained : path, optional
@@ -233,9 +235,17 @@ def label_set(
             known = read_known(image_set, annotations, instances=config.instances)
         for note in known.notes if known is not None else ():
             log.warn(note)
-        annotated = known.labels if known else None
+        if known:
+            _refuse_verdicts(known)
+        # where nothing is outlined the diameter is estimated: clicks have no size
+        annotated = known.labels if known and (known.has_cells or not known.hints) else None
         prepared = _prepare(images, config, source, diameter=diameter, annotations=annotated)
         start = None
+        if known and known.hints and config.pseudo.witness != "drawn":
+            log.warn(
+                "Points choose between the embeddings and the drawn start, which is not asked: "
+                "they count in merge and finetune."
+            )
         if isinstance(images, ImageSet) and config.pseudo.witness == "drawn":
             start = DrawnWitness(images, config, log)
             prepared = start.measure_again(prepared)
@@ -285,6 +295,7 @@ def label_set(
                 copies=copies,
                 taken=taken,
                 witness=partial(start.label, prepared) if start is not None else None,
+                clicked={} if known is None else known.clicked,
             )
         if source:
             result.parameters["trained_on"] = source.parameters["trained_on"] | {
@@ -339,6 +350,15 @@ def _prepare(
     if isinstance(images, LargeImages):
         return images.prepare(config, diameter=diameter, annotations=annotations)
     return prepare_images(images, config, diameter=diameter, annotations=annotations)
+
+
+def _refuse_verdicts(known: AnnotationSet) -> None:
+    for stem, hints in known.hints.items():
+        if hints.verdicts:
+            raise InputError(
+                "verdicts must be on pseudo labels that are there. Got some of "
+                f"{stem}, whose labels this command makes anew; pass them to merge or finetune."
+            )
 
 
 def _read_trained(trained: str | Path, output: Path) -> FinishedRun:

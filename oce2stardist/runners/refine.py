@@ -29,6 +29,7 @@ from oce2stardist.stardist_model.witness import ask_start, choose_witness
 from oce2stardist.training_labels.alpha import choose_alpha
 from oce2stardist.training_labels.draw_cells import Draw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import write_training_labels
+from oce2stardist.training_labels.hints import HintedImage, summarise
 from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
 
 _MOST_LABELLED = 150
@@ -52,6 +53,8 @@ class Sources:
         Of a run; may be of no image.
     begins_drawn : bool
         The training begins with the network that has seen drawn cells.
+    hinted : mapping of image stem to HintedImage
+        What points, boxes and verdicts make of `pseudo`.
     """
 
     annotations: Mapping[str, Labels]
@@ -59,11 +62,17 @@ class Sources:
     complete: bool
     pseudo: PseudoLabels
     begins_drawn: bool
+    hinted: Mapping[str, HintedImage]
+
+    @property
+    def corrected(self) -> PseudoLabels:
+        """The pseudo labels without the objects that hints refute."""
+        return self.pseudo.replaced({stem: one.labels for stem, one in self.hinted.items()})
 
 
 def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Parameters, pd.DataFrame]:
     """Choose alpha, train, judge, train again as often as asked; returns what was chosen."""
-    settings, seed, given = job.config.stardist, job.config.seed, sources.pseudo
+    settings, seed, given = job.config.stardist, job.config.seed, sources.corrected
     merge = partial(
         make_training_labels,
         sources.annotations,
@@ -71,6 +80,7 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
         complete=sources.complete,
         background_distance=job.config.merge.background_distance,
         overlap=job.config.merge.overlap,
+        hinted=sources.hinted,
     )
     weigh = partial(choose_alpha, settings.alpha, seed=seed)
     n_cells = sum(map(len, sources.cells.values()))
@@ -99,6 +109,10 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
             f"{plural(len(job.images), 'image')}: "
             f"{describe_use(n_cells, n_held_back=n_held_back, n_folds=n_folds)}."
         )
+    hints, n_confirmed = "", sum(len(one.cells) for one in sources.hinted.values())
+    if sources.hinted:
+        hints = summarise(sources.hinted.values())
+        job.reporter.say(sentence(hints))
     if witness is not None:
         job.reporter.say(f"pseudo labels are those of the {witness.name}: {witness.reason}.")
     alpha = weigh(given.labels, labels.known, trusted=given.trusted)
@@ -111,7 +125,8 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
     scale = job.scale.model
     job.reporter.say(f"scale {scale.factor:g}: {scale.reason}.")
     training, taught = job, ""
-    if witness is not None and can_teach(settings, n_cells - n_held_back, alpha=alpha.value):
+    n_train = n_cells - n_held_back + n_confirmed
+    if witness is not None and can_teach(settings, n_train, alpha=alpha.value):
         with times.measure("teacher"):
             training, found = teach(job, labels, stems=labelled)
         given, taught = _agreed(found, given)
@@ -138,6 +153,8 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
     history = best.trained.history
     counts = {"n_cells": n_cells, "n_held_back": n_held_back, "n_folds": n_folds}
     parameters = describe_model(alpha, history, best.verdict, **counts, rounds=rounds, seed=seed)
+    if hints:
+        parameters["hints"] = {"value": n_confirmed, "reason": hints}
     parameters["scale"] = {"value": scale.factor, "reason": scale.reason}
     for name in ("steps", "learning_rate"):
         parameters[name] = {"value": getattr(settings, name), "reason": f"it begins with {begins}"}

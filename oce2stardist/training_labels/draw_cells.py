@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError, plural
-from oce2stardist.labels import object_sizes
+from oce2stardist.labels import BACKGROUND, object_sizes
 from oce2stardist.training_labels.files import read_cells
 
 Draw = dict[str, list[int]]
@@ -64,8 +64,21 @@ class CellDraw:
         """Whether the annotations are complete, and a draw shall look like few of them."""
         return self.is_sample and self.zero_is_background
 
-    def draw(self, annotations: Mapping[str, NDArray[np.integer]], *, seed: int) -> Draw:
-        """Draw the ids of the cells, by image stem."""
+    def draw(
+        self,
+        annotations: Mapping[str, NDArray[np.integer]],
+        *,
+        seed: int,
+        may_be_none: bool = False,
+    ) -> Draw:
+        """Draw the ids of the cells, by image stem.
+
+        Where there `may_be_none`, as something else is known, and all are wanted, no cell is no
+        error.
+        """
+        has_cells = any((labels > BACKGROUND).any() for labels in annotations.values())
+        if may_be_none and not self.is_sample and not has_cells:
+            return {}
         if self.listed_in is not None:
             if self.fraction is not None or self.count is not None or self.per_image:
                 raise InputError(

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from oce2stardist.errors import InputError
-from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels
+from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, object_sizes
 from oce2stardist.training_labels.draw_cells import check_cells
+from oce2stardist.training_labels.hints import ConfirmedCell, HintedImage
 from oce2stardist.training_labels.merge import (
     MergedLabels,
+    free_ids,
     infer_background,
     keep_cells,
+    keep_largest_pieces,
     merge_annotations,
 )
 
@@ -41,8 +44,8 @@ class TrainingLabels:
         image, label and role ("training" or "held_back") of every annotated cell used.
     objects : DataFrame
         Provenance of every object of `pseudo` (of `sparse` where there is none) and of
-        `held_back`: image, id, source ("manual" or "pseudo"), pseudo_id (-1 if manual),
-        area and centroid y, x in pixels, confidence, role. An id is used once in an image.
+        `held_back`: image, id, source ("manual", "pseudo", or a `hints.Source`), pseudo_id (-1 if
+        manual), area and centroid y, x in pixels, confidence, role. An id is used once in an image.
     """
 
     sparse: dict[str, Labels]
@@ -66,8 +69,15 @@ class TrainingLabels:
 
     @property
     def known(self) -> dict[str, Labels]:
-        """What annotations say of each image, whether it trains or is held back."""
+        """What is outlined in each image, whether it trains or is held back.
+
+        Pseudo objects that hints confirm are unknown here: they can't judge what they came from.
+        """
+        hinted = self.objects[~self.objects["source"].isin(["manual", "pseudo"])]
         known = dict(self.sparse)
+        for stem, rows in hinted.groupby("image"):
+            is_hinted = np.isin(known[stem], rows["id"])
+            known[stem] = np.where(is_hinted, np.int32(UNLABELLED), known[stem])
         for stem, held in self.held_back.items():
             known[stem] = np.where(held != UNLABELLED, held, known[stem]) if stem in known else held
         return known
@@ -92,6 +102,7 @@ def make_training_labels(
     complete: bool,
     background_distance: float,
     overlap: float,
+    hinted: Mapping[str, HintedImage] | None = None,
 ) -> TrainingLabels:
     """Hold some of the annotated cells back, and merge the others with the pseudo labels.
 
@@ -111,6 +122,8 @@ def make_training_labels(
         background in the annotations is known, and that which `infer_background` adds.
     background_distance, overlap
         See `merge_annotations`.
+    hinted : mapping of image stem to HintedImage, optional
+        What hints made of the pseudo labels of the run. `pseudo` may be others by now.
 
     Notes
     -----
@@ -119,21 +132,22 @@ def make_training_labels(
     """
     used = check_cells(annotations, cells) if cells else {}
     judges = _check_held_back(used, held_back)
-    known = {
-        stem: _find_known(
-            labels,
-            used[stem],
-            pseudo.labels.get(stem),
-            complete=complete,
-            background_distance=background_distance,
-        )
-        for stem, labels in annotations.items()
-    }
     sparse, merged_pseudo, judged, objects = {}, {}, {}, []
-    for stem in sorted({*known, *pseudo.labels}):
-        given = pseudo.labels.get(stem)
-        nothing = np.full_like(known[stem] if given is None else given, UNLABELLED)
-        train, judge = _split(known.get(stem, nothing), judges.get(stem, []))
+    for stem in sorted({*annotations, *pseudo.labels}):
+        given, drawn = pseudo.labels.get(stem), annotations.get(stem)
+        if drawn is None:
+            drawn = np.full_like(given, UNLABELLED)
+        known = _find_known(
+            drawn, used.get(stem, []), complete=complete, background_distance=background_distance
+        )
+        confirmed: dict[int, ConfirmedCell] = {}
+        if hinted and stem in hinted:
+            taken = set(object_sizes(drawn)[0].tolist())
+            known, confirmed = _add_hints(known, hinted[stem], taken=taken)
+            given = None if given is None else hinted[stem].doubt(given)
+        if not complete:
+            known = infer_background(known, given, background_distance=background_distance)
+        train, judge = _split(known, judges.get(stem, []))
         merged = merge_annotations(
             given,
             train,
@@ -148,7 +162,7 @@ def make_training_labels(
             merged_pseudo[stem] = merged.pseudo
         if judges.get(stem):
             judged[stem] = judge
-        objects.append(_list_objects(stem, merged, judge))
+        objects.append(_list_objects(stem, merged, judge, confirmed))
     table = pd.concat(objects, ignore_index=True)
     return TrainingLabels(sparse, merged_pseudo, judged, _list_cells(used, judges), table)
 
@@ -168,19 +182,36 @@ def _check_held_back(
 
 
 def _find_known(
-    annotations: Labels,
-    ids: list[int],
-    pseudo_labels: Labels | None,
-    *,
-    complete: bool,
-    background_distance: float,
+    annotations: Labels, ids: list[int], *, complete: bool, background_distance: float
 ) -> Labels:
     """Reduce the annotations of an image to the cells used and the background known with them."""
     if complete:
         return keep_cells(annotations, ids, background_distance=background_distance)
     is_other = (annotations > BACKGROUND) & ~np.isin(annotations, ids)
-    used = np.where(is_other, np.int32(UNLABELLED), annotations)
-    return infer_background(used, pseudo_labels, background_distance=background_distance)
+    return np.where(is_other, np.int32(UNLABELLED), annotations)
+
+
+def _add_hints(
+    known: Labels, hinted: HintedImage, *, taken: set[int]
+) -> tuple[Labels, dict[int, ConfirmedCell]]:
+    """Add what hints say where nothing is outlined; returns the cells that hints confirm by id."""
+    is_outlined = known > UNLABELLED
+    cells = hinted.known.copy()
+    sizes = np.bincount(cells[cells > BACKGROUND], minlength=len(hinted.cells) + 1)
+    covered = np.bincount(cells[(cells > BACKGROUND) & is_outlined], minlength=len(sizes))
+    is_kept = (2 * covered <= sizes) & (sizes > 0)
+    for number, cell in enumerate(hinted.cells, start=1):
+        if cell.mark is not None and is_outlined[tuple(cell.mark.T)].any():
+            is_kept[number] = False
+    is_kept[0] = False
+    ids = np.full(len(sizes), UNLABELLED, np.int32)
+    ids[0] = BACKGROUND
+    ids[is_kept] = free_ids(taken, int(is_kept.sum()))
+    numbered = np.where(cells == UNLABELLED, np.int32(UNLABELLED), ids[np.maximum(cells, 0)])
+    numbered[is_outlined] = UNLABELLED
+    keep_largest_pieces(numbered, ids[is_kept & (covered > 0)])
+    confirmed = {int(ids[number]): hinted.cells[number - 1] for number in np.flatnonzero(is_kept)}
+    return np.where(is_outlined, known, numbered), confirmed
 
 
 def _split(known: Labels, held_back: list[int]) -> tuple[Labels, Labels]:
@@ -195,10 +226,18 @@ def _split(known: Labels, held_back: list[int]) -> tuple[Labels, Labels]:
     return np.where(judged, unknown, known), np.where(judged, known, unknown)
 
 
-def _list_objects(stem: str, merged: MergedLabels, judge: Labels) -> pd.DataFrame:
+def _list_objects(
+    stem: str, merged: MergedLabels, judge: Labels, confirmed: Mapping[int, ConfirmedCell]
+) -> pd.DataFrame:
     """Tabulate the objects that train and those held back, under the image's name."""
+    training = merged.objects.assign(role="training")
+    for name in ("source", "pseudo_id"):
+        training[name] = [
+            getattr(confirmed[number], name) if number in confirmed else value
+            for number, value in zip(training["id"], training[name], strict=True)
+        ]
     held_back = merge_annotations(None, judge, background_distance=0.0).objects
-    both = [merged.objects.assign(role="training"), held_back.assign(role="held_back")]
+    both = [training, held_back.assign(role="held_back")]
     table = pd.concat(both, ignore_index=True)
     return table.assign(image=stem)[list(_OBJECT_COLUMNS)]
 

@@ -35,6 +35,9 @@ has some pixels on either                            kept without them; of sever
 any other                                            kept whole
 ===================================================  ==================================
 
+What points, boxes and verdicts make of pseudo objects comes before: `training_labels.hints`. A
+cell that they confirm is an annotated one here.
+
 A small piece may belong to a cell or not, so it becomes unlabelled. Pieces touch by edges or
 corners; of equal ones the first in reading order is kept. ``docs/merge.md`` shows each case.
 """
@@ -193,12 +196,12 @@ def merge_annotations(
         return MergedLabels(sparse, sparse.copy(), _describe(sparse, {}, {}))
     codes, ids, is_kept, is_cut = _judge_pseudo_objects(pseudo_labels, annotations, overlap=overlap)
     taken = {*object_sizes(annotations)[0].tolist(), *reserved_ids}
-    kept_ids = _free_ids(taken, int(is_kept.sum()))
+    kept_ids = free_ids(taken, int(is_kept.sum()))
     new_ids = np.where(ids < BACKGROUND, UNLABELLED, BACKGROUND).astype(np.int32)
     new_ids[is_kept] = kept_ids
     pseudo = new_ids[codes]
     pseudo[annotations >= BACKGROUND] = BACKGROUND
-    _keep_largest_pieces(pseudo, new_ids[is_cut])
+    keep_largest_pieces(pseudo, new_ids[is_cut])
     is_cell = annotations > BACKGROUND
     pseudo[is_cell] = annotations[is_cell]
     pseudo_ids = dict(zip(kept_ids.tolist(), ids[is_kept].tolist(), strict=True))
@@ -246,7 +249,7 @@ def _surrounds_a_cell(
     return surrounds
 
 
-def _free_ids(taken: set[int], count: int) -> NDArray[np.int64]:
+def free_ids(taken: set[int], count: int) -> NDArray[np.int64]:
     """Find `count` ids, ascending: behind those taken if int32 allows it, else between them."""
     first = max(taken, default=0) + 1
     if first + count - 1 <= MAX_ID:
@@ -255,7 +258,7 @@ def _free_ids(taken: set[int], count: int) -> NDArray[np.int64]:
     return free[:count]
 
 
-def _keep_largest_pieces(labels: NDArray[np.int32], ids: NDArray[np.integer]) -> None:
+def keep_largest_pieces(labels: NDArray[np.int32], ids: NDArray[np.integer]) -> None:
     """Leave of each of these objects its largest piece; the others become unlabelled, in place."""
     if not ids.size:
         return

@@ -149,11 +149,9 @@ def test_of_a_qupath_cell_the_outline_counts():
     assert np.count_nonzero(draw(collection(cell))[0].labels == 1) == 64
 
 
-def test_points_lines_and_tiles_are_left_out_and_named():
+def test_tiles_and_features_without_geometry_are_left_out_and_named():
     drawing, notes = draw(
         collection(
-            feature([3, 4], kind="Point", id="p"),
-            feature([[3, 4], [9, 9]], kind="LineString"),
             feature(square(2, 2, 20), object_type="tile", id="t"),
             {"type": "Feature", "geometry": None, "properties": None, "id": "empty"},
             feature(square(5, 5, 5)),
@@ -161,8 +159,8 @@ def test_points_lines_and_tiles_are_left_out_and_named():
     )
     assert np.count_nonzero(drawing.labels == 1) == 25
     assert notes == [
-        "x.geojson: left out 3 shapes (p, feature 2, empty): points and lines enclose no pixels",
         "x.geojson: left out 1 shape (t): tiles and TMA cores are no cells",
+        "x.geojson: left out 1 shape (empty): without a geometry nothing is marked",
     ]
 
 

@@ -192,18 +192,19 @@ def test_names_tell_background_and_what_to_ignore(tmp_path):
     assert drawing.labels[0, [0, 10, 20]].tolist() == [0, -1, 1]
 
 
-def test_points_lines_and_text_are_left_out_and_named(tmp_path):
+def test_angles_text_and_arrows_are_left_out_and_named(tmp_path):
     rois = [
-        polygon([[3, 4]], ROI_TYPE.POINT, name="dot"),
-        selection(ROI_TYPE.LINE, 0, 0, 5, 5, name="line", x2=5.0, y2=5.0),
+        polygon([[3, 4], [5, 6], [9, 9]], ROI_TYPE.ANGLE, name="angle"),
+        polygon([[3, 4], [5, 6]], name="two"),
+        selection(ROI_TYPE.LINE, 0, 0, 5, 5, name="arrow", x2=5.0, subtype=ROI_SUBTYPE.ARROW),
         selection(ROI_TYPE.RECT, 1, 1, 9, 9, name="word", subtype=ROI_SUBTYPE.TEXT, text="hello"),
         selection(ROI_TYPE.RECT, 1, 1, 9, 9, name="cell"),
     ]
     drawing, notes = draw(save(tmp_path / "set.zip", *rois))
     assert list(drawing.names.values()) == ["cell"]
     assert notes == [
-        "set.zip: left out 2 shapes (dot, line): points, lines and angles enclose no pixels",
-        "set.zip: left out 1 shape (word): text, arrows and pictures mark no cell",
+        "set.zip: left out 4 shapes (angle, two, arrow, word): angles, text, arrows, pictures and "
+        "outlines of two points mark no cell",
     ]
 
 

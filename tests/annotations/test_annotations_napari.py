@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from oce2stardist.annotations.napari_csv import is_napari, read_shapes
+from oce2stardist.annotations.napari_csv import is_points, is_shapes, read_shapes
 from oce2stardist.annotations.rasterise import draw_shapes
+from oce2stardist.annotations.tables import columns_of
 from oce2stardist.errors import InputError
 
 SHAPE = (30, 40)
@@ -24,7 +25,7 @@ def table(*shapes, plane=None, mark=""):
 
 def draw(path, *shapes, **told):
     path.write_text(table(*shapes, **told), encoding="utf-8")
-    assert is_napari(path)
+    assert is_shapes(columns_of(path))
     reading = read_shapes(path, shape=SHAPE)
     drawing = draw_shapes(reading.shapes, shape=SHAPE, ground=-1, file=path)
     return drawing, reading.notes
@@ -55,7 +56,7 @@ def test_an_ellipse_fits_into_its_corners_turned_or_not(path):
         assert (labels[distance < 9.98] == 1).all() and (labels[distance > 10.01] == -1).all()
 
 
-def test_paths_and_lines_are_left_out_and_named(path):
+def test_shapes_of_two_corners_are_left_out_and_named(path):
     drawing, notes = draw(
         path,
         ("path", CORNERS),
@@ -64,10 +65,7 @@ def test_paths_and_lines_are_left_out_and_named(path):
         ("polygon", CORNERS[:2]),
     )
     assert drawing.names == {1: "1"}
-    assert notes == [
-        "x.csv: left out 3 shapes (0, 2, 3): paths, lines and shapes of two corners enclose no "
-        "pixels"
-    ]
+    assert notes == ["x.csv: left out 1 shape (3): shapes of two corners enclose no pixels"]
 
 
 def test_shapes_of_one_plane_are_read_and_of_several_refused(path):
@@ -97,4 +95,5 @@ def test_a_broken_table_is_an_error_that_names_it(path, old, new, message):
 def test_other_tables_are_told_from_shapes(path):
     for text in ("", "index,axis-0,axis-1\n0,1,1\n", "image,label\n", "\x00\xff"):
         path.write_text(text, encoding="latin-1")
-        assert not is_napari(path)
+        assert not is_shapes(columns_of(path))
+        assert is_points(columns_of(path)) is text.startswith("index")

@@ -10,7 +10,7 @@ import roifile
 import tifffile
 
 from oce2stardist.annotations import read_annotations
-from oce2stardist.annotations.read import ENDINGS
+from oce2stardist.annotations.open import ENDINGS
 from oce2stardist.errors import InputError
 from oce2stardist.images.find import label_paths
 from oce2stardist.images.pixel_size import PixelSize
@@ -386,7 +386,7 @@ def test_broken_json_is_an_error_in_one_line(tmp_path, text):
 
 
 def test_too_large_a_json_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("oce2stardist.annotations.read.MAX_JSON_BYTES", 10)
+    monkeypatch.setattr("oce2stardist.annotations.open.MAX_JSON_BYTES", 10)
     save_geojson(tmp_path / "x.json")
     with pytest.raises(InputError, match=r"x.json must have at most 10 bytes"):
         read_annotations(*images(tmp_path, "x"), tmp_path / "x.json")

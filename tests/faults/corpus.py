@@ -16,6 +16,7 @@ from contents import (  # isort: skip
     palette_png, png, png_file, roi, roi_zip, runs, spoiled, square, tiff, zip_bomb,
 )  # fmt: skip
 
+FIRST = np.argwhere(LABELS == 1)  # pixels of an object
 Change = bytes | np.ndarray | str | Path | int | None
 """Content of a file; or a path in the lab to link to, permissions, None to take it away."""
 
@@ -82,6 +83,11 @@ def only_image(content: Change, name: str = "c.tif") -> Lab:
 def mask(content: Change, name: str = "a.tif") -> Lab:
     """Annotate image a, or that of the name, by this file instead of a mask."""
     return Lab({"masks/a.tif": None} | {f"masks/{name}": content}, MERGE)
+
+
+def hints(text: str, command: str = MERGE) -> Lab:
+    """Annotate by a table of points or verdicts alone."""
+    return Lab({"masks/a.tif": None, "masks/b.tif": None, "masks/clicks.csv": text}, command)
 
 
 def config(text: str | bytes) -> Lab:
@@ -256,6 +262,42 @@ CORPUS = {
         refused("COCO, run lengths that do not fill the image",
                 mask(runs([1, 10**12]), "c.json"), NOT_COCO),
         refused("COCO, broken compressed run lengths", mask(runs("~~~"), "c.json"), NOT_COCO),
+    ],
+    "Points and verdicts": [
+        refused("Point outside of its image", hints("image,y,x\na,9,500\n"),
+                "must lie inside its image of 80 x 64 pixels"),
+        refused("Point that is not a number", hints("image,y,x\na,9,nan\n"),
+                "x must be a finite number. Got 'nan'"),
+        refused("Points of an image that is not there", hints("image,y,x\nz,9,9\n"),
+                "must be named after the images"),
+        refused("A cell and background in one object",
+                hints("image,y,x,label\n" + "".join(
+                    f"a,{y},{x},{label}\n"
+                    for (y, x), label in zip(FIRST[::len(FIRST) - 1], (1, 0), strict=True))),
+                "what is said of pseudo object 1 of a must agree"),
+        refused("Verdict in another word", hints("image,id,verdict\na,1,fine\n"),
+                "must be one of right, wrong, background. Got 'fine'"),
+        refused("Verdict on an object that is not there", hints("image,id,verdict\na,99,right\n"),
+                "Got 99 in a, which has no such object"),
+        refused("Two verdicts on one object",
+                hints("image,id,verdict\na,1,right\na,1,wrong\n"), "Got right and wrong for 1"),
+        refused("Verdicts on the labels of another run",
+                hints("image,label,y,x,verdict\na,1,0,0,right\n"),
+                "the pseudo labels were made anew"),
+        refused("Verdicts for the command that makes the labels",
+                hints("image,id,verdict\na,1,right\n", f"{PSEUDO} --annotations {{0}}/masks"),
+                "whose labels this command makes anew"),
+        refused("Points without pseudo labels",
+                hints("image,y,x\na,9,9\n",
+                      "finetune {0}/images --annotations {0}/masks -o {0}/out"),
+                "need pseudo labels to say something about"),
+        warned("Points where only one witness is asked",
+               hints("image,y,x\na,9,9\n", f"{PSEUDO} --annotations {{0}}/masks"),
+               "they count in merge and finetune"),
+        accepted("The same points twice",
+                 hints("image,y,x\na,9,9\na,9,9\na.tif,9.1,9\n"), "count once"),
+        accepted("Points in no object", hints("image,y,x\na,0,0\n"),
+                 "background around them is unknown"),
     ],
     "Configs": [
         refused("YAML with tabs", config("stardist:\n\talpha: 0.5\n"), NOT_YAML),

@@ -6,10 +6,13 @@ import yaml
 from run_folders import gathering_run
 from safetensors.numpy import save_file
 from scenes import discs_scene
+from scipy import ndimage as ndi
 
 from oce2stardist.config import Config, PseudoConfig
 from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.prepare import prepare_images
+from oce2stardist.labels import FoundObjects
 from oce2stardist.pseudo_labels.choose import Choice, segmentation_settings
 from oce2stardist.pseudo_labels.foreground import Foreground
 from oce2stardist.pseudo_labels.label_images import label_images, write_parameters
@@ -27,7 +30,7 @@ class Listener(SilentReporter):
         self.said.append(message)
 
 
-def labelled(folder, *, annotated=False, spread=None, **settings):
+def labelled(folder, *, annotated=False, spread=None, witness=None, clicked=None, **settings):
     """Label a run that has eight discs of 28 px; also what was said meanwhile."""
     config = Config(seed=7, pseudo=PseudoConfig(**settings))
     prepared, labels = gathering_run(folder, config)
@@ -37,7 +40,10 @@ def labelled(folder, *, annotated=False, spread=None, **settings):
         save_file(arrays, folder / "oce" / "predicted" / "a.safetensors")
     listener = Listener()
     known = labels if annotated else {}
-    return label_images(prepared, config, folder, known, listener, copies=12), listener
+    found = label_images(
+        prepared, config, folder, known, listener, copies=12, witness=witness, clicked=clicked
+    )
+    return found, listener
 
 
 def test_scores_of_the_values_tried_are_recorded_as_data(tmp_path):
@@ -54,6 +60,22 @@ def test_scores_of_the_values_tried_are_recorded_as_data(tmp_path):
         # In the unit of the value, so the score of what was taken can be looked up.
         assert parameter["tried"][parameter["value"]] == max(parameter["tried"].values())
     assert "tried" not in recorded["halo"]
+
+
+def test_a_click_takes_the_witness_s_object_where_the_run_has_none(tmp_path):
+    labels = gathering_run(tmp_path / "before", Config())[1]["a"]
+    free = ndi.distance_transform_edt(labels == 0)
+    inner = free[:-4, :-4]
+    place = np.unravel_index(inner.argmax(), inner.shape)
+    # all of it but a fifth lies on what the run finds, so that it is no new cell as it stands
+    both = labels == labels[tuple(np.argwhere(labels)[0])]
+    both[place[0] : place[0] + 4, place[1] : place[1] + 4] = True
+    theirs = FoundObjects({"a": both.astype(np.int32)}, {"a": {1: 0.9}})
+    for clicked, grown in ((None, 0), ({"a": np.array([place])}, 16)):
+        result, _ = labelled(tmp_path / str(grown), witness=lambda: theirs, clicked=clicked)
+        assert np.count_nonzero(result.labels["a"][both & (labels == 0)]) == grown
+        written = read_labels(tmp_path / str(grown) / "pseudo" / "labels" / "a.tif")
+        np.testing.assert_array_equal(written, result.labels["a"])
 
 
 def test_without_annotations_the_bandwidths_compared_are_recorded(tmp_path):

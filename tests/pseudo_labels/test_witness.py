@@ -57,7 +57,7 @@ def test_a_witness_that_agrees_changes_nothing():
     np.testing.assert_array_equal(correct(labels, labels), labels)
 
 
-def hear(own, theirs, *, trusted=True, scores=None):
+def hear(own, theirs, *, trusted=True, scores=None, clicked=None):
     """Hear a witness that is 0.8 sure of everything about labels that are 0.6 sure."""
     witness = FoundObjects({"a": theirs}, {"a": dict.fromkeys(range(1, 9), 0.8)})
     return hear_witness(
@@ -66,7 +66,29 @@ def hear(own, theirs, *, trusted=True, scores=None):
         witness,
         trusted=trusted,
         score=lambda labels: None if scores is None else scores[labels["a"] is theirs],
+        clicked={} if clicked is None else {"a": np.array(clicked)},
     )
+
+
+FAR = (2, 10, 13, 19)
+OVER = (2, 10, 6, 16)  # half of LEFT, and as much beside it: no new cell as it stands
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "clicked", "expected"),
+    [
+        (draw(BOTH), draw((2, 4, 2, 10), FAR), None, draw(BOTH)),  # too little to part it
+        (draw(BOTH), draw((2, 4, 2, 10), FAR), [(3, 4), (5, 15)], draw((2, 4, 2, 10), FAR)),
+        (draw(BOTH), draw((2, 4, 2, 10), FAR), [(3, 4)], draw(BOTH)),  # one cell
+        (draw(BOTH), draw(FAR), [(3, 4), (5, 15)], draw(BOTH)),  # it has one of two cells
+        (draw(BOTH), draw(BOTH), [(3, 4), (5, 15)], draw(BOTH)),  # it does not part them either
+        (draw(LEFT), draw(OVER), None, draw(LEFT)),
+        (draw(LEFT), draw(OVER), [(5, 14)], draw(LEFT, (2, 10, 10, 16))),
+        (draw(), draw(), [(5, 14)], draw()),
+    ],
+)
+def test_clicks_choose_between_what_both_found(own, theirs, clicked, expected):
+    assert same_objects(hear(own, theirs, clicked=clicked).labels["a"], expected)
 
 
 def test_an_object_that_both_find_is_surer_and_one_that_a_single_one_finds_less_sure():
