@@ -115,7 +115,9 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
         job.reporter.say(sentence(hints))
     if witness is not None:
         job.reporter.say(f"pseudo labels are those of the {witness.name}: {witness.reason}.")
-    alpha = weigh(given.labels, labels.known, trusted=given.trusted)
+    # where someone confirmed objects and outlined none, the run's own doubt is no reason for 0
+    trusted = None if n_confirmed and not n_cells else given.trusted
+    alpha = weigh(given.labels, labels.known, trusted=trusted)
     job.reporter.say(f"alpha {alpha.value:g}: {alpha.reason}.")
     begins = "drawn cells" if sources.begins_drawn else job.init or "nothing"
     if asked is not None and asked.windows:

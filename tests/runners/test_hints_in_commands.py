@@ -68,7 +68,10 @@ def tune(lab, output, annotations, **options):
 def test_points_alone_train_nothing_judges_and_other_points_are_another_run(lab, tmp_path):
     listener = Listener()
     annotations = write_points(tmp_path / "drawn", lab, 1, 2, 3)
+    distrust = lab / "run" / "pseudo" / "parameters.yaml"
+    distrust.write_text("trust: {value: false}\n")
     result = tune(lab, tmp_path / "model", annotations, reporter=listener)
+    distrust.unlink()
     training = result.model / "training"
     assert pd.read_csv(training / "cells.csv").empty
     objects = pd.read_csv(training / "objects.csv")
@@ -77,7 +80,7 @@ def test_points_alone_train_nothing_judges_and_other_points_are_another_run(lab,
     np.testing.assert_array_equal(read_labels(training / "sparse" / "f0.tif") > 0, is_confirmed)
     assert not (training / "sparse" / "f1.tif").exists()
     parameters = yaml.safe_load((result.model / "parameters.yaml").read_text())
-    assert parameters["alpha"]["value"] == 0.5
+    assert parameters["alpha"]["value"] == 0.5  # though the run distrusts its labels
     assert parameters["f1"]["value"] is None and "best" not in parameters
     assert parameters["hints"]["value"] == 3
     assert (result.history[["loss_sparse", "loss_pseudo"]] > 0).all(axis=None)
