@@ -89,9 +89,9 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
     held_back = draw_held_back(sources.cells, share=share, seed=seed)
     n_held_back = sum(map(len, held_back.values()))
     labels, asked, witness = merge(given, held_back=held_back), None, None
-    annotated = [stem for stem, cells in sources.cells.items() if cells]
-    others = sorted(set(job.images).difference(annotated))
-    labelled = annotated + choose_evenly(others, max(0, _MOST_LABELLED - len(annotated)))
+    annotated = {stem for stem, cells in sources.cells.items() if cells}.union(sources.hinted)
+    others = set(job.images).difference(annotated)
+    labelled = [*sorted(annotated), *choose_evenly(others, max(0, _MOST_LABELLED - len(annotated)))]
     if sources.begins_drawn and job.init is not None:
         with times.measure("witnesses"):
             asked = ask_start(job, labels.known, start=job.init)
