@@ -127,8 +127,14 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
     scale = job.scale.model
     job.reporter.say(f"scale {scale.factor:g}: {scale.reason}.")
     training, taught = job, ""
-    n_train = n_cells - n_held_back + n_confirmed
-    if witness is not None and can_teach(settings, n_train, alpha=alpha.value):
+    enough = can_teach(
+        settings,
+        n_cells=n_cells - n_held_back + n_confirmed,
+        n_annotated=len(annotated),
+        n_images=len(job.images),
+        alpha=alpha.value,
+    )
+    if witness is not None and enough:
         with times.measure("teacher"):
             training, found = teach(job, labels, stems=labelled)
         given, taught = _agreed(found, given)

@@ -18,17 +18,24 @@ if TYPE_CHECKING:
     from oce2stardist.training_labels.make import TrainingLabels
 
 _FEWEST = 5
-"""Annotated cells to learn from; of fewer a network would learn their look by heart."""
+"""Annotated cells, and images that show some, to learn from; of fewer a network would learn their
+look by heart. A third of all images is enough."""
 
 _LEAST_ALPHA = 0.25
 """Pseudo labels that count for less are of little use: where they agree says little."""
 
 
-def can_teach(settings: StarDistConfig, n_cells: int, *, alpha: float) -> bool:
-    """Tell whether there are cells enough to learn from, and pseudo labels worth to be judged."""
+def can_teach(
+    settings: StarDistConfig, *, n_cells: int, n_annotated: int, n_images: int, alpha: float
+) -> bool:
+    """Tell whether there are cells enough to learn from, and pseudo labels worth to be judged.
+
+    `n_cells` annotated cells train; they are in `n_annotated` of `n_images` images.
+    """
     return (
         settings.teacher
         and n_cells >= _FEWEST
+        and n_annotated >= min(_FEWEST, n_images / 3)
         and _LEAST_ALPHA <= alpha < 1
         and settings.folds == 0
         and (settings.steps or 0) > 1

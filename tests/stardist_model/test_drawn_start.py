@@ -20,6 +20,7 @@ from oce2stardist.runs.interruption import Interrupted
 from oce2stardist.stardist_model.drawn_start import WEIGHTS, fits, folder_for
 from oce2stardist.stardist_model.network import open_model
 from oce2stardist.stardist_model.predict import measure_diameter, predict_labels
+from oce2stardist.stardist_model.teacher import can_teach
 from oce2stardist.stardist_model.train import StarDistTraining
 
 pytestmark = pytest.mark.slow
@@ -233,3 +234,21 @@ def test_its_first_use_leaves_the_threads_to_be_fixed(discs, tmp_path):
 def test_a_network_of_another_shape_begins_with_nothing():
     assert fits(Config().stardist)
     assert not fits(FINETUNING.stardist)
+
+
+@pytest.mark.parametrize(
+    ("changed", "can"),
+    [
+        ({}, True),
+        ({"n_annotated": 1}, False),  # of 30 images
+        ({"n_annotated": 1, "n_images": 3}, True),
+        ({"n_cells": 4}, False),
+        ({"alpha": 0.2}, False),  # pseudo labels of little use
+        ({"alpha": 1.0}, False),  # nothing is annotated
+    ],
+)
+def test_a_teacher_needs_cells_of_several_images_and_labels_worth_to_be_judged(changed, can):
+    known = {"n_cells": 5, "n_annotated": 5, "n_images": 30, "alpha": 0.5} | changed
+    settings = Config().stardist.filled(from_nothing=False)
+    assert can_teach(settings, **known) is can
+    assert not can_teach(settings.model_copy(update={"teacher": False}), **known)
