@@ -28,7 +28,7 @@ _LEAST_ALPHA = 0.25
 def can_teach(
     settings: StarDistConfig, *, n_cells: int, n_annotated: int, n_images: int, alpha: float
 ) -> bool:
-    """Tell whether there are cells enough to learn from, and pseudo labels worth to be judged.
+    """Tell whether there are cells enough to learn from, and pseudo labels worth judging.
 
     `n_cells` annotated cells train; they are in `n_annotated` of `n_images` images.
     """

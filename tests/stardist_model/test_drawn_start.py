@@ -249,7 +249,7 @@ def test_a_network_of_another_shape_begins_with_nothing():
         ({"alpha": 1.0}, False),  # nothing is annotated
     ],
 )
-def test_a_teacher_needs_cells_of_several_images_and_labels_worth_to_be_judged(changed, can):
+def test_a_teacher_needs_cells_of_several_images_and_labels_worth_judging(changed, can):
     known = {"n_cells": 5, "n_annotated": 5, "n_images": 30, "alpha": 0.5} | changed
     settings = Config().stardist.filled(from_nothing=False)
     assert can_teach(settings, **known) is can
