@@ -35,7 +35,7 @@ from oce2stardist.stardist_model.network import (
 )
 from oce2stardist.stardist_model.patches import PatchSource, augment, targets
 from oce2stardist.stardist_model.predict import predict_labels, predict_patches
-from oce2stardist.stardist_model.train import Checks, train_stardist
+from oce2stardist.stardist_model.train import Checks, _Adam, train_stardist
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +319,22 @@ def test_a_scene_is_learned_from_two_annotated_cells_and_pseudo_labels(learned):
     assert np.mean(losses[-15:]) < 0.5 * np.mean(losses[:15])
     labels = predict_labels(open_model(folder), normalise_percentiles(image[..., None]))
     assert matching(truth, labels, thresh=0.5).f1 > 0.9
+
+
+def test_adam_in_one_operation_is_that_of_keras():
+    rng, ends = np.random.default_rng(0), []
+    start, gradients = rng.normal(size=5), rng.normal(size=(30, 5))
+    for kind in (_Adam, tf.keras.optimizers.Adam):
+        variable = tf.keras.Variable(start, dtype="float32")
+        optimiser = kind(1e-2, name="adam")
+        optimiser.build([variable])
+        for number, gradient in enumerate(gradients):
+            optimiser.learning_rate.assign(1e-2 / (1 + number))
+            optimiser.apply_gradients([(tf.constant(gradient, tf.float32), variable)])
+        ends.append([np.asarray(one) for one in (variable, *optimiser.variables)])
+    assert np.abs(ends[0][0] - start).min() > 1e-3
+    for ours, theirs in zip(*ends, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_a_training_leaves_no_graph_behind(tmp_path):
