@@ -33,3 +33,17 @@ def _level_of_the_log():
     level = logger.level
     yield
     logger.setLevel(level)
+
+
+@pytest.fixture
+def without_pages(monkeypatch):
+    """Draw no page of a run here: the tests that look at pages draw theirs."""
+    from oce2stardist.runners import finetune, pseudo
+
+    monkeypatch.setattr(finetune, "_preview_predictions", lambda *_: {})
+    for module, name in (
+        (finetune, "write_finetune_report"),
+        (pseudo, "write_pseudo_report"),
+        (pseudo, "write_choices"),
+    ):
+        monkeypatch.setattr(module, name, lambda folder, *_, **__: folder / "report" / "index.html")

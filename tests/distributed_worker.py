@@ -1,6 +1,6 @@
 """Train a tiny network in as many processes as started it, and write what came out.
 
-Not a test: tests/embeddings/test_distributed.py runs it, alone and under torchrun.
+Not a test: tests/embeddings/test_distributed.py runs it, alone and as torchrun would.
 """
 
 import json

@@ -42,8 +42,8 @@ TINY_YAML = """\
 seed: 1
 device: cpu
 embedding:
-  {feature_maps: 8, crop_size: 76, batch_size: 4, steps: 60, displacements_per_step: 4, copies: 2}
-pseudo: {working_diameter: 20}
+  {feature_maps: 8, crop_size: 76, batch_size: 4, steps: 20, displacements_per_step: 4, copies: 2}
+pseudo: {working_diameter: 20, choose: false, variants: 0, witness: none}
 stardist:
   {n_rays: 8, width: 8, features: 16, patch_size: 64, batch_size: 4, steps: 20, checks: 2, folds: 0}
 """

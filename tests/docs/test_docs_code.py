@@ -7,6 +7,7 @@ differs from what a user types is listed here and nowhere else:
 
 - trainings are as short as `FEW_STEPS`, whatever a config or an option says; one that another page
   has already done on the same input is copied, and the command finds it finished;
+- workers that go through images in blocks are threads, not processes that import everything anew;
 - of `STUDIES` the plan is printed;
 - examples of a command in docs/reference/ are alternatives: what one writes, the next finds gone;
 - `pip install` is not run: its extras and files must exist;
@@ -30,6 +31,7 @@ import pandas as pd
 import pytest
 import tifffile
 from click.testing import CliRunner
+from distributed import LocalCluster
 from documents import DOCS, PAGES, ROOT, Session, commands_of, find_blocks, messages_of, quotes
 from experiment_folders import RESULTS
 
@@ -38,11 +40,12 @@ from oce2stardist.config import Config
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.objects import pack_rois, to_features, to_roi, trace_objects
 from oce2stardist.runners import finetune, pseudo
+from oce2stardist.runs import cluster
 
 FEW_STEPS = {
     "embedding.steps": 40, "embedding.crop_size": 76, "embedding.feature_maps": 8,
     "embedding.batch_size": 4, "embedding.copies": 2, "pseudo.choose": False,
-    "pseudo.variants": 0, "stardist.steps": 4, "stardist.patch_size": 64,
+    "pseudo.variants": 0, "pseudo.witness": "none", "stardist.steps": 4, "stardist.patch_size": 64,
     "stardist.batch_size": 2, "stardist.width": 4, "stardist.features": 8,
     "stardist.checks": 1, "stardist.folds": 0,
 }  # fmt: skip
@@ -238,11 +241,16 @@ def store(tmp_path_factory):
 examine_once = functools.cache(doctor.examine)
 
 
+def cluster_of_threads(*, host, env, **options):
+    return LocalCluster(processes=False, **options)
+
+
 @pytest.fixture
 def reader(tmp_path, monkeypatch, store):
     for module, name in ((pseudo, "make_pseudo_labels"), (finetune, "finetune_stardist")):
         monkeypatch.setattr(module, name, short_and_once(getattr(module, name), store))
     monkeypatch.setattr(doctor, "examine", examine_once)
+    monkeypatch.setattr(cluster, "LocalCluster", cluster_of_threads)
     monkeypatch.chdir(tmp_path)
     return Session(dict(PROGRAMS))
 

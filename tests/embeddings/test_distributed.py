@@ -1,13 +1,17 @@
 """One training in two processes is the training of one process."""
 
+import functools
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from distributed_worker import main as work
 
 from oce2stardist.embeddings import distributed
 from oce2stardist.embeddings.distributed import (
@@ -33,44 +37,72 @@ SETTINGS = {
 }
 
 
-def train(folder, *, processes, stop_after=None, **changes):
-    """Run the worker; returns what each process found."""
+def train_both(folder, *, stop_after=None, **changes):
+    """Run the worker in two processes; returns what each found.
+
+    They are told of each other as torchrun would, without the process of torchrun itself, which
+    tests/runners/test_pipeline.py has.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [str(WORKER), str(folder), json.dumps(SETTINGS | changes), json.dumps(stop_after)]
     folder.mkdir(exist_ok=True)
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    arguments = [str(folder), json.dumps(SETTINGS | changes), json.dumps(stop_after)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(WORKER), *arguments], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(processes)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, *words],
+            env=env | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    for process in both:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+        assert "Warning" not in said
+    return [json.loads((folder / f"found{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process, this one, finds with a reduction; each trains once."""
+
+    @functools.cache
+    def train_alone(reduction):
+        folder, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
+        try:
+            work(folder, SETTINGS | {"reduction": reduction}, None)
+        finally:
+            torch.set_num_threads(threads)
+        return json.loads((folder / "found0.json").read_text())
+
+    return train_alone
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_two_processes_train_like_one(tmp_path, reduction):
-    (alone,) = train(tmp_path / "alone", processes=1, reduction=reduction)
-    first, second = train(tmp_path / "both", processes=2, reduction=reduction)
+def test_two_processes_train_like_one(alone, tmp_path, reduction):
+    first, second = train_both(tmp_path / "both", reduction=reduction)
     assert first["processes"] == 2
-    assert len(alone["losses"]) == 20
-    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-4)
+    assert len(alone(reduction)["losses"]) == 20
+    np.testing.assert_allclose(first["losses"], alone(reduction)["losses"], rtol=1e-4)
     assert first["losses"] == second["losses"]
-    assert first["weights"] == second["weights"] == pytest.approx(alone["weights"], rel=1e-4)
+    weights = pytest.approx(alone(reduction)["weights"], rel=1e-4)
+    assert first["weights"] == second["weights"] == weights
     assert first["saved"] > 0 == second["saved"]
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_go_on_from_one_state(tmp_path):
-    (alone,) = train(tmp_path / "alone", processes=1)
-    stopped = train(tmp_path / "both", processes=2, stop_after=7)
+def test_two_processes_stop_together_and_go_on_from_one_state(alone, tmp_path):
+    stopped = train_both(tmp_path / "both", stop_after=7)
     assert [one["finished"] for one in stopped] == [False, False]
     assert [len(one["losses"]) for one in stopped] == [7, 7]
-    ended = train(tmp_path / "both", processes=2)
+    ended = train_both(tmp_path / "both")
     assert [one["finished"] for one in ended] == [True, True]
-    np.testing.assert_allclose(ended[0]["losses"], alone["losses"], rtol=1e-4)
+    np.testing.assert_allclose(ended[0]["losses"], alone("mean")["losses"], rtol=1e-4)
     assert ended[0]["losses"][:7] == stopped[0]["losses"]
 
 

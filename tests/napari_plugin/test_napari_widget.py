@@ -53,6 +53,26 @@ def add_pseudo(widget, image, pseudo):
     return widget.table.cells_of(image)
 
 
+SHORT = {
+    "embedding": {"crop_size": 100, "copies": 2},
+    "pseudo": {"choose": False, "variants": 0, "witness": "none"},
+    "stardist": {"width": 4, "features": 8, "n_rays": 8, "patch_size": 64, "batch_size": 2},
+}
+
+
+@pytest.fixture
+def short(widget, tmp_path, monkeypatch):
+    """Add a config to each training with which it takes seconds."""
+    start, config = widget.job.start, tmp_path / "short.yaml"
+    config.write_text(yaml.safe_dump(SHORT))
+
+    def start_short(words):
+        trains = words[0] in ("pseudo", "finetune")
+        start([*words, "--config", str(config)] if trains else words)
+
+    monkeypatch.setattr(widget.job, "start", start_short)
+
+
 @pytest.fixture
 def commands(widget, monkeypatch):
     """Commands that would have been started."""
@@ -79,6 +99,7 @@ def said(widget):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short")
 def test_from_an_open_image_to_predicted_cells_in_five_steps(qtbot, viewer, widget, tmp_path):
     image, truth = open_scene(viewer, scale=(0.5, 0.5), translate=(10, 20))
     widget.pseudo.steps.setValue(2)
@@ -107,6 +128,7 @@ def test_from_an_open_image_to_predicted_cells_in_five_steps(qtbot, viewer, widg
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short")
 def test_stop_keeps_what_was_trained_and_the_same_button_goes_on(qtbot, viewer, widget):
     open_scene(viewer)
     widget.pseudo.steps.setValue(15)

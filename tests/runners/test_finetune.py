@@ -1,5 +1,6 @@
 """From annotations and pseudo labels to a StarDist folder: what is chosen, judged and kept."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from oce2stardist.runners import finetune
 from oce2stardist.runners.finetune import finetune_stardist
 from oce2stardist.stardist_model import rounds
 from oce2stardist.training_labels.draw_cells import CellDraw
+
+no_pages = pytest.mark.usefixtures("without_pages")
 
 
 def tune(output, annotations, *, settings=None, n_images=2, **options):
@@ -55,6 +58,7 @@ def roles(model):
     return pd.read_csv(model / "training" / "cells.csv")["role"].value_counts().to_dict()
 
 
+@no_pages
 def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path, truth):
     listener = Listener()
     result = tune(
@@ -77,6 +81,7 @@ def test_few_cells_all_train_and_are_judged_by_cross_validation(tmp_path, truth)
         assert len(pd.read_csv(result.model / "folds" / str(number) / "history.csv")) == 4
 
 
+@no_pages
 def test_with_enough_cells_some_are_held_back(tmp_path, truth):
     result = tune(tmp_path / "model", truth, settings={"held_back": 0.5})
     assert roles(result.model) == {"training": 6, "held_back": 6}
@@ -88,6 +93,7 @@ def test_with_enough_cells_some_are_held_back(tmp_path, truth):
         assert not ((held >= 0) & (trained >= 0)).any()
 
 
+@no_pages
 @pytest.mark.parametrize("with_pseudo", [False, True])
 def test_a_single_annotated_cell_trains_and_the_run_says_that_nothing_was_judged(
     tmp_path, truth, with_pseudo
@@ -101,6 +107,7 @@ def test_a_single_annotated_cell_trains_and_the_run_says_that_nothing_was_judged
     assert thresholds == {"prob": 0.5, "nms": 0.4}
 
 
+@no_pages
 def test_images_without_background_or_without_cells_train(tmp_path):
     _, truth = fields(3)
     full = np.ones((96, 96), np.int32)
@@ -118,6 +125,7 @@ def test_images_without_background_or_without_cells_train(tmp_path):
     assert np.isfinite(history).all(axis=None)
 
 
+@no_pages
 def test_useless_pseudo_labels_are_left_out_and_the_run_says_why(tmp_path, truth):
     wrong = {name: np.roll(one, 20, axis=0) for name, one in truth.items()}
     result = tune(tmp_path / "model", truth, pseudo=pseudo_run(tmp_path / "run", wrong))
@@ -126,6 +134,7 @@ def test_useless_pseudo_labels_are_left_out_and_the_run_says_why(tmp_path, truth
     assert (result.history["loss_pseudo"] == 0).all()
 
 
+@no_pages
 def test_the_cells_of_a_run_can_be_used_again(tmp_path, truth):
     first = tune(tmp_path / "a", truth, cells=CellDraw(count=5))
     listed = CellDraw(listed_in=first.model / "training" / "cells.csv")
@@ -137,6 +146,7 @@ def test_the_cells_of_a_run_can_be_used_again(tmp_path, truth):
     np.testing.assert_allclose(first.history["loss"], again.history["loss"], rtol=1e-4)
 
 
+@no_pages
 def test_a_round_that_scores_lower_is_dropped(tmp_path, truth, monkeypatch):
     scores = {"1": 0.6, "2": 0.7, "3": 0.5}
     monkeypatch.setattr(rounds.Outcome, "score", property(lambda one: scores[one.folder.name]))
@@ -148,6 +158,7 @@ def test_a_round_that_scores_lower_is_dropped(tmp_path, truth, monkeypatch):
     assert kept == (result.model / "rounds" / "2" / "weights_best.h5").read_bytes()
 
 
+@no_pages
 def test_a_model_can_be_started_from_another(tmp_path, truth):
     first = tune(tmp_path / "a", truth).model
     before = {path.name: path.read_bytes() for path in first.glob("*.*")}
@@ -220,40 +231,36 @@ def test_every_image_is_read_and_normalised_once_and_the_report_is_written(tmp_p
         result.report.unlink()
 
 
+LONG = {"steps": 120, "checks": 3}
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
-from small_models import FINETUNING, fields
-from oce2stardist.runners.finetune import finetune_stardist
+from small_models import fields
+from test_finetune import LONG, tune
 from oce2stardist.stardist_model import train
-images, truth = fields()
-config = FINETUNING.replace(**{{"stardist.steps": 150, "stardist.checks": 3}})
 train.SAVE_EVERY = 0.1
-finetune_stardist(images, sys.argv[1], annotations=truth, config=config)
+tune(sys.argv[1], fields()[1], settings=LONG)
 """
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_where_it_was(tmp_path):
+@no_pages
+def test_a_killed_training_goes_on_where_it_was(tmp_path, truth):
+    killed, state = tmp_path / "killed", tmp_path / "killed" / "state.safetensors"
     script = KILLED.format(tests=str(Path(__file__).parents[1]))
-
-    def start(output):
-        return subprocess.Popen([sys.executable, "-c", script, str(output)])
-
-    whole = tmp_path / "whole"
-    assert start(whole).wait() == 0
-    killed = tmp_path / "killed"
-    state = killed / "state.safetensors"
-    process = start(killed)
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.getenv("PYTHONPATH")])])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(killed)], env=os.environ | {"PYTHONPATH": path}
+    )
     while not state.exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (killed / "weights_last.h5").exists()
-    assert start(killed).wait() == 0
-    histories = [pd.read_csv(folder / "history.csv") for folder in (whole, killed)]
-    assert histories[1]["step"].tolist() == list(range(1, 151))
-    np.testing.assert_array_equal(histories[0]["loss"], histories[1]["loss"])
+    ended, whole = (tune(folder, truth, settings=LONG) for folder in (killed, tmp_path / "whole"))
+    assert ended.history["step"].tolist() == list(range(1, 121))
+    assert "going on after step" in (killed / "log.txt").read_text()
+    np.testing.assert_array_equal(ended.history["loss"], whole.history["loss"])
 
 
 @pytest.mark.slow

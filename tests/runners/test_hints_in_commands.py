@@ -93,6 +93,7 @@ def test_points_alone_train_nothing_judges_and_other_points_are_another_run(lab,
         tune(lab, tmp_path / "model", annotations)
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_outlines_judge_beside_points_that_train(lab, tmp_path):
     annotations = write_points(tmp_path / "drawn", lab, 1, 2, 3, 4)
     drawn = np.isin(pseudo(lab), [5, 6]) * pseudo(lab)

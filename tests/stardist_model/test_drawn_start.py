@@ -23,7 +23,7 @@ from oce2stardist.stardist_model.predict import measure_diameter, predict_labels
 from oce2stardist.stardist_model.teacher import can_teach
 from oce2stardist.stardist_model.train import StarDistTraining
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_pages")]
 
 FEW = {
     "stardist.steps": 2, "stardist.checks": 1, "stardist.folds": 0, "stardist.batch_size": 2,

@@ -229,6 +229,7 @@ def test_a_scale_is_only_looked_for_where_images_differ(tmp_path):
     assert find_scale(model, nothing, ModelScale(0.5, 28.0, per_image=True)) == 0.5
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_model_carries_the_scale_of_its_annotated_cells(tmp_path):
     image, truth = discs_scene(6, (180, 180), 18, seed=0)
     images = ImageSet.from_arrays({"a": image})
