@@ -98,7 +98,7 @@ def test_of_a_cell_found_by_two_blocks_one_stays_and_of_neighbours_both(at, stay
 def trained(tmp_path_factory):
     """A model folder that finds bright discs."""
     folder = tmp_path_factory.mktemp("models") / "discs"
-    model, _ = train(folder, discs_scene(12, (160, 160), 12, seed=2), steps=300)
+    model, _ = train(folder, discs_scene(12, (160, 160), 12, seed=2), steps=200)
     write_weights(folder / "weights_best.h5", model)
     write_thresholds(folder, prob=0.35, nms=0.3)
     return folder

@@ -45,7 +45,7 @@ LEARNS = {
     "embedding.feature_maps": 8,
     "embedding.crop_size": 64,
     "embedding.batch_size": 4,
-    "embedding.steps": 300,
+    "embedding.steps": 200,
     "embedding.learning_rate": 0.004,
     "embedding.copies": 4,
     "pseudo.working_diameter": 24.0,
