@@ -27,11 +27,18 @@ SETTINGS = {
         "checks": 2, "learning_rate": 0.004,
     },
 }  # fmt: skip
+# Where no score is asked for, half of the steps will do.
+BRIEF = SETTINGS | {"embedding": SETTINGS["embedding"] | {"steps": 150}}
 
 STUDIES = {
     "fractions": {"fractions": [0.25, 1.0], "repeats": 1},
-    "unsupervised": {"stardist": {"none": "no/such"}, "cellpose": {}, "oracle": True},
-    "scales": {"scales": [0.8, 1.0]},
+    "unsupervised": {
+        "stardist": {"none": "no/such"},
+        "cellpose": {},
+        "oracle": True,
+        "settings": BRIEF,
+    },
+    "scales": {"scales": [0.8, 1.0], "settings": BRIEF},
 }
 
 
