@@ -2,18 +2,19 @@
 
 Torch by default splits every single operation among its threads, which wait for each other a
 hundred times a step; where anything else runs on the machine, each wait costs a time slice
-(benchmarks/RESULTS.md, "Threads"). Crops and tiles need nothing
+(benchmarks/TRIALS.md, "Threads"). Crops and tiles need nothing
 of each other, so here every thread takes crops or tiles of its own, and operations are not split.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from oce2stardist.runs.ahead import map_ahead
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,18 +31,8 @@ class Workers:
         """Yield the results in order; never more pieces are under way than threads, plus one."""
         if self._pool is None:
             yield from map(function, items)
-            return
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(self._pool.submit(function, item))
-                if len(waiting) > self.count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        else:
+            yield from map_ahead(self._pool, function, items, at_once=self.count)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import numpy as np
 
 from oce2stardist.config import PseudoConfig
 from oce2stardist.errors import plural
-from oce2stardist.evaluation.scores import pool_scores, score_sparse
+from oce2stardist.evaluation.scores import Scores, pool_scores, score_sparse
 from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, resize_labels
 from oce2stardist.pseudo_labels.confidence import agreement
 from oce2stardist.pseudo_labels.inputs import Scene
 from oce2stardist.pseudo_labels.segment import SegmentationSettings, segment
+from oce2stardist.runs.ahead import map_in_threads
 
 BANDWIDTHS = (0.28, 0.33, 0.38, 0.43, 0.5)
 """Shares of the diameter that are tried."""
@@ -87,10 +88,11 @@ def choose_by_annotations(
     n_cells = sum(counts[stem] for stem in most)
 
     def score(tried: SegmentationSettings) -> float:
-        by_image = []
-        for stem in most:
+        def of_image(stem: str) -> list[Scores]:
             labels = resize_labels(_segment(scenes[stem], tried, seed), annotated[stem].shape)
-            by_image.append(score_sparse(labels, annotated[stem], iou_thresholds=_THRESHOLDS))
+            return score_sparse(labels, annotated[stem], iou_thresholds=_THRESHOLDS)
+
+        by_image = list(map_in_threads(of_image, most))
         return float(np.mean([pool_scores(scores).f1 for scores in zip(*by_image, strict=True)]))
 
     where = f"{plural(n_cells, 'annotated cell')} of {plural(len(most), 'image')}"
@@ -109,17 +111,19 @@ def choose_by_stability(
 
     Without annotations, nothing else tells a good bandwidth from a bad one: at one that is too
     small cells break up, at one too large neighbours fuse, and in between there is a range in
-    which nothing happens. How well this agrees with the truth: benchmarks/RESULTS.md,
+    which nothing happens. How well this agrees with the truth: benchmarks/TRIALS.md,
     "Choosing without annotations".
     """
     if "bandwidth" not in free or not scenes:
         return settings, []
     stems = list(scenes)[:: max(1, len(scenes) // _AT_MOST)][:_AT_MOST]
     bandwidths = [share * settings.diameter for share in BANDWIDTHS]
-    by_image = [
-        [_segment(scene, replace(settings, bandwidth=bandwidth), seed) for bandwidth in bandwidths]
-        for scene in map(scenes.__getitem__, stems)
-    ]
+
+    def vary(stem: str) -> list[Labels]:
+        scene = scenes[stem]
+        return [_segment(scene, replace(settings, bandwidth=tried), seed) for tried in bandwidths]
+
+    by_image = list(map_in_threads(vary, stems))
     if not any(labels.any() for variants in by_image for labels in variants):
         why = "the default: at no bandwidth was an object found, so there was nothing to compare"
         return settings, [Choice("bandwidth", settings.bandwidth, why)]

@@ -17,6 +17,7 @@ from oce2stardist.pseudo_labels.foreground import (
     foreground_threshold,
     spread_map,
 )
+from oce2stardist.runs.ahead import map_in_threads
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ class SegmentationInputs(Mapping[str, Scene]):
 
     def __init__(self, prepared: PreparedImages, folder: Path, config: Config) -> None:
         self._prepared, self._folder = prepared, folder
-        self.levels = {
-            stem: spread_map(
-                read_predicted(folder, stem)[1],
-                kind=config.pseudo.spread,
-                smoothing=config.pseudo.smoothing,
-            )
-            for stem in prepared.seen
-        }
+
+        def level(stem: str) -> NDArray[np.float32]:
+            spread = read_predicted(folder, stem)[1]
+            kind, smoothing = config.pseudo.spread, config.pseudo.smoothing
+            return spread_map(spread, kind=kind, smoothing=smoothing)
+
+        stems = list(prepared.seen)
+        self.levels = dict(zip(stems, map_in_threads(level, stems), strict=True))
         images = [prepared.image_of.get(stem, stem) for stem in self.levels]
         self.foreground = _choose_foreground(self.levels, images, folder, config)
         self.thresholds = dict(zip(self.levels, self.foreground.thresholds, strict=True))

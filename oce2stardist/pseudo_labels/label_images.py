@@ -31,6 +31,7 @@ from oce2stardist.pseudo_labels.segment import SegmentationSettings, segment_sur
 from oce2stardist.pseudo_labels.sizes import warn_of_giants
 from oce2stardist.pseudo_labels.trust import Trust, judge_trust
 from oce2stardist.pseudo_labels.witness import hear_witness
+from oce2stardist.runs.ahead import map_in_threads
 from oce2stardist.runs.progress import Reporter
 
 
@@ -120,23 +121,29 @@ def _find_objects(
     reporter: Reporter,
 ) -> tuple[dict[str, Labels], dict[str, NDArray[np.float64]]]:
     """Segment every image; also how sure its objects 1..n are."""
+
+    def find(stem: str) -> tuple[Labels, NDArray[np.float64]]:
+        scene = scenes[stem]
+        segmented, sure = segment_surely(
+            scene.offsets,
+            scene.foreground,
+            scene.image,
+            settings,
+            variants=config.pseudo.variants,
+            seed=config.seed,
+        )
+        resized = resize_labels(segmented, prepared.found.images[stem].shape[:2])
+        kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
+        return renumber(resized)[0], sure[kept - 1]
+
     labels: dict[str, Labels] = {}
     confidence: dict[str, NDArray[np.float64]] = {}
-    with reporter.task("Finding objects", len(prepared.seen)) as advance:
-        for done, stem in enumerate(prepared.seen, start=1):
-            scene, variants = scenes[stem], config.pseudo.variants
-            segmented, sure = segment_surely(
-                scene.offsets,
-                scene.foreground,
-                scene.image,
-                settings,
-                variants=variants,
-                seed=config.seed,
-            )
-            resized = resize_labels(segmented, prepared.found.images[stem].shape[:2])
-            kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
-            labels[stem], confidence[stem] = renumber(resized)[0], sure[kept - 1]
-            advance(done, f"{plural(int(labels[stem].max()), 'object')} in {stem}")
+    stems = list(prepared.seen)
+    with reporter.task("Finding objects", len(stems)) as advance:
+        found = zip(stems, map_in_threads(find, stems), strict=True)
+        for done, (stem, (own, sure)) in enumerate(found, start=1):
+            labels[stem], confidence[stem] = own, sure
+            advance(done, f"{plural(int(own.max()), 'object')} in {stem}")
     return labels, confidence
 
 
