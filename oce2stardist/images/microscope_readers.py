@@ -164,7 +164,7 @@ class Lif(Source):
         return listed
 
     def read(self, scene: int, time: int, window: Window) -> NDArray[Any]:
-        image = self._lif.images[scene]
+        image: Any = self._lif.images[scene]  # its types name fewer arguments than it takes
         stored = image.asarray(mode="c", out="memmap")  # c: colours may be put in order
         rows, columns = window
         place = {"T": time, "Y": rows, "X": columns}
@@ -213,7 +213,7 @@ class Nd2(Source):
 
     def _pixel_size(self) -> PixelSize | None:
         try:
-            volume = self._nd2.metadata.channels[0].volume
+            volume = (self._nd2.metadata.channels or [])[0].volume
         except Exception as error:  # a broken description is no reason not to read the image
             _log.debug("no pixel size in %s: %s", self._nd2.path, error)
             return None
@@ -228,7 +228,7 @@ class Nd2(Source):
         if not frame.any():  # that is what the library gives for it
             raise ValueError(f"frame {at} of it is missing, or 0 everywhere")
         about, samples = self._nd2.attributes, self._nd2.components_per_channel
-        stored = frame.reshape(-1, about.heightPx, about.widthPx, samples)
+        stored = frame.reshape(-1, about.heightPx, about.widthPx or 0, samples)
         return _channels_last(stored[:, window[0], window[1]], list("CYXS"))
 
 
