@@ -1,9 +1,13 @@
 """Predict the cells of images of any size with a StarDist model folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from oce2stardist.blockwise.settings import Blocks
 from oce2stardist.errors import InputError, plural
@@ -17,6 +21,7 @@ from oce2stardist.images.read import read_image, read_pixel_size
 from oce2stardist.images.sources import find_sources
 from oce2stardist.labels import Image, Labels
 from oce2stardist.objects.write import Prediction, check_kinds, open_table, write_prediction
+from oce2stardist.runs.ahead import map_ahead
 from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.log import logged
@@ -174,7 +179,10 @@ def _predict_at_once(
     deterministic: bool,
     reporter: Reporter,
 ) -> Iterator[tuple[str, Labels]]:
-    """Predict images one by one, each read when its turn comes, and write what was asked for."""
+    """Predict images, each read when its turn comes, and write what was asked for.
+
+    While objects are made of one image's prediction, the network sees the next image already.
+    """
     files, read = _source(images, axes)
     stems = list(files)
     if output is not None and "labels" in kinds:
@@ -194,23 +202,29 @@ def _predict_at_once(
     if output is not None and "csv" in kinds:
         known = any(size is not None for size in sizes.values())
         table = open_table(output, channels=channels, in_micrometres=known)
+
+    def predict(stem: str) -> tuple[Image, Labels, NDArray[np.float32]]:
+        image = read(stem)
+        if image.shape[-1] != channels:
+            raise InputError(
+                f"images must have the model's {channels} channels. Got "
+                f"{image.shape[-1]} in {stem}; pass images like those it was trained on."
+            )
+        normalised = normalise_percentiles(image)
+        scale = find_scale(network, normalised, scales[stem])
+        return image, *predict_objects(network, normalised, scale=scale)
+
     with (
         stop_on_signal() as should_stop,
         reporter.task("Predicting", len(stems)) as advance,
         table as add_to_table,
+        ThreadPoolExecutor(2) as pool,
+        closing(map_ahead(pool, predict, stems, at_once=1)) as found,
     ):
         for done, stem in enumerate(stems, start=1):
             if should_stop():
                 raise Interrupted(f"Stopped after {done - 1} of {plural(len(stems), 'image')}.")
-            image = read(stem)
-            if image.shape[-1] != channels:
-                raise InputError(
-                    f"images must have the model's {channels} channels. Got "
-                    f"{image.shape[-1]} in {stem}; pass images like those it was trained on."
-                )
-            normalised = normalise_percentiles(image)
-            scale = find_scale(network, normalised, scales[stem])
-            labels, probabilities = predict_objects(network, normalised, scale=scale)
+            image, labels, probabilities = next(found)
             if output is not None and kinds:
                 file, size = files[stem], sizes[stem]
                 made = Prediction(stem, image, labels, probabilities, size, file)
