@@ -5,12 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, TypeVar
 
 import torch
 
 from oce2stardist.embeddings.distributed import is_launched
 from oce2stardist.errors import InputError
+from oce2stardist.runs.processor import asked_precision, onednn_may_use_amx
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 Precision = Literal["auto", "fp32", "bf16"]
@@ -119,7 +120,7 @@ def training_precision(precision: Precision) -> Literal["fp32", "bf16"]:
     """Tell what ``auto`` comes to for training: float32, also where bfloat16 is faster.
 
     The labels of networks trained in bfloat16 were worse by up to 0.02 of SEG
-    (benchmarks/RESULTS.md, "Precision"), those of networks that only predict in it were not.
+    (benchmarks/TRIALS.md, "Precision"), those of networks that only predict in it were not.
     """
     asked = _asked_for(precision)
     return "fp32" if asked == "auto" else asked
@@ -128,8 +129,7 @@ def training_precision(precision: Precision) -> Literal["fp32", "bf16"]:
 def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp32", "bf16"]:
     """Tell what ``auto`` comes to for prediction on a device; the others stay as they are.
 
-    OCE2STARDIST_PRECISION, ``fp32`` or ``bf16``, takes the place of ``auto``: so all commands of a
-    cluster round alike, and the tests run in either on any processor.
+    For the variable that takes the place of ``auto`` see `asked_precision`.
     """
     asked = _asked_for(precision)
     if asked != "auto":
@@ -139,31 +139,20 @@ def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp
 
 def _asked_for(precision: Precision) -> Precision:
     """Take the variable's value in place of ``auto``."""
-    if precision != "auto":
-        return precision
-    asked = os.environ.get("OCE2STARDIST_PRECISION", "auto")
-    if asked not in get_args(Precision):
-        raise InputError(
-            "OCE2STARDIST_PRECISION must be auto, fp32 or bf16. "
-            f"Got {asked!r}; set one of them, or unset it."
-        )
-    return cast(Precision, asked)
+    return asked_precision() if precision == "auto" else precision
 
 
 def bf16_pays(device: torch.device) -> bool:
     """Tell whether bfloat16 is faster than float32 on this device.
 
-    Of processors only those with AMX gain (benchmarks/RESULTS.md, "Precision"): with nothing but
+    Of processors only those with AMX gain (benchmarks/TRIALS.md, "Precision"): with nothing but
     AVX-512's instructions for bfloat16 a step takes half as long again as in float32, and
     without any it is emulated, four to twelve times slower.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        # oneDNN may be kept from instructions that the processor has.
-        allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
-        may_use_amx = allowed in ("ALL", "DEFAULT") or "AMX" in allowed
-        return may_use_amx and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+        return onednn_may_use_amx() and bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return False
 
 

@@ -36,14 +36,13 @@ class DrawnWitness:
 
     @cached_property
     def model(self) -> "SparseStarDist2D":
-        from oce2stardist.stardist_model.network import open_model, prepare_tensorflow
+        from oce2stardist.stardist_model.network import open_to_label, prepare_tensorflow
 
         threads = fixed_threads(self.config.deterministic)
         prepare_tensorflow(self.config.device, threads=threads)
         stored = list(self.images.images.values())
-        return open_model(
-            drawn_start.folder_for(stored, device=self.config.device, threads=threads)
-        )
+        folder = drawn_start.folder_for(stored, device=self.config.device, threads=threads)
+        return open_to_label(folder, self.config.stardist.precision)
 
     def measure(self) -> tuple[float | None, int]:
         """Measure the median diameter of the cells in a few images, and in how many it could."""

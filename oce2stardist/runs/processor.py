@@ -3,7 +3,9 @@
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
+
+from oce2stardist.errors import InputError
 
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Those that decide how torch and TensorFlow round, by their names in Linux."""
@@ -29,6 +31,31 @@ def describe_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     limits = {name: os.environ[name] for name in _LIMITS if name in os.environ}
     instructions = [flag for flag in _INSTRUCTIONS if flag in flags]
     return {"name": name, "instructions": instructions} | limits
+
+
+def asked_precision() -> Literal["auto", "fp32", "bf16"]:
+    """Read OCE2STARDIST_PRECISION, which takes the place of ``auto`` in both networks.
+
+    So all commands of a cluster round alike, and the tests run in either on any processor.
+    """
+    asked = os.environ.get("OCE2STARDIST_PRECISION", "auto")
+    if asked not in ("auto", "fp32", "bf16"):
+        raise InputError(
+            "OCE2STARDIST_PRECISION must be auto, fp32 or bf16. "
+            f"Got {asked!r}; set one of them, or unset it."
+        )
+    return cast(Literal["auto", "fp32", "bf16"], asked)
+
+
+def may_use_amx() -> bool:
+    """Tell whether the processor has AMX for bfloat16 and oneDNN is not kept from it."""
+    return onednn_may_use_amx() and "amx_bf16" in describe_processor()["instructions"]
+
+
+def onednn_may_use_amx() -> bool:
+    """Tell whether ONEDNN_MAX_CPU_ISA leaves AMX to oneDNN, if the processor has it."""
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    return allowed in ("ALL", "DEFAULT") or "AMX" in allowed
 
 
 def _first_processor(cpuinfo: Path) -> dict[str, str]:

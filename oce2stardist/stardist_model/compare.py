@@ -84,10 +84,11 @@ def compare_with_sources(
         zoomed = {stem: zoom_labels(pseudo[stem], job.scale.of(stem)) for stem in stems}
         counts[PSEUDO] = count_matches(windows, [one.cut(zoomed[one.stem]) for one in windows])
     if start is not None:
-        from oce2stardist.stardist_model.network import open_model
+        from oce2stardist.stardist_model.network import open_to_label
 
         patches = [window.cut(job.zoomed_images[window.stem]) for window in windows]
-        counts[START] = count_at_defaults(open_model(start), windows, patches)
+        model = open_to_label(start, job.config.stardist.precision)
+        counts[START] = count_at_defaults(model, windows, patches)
     scores = {
         name: (mean_f1(found), standard_error(found, seed=seed)) for name, found in counts.items()
     }

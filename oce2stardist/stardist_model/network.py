@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError, first_line, is_out_of_memory, name_some
 from oce2stardist.files.atomic import write_text
+from oce2stardist.runs.processor import asked_precision, may_use_amx
 from oce2stardist.stardist_model.backend import GPUS, Config2D, StarDist2D, keras, tf
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
 from oce2stardist.stardist_model.scale import ModelScale, read_scale
@@ -113,12 +115,16 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
         shape = (None, None, None, self.config.n_channel_in)
         return compiled.get_concrete_function(tf.TensorSpec(shape, tf.float32))
 
+    _one_at_a_time = Lock()
+    """Held by whoever uses a network: it takes all processors, and the memory of a tile."""
+
     def _predict_setup(self, *arguments: Any, **options: Any) -> tuple[Any, ...]:
         """Send a tile through the network as `forward` does, not as Keras does."""
         *setup, _, tiling = super()._predict_setup(*arguments, **options)
 
         def predict(tile: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-            outputs = self.forward(tf.constant(tile[np.newaxis], tf.float32))
+            with self._one_at_a_time:
+                outputs = self.forward(tf.constant(tile[np.newaxis], tf.float32))
             return tuple(np.asarray(output[0], np.float32) for output in outputs)
 
         return (*setup, predict, tiling)
@@ -206,14 +212,28 @@ def continue_from(
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "mixed"]) -> Literal["fp32", "mixed"]:
-    """Tell what ``auto`` comes to: mixed where TensorFlow has a GPU that computes in bfloat16."""
+    """Tell what ``auto`` comes to: mixed where TensorFlow has what computes faster in bfloat16.
+
+    These are GPUs of NVIDIA from compute capability 8 on, and processors with AMX. For the variable
+    that takes the place of ``auto`` see `asked_precision`.
+    """
     if precision != "auto":
         return precision
-    for gpu in tf.config.get_visible_devices("GPU"):
+    if (asked := asked_precision()) != "auto":
+        return "mixed" if asked == "bf16" and can_compute_in_half_precision() else "fp32"
+    gpus = tf.config.get_visible_devices("GPU")
+    if not gpus and may_use_amx():
+        return "mixed"
+    for gpu in gpus:
         details = tf.config.experimental.get_device_details(gpu)
         if details.get("compute_capability", (0, 0)) >= (8, 0):  # of NVIDIA
             return "mixed"
     return "fp32"
+
+
+def open_to_label(folder: Path, precision: Literal["auto", "fp32", "mixed"]) -> SparseStarDist2D:
+    """Open a model, in a training's precision, for labels that are not compared with stardist's."""
+    return open_model(folder, half_precision=resolve_precision(precision) == "mixed")
 
 
 def can_compute_in_half_precision() -> bool:
@@ -234,12 +254,17 @@ def _build(folder: Path, config: Any, *, half_precision: bool, seed: int) -> Spa
             f"{os.environ['ONEDNN_MAX_CPU_ISA']}; unset it, or set precision: fp32."
         )
     keras.utils.set_random_seed(seed)
+    with _quiet(), _computing(half_precision):
+        return SparseStarDist2D(config, **_place(folder))
+
+
+@contextlib.contextmanager
+def _computing(half_precision: bool) -> Iterator[None]:
+    """Let networks that are built meanwhile compute in bfloat16, or in float32."""
     policy = keras.config.dtype_policy()
-    if half_precision:
-        keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy("mixed_bfloat16" if half_precision else "float32")
     try:
-        with _quiet():
-            return SparseStarDist2D(config, **_place(folder))
+        yield
     finally:
         keras.config.set_dtype_policy(policy)
 
@@ -250,8 +275,11 @@ def _place(folder: Path) -> dict[str, str]:
     return {"name": folder.name, "basedir": str(folder.parent)}
 
 
-def open_model(folder: Path) -> SparseStarDist2D:
-    """Open a StarDist model folder, ours or stock, with best weights, thresholds and scale."""
+def open_model(folder: Path, *, half_precision: bool = False) -> SparseStarDist2D:
+    """Open a StarDist model folder, ours or stock, with best weights, thresholds and scale.
+
+    In half precision it labels in bfloat16: as plain stardist does but for a pixel here and there.
+    """
     needed = {"config.json": "config.json", "weights (.h5)": "*.h5"}
     missing = [what for what, pattern in needed.items() if not any(folder.glob(pattern))]
     if missing:
@@ -261,7 +289,7 @@ def open_model(folder: Path) -> SparseStarDist2D:
         )
     _check_config(folder / "config.json")
     try:
-        with _quiet():
+        with _quiet(), _computing(half_precision):
             model = SparseStarDist2D(None, **_place(folder))
     except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
         if is_out_of_memory(error):

@@ -80,9 +80,9 @@ def ask_start(job: TrainingJob, known: Mapping[str, Labels], *, start: Path) -> 
     start : Path
         The start's model folder.
     """
-    from oce2stardist.stardist_model.network import open_model
+    from oce2stardist.stardist_model.network import open_to_label
 
-    model = open_model(start)
+    model = open_to_label(start, job.config.stardist.precision)
     zoomed = {stem: zoom_labels(labels, job.scale.of(stem)) for stem, labels in known.items()}
     windows = find_windows(
         zoomed, multiple_of=model.multiple, at_most=_MOST_CELLS, seed=job.config.seed

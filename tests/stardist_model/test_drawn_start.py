@@ -18,7 +18,7 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.runs.interruption import Interrupted
 from oce2stardist.stardist_model.drawn_start import WEIGHTS, fits, folder_for
-from oce2stardist.stardist_model.network import open_model
+from oce2stardist.stardist_model.network import can_compute_in_half_precision, open_model
 from oce2stardist.stardist_model.predict import measure_diameter, predict_labels
 from oce2stardist.stardist_model.teacher import can_teach
 from oce2stardist.stardist_model.train import StarDistTraining
@@ -254,3 +254,17 @@ def test_a_teacher_needs_cells_of_several_images_and_labels_worth_judging(change
     settings = Config().stardist.filled(from_nothing=False)
     assert can_teach(settings, **known) is can
     assert not can_teach(settings.model_copy(update={"teacher": False}), **known)
+
+
+def test_labels_in_half_precision_are_those_in_single_precision_but_for_a_few_pixels(discs):
+    if not can_compute_in_half_precision():
+        pytest.skip("needs instructions for bfloat16 on a processor, or a GPU")
+    image, _ = discs
+    seen = normalise_percentiles(np.asarray(image, np.float32)[..., None])
+    folder = folder_for([seen])
+    single, half = (
+        predict_labels(open_model(folder, half_precision=half), seen, scale=1.0)
+        for half in (False, True)
+    )
+    scores = score_image(half, single, iou_threshold=0.9)
+    assert scores.f1 == 1
