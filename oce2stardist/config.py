@@ -39,8 +39,10 @@ class EmbeddingConfig(Settings):
     """Side of the training crops, pixels at working scale; the loss sees 16 less."""
     batch_size: int = Field(8, ge=1, le=1024)
     """Crops in a training step, over all processes."""
-    steps: int | None = Field(600, ge=1)
-    """Training steps; empty, or not named where epochs is, leaves the length to epochs."""
+    start: Literal["drawn", "none"] = "drawn"
+    """Begin with a network trained on drawn cells, or with nothing."""
+    steps: int | None = Field(None, ge=1)
+    """Training steps; empty takes epochs, and else 150 from drawn cells and 600 from nothing."""
     epochs: int | None = Field(None, ge=1)
     """Length in epochs, as in the paper; one draws as many crops as cover all images once."""
     optimiser: Literal["adamw", "adam"] = "adamw"
@@ -76,25 +78,23 @@ class EmbeddingConfig(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto trains in float32, and predicts in bfloat16 where that is faster (AMX, most GPUs)."""
     copies: int | None = Field(None, ge=2, le=1000)
-    """Noisy copies predicted per image; empty takes 24 for small sets, 12 for large; paper: 32."""
-    noise: float = Field(0.01, gt=0, lt=1)
-    """Probability of a pixel of a copy to be replaced."""
+    """Noisy copies predicted per image; empty takes 16 for small sets, 8 for large; paper: 32."""
+    noise: float = Field(0.03, gt=0, lt=1)
+    """Probability of a pixel of a copy to be replaced; paper: 0.01."""
     tile_size: int = Field(256, ge=32)
     """Side of the tiles of inference, pixels."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _epochs_stand_for_steps(cls, content: Any) -> Any:
-        """Let a length in epochs stand in for the default number of steps."""
-        if isinstance(content, dict) and content.get("epochs") is not None:
-            return {"steps": None} | content
-        return content
+    @property
+    def begins_drawn(self) -> bool:
+        """Whether training begins with drawn cells: asked for, and of the start's width."""
+        own = EmbeddingConfig.model_fields
+        fits = all(getattr(self, name) == own[name].default for name in ("feature_maps", "growth"))
+        return self.start == "drawn" and fits
 
-    @model_validator(mode="after")
-    def _has_a_length(self) -> "EmbeddingConfig":
-        if self.steps is None and self.epochs is None:
-            raise ValueError("steps or epochs must be a number. Got neither.")
-        return self
+    @property
+    def usual_steps(self) -> int:
+        """Length of a training where neither steps nor epochs is named."""
+        return 150 if self.begins_drawn else 600
 
 
 class PseudoConfig(Settings):
@@ -192,7 +192,7 @@ class StarDistConfig(Settings):
     batch_norm: bool = True
     """Normalise feature maps over the batch (unet_batch_norm): learns in far fewer steps."""
     precision: Literal["auto", "fp32", "mixed"] = "auto"
-    """auto computes in half precision where TensorFlow finds a GPU that gains from it."""
+    """auto computes in half precision where a GPU, or a processor with AMX, gains from it."""
     patch_size: int = Field(96, ge=32, le=2048)
     """Side of the training patches, pixels; a multiple of 8 * grid."""
     batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)

@@ -73,7 +73,7 @@ class OffsetNetwork(nn.Module):
             assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
         # Offsets start some pixels long. From offsets near zero the loss, flat for pairs far
-        # apart, is escaped late or never (benchmarks/RESULTS.md, "Initial offsets").
+        # apart, is escaped late or never (benchmarks/TRIALS.md, "Initial offsets").
         convolutions[-1].weight.mul_(3.0)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 _BLOCK = 128
 """Side, in pixels, of the squares that are drawn at once."""
 
-_FEWEST_COPIES, _MOST_COPIES = 12, 24
+_FEWEST_COPIES, _MOST_COPIES = 8, 16
 """By measurement: fewer lose objects, more hardly gain any."""
 
 
@@ -69,17 +69,17 @@ def _draw_block(row: int, column: int, *, seed: int, cycle: int) -> NDArray[np.f
 
 
 def choose_copies(megapixels: float) -> int:
-    """Choose the number of noisy copies for a set of images: 24 for small sets, 12 for others.
+    """Choose the number of noisy copies for a set of images: 16 for small sets, 8 for others.
 
     The number is even, so that both values of the noise are seen equally often; megapixels are
     those of the whole set, at working scale.
 
     Notes
     -----
-    The map that separates cells from background, the smoothed logarithm of the spread, is off
-    by 0.4 to 0.5 over the square root of the copies (root mean square, U2OS and HeLa nuclei).
-    Pseudo labels gained clearly up to 12 copies and little from there to 32; more than 12 are
-    taken where that costs a minute on two cores.
+    The map that separates cells from background, the smoothed logarithm of the spread, is the surer
+    the more copies there are, and the more noise is in each: 8 copies of 0.03 gave what 12 of 0.01
+    do (benchmarks/TRIALS.md, "Both networks in less time"). More than 8 are taken where that
+    costs less than a minute on two cores.
     """
     affordable = 120 / megapixels
     return 2 * int(np.clip(affordable / 2, _FEWEST_COPIES / 2, _MOST_COPIES / 2))

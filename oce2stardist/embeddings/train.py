@@ -32,6 +32,7 @@ from oce2stardist.embeddings.distributed import (
     share_of,
     sum_over_processes,
 )
+from oce2stardist.embeddings.drawn_start import begin_drawn
 from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
 from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
 from oce2stardist.embeddings.predict import ImageSource
@@ -122,6 +123,8 @@ def train_offsets(
         growth=settings.growth,
         initialisation=settings.initialisation,
     )
+    if settings.begins_drawn:
+        begin_drawn(network)
     network = on_device(network, where)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
     fused = where.type in ("cpu", "cuda")
@@ -217,7 +220,8 @@ def training_steps(images: Sequence[ImageSource], settings: EmbeddingConfig) -> 
     """
     if settings.steps is not None:
         return settings.steps
-    assert settings.epochs is not None, "the config demands one of them"
+    if settings.epochs is None:
+        return settings.usual_steps
     pixels = sum(image.shape[0] * image.shape[1] for image in images)
     return settings.epochs * math.ceil(pixels / (settings.crop_size**2 * settings.batch_size))
 

@@ -16,7 +16,7 @@ def compress(image: NDArray[np.floating], *, knee: float) -> Floats:
     Each channel of (Y, X, C), in any unit, becomes ``arcsinh((x - median) / (knee * noise))``:
     linear around the median, logarithmic from about `knee` standard deviations of the noise on.
     A network that is trained on linear intensities overlooks cells that are some ten times
-    dimmer than the brightest (benchmarks/RESULTS.md, "Intensities"). An addition to the paper
+    dimmer than the brightest (benchmarks/TRIALS.md, "Intensities"). An addition to the paper
     (arXiv:2310.08501).
 
     The noise is measured on the differences of neighbouring pixels: their median size over

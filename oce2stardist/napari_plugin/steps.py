@@ -88,7 +88,7 @@ class PseudoStep(_Step):
         self.diameter.setMinimumWidth(_FIELD_WIDTH)
         self.diameter.setSpecialValueText("estimated")
         self.diameter.setToolTip("Of a median cell; measured on drawn cells if there are some.")
-        self.steps = _steps_field(Config().embedding.steps)
+        self.steps = _steps_field(Config().embedding.usual_steps)
         self.form.addRow("Cell diameter", self.diameter)
         self.form.addRow("Training steps", self.steps)
         self.button = self.add_button("Make pseudo labels")

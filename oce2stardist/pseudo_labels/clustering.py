@@ -27,7 +27,7 @@ _FARTHEST = 2.0
 
 Farther out an embedding belongs to no cell. Without a limit, which cell it joins would depend on
 modes at any distance, and so on the window that an image is read in (taste: on three
-sets labels stay the same, see benchmarks/RESULTS.md, "Precision")."""
+sets labels stay the same, see benchmarks/TRIALS.md, "Precision")."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def agreement(
     """Average each object's `best_overlaps` with several other segmentations of its image.
 
     An object that comes out the same under other bandwidths and from other noisy copies is
-    more often a true one (benchmarks/RESULTS.md, "Confidence"). Without a variant, all have 1.
+    more often a true one (benchmarks/TRIALS.md, "Confidence"). Without a variant, all have 1.
     """
     if not variants:
         return np.ones(int(labels.max(initial=0)))

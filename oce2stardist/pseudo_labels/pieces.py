@@ -20,7 +20,7 @@ _EXCHANGE = 0.38
 """Solidity that makes up for one diameter between centres, or for a dip down to the ground.
 
 With `min_unity`, the weights of a logistic regression (same cell or not) on touching pieces
-of training images; see benchmarks/RESULTS.md, "Pieces of cells".
+of training images; see benchmarks/TRIALS.md, "Pieces of cells".
 """
 
 _MOST_DIAMETERS = 2.0
@@ -59,7 +59,7 @@ def merge_pieces(
     joined while the `unity` of their union is high enough: nuclei, and most cells, are nearly
     convex and two neighbours together are not; pieces of one cell embed close to each other;
     and between neighbours there is often a dark line. An addition to the paper
-    (arXiv:2310.08501), measured in benchmarks/RESULTS.md.
+    (arXiv:2310.08501), measured in benchmarks/TRIALS.md.
 
     Each union has the smallest label of its pieces.
 

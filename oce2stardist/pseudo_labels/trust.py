@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SEPARATION = 0.72
-"""See `cue_agreement`. Measured: benchmarks/RESULTS.md, "Trust"."""
+"""See `cue_agreement`. Measured: benchmarks/TRIALS.md, "Trust"."""
 
 LEAST_AGREEMENT = 0.85
 """Mean confidence of the objects."""

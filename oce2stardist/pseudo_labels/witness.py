@@ -3,7 +3,7 @@
 Embeddings outline what belongs together in these images, and know nothing of cells; a network that
 has seen drawn cells knows what cells look like, and nothing of these images. Where it parts what
 the embeddings joined, joins what they parted, or finds what they missed, it is mostly right
-(benchmarks/RESULTS.md, "A second witness").
+(benchmarks/TRIALS.md, "A second witness").
 """
 
 from collections.abc import Callable, Mapping

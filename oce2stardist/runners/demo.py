@@ -35,7 +35,7 @@ _ANNOTATED = 0.1
 _BACKGROUND_DISTANCE = 30.0
 _LOOK_EVERY = 0.2  # seconds between two looks at whether the user stopped it
 
-STEPS = {"pseudo": 600, "finetune": 500}
+STEPS = {"pseudo": 150, "finetune": 300}
 """Enough for one image; a set of images gets the preset's."""
 
 MODELS = {

@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from oce2stardist.config import Config
 from oce2stardist.embeddings.noise import choose_copies
+from oce2stardist.errors import plural
 from oce2stardist.files.atomic import write_bytes, write_text
 from oce2stardist.files.checkpoints import list_checkpoints
 from oce2stardist.images.prepare import PreparedImages
@@ -150,6 +151,7 @@ def _train(
 
     settings = config.embedding
     steps = training_steps(images, settings)
+    begins = "drawn cells" if settings.begins_drawn else "nothing"
     main = is_main_process()
     reporter = reporter if main else SilentReporter()
     state_file = stage.folder / "state.pt"
@@ -157,6 +159,8 @@ def _train(
     state = read_state(state_file) if goes_on else None
     if state is not None:
         reporter.say(f"Going on after step {state['step']} of {steps}.")
+    else:
+        reporter.say(f"Embeddings begin with {begins}: {plural(steps, 'step')}.")
     with (
         fixed_sums(config.deterministic),
         stop_on_signal() as should_stop,
@@ -175,7 +179,11 @@ def _train(
     if main:
         history = pd.DataFrame(run.history, columns=_HISTORY)  # a run may stop before any step
         write_text(stage.folder / "history.csv", history.to_csv(index=False))
-        computation = asdict(run.computation) | {"processes": rank_and_size()[1]}
+        computation = asdict(run.computation) | {
+            "processes": rank_and_size()[1],
+            "begins_with": begins,
+            "steps": steps,
+        }
         write_text(stage.folder / "computation.yaml", yaml.safe_dump(computation, sort_keys=False))
     if not run.finished:
         raise Interrupted(

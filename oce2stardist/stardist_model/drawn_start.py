@@ -33,7 +33,7 @@ NAME = "drawn"
 
 THRESHOLDS = (0.6, 0.3)
 """Of probability and of suppression: a compromise over training images of ten sets for the start,
-better than 0.5 and 0.4 on two of three for models that began with it (benchmarks/RESULTS.md)."""
+better than 0.5 and 0.4 on two of three for models that began with it (benchmarks/TRIALS.md)."""
 
 STAIN = (0.8, 0.1, 0.1)
 """How much red, green and blue count where tissue is stained: haematoxylin is dark in red, eosin

@@ -28,7 +28,7 @@ _MIDDLE, _LARGEST_LOOK = 640, 768
 _TOLERANCE, _ALIKE = 1.0, 0.2
 """Natural logarithms: how much smaller or larger than wanted cells may be before a scale counts
 for less, and how near to each other diameters are that say the same. Both and the measure were
-chosen on images of eleven sets (benchmarks/RESULTS.md)."""
+chosen on images of eleven sets (benchmarks/TRIALS.md)."""
 
 _FEW = 2
 """Objects that are too few to tell a scale."""

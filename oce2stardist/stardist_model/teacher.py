@@ -2,7 +2,7 @@
 
 What the start gets wrong, it gets wrong in every image, and half of each batch would teach it. A
 network that has learned the annotated cells makes fewer of these errors (self-training, as by Lee,
-"Pseudo-Label", 2013). Measured in benchmarks/RESULTS.md, "A teacher".
+"Pseudo-Label", 2013). Measured in benchmarks/TRIALS.md, "A teacher".
 """
 
 from collections.abc import Sequence

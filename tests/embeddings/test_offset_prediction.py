@@ -236,6 +236,6 @@ def test_a_tile_size_just_too_small_leaves_no_narrow_strip():
     assert [tile.spread.shape for tile in tiles] == [(34, 40), (32, 40)]
 
 
-def test_small_sets_get_more_copies_and_no_set_fewer_than_12():
-    chosen = [choose_copies(megapixels) for megapixels in (0.01, 1, 5, 7, 10, 30, 1e5)]
-    assert chosen == [24, 24, 24, 16, 12, 12, 12]
+def test_small_sets_get_more_copies_and_no_set_fewer_than_8():
+    chosen = [choose_copies(megapixels) for megapixels in (0.01, 1, 5, 10, 30, 1e5)]
+    assert chosen == [16, 16, 16, 12, 8, 8]

@@ -188,7 +188,7 @@ def give_both_trainings(viewer, widget, qtbot):
 def test_defaults_are_those_of_the_command_line(viewer, widget, commands, qtbot):
     give_both_trainings(viewer, widget, qtbot)
     pseudo, finetune = commands
-    assert pseudo[pseudo.index("--steps") + 1] == str(Config().embedding.steps)
+    assert pseudo[pseudo.index("--steps") + 1] == str(Config().embedding.usual_steps)
     steps = Config().stardist.filled(from_nothing=False).steps
     assert finetune[finetune.index("--steps") + 1] == str(steps)
     assert not {"--diameter", "--config", "--seed", "--annotations"} & set(pseudo)
