@@ -1,11 +1,10 @@
-"""Train the offset network's start on drawn scenes, and put it into the package.
+"""Train the start of the offset network on drawn scenes.
 
-    python benchmarks/drawn_offsets.py train OUT.safetensors [--scenes N] [--steps N] [--seed N]
-    python benchmarks/drawn_offsets.py store OUT.safetensors
+    python benchmarks/drawn_offsets.py OUT.safetensors [--scenes 3000] [--steps 4000] [--seed 1]
 
-`train` draws the scenes, shows them to the network as `pseudo` shows it images (compressed and
-normalised), and trains with the loss of the default preset: it is told no label. The same call
-goes on after an interruption.
+Draws the scenes, shows them to the network as `pseudo` shows it images (compressed and normalised),
+and trains with the loss of the default preset: it is told no label. The same call goes on after an
+interruption. OUT is what the package has as oce2stardist/drawn/offsets.safetensors.
 """
 
 import argparse
@@ -17,7 +16,6 @@ import numpy as np
 
 from oce2stardist.config import EmbeddingConfig, PseudoConfig
 from oce2stardist.drawn.scenes import draw_scene
-from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.intensity import compress
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import Image
@@ -29,12 +27,12 @@ def draw(number: int, *, seed: int) -> Image:
     return normalise_percentiles(compress(image, knee=PseudoConfig().knee))
 
 
-def train(out: Path, *, count: int, steps: int, seed: int, workers: int) -> None:
+def train(out: Path, *, count: int, steps: int, seed: int) -> None:
     """Draw the scenes and train on them."""
     from oce2stardist.embeddings.checkpoint import read_state, write_state, write_weights
     from oce2stardist.embeddings.train import train_offsets
 
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor() as pool:
         images = list(pool.map(partial(draw, seed=seed), range(count), chunksize=20))
     print(f"{count} scenes are drawn.", flush=True)
     losses: list[float] = []
@@ -58,25 +56,14 @@ def train(out: Path, *, count: int, steps: int, seed: int, workers: int) -> None
 
 
 def main() -> None:
-    """Train or store."""
-    from oce2stardist.embeddings.drawn_start import WEIGHTS
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("train")
-    one.add_argument("out", type=Path)
-    one.add_argument("--scenes", type=int, default=3000)
-    one.add_argument("--steps", type=int, default=4000)
-    one.add_argument("--seed", type=int, default=1)
-    one.add_argument("--workers", type=int, default=2)
-    one = commands.add_parser("store")
-    one.add_argument("out", type=Path)
+    """Read the arguments and train."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--scenes", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    if given.command == "train":
-        train(given.out, count=given.scenes, steps=given.steps, seed=given.seed,
-              workers=given.workers)  # fmt: skip
-    else:
-        write_bytes(WEIGHTS, given.out.read_bytes())
+    train(given.out, count=given.scenes, steps=given.steps, seed=given.seed)
 
 
 if __name__ == "__main__":

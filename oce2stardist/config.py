@@ -40,7 +40,7 @@ class EmbeddingConfig(Settings):
     batch_size: int = Field(8, ge=1, le=1024)
     """Crops in a training step, over all processes."""
     start: Literal["drawn", "none"] = "drawn"
-    """Begin with a network trained on drawn cells, or with nothing."""
+    """Begin with a network trained on drawn cells, if it is as wide, or with nothing."""
     steps: int | None = Field(None, ge=1)
     """Training steps; empty takes epochs, and else 150 from drawn cells and 600 from nothing."""
     epochs: int | None = Field(None, ge=1)

@@ -6,9 +6,6 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from oce2stardist.blockwise.settings import Blocks
 from oce2stardist.errors import InputError, plural
 from oce2stardist.images.find import image_stem
@@ -135,6 +132,7 @@ def predict_images(
                 predicted.counts[stem] = int(labels.max())
                 if keep:
                     predicted[stem] = labels
+                del labels  # see `_predict_at_once`
         if large:
             if kinds != {"labels"}:
                 log.warn("Of images that are predicted in blocks, only labels are written.")
@@ -203,7 +201,7 @@ def _predict_at_once(
         known = any(size is not None for size in sizes.values())
         table = open_table(output, channels=channels, in_micrometres=known)
 
-    def predict(stem: str) -> tuple[Image, Labels, NDArray[np.float32]]:
+    def predict(stem: str) -> Prediction:
         image = read(stem)
         if image.shape[-1] != channels:
             raise InputError(
@@ -212,7 +210,8 @@ def _predict_at_once(
             )
         normalised = normalise_percentiles(image)
         scale = find_scale(network, normalised, scales[stem])
-        return image, *predict_objects(network, normalised, scale=scale)
+        labels, probabilities = predict_objects(network, normalised, scale=scale)
+        return Prediction(stem, image, labels, probabilities, sizes[stem], files[stem])
 
     with (
         stop_on_signal() as should_stop,
@@ -224,15 +223,14 @@ def _predict_at_once(
         for done, stem in enumerate(stems, start=1):
             if should_stop():
                 raise Interrupted(f"Stopped after {done - 1} of {plural(len(stems), 'image')}.")
-            image, labels, probabilities = next(found)
+            made = next(found)
             if output is not None and kinds:
-                file, size = files[stem], sizes[stem]
-                made = Prediction(stem, image, labels, probabilities, size, file)
                 write_prediction(output, made, kinds)
                 if add_to_table is not None:
                     add_to_table(made.table)
-            advance(done, f"{plural(int(labels.max()), 'cell')} in {stem}")
-            yield stem, labels
+            advance(done, f"{plural(int(made.labels.max()), 'cell')} in {stem}")
+            yield stem, made.labels
+            del made  # before an image more is begun
 
 
 def _predict_in_blocks(

@@ -46,7 +46,7 @@ def write_scene(folder, *, n_cells=6, shape=(96, 110), channels=0):
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_leads_from_images_to_scores(path, tmp_path):
     # Small: the paper's clustering takes a minute where nothing was learned yet.
-    write_scene(tmp_path, n_cells=2, shape=(56, 72))
+    write_scene(tmp_path, n_cells=3, shape=(72, 80))
     config = Config.from_yaml(path).replace(**FEW_STEPS)
     if path.stem == "paper":
         config = config.replace(**NARROW)
@@ -59,7 +59,7 @@ def test_every_preset_leads_from_images_to_scores(path, tmp_path):
         config=config,
     )
     predict_images(tmp_path / "images", tmp_path / "out", model=tmp_path / "model")
-    assert evaluate_folders(tmp_path / "out", tmp_path / "truth").pooled.n_true == 2
+    assert evaluate_folders(tmp_path / "out", tmp_path / "truth").pooled.n_true == 3
 
 
 @pytest.mark.slow
