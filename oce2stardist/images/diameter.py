@@ -16,6 +16,7 @@ from scipy import ndimage as ndi
 
 from oce2stardist.images.component_tree import Floats, Parts, choose_parts, grow_tree, measure_parts
 from oce2stardist.labels import Image
+from oce2stardist.runs.ahead import map_in_threads
 
 _LEVELS = 16
 _SMALLEST = 5.0  # diameter in pixels of the resolution at hand; noise is mostly smaller
@@ -107,8 +108,9 @@ def estimate_diameter(
     if dark is None:
         dark = _are_cells_dark([images[i] for i in drawn])
     cells: list[Cells | None] = [None] * len(images)
-    for i in drawn:
-        cells[i] = find_cells(images[i], dark=dark)
+    found = map_in_threads(lambda i: find_cells(images[i], dark=dark), drawn)
+    for i, own in zip(drawn, found, strict=True):
+        cells[i] = own
     return _summarise(cells, rng)
 
 

@@ -13,6 +13,7 @@ from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.scale import ScaleMode, Scales, choose_scales, to_working_scale
 from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import Image, Labels
+from oce2stardist.runs.ahead import map_in_threads
 
 _SMALLEST_SIDE = 18
 """Pixels at working scale: one more than the field of view, rounded up to even."""
@@ -57,16 +58,19 @@ def prepare_images(
     image_set, channels, scales = choose_channels_and_scales(
         image_set, config, settings.scale, diameter, annotations, scales
     )
-    seen, linear = {}, {}
-    for stem, image in image_set.images.items():
-        scaled = to_working_scale(image, scales.factors[stem])
+
+    def prepare(stem: str) -> tuple[Image, Image]:
+        scaled = to_working_scale(image_set.images[stem], scales.factors[stem])
         check_size(stem, scaled.shape, scales.factors[stem])
-        linear[stem] = normalise_percentiles(scaled)
-        seen[stem] = (
-            normalise_percentiles(compress(scaled, knee=settings.knee))
-            if settings.intensity == "compressed"
-            else linear[stem]
-        )
+        own = normalise_percentiles(scaled)
+        if settings.intensity == "compressed":
+            return normalise_percentiles(compress(scaled, knee=settings.knee)), own
+        return own, own
+
+    stems = list(image_set.images)
+    prepared = dict(zip(stems, map_in_threads(prepare, stems), strict=True))
+    seen = {stem: image for stem, (image, _) in prepared.items()}
+    linear = {stem: image for stem, (_, image) in prepared.items()}
     return PreparedImages(image_set, scales, channels, seen, linear)
 
 

@@ -10,14 +10,20 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
-from skimage.measure import regionprops_table
 
 from oce2stardist.config import Config
 from oce2stardist.errors import plural
 from oce2stardist.files.atomic import write_text
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import PreparedImages
-from oce2stardist.labels import FoundObjects, Labels, object_sizes, renumber, resize_labels
+from oce2stardist.labels import (
+    FoundObjects,
+    Labels,
+    centroids,
+    object_sizes,
+    renumber,
+    resize_labels,
+)
 from oce2stardist.pseudo_labels.choose import (
     Choice,
     choose_by_annotations,
@@ -199,9 +205,10 @@ def describe_objects(
     stem: str, labels: Labels, confidence: NDArray[np.float64] | None = None
 ) -> pd.DataFrame:
     """List image, label, area, equivalent diameter, centroid (pixels), confidence of objects."""
-    measured = regionprops_table(labels, properties=("label", "area", "centroid"))
-    table = pd.DataFrame(measured).rename(columns={"centroid-0": "y", "centroid-1": "x"})
-    table.insert(0, "image", stem)
-    table.insert(3, "diameter", np.sqrt(4 * table["area"] / np.pi))
-    table["confidence"] = 1.0 if confidence is None else confidence[table["label"] - 1]
+    ids, areas = object_sizes(labels)
+    y, x = centroids(labels, ids).T
+    table = pd.DataFrame({"image": stem, "label": ids, "area": areas.astype(np.float64)})
+    table["diameter"] = np.sqrt(4 * table["area"] / np.pi)
+    table["y"], table["x"] = y, x
+    table["confidence"] = 1.0 if confidence is None else confidence[ids - 1]
     return table.round(2)

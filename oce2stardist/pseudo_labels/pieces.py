@@ -6,7 +6,6 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 from scipy.spatial import ConvexHull
 
 from oce2stardist.pseudo_labels.halo import each_object
@@ -180,9 +179,12 @@ def _pieces(
 
 def _corners(inside: NDArray[np.bool_], origin: NDArray[np.int64]) -> Points:
     """Find the corners of the convex hull of an object's pixels, (y, x)."""
-    padded = np.pad(inside, 1)
-    rim = np.argwhere(padded & ~ndi.binary_erosion(padded)) - 1 + origin
-    return _hull((rim[:, None] + _EDGES).reshape(-1, 2))
+    rows = np.flatnonzero(inside.any(axis=1))
+    first = inside[rows].argmax(axis=1)
+    last = inside.shape[1] - 1 - inside[rows, ::-1].argmax(axis=1)
+    # only the ends of a row can be corners
+    ends = np.stack([np.concatenate([rows, rows]), np.concatenate([first, last])], axis=1) + origin
+    return _hull((ends[:, None] + _EDGES).reshape(-1, 2))
 
 
 def _joined(piece: _Piece, other: _Piece) -> _Piece:

@@ -58,7 +58,7 @@ class SegmentationSettings:
 class ImageStatistics:
     """What is measured on a whole image, for `segment` of parts of it to agree."""
 
-    centre: tuple[float, float]  # median offset (y, x) of the foreground, pixels
+    centre: tuple[float, float] | None  # median offset (y, x) of the foreground, pixels
     signal: Signal | None  # None where no channel tells cells from background
 
 
@@ -159,11 +159,20 @@ def segment_surely(
 
     Returns labels 1..n, and for each the `agreement` with so many variants.
     """
-    factors = [1.0, *_bandwidth_factors(variants)]
-    tried = [replace(settings, bandwidth=settings.bandwidth * factor) for factor in factors]
-    labels, *others = (
-        segment(offsets, foreground, image, variant, seed=seed, whole=whole) for variant in tried
+    clusters = cluster_cells(
+        offsets, foreground, settings, seed=seed, centre=None if whole is None else whole.centre
     )
+    if whole is None:  # which pixels are bright is the same for all variants
+        signal = find_signal([(clusters, image)], diameter=settings.diameter)
+        whole = ImageStatistics(None, signal)
+    labels = finish_cells(clusters, offsets, image, settings, whole)
+    tried = (
+        replace(settings, bandwidth=settings.bandwidth * factor)
+        for factor in _bandwidth_factors(variants)
+    )
+    others = [
+        segment(offsets, foreground, image, variant, seed=seed, whole=whole) for variant in tried
+    ]
     return labels, agreement(labels, others)
 
 

@@ -170,7 +170,7 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
         parameters["labels_from"] = {"value": witness.name, "reason": witness.reason}
     if taught:
         parameters["teacher"] = {"value": True, "reason": taught}
-    start = job.init if sources.begins_drawn else None
+    start = None if asked is None else asked.model
     compared = compare_with_sources(job, best.verdict, sources.pseudo.labels, start=start)
     if compared is not None:
         parameters["best"] = compared.describe()

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oce2stardist.evaluation.held_back import (
     FEWEST_FOR_INTERVAL,
@@ -17,6 +16,9 @@ from oce2stardist.labels import Labels
 from oce2stardist.stardist_model.fit import TrainingJob
 from oce2stardist.stardist_model.judge import Verdict, count_at_defaults
 from oce2stardist.stardist_model.scale import zoom_labels
+
+if TYPE_CHECKING:
+    from oce2stardist.stardist_model.network import SparseStarDist2D
 
 MODEL, PSEUDO, START = "the model", "the pseudo labels", "the drawn start"
 
@@ -68,12 +70,16 @@ class Comparison:
 
 
 def compare_with_sources(
-    job: TrainingJob, verdict: Verdict, pseudo: Mapping[str, Labels], *, start: Path | None
+    job: TrainingJob,
+    verdict: Verdict,
+    pseudo: Mapping[str, Labels],
+    *,
+    start: "SparseStarDist2D | None",
 ) -> Comparison | None:
     """Let what a model came from be judged by the cells that judged the model.
 
-    `pseudo` are the pseudo labels at the images' own size, `start` the folder of the drawn start
-    if the training began with it. None where no cell judged.
+    `pseudo` are the pseudo labels at the images' own size, `start` the drawn start if the
+    training began with it. None where no cell judged.
     """
     if verdict.counts is None:
         return None
@@ -84,11 +90,8 @@ def compare_with_sources(
         zoomed = {stem: zoom_labels(pseudo[stem], job.scale.of(stem)) for stem in stems}
         counts[PSEUDO] = count_matches(windows, [one.cut(zoomed[one.stem]) for one in windows])
     if start is not None:
-        from oce2stardist.stardist_model.network import open_to_label
-
         patches = [window.cut(job.zoomed_images[window.stem]) for window in windows]
-        model = open_to_label(start, job.config.stardist.precision)
-        counts[START] = count_at_defaults(model, windows, patches)
+        counts[START] = count_at_defaults(start, windows, patches)
     scores = {
         name: (mean_f1(found), standard_error(found, seed=seed)) for name, found in counts.items()
     }

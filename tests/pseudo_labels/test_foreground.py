@@ -6,6 +6,7 @@ from scenes import dark_cells, dense_tissue, discs_scene, empty_image, nearly_no
 from scipy import ndimage as ndi
 from scipy.stats import norm
 from skimage.segmentation import find_boundaries
+from sklearn.metrics import roc_auc_score
 
 from oce2stardist.pseudo_labels.foreground import (
     choose_foreground,
@@ -145,6 +146,9 @@ def test_agreement_of_cues_follows_from_the_distance_of_two_gaussians(distance, 
     spread = rng.normal(np.where(gathers, 0, distance), 1.0)
     expected = 2 * norm.cdf(distance / np.sqrt(2)) - 1  # the area under the ROC curve
     assert cue_agreement(spread, gathers) == pytest.approx(expected, abs=0.02)
+    spread = np.round(spread, 1)  # many are equal
+    area = roc_auc_score(gathers, -spread)
+    assert cue_agreement(spread, gathers) == pytest.approx(2 * area - 1, abs=1e-9)
 
 
 def test_cues_that_know_nothing_of_each_other_do_not_agree():

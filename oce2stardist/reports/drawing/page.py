@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 
 from oce2stardist.files.atomic import write_text
 from oce2stardist.reports.drawing.pictures import RGB
+from oce2stardist.runs.ahead import map_in_threads
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def write_page(
         lead=lead,
         verdict=verdict,
         documentation=DOCUMENTATION,
-        sections=[_describe(section) for section in sections],
+        sections=list(map_in_threads(_describe, sections)),  # pictures take long to compress
         runs={name: _record(run) for name, run in (runs or {}).items()},
     )
     write_text(path, html)
