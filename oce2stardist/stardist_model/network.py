@@ -129,6 +129,20 @@ class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typ
 
         return (*setup, predict, tiling)
 
+    def _compute_receptive_field(
+        self, img_size: tuple[int, ...] | None = None, keras_model: keras.Model | None = None
+    ) -> list[tuple[int, int]]:
+        """Measure how far the network sees, for tiles: in float32, the only kind scipy can zoom.
+
+        And bfloat16 would round what comes from afar to nothing.
+        """
+        network = keras_model or self.keras_model
+        if network.outputs[0].dtype != "float32":
+            with _quiet(), _computing(half_precision=False):
+                network = self._build()
+            network.set_weights(self.keras_model.get_weights())
+        return list(super()._compute_receptive_field(img_size, network))
+
     scale: ModelScale = ModelScale()
     """By what images are zoomed before the network sees them."""
 

@@ -17,6 +17,7 @@ from oce2stardist.evaluation.scores import score_image
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.runs.interruption import Interrupted
+from oce2stardist.stardist_model import predict
 from oce2stardist.stardist_model.drawn_start import WEIGHTS, fits, folder_for
 from oce2stardist.stardist_model.network import can_compute_in_half_precision, open_model
 from oce2stardist.stardist_model.predict import measure_diameter, predict_labels
@@ -268,3 +269,16 @@ def test_labels_in_half_precision_are_those_in_single_precision_but_for_a_few_pi
     )
     scores = score_image(half, single, iou_threshold=0.9)
     assert scores.f1 == 1
+
+
+def test_half_precision_takes_large_images_in_tiles(discs, monkeypatch):
+    if not can_compute_in_half_precision():
+        pytest.skip("needs instructions for bfloat16 on a processor, or a GPU")
+    seen = normalise_percentiles(np.asarray(discs[0], np.float32)[..., None])
+    folder = folder_for([seen])
+    model, single = (open_model(folder, half_precision=half) for half in (True, False))
+    whole = predict_labels(model, seen, scale=1.0)
+    monkeypatch.setattr(predict, "_LARGEST_TILE", max(seen.shape) // 2)
+    in_tiles = predict_labels(model, seen, scale=1.0)
+    assert score_image(in_tiles, whole, iou_threshold=0.9).f1 == 1
+    assert model._axes_tile_overlap("YX") == single._axes_tile_overlap("YX")
