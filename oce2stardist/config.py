@@ -123,7 +123,7 @@ class PseudoConfig(Settings):
     fitted_share: float = Field(0.1, gt=0, le=1)
     """Share of the pixels that mean shift is fitted to."""
     bandwidth: float | None = Field(None, gt=0)
-    """Kernel radius, pixels at working scale; empty means 0.33 of working_diameter."""
+    """Kernel radius, pixels at working scale; empty means 0.43 of working_diameter."""
     min_cluster: float = Field(0.06, ge=0, lt=1)
     """Smallest cluster, halo included, as share of the area of a cell of median diameter."""
     max_ratio: float = Field(0.8, gt=0)
@@ -151,7 +151,7 @@ class PseudoConfig(Settings):
     @property
     def kernel_radius(self) -> float:
         """The bandwidth, or what an empty one means; pixels at working scale."""
-        return self.bandwidth or 0.33 * self.working_diameter
+        return self.bandwidth or 0.43 * self.working_diameter
 
 
 class MergeConfig(Settings):

@@ -27,6 +27,9 @@ _AT_MOST = 8
 _GAIN = 0.005
 """By less than this, another value is not better than the default."""
 
+_STABLER = 0.02
+"""The same for stability, which knows less of the truth than annotated cells do."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -133,7 +136,7 @@ def choose_by_stability(
             [agreement(labels[at], [labels[at - 1], labels[at + 1]]) for labels in by_image]
         )
         stable[round(bandwidths[at], 2)] = float(pooled.mean()) if pooled.size else 0.0
-    best = _best(stable, default=round(settings.bandwidth, 2))
+    best = _best(stable, default=round(settings.bandwidth, 2), gain=_STABLER)
     criterion = "mean IoU of objects with those at the next bandwidths"
     return replace(settings, bandwidth=best), [Choice("bandwidth", best, criterion, stable)]
 
@@ -182,10 +185,10 @@ def _with(settings: SegmentationSettings, setting: str, value: Any) -> Segmentat
     return replace(settings, **{setting: value})
 
 
-def _best(scores: dict[float, float], *, default: float) -> float:
+def _best(scores: dict[float, float], *, default: float, gain: float = _GAIN) -> float:
     """Take the value with the highest score, but the default unless that is clearly better."""
     best = max(scores, key=scores.__getitem__)
-    if default in scores and scores[best] < scores[default] + _GAIN:
+    if default in scores and scores[best] < scores[default] + gain:
         return default
     return best
 

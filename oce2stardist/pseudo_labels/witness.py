@@ -1,9 +1,9 @@
 """Let a second witness, which knows cells but not this set, correct pseudo labels.
 
 Embeddings outline what belongs together in these images, and know nothing of cells; a network that
-has seen drawn cells knows what cells look like, and nothing of these images. Where it parts what
-the embeddings joined, joins what they parted, or finds what they missed, it is mostly right
-(benchmarks/TRIALS.md, "A second witness").
+has seen drawn cells knows what cells look like, and nothing of these images. So the second says
+which cells there are, and the first, where both show the same cell, what its outline is
+(benchmarks/TRIALS.md, "The start says which cells there are").
 """
 
 from collections.abc import Callable, Mapping
@@ -25,14 +25,11 @@ from oce2stardist.labels import (
 )
 from oce2stardist.pseudo_labels.confidence import best_overlaps
 
-_INSIDE = 0.7
-"""Share of an object that lies in another one, from which it counts as a part of that."""
-
-_COVERED = 0.5
-"""Share of an object that its parts must cover to take its place."""
-
 _FREE = 0.2
-"""An object is missing where others cover less of it."""
+"""The witness has seen nothing of an object of which its own cover less than this share."""
+
+_SURE = 0.8
+"""How sure the embeddings must be of an object that the witness has not seen."""
 
 _AGREED = 0.5
 """IoU from which two objects are the same."""
@@ -92,7 +89,9 @@ def hear_witness(
     clicked : mapping of image stem to int64 array of shape (n, 2)
         Pixels (y, x) of different cells.
     """
-    corrected = {stem: correct(labels, witness.labels[stem]) for stem, labels in own.items()}
+    corrected = {
+        stem: correct(labels, witness.labels[stem], sure[stem]) for stem, labels in own.items()
+    }
     theirs, ours = score(witness.labels), score(corrected)
     if theirs is not None and ours is not None:
         takes_all = theirs > ours
@@ -133,22 +132,41 @@ def hear_witness(
     return HeardLabels(labels, confidence, found_by, count_by_start, reason)
 
 
-def correct(labels: Labels, witness: Labels) -> Labels:
-    """Part, join and add objects of `labels` where a witness shows others.
+def correct(labels: Labels, witness: Labels, sure: NDArray[np.float64]) -> Labels:
+    """Take a witness's objects, with the outlines of `labels` where both show the same one.
+
+    What only `labels` show, but for specks, stays where they are sure of it.
 
     Parameters
     ----------
     labels, witness : int32 arrays of shape (Y, X)
         Objects > 0, background 0.
+    sure : float64 array of shape (n,)
+        How sure the objects 1..n of `labels` are, in [0, 1].
 
     Returns
     -------
     int32 array of shape (Y, X)
-        Objects that stay keep their ids; those of the witness get the next ones.
+        Objects of `labels` keep their ids; those of the witness get the next ones.
     """
-    labels = _part(labels, witness)
-    labels = _join(labels, witness)
-    return _add(labels, witness)
+    overlap = overlap_matrix(labels, witness)
+    mine, theirs = _same_objects(overlap)
+    covered = overlap.pixels.sum(axis=1) / np.maximum(overlap.predicted_sizes, 1)
+    is_alone = (covered < _FREE) & (sure[overlap.predicted_ids - 1] >= _SURE)
+    alone = overlap.predicted_ids[is_alone]
+    specks = overlap.pixels[is_alone].sum(axis=0) > overlap.true_sizes / 2
+    others = np.setdiff1d(overlap.true_ids[~specks], theirs)
+    stays = np.isin(labels, np.union1d(mine, alone)) & ~np.isin(witness, others)
+    first = int(labels.max(initial=0)) + 1
+    return _draw(np.where(stays, labels, 0), witness, others, first=first)
+
+
+def _same_objects(overlap: Overlap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the objects, and those of the other, of which the IoU is 0.5 or more."""
+    pairs = overlap.pixels.tocoo()
+    union = overlap.predicted_sizes[pairs.row] + overlap.true_sizes[pairs.col] - pairs.data
+    same = pairs.data >= _AGREED * union
+    return overlap.predicted_ids[pairs.row[same]], overlap.true_ids[pairs.col[same]]
 
 
 def keep_agreed(own: Labels, other: Labels) -> Labels:
@@ -184,41 +202,12 @@ def _select(labels: Labels, witness: Labels, clicked: NDArray[np.int64] | None) 
     is_better &= (ours == 0) | ~np.isin(ours, ours[~is_better])
     replaced = np.setdiff1d(ours[is_better], [0])
     cleared = np.where(np.isin(labels, replaced), 0, labels)
-    return _draw(cleared, witness, np.unique(theirs[is_better]))
+    first = int(labels.max(initial=0)) + 1
+    return _draw(cleared, witness, np.unique(theirs[is_better]), first=first)
 
 
-def _part(labels: Labels, witness: Labels) -> Labels:
-    """Put the witness's objects in the place of each that two or more of them lie in."""
-    parts, wholes = _find_parts(overlap_matrix(witness, labels))
-    return _draw(np.where(np.isin(labels, wholes), 0, labels), witness, parts)
-
-
-def _join(labels: Labels, witness: Labels) -> Labels:
-    """Put a witness's object in the place of two or more that lie in it."""
-    parts, wholes = _find_parts(overlap_matrix(labels, witness))
-    return _draw(np.where(np.isin(labels, parts), 0, labels), witness, wholes)
-
-
-def _add(labels: Labels, witness: Labels) -> Labels:
-    """Add the witness's objects that hardly any other covers."""
-    overlap = overlap_matrix(witness, labels)
-    covered = overlap.pixels.sum(axis=1) / np.maximum(overlap.predicted_sizes, 1)
-    return _draw(labels, witness, overlap.predicted_ids[covered < _FREE])
-
-
-def _find_parts(overlap: Overlap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the objects of which two or more lie in one of the others and cover it, and these."""
-    pairs = overlap.pixels.tocoo()
-    inside = pairs.data > _INSIDE * overlap.predicted_sizes[pairs.row]
-    rows, columns, pixels = pairs.row[inside], pairs.col[inside], pairs.data[inside]
-    count = len(overlap.true_ids)
-    covered = np.bincount(columns, pixels, minlength=count) > _COVERED * overlap.true_sizes
-    is_whole = covered & (np.bincount(columns, minlength=count) > 1)
-    return overlap.predicted_ids[rows[is_whole[columns]]], overlap.true_ids[is_whole]
-
-
-def _draw(labels: Labels, witness: Labels, ids: NDArray[np.int64]) -> Labels:
-    """Draw objects of the witness where nothing is, with the next ids."""
+def _draw(labels: Labels, witness: Labels, ids: NDArray[np.int64], *, first: int) -> Labels:
+    """Draw objects of the witness where nothing is; they are numbered from `first` on."""
     new = np.zeros(int(witness.max(initial=0)) + 1, np.int32)
-    new[ids] = int(labels.max(initial=0)) + 1 + np.arange(len(ids))
+    new[ids] = first + np.arange(len(ids))
     return np.where((labels == 0) & (new[witness] > 0), new[witness], labels).astype(np.int32)

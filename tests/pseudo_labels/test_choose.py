@@ -18,7 +18,7 @@ from oce2stardist.pseudo_labels.inputs import Scene
 
 SHAPE = (200, 220)
 BANDWIDTHS = [7.84, 9.24, 10.64, 12.04, 14.0]  # 0.28 to 0.5 of a working diameter of 28
-DEFAULT = 9.24
+DEFAULT = 12.04
 PLAIN = replace(segmentation_settings(PseudoConfig()), halo="none", min_unity=1.0)
 
 
@@ -54,9 +54,9 @@ def pairs(gaps):
     ("gap", "truth", "expected"),
     [
         (12, "halves", 7.84),  # melts at the default
-        (13.5, "halves", DEFAULT),
-        (13.5, "wholes", 10.64),  # comes apart at the default
-        (17, "wholes", 14.0),
+        (13.5, "halves", 7.84),  # of those at which it stays apart, the first
+        (13.5, "wholes", DEFAULT),
+        (17, "wholes", 14.0),  # comes apart at the default
     ],
 )
 def test_annotations_choose_the_bandwidth_that_geometry_demands(gap, truth, expected):
@@ -188,7 +188,7 @@ def test_the_settings_are_what_the_config_says():
     found = (settings.bandwidth, settings.halo, settings.shrink, settings.level)
     assert found == (5, "shrink", 2, 0.3)
     default = segmentation_settings(PseudoConfig(working_diameter=20))
-    assert default.bandwidth == pytest.approx(0.33 * 20)
+    assert default.bandwidth == pytest.approx(0.43 * 20)
 
 
 def test_a_score_on_annotated_cells_ignores_what_is_not_annotated():

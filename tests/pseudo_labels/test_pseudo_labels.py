@@ -163,6 +163,6 @@ def test_a_run_that_finds_nothing_says_why_and_what_to_do(tmp_path, spread, sett
     assert message.endswith(trust["advice"])
     assert trust["value"] is False
     bandwidth = result.parameters["bandwidth"]
-    assert bandwidth["value"] == pytest.approx(9.24)
+    assert bandwidth["value"] == pytest.approx(12.04)
     assert "nothing to compare" in bandwidth["reason"]
     assert "tried" not in bandwidth

@@ -1,4 +1,4 @@
-"""A second witness parts, joins and adds objects, and leaves alone what it does not contradict."""
+"""A second witness says which objects there are; their outlines, and what it misses, stay."""
 
 import numpy as np
 import pytest
@@ -31,22 +31,33 @@ LEFT, RIGHT, BOTH = (2, 10, 2, 10), (2, 10, 11, 19), (2, 10, 2, 19)
         (draw(LEFT, RIGHT), draw(BOTH), draw(BOTH)),
         (draw(LEFT), draw(LEFT, RIGHT), draw(LEFT, RIGHT)),
         (draw(LEFT, RIGHT), draw(LEFT), draw(LEFT, RIGHT)),
-        (draw(BOTH), draw(LEFT), draw(BOTH)),
+        (draw(BOTH), draw(LEFT), draw(LEFT)),
         (draw(LEFT), draw((3, 11, 3, 11)), draw(LEFT)),
         (draw(LEFT), draw(), draw(LEFT)),
         (draw(), draw(LEFT), draw(LEFT)),
         # a speck in a cell is no second part of it
         (draw(BOTH), draw((3, 5, 3, 5), (6, 8, 12, 14)), draw(BOTH)),
     ],
-    ids=["parts", "joins", "adds", "misses", "one part", "outline", "silent", "alone", "specks"],
+    ids=["parts", "joins", "adds", "misses", "shrinks", "outline", "silent", "alone", "specks"],
 )
 def test_what_a_witness_changes(labels, witness, expected):
-    assert same_objects(correct(labels, witness), expected)
+    assert same_objects(correct(labels, witness, np.full(2, 0.9)), expected)
+
+
+def test_what_the_witness_misses_goes_where_the_embeddings_are_not_sure_of_it():
+    sure = np.array([0.5, 0.9])
+    assert same_objects(correct(draw(LEFT, RIGHT), draw(), sure), draw(RIGHT))
+
+
+def test_an_outline_gives_way_to_a_cell_that_only_the_witness_shows():
+    wide, rest = (2, 10, 2, 14), (2, 10, 11, 19)  # IoU of wide and LEFT: 64 / 96
+    corrected = correct(draw(wide), draw(LEFT, rest), np.ones(1))
+    assert same_objects(corrected, draw((2, 10, 2, 11), rest))
 
 
 def test_objects_that_stay_keep_their_ids_and_new_ones_come_after():
     labels, witness = draw(LEFT, BOTH, shape=(20, 40)), draw((12, 18, 20, 30))
-    corrected = correct(labels, witness)
+    corrected = correct(labels, witness, np.ones(2))
     np.testing.assert_array_equal(corrected[:11], labels[:11])
     assert corrected[15, 25] == labels.max() + 1
 
@@ -54,15 +65,15 @@ def test_objects_that_stay_keep_their_ids_and_new_ones_come_after():
 def test_a_witness_that_agrees_changes_nothing():
     rng = np.random.default_rng(0)
     labels = np.kron(rng.permutation(60).reshape(6, 10), np.ones((5, 5))).astype(np.int32)
-    np.testing.assert_array_equal(correct(labels, labels), labels)
+    np.testing.assert_array_equal(correct(labels, labels, np.zeros(59)), labels)
 
 
 def hear(own, theirs, *, trusted=True, scores=None, clicked=None):
-    """Hear a witness that is 0.8 sure of everything about labels that are 0.6 sure."""
+    """Hear a witness that is 0.8 sure of everything about labels that are 0.9 sure."""
     witness = FoundObjects({"a": theirs}, {"a": dict.fromkeys(range(1, 9), 0.8)})
     return hear_witness(
         {"a": own},
-        {"a": np.full(int(own.max()), 0.6)},
+        {"a": np.full(int(own.max()), 0.9)},
         witness,
         trusted=trusted,
         score=lambda labels: None if scores is None else scores[labels["a"] is theirs],
@@ -70,20 +81,19 @@ def hear(own, theirs, *, trusted=True, scores=None, clicked=None):
     )
 
 
-FAR = (2, 10, 13, 19)
-OVER = (2, 10, 6, 16)  # half of LEFT, and as much beside it: no new cell as it stands
+SPECKS = draw((3, 5, 3, 5), (6, 8, 12, 14))
+OVER = (2, 10, 6, 16)  # half of LEFT, and as much beside it
 
 
 @pytest.mark.parametrize(
     ("own", "theirs", "clicked", "expected"),
     [
-        (draw(BOTH), draw((2, 4, 2, 10), FAR), None, draw(BOTH)),  # too little to part it
-        (draw(BOTH), draw((2, 4, 2, 10), FAR), [(3, 4), (5, 15)], draw((2, 4, 2, 10), FAR)),
-        (draw(BOTH), draw((2, 4, 2, 10), FAR), [(3, 4)], draw(BOTH)),  # one cell
-        (draw(BOTH), draw(FAR), [(3, 4), (5, 15)], draw(BOTH)),  # it has one of two cells
+        (draw(BOTH), SPECKS, None, draw(BOTH)),  # too little to part it
+        (draw(BOTH), SPECKS, [(3, 4), (7, 13)], SPECKS),
+        (draw(BOTH), SPECKS, [(3, 4)], draw(BOTH)),  # one cell
+        (draw(BOTH), draw((3, 5, 3, 5)), [(3, 4), (7, 13)], draw(BOTH)),  # it has one of two cells
         (draw(BOTH), draw(BOTH), [(3, 4), (5, 15)], draw(BOTH)),  # it does not part them either
-        (draw(LEFT), draw(OVER), None, draw(LEFT)),
-        (draw(LEFT), draw(OVER), [(5, 14)], draw(LEFT, (2, 10, 10, 16))),
+        (draw(LEFT), draw(OVER), [(5, 14)], draw(OVER)),
         (draw(), draw(), [(5, 14)], draw()),
     ],
 )
@@ -94,7 +104,7 @@ def test_clicks_choose_between_what_both_found(own, theirs, clicked, expected):
 def test_an_object_that_both_find_is_surer_and_one_that_a_single_one_finds_less_sure():
     heard = hear(draw(LEFT, (12, 18, 2, 10)), draw(LEFT, (12, 18, 20, 30)))
     assert heard.found_by["a"].tolist() == [EMBEDDINGS, EMBEDDINGS, START]
-    assert heard.confidence["a"] == pytest.approx([(0.6 + 1) / 2, 0.6 / 2, 0.8 / 2])
+    assert heard.confidence["a"] == pytest.approx([(0.9 + 1) / 2, 0.9 / 2, 0.8 / 2])
     assert heard.labels["a"].max() == 3
     assert "alone finds 2 cells of 8.9 px; 1 of the pseudo objects" in heard.reason
 
@@ -107,12 +117,12 @@ def test_labels_that_can_not_be_trusted_give_way_to_those_of_the_witness():
     assert "its labels are taken: the embeddings can't be trusted" in heard.reason
 
 
-@pytest.mark.parametrize(("of_start", "taken"), [(0.9, LEFT), (0.2, BOTH)])
+@pytest.mark.parametrize(("of_start", "taken"), [(0.9, [LEFT]), (0.2, [LEFT, RIGHT])])
 def test_annotated_cells_choose_whatever_else_speaks_for_trust(of_start, taken):
     scores = {True: of_start, False: 0.5}
     for trusted in (True, False):
-        heard = hear(draw(BOTH), draw(LEFT), trusted=trusted, scores=scores)
-        assert same_objects(heard.labels["a"], draw(taken))
+        heard = hear(draw(LEFT, RIGHT), draw(LEFT), trusted=trusted, scores=scores)
+        assert same_objects(heard.labels["a"], draw(*taken))
         assert f"F1 on annotated cells {of_start:.2f}, that of the corrected" in heard.reason
 
 
