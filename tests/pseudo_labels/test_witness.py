@@ -32,13 +32,25 @@ LEFT, RIGHT, BOTH = (2, 10, 2, 10), (2, 10, 11, 19), (2, 10, 2, 19)
         (draw(LEFT), draw(LEFT, RIGHT), draw(LEFT, RIGHT)),
         (draw(LEFT, RIGHT), draw(LEFT), draw(LEFT, RIGHT)),
         (draw(BOTH), draw(LEFT), draw(LEFT)),
-        (draw(LEFT), draw((3, 11, 3, 11)), draw(LEFT)),
+        (draw(LEFT), draw((2, 10, 3, 11)), draw(LEFT)),  # IoU 7 / 9
+        (draw(LEFT), draw((3, 11, 3, 11)), draw((3, 11, 3, 11))),  # 49 / 79
         (draw(LEFT), draw(), draw(LEFT)),
         (draw(), draw(LEFT), draw(LEFT)),
         # a speck in a cell is no second part of it
         (draw(BOTH), draw((3, 5, 3, 5), (6, 8, 12, 14)), draw(BOTH)),
     ],
-    ids=["parts", "joins", "adds", "misses", "shrinks", "outline", "silent", "alone", "specks"],
+    ids=[
+        "parts",
+        "joins",
+        "adds",
+        "misses",
+        "shrinks",
+        "same outline",
+        "another outline",
+        "silent",
+        "alone",
+        "specks",
+    ],
 )
 def test_what_a_witness_changes(labels, witness, expected):
     assert same_objects(correct(labels, witness, np.full(2, 0.9)), expected)
@@ -50,7 +62,7 @@ def test_what_the_witness_misses_goes_where_the_embeddings_are_not_sure_of_it():
 
 
 def test_an_outline_gives_way_to_a_cell_that_only_the_witness_shows():
-    wide, rest = (2, 10, 2, 14), (2, 10, 11, 19)  # IoU of wide and LEFT: 64 / 96
+    wide, rest = (2, 10, 2, 12), (2, 10, 11, 19)  # IoU of wide and LEFT: 8 / 10
     corrected = correct(draw(wide), draw(LEFT, rest), np.ones(1))
     assert same_objects(corrected, draw((2, 10, 2, 11), rest))
 
