@@ -54,7 +54,7 @@ def test_choices_are_shown_on_five_diameters_and_one_of_each_setting_is_chosen(d
         assert row.image.shape == (140, 140, 1)
     chosen = [next(p for p in row.panels if p.chosen) for row in rows.values()]
     assert [panel.value for panel in chosen[1:]] == [
-        "9.24 px (0.33)",
+        "12.04 px (0.43)",
         f"contrast, level {PseudoConfig().level:g}",
         f"{PseudoConfig().min_unity:g}",
     ]
@@ -92,7 +92,7 @@ def test_a_foreground_of_all_or_nothing_is_shown_as_it_is(tmp_path, drawn, thres
 
 def test_scores_stand_with_the_values_that_were_compared(tmp_path, drawn):
     tried = {9.24: 0.9512, 10.64: 0.25, 12.04: 1.0}
-    run = tuned_run(tmp_path)
+    run = tuned_run(tmp_path, bandwidth=9.24)
     run["choices"] = [Choice("bandwidth", 9.24, "in numbers: 7.84: 0.1", tried)]
     assert {panel.value: panel.score for panel in drawn(run)["Bandwidth"].panels} == {
         "7.84 px (0.28)": None,
