@@ -63,10 +63,10 @@ class DrawnWitness:
         from oce2stardist.stardist_model.witness import label_images as label_with_start
 
         stored = self.images.images
-        seen = {stem: normalise_percentiles(image) for stem, image in stored.items()}
+        seen = ((stem, normalise_percentiles(image)) for stem, image in stored.items())
         relative = DIAMETER / self.config.pseudo.working_diameter
         scales = {stem: relative * factor for stem, factor in prepared.scales.factors.items()}
-        with self.reporter.task("Asking the drawn start", len(seen)) as advance:
+        with self.reporter.task("Asking the drawn start", len(stored)) as advance:
             return label_with_start(self.model, seen, scales, advance)
 
     def measure_again(self, prepared: PreparedImages) -> PreparedImages:

@@ -5,7 +5,7 @@ annotated cells better than the pseudo labels do, what it finds in all images is
 half of the training learns from. And where it finds them well already, little is to be learned.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,23 +144,26 @@ def label_images_of(
     job: TrainingJob, model: "SparseStarDist2D", stems: Sequence[str], title: str
 ) -> FoundObjects:
     """Label some images of a job, each at its scale."""
-    images = {stem: job.images[stem] for stem in stems}
-    with job.reporter.task(title, len(images)) as advance:
+    images = ((stem, job.images[stem]) for stem in stems)
+    with job.reporter.task(title, len(stems)) as advance:
         return label_images(model, images, {stem: job.scale.of(stem) for stem in stems}, advance)
 
 
 def label_images(
     model: "SparseStarDist2D",
-    images: Mapping[str, Image],
+    images: Iterable[tuple[str, Image]],
     scales: Mapping[str, float],
     advance: Callable[[int, str], None],
 ) -> FoundObjects:
-    """Label normalised images (Y, X, C), each zoomed by its scale; `advance` hears of each."""
+    """Label normalised images (Y, X, C) by stem, each zoomed by its scale; `advance` hears of each.
+
+    No more than one image is held at a time.
+    """
     from oce2stardist.stardist_model.predict import predict_objects
 
     labels: dict[str, Labels] = {}
     confidence: dict[str, dict[int, float]] = {}
-    for done, (stem, image) in enumerate(images.items(), start=1):
+    for done, (stem, image) in enumerate(images, start=1):
         found, probabilities = predict_objects(model, image, scale=scales[stem])
         labels[stem], ids = renumber(found)
         confidence[stem] = {
