@@ -75,7 +75,7 @@ def ids_at_edge(labels: NDArray[np.integer]) -> NDArray[np.int64]:
 def centroids(labels: NDArray[np.integer], ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Find the centroids of objects, in pixels; array of shape (objects, dimensions).
 
-    `ids`, in any order, must occur. Ten times as fast as `scipy.ndimage.center_of_mass`, which
+    `ids`, in any order, must occur. Five times as fast as `scipy.ndimage.center_of_mass`, which
     goes through the whole image once for each sum.
     """
     where = np.nonzero(labels > BACKGROUND)

@@ -2,7 +2,7 @@
 
 Embeddings outline what belongs together in these images, and know nothing of cells; a network that
 has seen drawn cells knows what cells look like, and nothing of these images. So the second says
-which cells there are, and the first, where both show the same cell, what its outline is
+which cells there are, and the first, where both show nearly the same, what its outline is
 (benchmarks/TRIALS.md, "The start says which cells there are").
 """
 
@@ -129,7 +129,7 @@ def hear_witness(
     made = (
         f"its labels are taken: {why}"
         if takes_all
-        else f"{count_by_start} of the pseudo objects are its own, parted, joined or added"
+        else f"{count_by_start} of the pseudo objects are as it shows them"
         + (f" ({why})" if why else "")
     )
     reason = f"the drawn start alone finds {plural(count, 'cell')}{size}; {made}"
