@@ -52,7 +52,7 @@ def read_phases(log: Path, started: float) -> list[tuple[float, str]]:
         if found := _LINE.match(line):
             at = datetime.fromisoformat(f"{found['at']}+00:00").timestamp()
             if at >= started:
-                phases.append((at, found["phase"].removeprefix("after ")))
+                phases.append((at, found["phase"]))
     return phases
 
 

@@ -121,6 +121,11 @@ def test_an_object_that_both_find_is_surer_and_one_that_a_single_one_finds_less_
     assert "alone finds 2 cells of 8.9 px; 1 of the pseudo objects" in heard.reason
 
 
+def test_the_witness_gets_what_takes_the_place_of_the_object_with_the_highest_number():
+    heard = hear(draw((12, 18, 2, 10), BOTH), draw((12, 18, 2, 10), LEFT, RIGHT))
+    assert heard.found_by["a"].tolist() == [EMBEDDINGS, START, START]
+
+
 def test_labels_that_can_not_be_trusted_give_way_to_those_of_the_witness():
     heard = hear(draw(BOTH), draw(LEFT), trusted=False)
     np.testing.assert_array_equal(heard.labels["a"], draw(LEFT))
