@@ -179,6 +179,10 @@ class StarDistConfig(Settings):
     teacher: bool = True
     """Where alpha is auto, learn the annotated cells alone for half of the steps, and let that
     network say which pseudo objects are taught in the other half; not in the paper."""
+    start_share: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = "auto"
+    """Share of what training began with that stays in the model's weights, 0 to 1. auto takes 0.5
+    where it began with drawn cells and fewer than a third of the images have annotated cells, which
+    may be unlike the others; else 0 (paper)."""
     n_rays: int = Field(32, ge=4, le=256, multiple_of=4)
     """Radial directions of the star-convex polygons."""
     grid: int = Field(2, ge=1, le=8)

@@ -19,6 +19,7 @@ from oce2stardist.pseudo_labels.witness import keep_agreed
 from oce2stardist.reports import choose_evenly
 from oce2stardist.reports.wording import sentence
 from oce2stardist.runs.folder import Times
+from oce2stardist.stardist_model.blend import Blend, choose_share
 from oce2stardist.stardist_model.compare import compare_with_sources
 from oce2stardist.stardist_model.fit import TrainingJob
 from oce2stardist.stardist_model.folds import choose_folds, cross_validate
@@ -124,6 +125,21 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
         begins = f"{begins} ({asked.say()})"
     rate = f"learning rate {settings.learning_rate:g}"
     job.reporter.say(f"It begins with {begins}: {plural(settings.steps or 0, 'step')}, {rate}.")
+    kept = ""
+    share = choose_share(
+        settings.start_share,
+        n_annotated=len(annotated),
+        n_images=len(job.images),
+        begins_drawn=asked is not None,
+    )
+    if share and job.init is not None:
+        first = job.init if asked is None else asked.model
+        job = replace(job, blend=Blend.with_start(first, share))
+        kept = (
+            f"{share:g} of the start stays in the model: of {plural(len(job.images), 'image')} "
+            f"{len(annotated)} have annotated cells"
+        )
+        job.reporter.say(sentence(kept))
     scale = job.scale.model
     job.reporter.say(f"scale {scale.factor:g}: {scale.reason}.")
     training, taught = job, ""
@@ -166,6 +182,8 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
     parameters["scale"] = {"value": scale.factor, "reason": scale.reason}
     for name in ("steps", "learning_rate"):
         parameters[name] = {"value": getattr(settings, name), "reason": f"it begins with {begins}"}
+    if kept:
+        parameters["start_share"] = {"value": share, "reason": kept}
     if witness is not None:
         parameters["labels_from"] = {"value": witness.name, "reason": witness.reason}
     if taught:

@@ -18,6 +18,7 @@ from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.runs.schedule import cosine_rate, dropping_rate
+from oce2stardist.stardist_model.blend import Blend
 from oce2stardist.stardist_model.judge import DEFAULT_THRESHOLDS, Judge
 from oce2stardist.stardist_model.scale import TrainingScale, zoom_image, zoom_labels
 from oce2stardist.training_labels.make import TrainingLabels, object_weights
@@ -40,6 +41,8 @@ class TrainingJob:
     scale: TrainingScale = field(default_factory=TrainingScale)
     usual_thresholds: tuple[float, float] = DEFAULT_THRESHOLDS
     """Of probability and suppression, where the cells can't tell better ones."""
+    blend: Blend | None = None
+    """What of the start stays in the networks that are kept."""
 
     @cached_property
     def zoomed_images(self) -> dict[str, Image]:
@@ -71,7 +74,8 @@ def train_network(
     `labels` are at the images' own size; the network sees both at the scale of the job.
 
     The folder gets config.json, weights_best.h5, weights_last.h5, history.csv and, until the
-    training has ended, state.safetensors.
+    training has ended, state.safetensors. Where a part of the start stays in the network, it is in
+    weights_best.h5, and judged with it; weights_last.h5 is what was trained.
 
     The weights of `start_from`, a StarDist folder, are the first. `select` keeps the latest
     weights that held-back cells can't tell from the best, otherwise the last are kept. `title` is
@@ -102,6 +106,8 @@ def train_network(
         job.reporter.task(title, steps) as advance,
         scalar_writer(folder / "logs" if job.tensorboard else None) as write_row,
     ):
+        blended = job.blend.applied if job.blend is not None else _as_it_is
+        judged = blended(judge.score) if select and judge.windows else None
 
         def show(row: dict[str, float]) -> None:
             write_row(row)
@@ -116,8 +122,8 @@ def train_network(
             rate_at=_learning_rate(settings, steps),
             checks=Checks(
                 every=max(1, steps // settings.checks),
-                keep=lambda kept: write_weights(folder / "weights_best.h5", kept),
-                judge=judge.score if select and judge.windows else None,
+                keep=blended(partial(write_weights, folder / "weights_best.h5")),
+                judge=judged,
                 patience=settings.patience,
             ),
             resume=resume,
@@ -136,6 +142,10 @@ def train_network(
         checkpoint.unlink()
     model.load_weights("weights_best.h5")
     return TrainedNetwork(model, history, judge)
+
+
+def _as_it_is(use: Callable[["SparseStarDist2D"], Any]) -> Callable[["SparseStarDist2D"], Any]:
+    return use
 
 
 def check_tensorboard() -> None:
