@@ -1,6 +1,7 @@
 """Every setting of a run: one frozen model per stage. The defaults are the `fast` preset."""
 
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -106,8 +107,9 @@ class PseudoConfig(Settings):
     """Bring dim cells closer to bright ones before the network sees them; paper: linear."""
     knee: float = Field(20.0, gt=0)
     """Where compression sets in, standard deviations of the noise (intensity: compressed)."""
-    working_diameter: float = Field(28.0, gt=16)
-    """Images are rescaled so that a cell of median diameter measures this many pixels."""
+    working_diameter: float = Field(28.0, gt=8)
+    """Images are rescaled so that a cell of median diameter measures this many pixels, above 16;
+    stacks: 14, above 8. The network sees less than a cell."""
     scale: Literal["auto", "set", "image"] = "auto"
     """One scale for all images, or one for each; auto: for each where sizes differ a lot."""
     threshold: Literal["auto", "pooled", "per_image"] = "auto"
@@ -264,6 +266,22 @@ class StarDistConfig(Settings):
         return self
 
 
+OF_STACKS: Mapping[str, Any] = {
+    # The network of stacks sees 8 voxels where that of images sees 16 pixels, so cells are half as
+    # large there, and so is every length.
+    "pseudo.working_diameter": 14.0,
+    "pseudo.smoothing": 1.0,
+    "pseudo.witness": "none",
+    "embedding.kappa": 5.0,
+    "embedding.temperature": 2.5,  # squared pixels
+    # What a step and a tile hold is limited by memory.
+    "embedding.crop_size": 40,
+    "embedding.batch_size": 4,
+    "embedding.tile_size": 64,
+}
+"""What a setting that is left at its default is in stacks. Others are the same as in images."""
+
+
 class Document(Settings):
     """Settings that have a YAML file of their own."""
 
@@ -340,6 +358,16 @@ class Config(Document):
     """Training labels."""
     stardist: StarDistConfig = StarDistConfig()
     """The StarDist network."""
+
+    def for_stacks(self) -> "Config":
+        """Return the config with what is left at its default as it is in stacks."""
+        own, default = self.model_dump(), Config().model_dump()
+        changes = {}
+        for name, value in OF_STACKS.items():
+            section, key = name.split(".")
+            if own[section][key] == default[section][key]:
+                changes[name] = value
+        return self.replace(**changes)
 
 
 def _parse_yaml(text: str, path: Path) -> Any:

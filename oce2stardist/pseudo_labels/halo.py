@@ -15,8 +15,13 @@ HaloMethod = Literal["none", "shrink", "otsu", "contrast"]
 _DISTINCT = 0.5
 """Standard deviations between cells and background below which intensity tells no outline."""
 
-_VISIBLE = 3.0
-"""Standard deviations of the smoothed background by which the mean of a cell exceeds it."""
+_INNER = {2: 75.0, 3: 87.5}
+"""By dimensions: percentile of an object's pixels that its inner half reaches, in radius."""
+
+_VISIBLE = {2: 3.0, 3: 1.0}
+"""By dimensions: standard deviations of the smoothed background by which the mean of a cell exceeds
+it. A cell in a stack has more voxels, and more of its surroundings is other cells out of focus:
+on 14 drawn stacks 3 lost every fifth cell (benchmarks/TRIALS.md, "Stacks")."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,10 @@ def remove_halo(
 
     Parameters
     ----------
-    labels : integer array of shape (Y, X)
-    image : float array of shape (Y, X, C)
+    labels : integer array of shape (Y, X) or (Z, Y, X)
+    image : float array of shape (Y, X, C) or (Z, Y, X, C)
         Normalised, at the same scale.
-    signal : array of shape (Y, X), or None
+    signal : array of the shape of the labels, or None
         See `Signal`; ``contrast`` shrinks towards background where there is none.
     """
     method, shrink = settings.method, settings.shrink
@@ -94,7 +99,7 @@ class Signal:
     ground: float  # what background has; taken off
 
     def of(self, image: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Make that image, (Y, X), of one of shape (Y, X, C); smoothed by 1 px."""
+        """Make that image, without channels, of one with channels last; smoothed by 1 px."""
         mixed = image @ np.array(self.weights, image.dtype) - np.array(self.ground, image.dtype)
         return np.asarray(ndi.gaussian_filter(mixed, 1.0))
 
@@ -108,9 +113,9 @@ def find_signal(
     variance within the two classes (Fisher's discriminant of uncorrelated channels): where
     cells are dark it is negative.
 
-    Parts are pairs of labels (Y, X) and image (Y, X, C). Objects have their halo; background is
-    what lies a seventh of a diameter and more away from all of them. None is returned where no
-    channel tells objects from background, or one of them is missing.
+    Parts are pairs of labels (Y, X) and image (Y, X, C), or those of stacks. Objects have their
+    halo; background is what lies a seventh of a diameter and more away from all of them. None is
+    returned where no channel tells objects from background, or one of them is missing.
     """
     pairs = [
         (image[labels > 0], image[far_from(labels, diameter / 7.0)]) for labels, image in parts
@@ -140,10 +145,10 @@ def trim_by_contrast(
     """Draw each object's outline where the signal is between its cell and its surroundings.
 
     The threshold of an object lies at the share `level` of the way from the median of the
-    background around it to the upper quartile of its own pixels, so dim cells beside bright
-    ones keep their outline. Pixels up to `reach` outside an object that pass the threshold of
-    the object they are nearest to join it. An object that does not stand out from the noise
-    of the background around it goes.
+    background around it to what the inner half of its own pixels reaches (`_INNER`), so dim cells
+    beside bright ones keep their outline. Pixels up to `reach` outside an object that pass the
+    threshold of the object they are nearest to join it. An object that does not stand out from the
+    noise of the background around it goes.
 
     Background counts as surroundings within half of the diameter, and from a seventh of it on,
     beyond which the halo does not reach. Holes are filled.
@@ -162,8 +167,8 @@ def trim_by_contrast(
             low = float(np.median(ground))
             noise = 1.4826 * float(np.median(np.abs(ground - low)))
             pixels = signal[window][inside]
-            outline = low + settings.level * (np.percentile(pixels, 75) - low)
-            visible = pixels.mean() - low > _VISIBLE * noise
+            outline = low + settings.level * (np.percentile(pixels, _INNER[labels.ndim]) - low)
+            visible = pixels.mean() - low > _VISIBLE[labels.ndim] * noise
             thresholds[index] = outline if visible else np.inf
     owner = np.where(distance <= settings.reach, labels[tuple(nearest)], 0)
     owner[(labels == 0) & np.isneginf(thresholds[owner])] = 0  # nothing to grow by
@@ -180,7 +185,9 @@ def _filled(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def split_parts(labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Give every 4-connected part of every object a label of its own, 1..n.
+    """Give every part of every object a label of its own, 1..n.
+
+    Parts are 4-connected, in stacks 6-connected.
 
     Cells that embed to one place although dark ground lies between them come apart here.
     """
@@ -191,7 +198,7 @@ def _depth(labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Measure, inside each object, the distance in pixels to the nearest pixel of another label."""
     depth = np.zeros(labels.shape)
     for _, window, inside in each_object(labels):
-        inner = ndi.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+        inner = ndi.distance_transform_edt(np.pad(inside, 1))[(slice(1, -1),) * labels.ndim]
         depth[window] = np.maximum(depth[window], inner)
     return depth
 
@@ -212,7 +219,7 @@ def _brighter_parts(
 
 def each_object(
     labels: NDArray[np.integer],
-) -> Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:
+) -> Iterator[tuple[int, tuple[slice, ...], NDArray[np.bool_]]]:
     """Go through the objects: label, window in the image, and which pixels of it are the object."""
     for index, window in enumerate(ndi.find_objects(labels), start=1):
         if window is not None:
