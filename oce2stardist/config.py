@@ -260,6 +260,30 @@ class StarDistConfig(Settings):
         return self
 
 
+class StarDist3DConfig(Settings):
+    """The StarDist network for stacks; what is not here is as in `stardist`."""
+
+    working_diameter: float | None = Field(14.0, ge=8)
+    """Stacks are rescaled so that a median cell has so many voxels across, and at most so many
+    planes; empty leaves them as they are."""
+    n_rays: int = Field(64, ge=16, le=256, multiple_of=8)
+    """Radial directions of the star-convex polyhedra, a quarter of them in the xy plane."""
+    width: int = Field(16, ge=1, le=512)
+    """Feature maps of the first U-Net level (unet_n_filter_base)."""
+    features: int = Field(64, ge=0, le=1024)
+    """Feature maps before the heads (net_conv_after_unet); 0 leaves this layer out."""
+    patch_planes: int = Field(16, ge=8, le=512, multiple_of=8)
+    """Planes of the training patches."""
+    patch_size: int = Field(48, ge=32, le=1024, multiple_of=8)
+    """Side of the training patches in y and x, voxels."""
+    batch_size: int = Field(4, ge=2, le=256, multiple_of=2)
+    """Patches in a step, half of them sparse, half pseudo."""
+    steps: int = Field(500, ge=1)
+    """Training steps."""
+    learning_rate: float = Field(2e-3, gt=0, le=1)
+    """Peak learning rate (Adam)."""
+
+
 class Document(Settings):
     """Settings that have a YAML file of their own."""
 
@@ -336,6 +360,8 @@ class Config(Document):
     """Training labels."""
     stardist: StarDistConfig = StarDistConfig()
     """The StarDist network."""
+    stardist3d: StarDist3DConfig = StarDist3DConfig()
+    """The StarDist network for stacks."""
 
 
 def _parse_yaml(text: str, path: Path) -> Any:

@@ -42,11 +42,13 @@ with quiet_native_code(), stop_on_signal():
         edt_prob,
         non_maximum_suppression,
         polygons_to_label,
+        polyhedron_to_label,
         star_dist,
         star_dist3D,
     )
     from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
-    from stardist.nms import non_maximum_suppression_inds
+    from stardist.models.base import StarDistBase
+    from stardist.nms import non_maximum_suppression_3d, non_maximum_suppression_inds
     from stardist.rays3d import Rays_Base, Rays_Explicit, rays_from_json, reorder_faces
     from tensorflow.python.framework.func_graph import dismantle_func_graph
 
@@ -55,9 +57,10 @@ with quiet_native_code(), stop_on_signal():
 
 __all__ = [
     "GPUS", "Config2D", "Config3D", "Rays_Base", "Rays_Explicit", "StarDist2D", "StarDist3D",
-    "dismantle_func_graph", "dist_to_coord", "edt_prob",
+    "StarDistBase", "dismantle_func_graph", "dist_to_coord", "edt_prob",
     "get_model_details", "get_registered_models", "keras", "non_maximum_suppression",
-    "non_maximum_suppression_inds", "polygons_to_label", "quiet_native_code",
+    "non_maximum_suppression_3d", "non_maximum_suppression_inds", "polygons_to_label",
+    "polyhedron_to_label", "quiet_native_code",
     "rays_from_json", "reorder_faces", "save_weights_to_hdf5_group", "star_dist", "star_dist3D",
     "tf",
 ]  # fmt: skip
