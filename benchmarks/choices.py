@@ -35,12 +35,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     run = read_run(arguments.run, arguments.images)
-    segmentation, scenes = segmentation_settings(run.config.pseudo), run.scenes
+    segmentation, scenes = segmentation_settings(run.config.pseudo, ndim=2), run.scenes
     stems = list(scenes)[:: arguments.every]
     paths = {image_stem(path): path for path in find_images(arguments.masks)}
     truth = {stem: leave_out_border(read_labels(paths[stem]), arguments.border) for stem in stems}
 
-    bandwidths = [share * segmentation.diameter for share in BANDWIDTHS]
+    bandwidths = [share * segmentation.diameter for share in BANDWIDTHS[2]]
     by_bandwidth = []
     for bandwidth in bandwidths:
         tried = replace(segmentation, bandwidth=bandwidth)

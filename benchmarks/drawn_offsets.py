@@ -1,10 +1,12 @@
 """Train the start of the offset network on drawn scenes.
 
     python benchmarks/drawn_offsets.py OUT.safetensors [--scenes 3000] [--steps 4000] [--seed 1]
+    python benchmarks/drawn_offsets.py OUT.safetensors --stacks --scenes 300 --steps 1500
 
 Draws the scenes, shows them to the network as `pseudo` shows it images (compressed and normalised),
 and trains with the loss of the default preset: it is told no label. The same call goes on after an
-interruption. OUT is what the package has as oce2stardist/drawn/offsets.safetensors.
+interruption. OUT is what the package has as oce2stardist/drawn/offsets.safetensors, with --stacks
+as volume_offsets.safetensors.
 """
 
 import argparse
@@ -14,26 +16,37 @@ from pathlib import Path
 
 import numpy as np
 
-from oce2stardist.config import EmbeddingConfig, PseudoConfig
+from oce2stardist.config import Config
 from oce2stardist.drawn.scenes import draw_scene
+from oce2stardist.drawn.volumes import draw_volume
 from oce2stardist.images.intensity import compress
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.labels import Image
 
-
-def draw(number: int, *, seed: int) -> Image:
-    """Draw scene `number` of a seed, as the network sees images, (Y, X, 1)."""
-    image = draw_scene(np.random.default_rng([seed, number])).image
-    return normalise_percentiles(compress(image, knee=PseudoConfig().knee))
+_SIDE = 64
+"""Of a drawn stack, voxels."""
 
 
-def train(out: Path, *, count: int, steps: int, seed: int) -> None:
+def draw(number: int, *, seed: int, stacks: bool) -> Image:
+    """Draw scene `number` of a seed, as the network sees images, (Y, X, 1) or (Z, Y, X, 1)."""
+    rng = np.random.default_rng([seed, number])
+    if stacks:
+        settings = Config().for_stacks().pseudo
+        image = draw_volume(rng, size=_SIDE, diameter=settings.working_diameter).image
+    else:
+        settings, image = Config().pseudo, draw_scene(rng).image
+    return normalise_percentiles(compress(image, knee=settings.knee))
+
+
+def train(out: Path, *, count: int, steps: int, seed: int, stacks: bool) -> None:
     """Draw the scenes and train on them."""
     from oce2stardist.embeddings.checkpoint import read_state, write_state, write_weights
     from oce2stardist.embeddings.train import train_offsets
 
+    config = Config().for_stacks() if stacks else Config()
     with ProcessPoolExecutor() as pool:
-        images = list(pool.map(partial(draw, seed=seed), range(count), chunksize=20))
+        one = partial(draw, seed=seed, stacks=stacks)
+        images = list(pool.map(one, range(count), chunksize=20))
     print(f"{count} scenes are drawn.", flush=True)
     losses: list[float] = []
 
@@ -45,7 +58,7 @@ def train(out: Path, *, count: int, steps: int, seed: int) -> None:
     state = out.with_suffix(".pt")
     run = train_offsets(
         images,
-        EmbeddingConfig(steps=steps, start="none"),
+        config.embedding.model_copy(update={"steps": steps, "start": "none"}),
         device="auto",
         seed=seed,
         resume=read_state(state),
@@ -62,8 +75,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stacks", action="store_true")
     given = parser.parse_args()
-    train(given.out, count=given.scenes, steps=given.steps, seed=given.seed)
+    train(given.out, count=given.scenes, steps=given.steps, seed=given.seed, stacks=given.stacks)
 
 
 if __name__ == "__main__":

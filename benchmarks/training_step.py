@@ -95,7 +95,7 @@ def _backward(offsets: Tensor, loss: Callable[[Tensor], Tensor]) -> float:
 def gathered_pairs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Index the pairs that the dense loss compares in one step, those inside the crop."""
     pixels = np.stack(np.meshgrid(*2 * [np.arange(SIDE)], indexing="ij"), axis=-1).reshape(-1, 2)
-    steps = draw_displacements(SETTINGS.kappa, SETTINGS.displacements_per_step, rng)
+    steps = draw_displacements(SETTINGS.kappa, SETTINGS.displacements_per_step, rng, ndim=2)
     references = pixels + steps[:, None]  # (K, SIDE**2, 2)
     inside = ((references >= 0) & (references < SIDE)).all(axis=-1)
     return np.broadcast_to(pixels, references.shape)[inside], references[inside]
@@ -110,7 +110,9 @@ def our_step(computation: Computation, workers: Workers) -> Step:
     rng = np.random.default_rng(0)
 
     def step() -> tuple[float, float]:
-        displacements = draw_displacements(SETTINGS.kappa, SETTINGS.displacements_per_step, rng)
+        displacements = draw_displacements(
+            SETTINGS.kappa, SETTINGS.displacements_per_step, rng, ndim=2
+        )
         seconds_of_loss: list[float] = []
 
         def part_of_loss(crops: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ def evaluate(
 ) -> None:
     """Score the label images in PREDICTED against those of the same name in TRUTH.
 
-    Both are folders, or one file each. Pixels that are -1 in the truth count for nothing.
+    Both are folders, or one file each, of label images or stacks. Pixels that are -1 in the truth
+    count for nothing.
 
     \b
     Examples:

@@ -20,12 +20,14 @@ from .options import (
     overlay_option,
     overwrite_option,
     verbosity_options,
+    voxel_size_option,
 )
 from .results import prints_json, tell
 
 if TYPE_CHECKING:
     from oce2stardist import Config
     from oce2stardist.blockwise.settings import Blocks
+    from oce2stardist.images.pixel_size import VoxelSize
     from oce2stardist.runs.progress import Reporter
 
 
@@ -66,6 +68,7 @@ def _diameter(value: str) -> float | Path:
 )
 @click.option("--steps", type=int, help="Training steps.  [default: from the config]")
 @axes_option
+@voxel_size_option
 @overlay_option
 @overwrite_option
 @block_options(side=2048)
@@ -92,6 +95,7 @@ def pseudo(
     annotations: str | None,
     trained: str | None,
     axes: str | None,
+    voxel_size: "VoxelSize | None",
     overlay: bool,
     config: "Config",
     overwrite: bool,
@@ -108,6 +112,9 @@ def pseudo(
     the whole image, settings are chosen on crops of it (RUN/crops, for you to annotate), and
     then the whole is labelled in blocks, several at a time (RUN/pseudo/whole).
 
+    Stacks with planes along Z are labelled in three dimensions. The file or --axes says that there
+    is a Z; the file or --voxel-size says how far planes lie apart.
+
     \b
     Examples:
       oce2stardist pseudo images/ -o run
@@ -115,6 +122,7 @@ def pseudo(
       oce2stardist pseudo images/ -o run --diameter 28 --config quick
       oce2stardist pseudo more_images/ -o run2 --trained run
       oce2stardist pseudo slide.ome.zarr -o slide
+      oce2stardist pseudo stacks/ -o run --axes ZYX --voxel-size 2,0.5,0.5
     """
     from oce2stardist.runners.pseudo import make_pseudo_labels
 
@@ -128,6 +136,7 @@ def pseudo(
         annotations=annotations,
         trained=trained,
         axes=axes,
+        voxel_size=voxel_size,
         overlay=overlay,
         overwrite=overwrite,
         blocks=blocks,

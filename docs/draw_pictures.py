@@ -83,7 +83,7 @@ class Demo:
     @cached_property
     def segmentation(self) -> SegmentationSettings:
         """The segmentation with what the run chose."""
-        return segmentation_settings(self.run.merged_config(self.run.config).pseudo)
+        return segmentation_settings(self.run.merged_config(self.run.config).pseudo, ndim=2)
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:

@@ -1,6 +1,7 @@
 """Every setting of a run: one frozen model per stage. The defaults are the `fast` preset."""
 
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -106,8 +107,9 @@ class PseudoConfig(Settings):
     """Bring dim cells closer to bright ones before the network sees them; paper: linear."""
     knee: float = Field(20.0, gt=0)
     """Where compression sets in, standard deviations of the noise (intensity: compressed)."""
-    working_diameter: float = Field(28.0, gt=16)
-    """Images are rescaled so that a cell of median diameter measures this many pixels."""
+    working_diameter: float = Field(28.0, gt=8)
+    """Images are rescaled so that a cell of median diameter measures this many pixels, above 16;
+    stacks: 14, above 8. The network sees less than a cell."""
     scale: Literal["auto", "set", "image"] = "auto"
     """One scale for all images, or one for each; auto: for each where sizes differ a lot."""
     threshold: Literal["auto", "pooled", "per_image"] = "auto"
@@ -195,6 +197,8 @@ class StarDistConfig(Settings):
     """auto computes in half precision where a GPU, or a processor with AMX, gains from it."""
     patch_size: int = Field(96, ge=32, le=2048)
     """Side of the training patches, pixels; a multiple of 8 * grid."""
+    patch_planes: int = Field(16, ge=4, le=512, multiple_of=4)
+    """Planes of the training patches of stacks."""
     batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)
     """Patches in a step, half of them sparse, half pseudo."""
     steps: int | None = Field(None, ge=1)
@@ -260,28 +264,30 @@ class StarDistConfig(Settings):
         return self
 
 
-class StarDist3DConfig(Settings):
-    """The StarDist network for stacks; what is not here is as in `stardist`."""
-
-    working_diameter: float | None = Field(14.0, ge=8)
-    """Stacks are rescaled so that a median cell has so many voxels across, and at most so many
-    planes; empty leaves them as they are."""
-    n_rays: int = Field(64, ge=16, le=256, multiple_of=8)
-    """Radial directions of the star-convex polyhedra, a quarter of them in the xy plane."""
-    width: int = Field(16, ge=1, le=512)
-    """Feature maps of the first U-Net level (unet_n_filter_base)."""
-    features: int = Field(64, ge=0, le=1024)
-    """Feature maps before the heads (net_conv_after_unet); 0 leaves this layer out."""
-    patch_planes: int = Field(16, ge=8, le=512, multiple_of=8)
-    """Planes of the training patches."""
-    patch_size: int = Field(48, ge=32, le=1024, multiple_of=8)
-    """Side of the training patches in y and x, voxels."""
-    batch_size: int = Field(4, ge=2, le=256, multiple_of=2)
-    """Patches in a step, half of them sparse, half pseudo."""
-    steps: int = Field(500, ge=1)
-    """Training steps."""
-    learning_rate: float = Field(2e-3, gt=0, le=1)
-    """Peak learning rate (Adam)."""
+OF_STACKS: Mapping[str, Any] = {
+    # The network of stacks sees 8 voxels where that of images sees 16 pixels, so cells are half as
+    # large there, and so is every length.
+    "pseudo.working_diameter": 14.0,
+    "pseudo.smoothing": 1.0,
+    "pseudo.witness": "none",
+    "embedding.kappa": 5.0,
+    "embedding.temperature": 2.5,  # squared pixels
+    # What a step and a tile hold is limited by memory.
+    "embedding.crop_size": 40,
+    "embedding.batch_size": 4,
+    "embedding.tile_size": 64,
+    # As many rays for a cell's surface as its outline has twice; a quarter lies in its plane.
+    "stardist.working_diameter": 14.0,
+    "stardist.n_rays": 64,
+    "stardist.width": 16,
+    "stardist.features": 64,
+    "stardist.patch_size": 48,
+    "stardist.batch_size": 4,
+    "stardist.steps": 500,
+    "stardist.learning_rate": 2e-3,
+    "stardist.start": "none",
+}
+"""What a setting that is left at its default is in stacks. Others are the same as in images."""
 
 
 class Document(Settings):
@@ -360,8 +366,16 @@ class Config(Document):
     """Training labels."""
     stardist: StarDistConfig = StarDistConfig()
     """The StarDist network."""
-    stardist3d: StarDist3DConfig = StarDist3DConfig()
-    """The StarDist network for stacks."""
+
+    def for_stacks(self) -> "Config":
+        """Return the config with what is left at its default as it is in stacks."""
+        own, default = self.model_dump(), Config().model_dump()
+        changes = {}
+        for name, value in OF_STACKS.items():
+            section, key = name.split(".")
+            if own[section][key] == default[section][key]:
+                changes[name] = value
+        return self.replace(**changes)
 
 
 def _parse_yaml(text: str, path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Pure operations on label images: integer arrays of shape (Y, X).
+"""Pure operations on label images: integer arrays of shape (Y, X), or (Z, Y, X) of stacks.
 
 ``labels > 0`` are instances, ``0`` is background, ``-1`` is unlabelled.
 """
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-Image = NDArray[np.float32]  # (Y, X, C)
-Labels = NDArray[np.int32]  # (Y, X)
+Image = NDArray[np.float32]  # (Y, X, C), or (Z, Y, X, C) of a stack
+Labels = NDArray[np.int32]  # (Y, X) or (Z, Y, X)
 Instances = Literal["auto", "labels", "components"]
 """How labels are taken: see `images.instances`."""
 BACKGROUND = 0
@@ -40,6 +40,20 @@ def cut_cells(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """
     goes_on = labels[1:][(labels[1:] == labels[:-1]) & (labels[1:] > BACKGROUND)]
     return np.setdiff1d(object_sizes(labels)[0], np.unique(goes_on))
+
+
+def cell_size(diameter: float, *, ndim: int) -> float:
+    """Tell how many pixels a disc of so many pixels across has, or a ball of voxels."""
+    if ndim == 2:
+        return float(np.pi / 4 * diameter**2)
+    return float(np.pi / 6 * diameter**3)
+
+
+def equivalent_diameter(sizes: NDArray[np.number], *, ndim: int) -> NDArray[np.float64]:
+    """Tell, in pixels, how far across discs of these sizes are, or balls."""
+    if ndim == 2:
+        return np.asarray(np.sqrt(4 * sizes / np.pi))
+    return np.asarray(np.cbrt(6 * sizes / np.pi))
 
 
 def renumber(labels: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -71,7 +85,7 @@ def median_diameter(label_images: Iterable[NDArray[np.integer]]) -> float | None
     for group in (whole, cut):
         pooled = np.concatenate(group) if group else np.empty(0, np.int64)
         if pooled.size:
-            return float(np.median(np.sqrt(4.0 * pooled / np.pi)))
+            return float(np.median(equivalent_diameter(pooled, ndim=2)))
     return None
 
 
@@ -109,10 +123,10 @@ def resize_labels(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[
     """Bring labels to another size without mixing them: each pixel takes the nearest one."""
     if labels.shape == tuple(shape):
         return labels
-    rows, columns = (
+    places = (
         nearest_pixels(wanted, have) for wanted, have in zip(shape, labels.shape, strict=True)
     )
-    return labels[np.ix_(rows, columns)]
+    return labels[np.ix_(*places)]
 
 
 def nearest_pixels(wanted: int, have: int) -> NDArray[np.int64]:

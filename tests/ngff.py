@@ -3,11 +3,13 @@
 import zarr
 
 
-def write_ome_zarr(path, stored, axes, *, version, scale=None, time=None, start=None, levels=1):
+def write_ome_zarr(
+    path, stored, axes, *, version, scale=None, time=None, start=None, levels=1, depth=None
+):
     """Write an NGFF image by hand, as the specification says.
 
-    `scale` is that of y and x, `time` that of t, `start` their translation; coarser levels have
-    every second pixel.
+    `scale` is that of y and x, `depth` of z, `time` of t, `start` the translation of y and x;
+    coarser levels have every second pixel.
     """
     kind = {"t": "time", "c": "channel"}
     root = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
@@ -23,6 +25,7 @@ def write_ome_zarr(path, stored, axes, *, version, scale=None, time=None, start=
         values = stored[every]
         root.create_array(str(level), data=values, chunks=tuple(min(100, n) for n in values.shape))
         lengths = {"y": (scale or 1.0) * 2**level, "x": (scale or 1.0) * 2**level, "t": time or 1.0}
+        lengths["z"] = depth or 1.0
         steps = [{"type": "scale", "scale": [lengths.get(axis, 1.0) for axis in axes]}]
         if start is not None:
             moved = [start if axis in "yx" else 0.0 for axis in axes]

@@ -22,6 +22,23 @@ def two_touching_discs() -> NDArray[np.int32]:
     return labels
 
 
+def grid_of_discs(
+    ndim: int, *, per_side: int = 2, radius: float = 7.0, pitch: int = 20
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return labels of equal discs in a square grid, or balls in a cube, and their centres.
+
+    Ids go row after row; neighbours lie `pitch` pixels apart, the outer ones half as far from the
+    sides.
+    """
+    shape = (per_side * pitch,) * ndim
+    steps = np.indices((per_side,) * ndim).reshape(ndim, -1).T
+    centres = steps * pitch + pitch / 2
+    labels = np.zeros(shape, np.int32)
+    for number, centre in enumerate(centres, start=1):
+        labels[disc(shape, tuple(centre), radius)] = number
+    return labels, centres
+
+
 def empty_image() -> NDArray[np.int32]:
     """Return labels (48, 80) that are background everywhere."""
     return np.zeros((48, 80), np.int32)

@@ -23,8 +23,7 @@ from oce2stardist.pseudo_labels.foreground import spread_map
 from oce2stardist.pseudo_labels.segment import ImageStatistics, SegmentationSettings, segment_surely
 
 if TYPE_CHECKING:
-    from oce2stardist.embeddings.network import OffsetNetwork
-    from oce2stardist.embeddings.predict import PredictionSettings
+    from oce2stardist.embeddings.predict import AnyOffsetNetwork, PredictionSettings
 
 _WIDEST_MARGIN = 1024
 
@@ -179,7 +178,7 @@ class EmbeddingImage(BlockwiseImage):
 
 
 @functools.lru_cache(maxsize=1)
-def _network(weights: Path) -> "OffsetNetwork":
+def _network(weights: Path) -> "AnyOffsetNetwork":
     from oce2stardist.embeddings.checkpoint import read_weights
 
     return read_weights(weights)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from oce2stardist.embeddings.network import OffsetNetwork
+from oce2stardist.embeddings.volume_network import VolumeOffsetNetwork
 from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.files.checkpoints import read_checkpoint, write_checkpoint
@@ -32,13 +33,13 @@ def _load(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def write_weights(path: Path, network: OffsetNetwork) -> None:
+def write_weights(path: Path, network: OffsetNetwork | VolumeOffsetNetwork) -> None:
     """Write the weights with what is needed to build the network again."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(path, save(tensors, metadata={"network": json.dumps(_shape_of(tensors))}))
 
 
-def read_weights(path: Path) -> OffsetNetwork:
+def read_weights(path: Path) -> OffsetNetwork | VolumeOffsetNetwork:
     """Build the network that `write_weights` wrote.
 
     Raises
@@ -52,7 +53,8 @@ def read_weights(path: Path) -> OffsetNetwork:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if shape != _shape_of(tensors):  # before memory is taken
             raise ValueError(f"its network is said to be {shape} and is {_shape_of(tensors)}")
-        network = OffsetNetwork(**shape)
+        is_volume = tensors["encoder.0.weight"].ndim == 5
+        network = (VolumeOffsetNetwork if is_volume else OffsetNetwork)(**shape)
         network.load_state_dict(tensors)
     except Exception as error:  # whatever a broken file makes the libraries raise
         if is_out_of_memory(error):

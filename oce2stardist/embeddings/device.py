@@ -41,19 +41,19 @@ class Computation:
 
 
 def choose_computation(
-    device: torch.device, *, precision: Precision, crop_size: int, batch_size: int, maps: int
+    device: torch.device, *, precision: Precision, crop: int, batch_size: int, maps: int
 ) -> Computation:
     """Choose precision and crops per pass by what the machine has.
 
     By capability and not by timing: the same config on the same machine must round the same
-    way in every run, also while something else is running. `maps` are feature maps at full
-    resolution.
+    way in every run, also while something else is running. `crop` are the pixels of a crop, `maps`
+    feature maps at full resolution.
     """
     chosen = training_precision(precision)
     asked = precision != "auto" or "OCE2STARDIST_PRECISION" in os.environ
     at_once = batch_size
     if device.type == "cpu":
-        bytes_per_crop = 4 * _MAPS_KEPT * maps * crop_size**2
+        bytes_per_crop = 4 * _MAPS_KEPT * maps * crop
         at_once = min(batch_size, max(1, int(_CACHE // bytes_per_crop)))
         # Every thread takes passes of its own, see `workers`.
         at_once = min(at_once, math.ceil(batch_size / torch.get_num_threads()))
@@ -112,8 +112,14 @@ def torch_device(name: str) -> torch.device:
 def on_device(network: Network, device: torch.device) -> Network:
     """Move a network, channels last in memory: convolutions are faster so on most devices."""
     network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = channels_last(next(network.parameters()).ndim)
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     return network
+
+
+def channels_last(ndim: int) -> torch.memory_format:
+    """Name the layout of batches (B, C, Y, X) or (B, C, Z, Y, X) with channels last in memory."""
+    return torch.channels_last_3d if ndim == 5 else torch.channels_last
 
 
 def training_precision(precision: Precision) -> Literal["fp32", "bf16"]:

@@ -1,5 +1,7 @@
 """Compute the object-centric embedding loss (Wolf et al., ICCV 2023, arXiv:2310.08501, Eq. 5)."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -54,10 +56,10 @@ def dense_pair_loss(
 
     Parameters
     ----------
-    offsets : Tensor of shape (B, 2, Y, X)
-        Predicted offsets (y, x), pixels.
-    displacements : int64 array of shape (K, 2)
-        Spatial displacements (y, x) from anchor to reference, pixels.
+    offsets : Tensor of shape (B, 2, Y, X) or (B, 3, Z, Y, X)
+        Predicted offsets (y, x) or (z, y, x), pixels.
+    displacements : int64 array of shape (K, 2) or (K, 3)
+        Spatial displacements (y, x) or (z, y, x) from anchor to reference, pixels.
     temperature, sigma, regularisation
         See `EmbeddingConfig`.
     reduction : {"mean", "sum"}
@@ -76,8 +78,11 @@ def dense_pair_loss(
     loss = mean + regularisation * _mean_length(offsets)
     if reduction == "mean":
         return loss
-    batch, _, height, width = offsets.shape
-    return loss * sum(batch * (height - abs(y)) * (width - abs(x)) for y, x in steps)
+    batch, _, *sides = offsets.shape
+    return loss * sum(
+        batch * math.prod(side - abs(way) for side, way in zip(sides, step, strict=True))
+        for step in steps
+    )
 
 
 class _DensePairs(torch.autograd.Function):
@@ -90,12 +95,12 @@ class _DensePairs(torch.autograd.Function):
         field = offsets.contiguous()
         gradient = torch.zeros_like(field)
         total = field.new_zeros(())
-        for step_y, step_x in displacements:
-            anchor, reference = _shifted(field.shape[-2:], step_y, step_x)
+        for step in displacements:
+            anchor, reference = _shifted(field.shape[2:], step)
             # e(j) - e(i) = (j - i) + r(j) - r(i)
             delta = field[reference] - field[anchor]  # (B, 2, y, x)
-            delta[:, 0] += step_y
-            delta[:, 1] += step_x
+            for axis, way in enumerate(step):
+                delta[:, axis] += way
             squared = torch.linalg.vecdot(delta, delta, dim=1)  # (B, y, x)
             penalty, slope = _penalty_and_slope_(squared, sigma=sigma, temperature=temperature)
             total += penalty.mean()
@@ -112,16 +117,16 @@ class _DensePairs(torch.autograd.Function):
         return gradient * upstream, None, None, None
 
 
-def _shifted(
-    shape: torch.Size, step_y: int, step_x: int
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Index all pixels whose partner at (+step_y, +step_x) is in the image, and the partners."""
-    height, width = shape
-    top, left = max(0, -step_y), max(0, -step_x)
-    bottom, right = height - max(0, step_y), width - max(0, step_x)
-    anchor = np.s_[:, :, top:bottom, left:right]
-    reference = np.s_[:, :, top + step_y : bottom + step_y, left + step_x : right + step_x]
-    return anchor, reference
+def _shifted(shape: torch.Size, step: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Index all pixels whose partner, a step (y, x) away, is in the image, and the partners."""
+    anchor = [
+        slice(max(0, -way), side - max(0, way)) for side, way in zip(shape, step, strict=True)
+    ]
+    reference = [
+        slice(span.start + way, span.stop + way) for span, way in zip(anchor, step, strict=True)
+    ]
+    every = slice(None)
+    return (every, every, *anchor), (every, every, *reference)
 
 
 def sampled_pair_loss(
@@ -139,9 +144,9 @@ def sampled_pair_loss(
 
     Parameters
     ----------
-    offsets : Tensor of shape (B, 2, Y, X)
-        Predicted offsets (y, x), pixels.
-    anchors, references : int64 arrays of shape (P, 2)
+    offsets : Tensor of shape (B, 2, Y, X) or (B, 3, Z, Y, X)
+        Predicted offsets (y, x) or (z, y, x), pixels.
+    anchors, references : int64 arrays of shape (P, 2) or (P, 3)
         Pixel coordinates (y, x), the same pairs for every image of the batch.
     temperature, sigma, regularisation, reference_gradient, reduction
         See `EmbeddingConfig`. The sum multiplies the regulariser, too, as in the paper's code.
@@ -152,9 +157,9 @@ def sampled_pair_loss(
     code takes the anchors' embeddings, coordinates included, which depends on where in the
     crop an anchor lies; that is not offered.
     """
-    batch, _, height, width = offsets.shape
-    flat = _at_least_float(offsets).reshape(batch, 2, height * width)
-    indices = (points[:, 0] * width + points[:, 1] for points in (anchors, references))
+    flat = _at_least_float(offsets).flatten(2)
+    sides = offsets.shape[2:]
+    indices = (np.ravel_multi_index(tuple(points.T), sides) for points in (anchors, references))
     at_anchor, at_reference = (  # (B, 2, P) each
         flat.index_select(2, torch.from_numpy(index).to(offsets.device)) for index in indices
     )

@@ -25,6 +25,22 @@ def _block(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+@torch.no_grad()
+def widen(network: nn.Module) -> None:
+    """Let offsets start some pixels long.
+
+    From offsets near zero the loss, flat for pairs far apart, is escaped late or never
+    (benchmarks/TRIALS.md, "Initial offsets").
+    """
+    kinds = nn.Conv2d, nn.Conv3d
+    convolutions = [module for module in network.modules() if isinstance(module, kinds)]
+    for convolution in convolutions:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        assert convolution.bias is not None
+        nn.init.zeros_(convolution.bias)
+    convolutions[-1].weight.mul_(3.0)
+
+
 class OffsetNetwork(nn.Module):
     """U-Net of depth 1 with valid convolutions and a field of view of 16x16 pixels.
 
@@ -43,6 +59,9 @@ class OffsetNetwork(nn.Module):
         layer three times as wide); ``default`` leaves what torch draws, as the paper, which
         names none, presumably does.
     """
+
+    field_of_view = FIELD_OF_VIEW
+    ndim = 2
 
     def __init__(
         self,
@@ -63,18 +82,7 @@ class OffsetNetwork(nn.Module):
             nn.Conv2d(feature_maps, 2, 1),
         )
         if initialisation == "wide":
-            self._widen()
-
-    @torch.no_grad()
-    def _widen(self) -> None:
-        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
-        for convolution in convolutions:
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            assert convolution.bias is not None
-            nn.init.zeros_(convolution.bias)
-        # Offsets start some pixels long. From offsets near zero the loss, flat for pairs far
-        # apart, is escaped late or never (benchmarks/TRIALS.md, "Initial offsets").
-        convolutions[-1].weight.mul_(3.0)
+            widen(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Predict offsets (y, x), pixels, of shape (B, 2, Y - 16, X - 16).

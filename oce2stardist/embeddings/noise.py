@@ -1,24 +1,27 @@
 """Draw salt-and-pepper noise that depends on the pixel, not on the window it is drawn for."""
 
+from collections.abc import Sequence
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 128
-"""Side, in pixels, of the squares that are drawn at once."""
+_BLOCK = {2: 128, 3: 32}
+"""By dimensions: side, in pixels, of the squares, or cubes, that are drawn at once."""
 
 _FEWEST_COPIES, _MOST_COPIES = 8, 16
 """By measurement: fewer lose objects, more hardly gain any."""
 
 
 def noise_turns(
-    rows: slice, columns: slice, *, noise: float, seed: int, cycle: int = 0
+    window: Sequence[slice], *, noise: float, seed: int, cycle: int = 0
 ) -> NDArray[np.int32]:
     """Tell for every pixel of a window in which noisy copy it is replaced.
 
     Parameters
     ----------
-    rows, columns : slice
-        The window: start and stop, pixels; also beyond the image, at negative numbers too.
+    window : two or three slices, (y, x) or (z, y, x)
+        Start and stop, pixels; also beyond the image, at negative numbers too.
     noise : float, in (0, 1)
         Probability of a pixel to be replaced in a copy.
     cycle : int, >= 0
@@ -26,7 +29,7 @@ def noise_turns(
 
     Returns
     -------
-    int32 array of shape (Y, X)
+    int32 array of the window's shape
         Copy ``i`` of the cycle replaces the pixels whose turn is ``i``. Where ``1 / noise`` is
         no whole number, some pixels have a turn beyond the cycle, that is, none in it.
 
@@ -38,13 +41,13 @@ def noise_turns(
     position: a window costs no more where it lies far from the origin, and windows that
     overlap agree.
     """
-    field = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
-    for row in range(rows.start // _BLOCK, -(-rows.stop // _BLOCK)):
-        in_rows, block_rows = _overlap(rows, row * _BLOCK)
-        for column in range(columns.start // _BLOCK, -(-columns.stop // _BLOCK)):
-            in_columns, block_columns = _overlap(columns, column * _BLOCK)
-            block = _draw_block(row, column, seed=seed, cycle=cycle)
-            field[in_rows, in_columns] = block[block_rows, block_columns]
+    field = np.empty([span.stop - span.start for span in window], np.float32)
+    side = _BLOCK[len(window)]
+    spans = [range(span.start // side, -(-span.stop // side)) for span in window]
+    for place in product(*spans):
+        met = [_overlap(span, at * side, side) for span, at in zip(window, place, strict=True)]
+        block = _draw_block(place, side=side, seed=seed, cycle=cycle)
+        field[tuple(here for here, _ in met)] = block[tuple(there for _, there in met)]
     return np.floor(field / np.float32(noise)).astype(np.int32)
 
 
@@ -53,19 +56,20 @@ def copies_per_cycle(noise: float) -> int:
     return max(1, int(1 / noise + 1e-6))
 
 
-def _overlap(span: slice, start: int) -> tuple[slice, slice]:
+def _overlap(span: slice, start: int, side: int) -> tuple[slice, slice]:
     """Tell where a span and the block at `start` meet, counted from the one and the other."""
-    first, last = max(span.start, start), min(span.stop, start + _BLOCK)
+    first, last = max(span.start, start), min(span.stop, start + side)
     return slice(first - span.start, last - span.start), slice(first - start, last - start)
 
 
-def _draw_block(row: int, column: int, *, seed: int, cycle: int) -> NDArray[np.float32]:
-    """Draw one block, uniform in [0, 1); `row` and `column` count blocks."""
+def _draw_block(place: tuple[int, ...], *, side: int, seed: int, cycle: int) -> NDArray[np.float32]:
+    """Draw the block at a place, counted in blocks; uniform in [0, 1)."""
     # The generator counts in the lowest word, so blocks never come to share numbers.
-    counter = np.array([0, 0, row, column], np.int64).astype(np.uint64)
+    counter = np.zeros(4, np.int64)
+    counter[-len(place) :] = place
     key = np.array([seed, cycle], np.uint64)
-    generator = np.random.Generator(np.random.Philox(counter=counter, key=key))
-    return generator.random((_BLOCK, _BLOCK), dtype=np.float32)
+    generator = np.random.Generator(np.random.Philox(counter=counter.astype(np.uint64), key=key))
+    return generator.random([side] * len(place), dtype=np.float32)
 
 
 def choose_copies(megapixels: float) -> int:

@@ -11,16 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oce2stardist.config import EmbeddingConfig
-from oce2stardist.embeddings.device import Precision, autocast, on_device, torch_device
-from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
+from oce2stardist.embeddings.device import (
+    Precision,
+    autocast,
+    channels_last,
+    on_device,
+    torch_device,
+)
+from oce2stardist.embeddings.network import OffsetNetwork
 from oce2stardist.embeddings.noise import copies_per_cycle, noise_turns
+from oce2stardist.embeddings.volume_network import VolumeOffsetNetwork
 from oce2stardist.embeddings.workers import workers_for
-from oce2stardist.images.blocks import Window
+
+Window = tuple[slice, ...]
+"""Rows and columns of an image, or planes, rows and columns of a stack."""
+AnyOffsetNetwork = OffsetNetwork | VolumeOffsetNetwork
 
 NOISE_VALUES = (0.5, 1.0)
 """What salt-and-pepper pixels are set to, in turn, as in the paper's code."""
-
-_MARGIN = FIELD_OF_VIEW // 2
 
 _COPIES_ON_GPU = 8
 """Copies in a batch: enough work for a graphics processor in tiles of 256 pixels; about 1 GB."""
@@ -31,20 +39,20 @@ class ImageSource(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(Y, X, C)."""
+        """(Y, X, C), or (Z, Y, X, C) of a stack."""
 
-    def __getitem__(self, window: Window, /) -> Any:
+    def __getitem__(self, window: Any, /) -> Any:
         """Return pixels of shape (y, x, C), normalised, at the network's scale."""
 
 
 class PredictedOffsets(NamedTuple):
     """Mean offsets (2, y, x) in a window of an image, and their spread (y, x), pixels.
 
-    The spread is the standard deviation over copies, summed over both components.
+    In stacks they have shapes (3, z, y, x) and (z, y, x). The spread is the standard deviation
+    over copies, summed over the components.
     """
 
-    rows: slice
-    columns: slice
+    window: Window
     offsets: NDArray[np.float32]
     spread: NDArray[np.float32]
 
@@ -57,7 +65,7 @@ class PredictionSettings:
     ----------
     copies : int, >= 1
         Half have noise of value 0.5, half of value 1. One copy has a spread of 0.
-    tile_size : int, >= 16
+    tile_size : int, at least the network's field of view
         Memory and speed depend on it, the result does not: windows carry the full field of view,
         and noise belongs to the pixel. On processors 256 to 384 is fastest
         (benchmarks/inference.py); larger leaves the cache.
@@ -76,7 +84,7 @@ class PredictionSettings:
 
 
 def predict_offsets(
-    network: OffsetNetwork,
+    network: AnyOffsetNetwork,
     image: ImageSource,
     settings: PredictionSettings,
     *,
@@ -89,19 +97,21 @@ def predict_offsets(
     as the region.
     """
     region = region or _whole(image)
-    top, left = (span.start for span in region)
     spread = np.empty([span.stop - span.start for span in region], np.float32)
-    offsets = np.empty((2, *spread.shape), np.float32)
+    offsets = np.empty((len(region), *spread.shape), np.float32)
     for tile in predict_tiles(network, image, settings, device=device, region=region):
-        rows = slice(tile.rows.start - top, tile.rows.stop - top)
-        columns = slice(tile.columns.start - left, tile.columns.stop - left)
-        offsets[:, rows, columns] = tile.offsets
-        spread[rows, columns] = tile.spread
-    return PredictedOffsets(*region, offsets, spread)
+        place = tuple(
+            slice(span.start - first.start, span.stop - first.start)
+            for span, first in zip(tile.window, region, strict=True)
+        )
+        for component, predicted in zip(offsets, tile.offsets, strict=True):
+            component[place] = predicted
+        spread[place] = tile.spread
+    return PredictedOffsets(region, offsets, spread)
 
 
 def predict_tiles(
-    network: OffsetNetwork,
+    network: AnyOffsetNetwork,
     image: ImageSource,
     settings: PredictionSettings,
     *,
@@ -112,12 +122,12 @@ def predict_tiles(
 
     Parameters
     ----------
-    image : float32 array of shape (Y, X, C), or what slices like one
+    image : float32 array of shape (Y, X, C) or (Z, Y, X, C), or what slices like one
         Normalised, at the network's scale. Read once, in overlapping windows.
     device : {"auto", "cpu", "cuda", "mps"}
-    region : pair of slices, optional
-        Rows and columns of the image to predict; they begin at even pixels, where pooling
-        joins the same pairs as in the whole image. Default: all.
+    region : slices, optional
+        Rows and columns of the image to predict (of stacks planes, too); they begin at even
+        pixels, where pooling joins the same pairs as in the whole image. Default: all.
 
     Yields
     ------
@@ -127,44 +137,44 @@ def predict_tiles(
     Raises
     ------
     ValueError
-        If `tile_size` is below 16: the image is mirrored at its border, so a tile must hold
-        what is mirrored; or if the region begins at an odd pixel.
+        If `tile_size` is below the field of view: the image is mirrored at its border, so a tile
+        must hold what is mirrored; or if the region begins at an odd pixel.
 
     Notes
     -----
     What lies beyond the image is its mirror image with noise of its own, so that a pixel at
     the border sees as much noise as any other.
     """
-    if settings.tile_size < FIELD_OF_VIEW:
+    if settings.tile_size < network.field_of_view:
         raise ValueError(
-            f"tile_size must be at least {FIELD_OF_VIEW} pixels. Got {settings.tile_size} instead."
+            f"tile_size must be at least {network.field_of_view} pixels. Got "
+            f"{settings.tile_size} instead."
         )
     region = region or _whole(image)
-    if region[0].start % 2 or region[1].start % 2:
-        raise ValueError(
-            f"a region must begin at even pixels. Got rows from {region[0].start} and columns from "
-            f"{region[1].start}; widen it."
-        )
+    if any(span.start % 2 for span in region):
+        starts = ", ".join(str(span.start) for span in region)
+        raise ValueError(f"a region must begin at even pixels. Got {starts}; widen it.")
+    margin = network.field_of_view // 2
     where = torch_device(device)
     network = on_device(network, where)
     tiles = itertools.product(*(_even_parts(span, settings.tile_size) for span in region))
 
-    def predict(tile: tuple[slice, ...]) -> PredictedOffsets:
-        rows, columns = tile
-        window = torch.from_numpy(_read_window(image, rows, columns)).to(where)
-        batches = _noisy_batches(window, rows, columns, settings)
+    def predict(tile: Window) -> PredictedOffsets:
+        seen = tuple(_widened(span, margin) for span in tile)
+        window = torch.from_numpy(_read_window(image, seen)).to(where)
+        batches = _noisy_batches(window, seen, settings)
         passes = (_run(network, batch, settings.precision) for batch in batches)
         mean, spread = _mean_and_spread(itertools.chain.from_iterable(passes))
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        mean, spread = mean[:, :height, :width], spread[:height, :width]
-        return PredictedOffsets(rows, columns, mean.numpy(), spread.numpy())
+        inside = tuple(slice(span.stop - span.start) for span in tile)
+        every_component = (slice(None), *inside)
+        return PredictedOffsets(tile, mean[every_component].numpy(), spread[inside].numpy())
 
     with workers_for(where) as workers:
         yield from workers.map(predict, tiles)
 
 
 def _whole(image: ImageSource) -> Window:
-    return slice(0, image.shape[0]), slice(0, image.shape[1])
+    return tuple(slice(0, side) for side in image.shape[:-1])
 
 
 def _even_parts(span: slice, largest: int) -> list[slice]:
@@ -181,26 +191,24 @@ def _even_parts(span: slice, largest: int) -> list[slice]:
     ]
 
 
-def _seen(span: slice) -> slice:
+def _widened(span: slice, margin: int) -> slice:
     """Widen rows or columns to what the network sees of them; an even number of pixels."""
-    return slice(span.start - _MARGIN, span.stop + _MARGIN + (span.stop - span.start) % 2)
+    return slice(span.start - margin, span.stop + margin + (span.stop - span.start) % 2)
 
 
-def _read_window(image: ImageSource, rows: slice, columns: slice) -> NDArray[np.float32]:
-    """Read (C, y, x) around a tile; beyond the image's border comes its mirror image."""
+def _read_window(image: ImageSource, window: Window) -> NDArray[np.float32]:
+    """Read (C, y, x); beyond the image's border comes its mirror image."""
     inside, beyond = [], []
-    for span, length in zip((_seen(rows), _seen(columns)), image.shape[:2], strict=True):
+    for span, length in zip(window, image.shape[:-1], strict=True):
         inside.append(slice(max(span.start, 0), min(span.stop, length)))
         beyond.append((max(-span.start, 0), max(span.stop - length, 0)))
-    pixels = np.asarray(image[inside[0], inside[1]], np.float32)
+    pixels = np.asarray(image[tuple(inside)], np.float32)
     padded = np.pad(pixels, [*beyond, (0, 0)], mode="symmetric")
-    return np.ascontiguousarray(padded.transpose(2, 0, 1))
+    return np.ascontiguousarray(np.moveaxis(padded, -1, 0))
 
 
-def _noisy_batches(
-    window: Tensor, rows: slice, columns: slice, settings: PredictionSettings
-) -> Iterator[Tensor]:
-    """Make noisy copies of a window (C, y, x), in batches (B, C, y, x)."""
+def _noisy_batches(window: Tensor, place: Window, settings: PredictionSettings) -> Iterator[Tensor]:
+    """Make noisy copies of a window (C, y, x) at a place, in batches (B, C, y, x)."""
     copies, noise, seed = settings.copies, settings.noise, settings.seed
     # On a processor, more than one only leave its cache.
     at_once = 1 if window.device.type == "cpu" else _COPIES_ON_GPU
@@ -210,7 +218,7 @@ def _noisy_batches(
     for copy in range(copies):
         cycle, turn = divmod(copy, cycle_length)
         if turn == 0 and noise > 0:
-            drawn = noise_turns(_seen(rows), _seen(columns), noise=noise, seed=seed, cycle=cycle)
+            drawn = noise_turns(place, noise=noise, seed=seed, cycle=cycle)
             turns = torch.from_numpy(drawn).to(window.device)
         batch.append(window.masked_fill(turns == turn, NOISE_VALUES[copy % 2]))
         if len(batch) == at_once or copy == copies - 1:
@@ -218,9 +226,9 @@ def _noisy_batches(
             batch = []
 
 
-def _run(network: OffsetNetwork, batch: Tensor, precision: Precision) -> Tensor:
+def _run(network: AnyOffsetNetwork, batch: Tensor, precision: Precision) -> Tensor:
     """Predict offsets (B, 2, y, x) of a batch without keeping anything for gradients."""
-    batch = batch.contiguous(memory_format=torch.channels_last)
+    batch = batch.contiguous(memory_format=channels_last(batch.ndim))
     with torch.inference_mode(), autocast(batch.device, precision):
         return network(batch).float()
 

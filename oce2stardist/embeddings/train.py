@@ -21,6 +21,7 @@ from oce2stardist.config import EmbeddingConfig
 from oce2stardist.embeddings.device import (
     Computation,
     autocast,
+    channels_last,
     choose_computation,
     on_device,
     torch_device,
@@ -34,15 +35,17 @@ from oce2stardist.embeddings.distributed import (
 )
 from oce2stardist.embeddings.drawn_start import begin_drawn
 from oce2stardist.embeddings.loss import dense_pair_loss, sampled_pair_loss
-from oce2stardist.embeddings.network import FIELD_OF_VIEW, OffsetNetwork
-from oce2stardist.embeddings.predict import ImageSource
+from oce2stardist.embeddings.network import OffsetNetwork
+from oce2stardist.embeddings.predict import AnyOffsetNetwork, ImageSource
 from oce2stardist.embeddings.sampling import draw_displacements, draw_pairs
+from oce2stardist.embeddings.volume_network import VolumeOffsetNetwork
 from oce2stardist.embeddings.workers import add_gradients, workers_for
 from oce2stardist.errors import InputError, check_finite
 from oce2stardist.runs.schedule import dropping_rate, one_cycle_rate
 
 Drawn = tuple[NDArray[np.int64], ...]
-"""Which pixels a step compares: displacements (K, 2), or anchors and references (P, 2) each."""
+"""Which pixels a step compares: displacements (K, 2), or anchors and references (P, 2) each; in
+stacks 3 in place of 2."""
 
 _DRAWN_AHEAD = 2
 """Batches that wait, drawn, for the network."""
@@ -54,7 +57,7 @@ SAVE_EVERY = 20.0
 class OffsetTraining:
     """The trained network; `history` has step, loss, learning rate and seconds of every step."""
 
-    network: OffsetNetwork
+    network: AnyOffsetNetwork
     computation: Computation
     history: list[dict[str, float]] = field(default_factory=list)
     finished: bool = False
@@ -79,8 +82,9 @@ def train_offsets(
     Parameters
     ----------
     images : sequence of float32 arrays of shape (Y, X, C), or of what slices like them
-        Normalised, at the scale where a cell is larger than the field of view. Images
-        smaller than a crop are padded by reflection; of others only crops are read.
+        Or stacks, all of shape (Z, Y, X, C). Normalised, at the scale where a cell is larger than
+        the field of view. Images smaller than a crop are padded by reflection; of others only crops
+        are read.
     settings : EmbeddingConfig
         ``centring`` pulls the offset of structureless background to the mean of the cells',
         which the loss leaves open; otherwise the spread, and so the foreground, is biased to one
@@ -108,16 +112,17 @@ def train_offsets(
             f"batch_size must be at least the number of processes, {processes}. "
             f"Got {settings.batch_size} instead."
         )
-    where = torch_device(device)
+    where, ndim = torch_device(device), len(images[0].shape) - 1
     computation = choose_computation(
         where,
         precision=settings.precision,
-        crop_size=settings.crop_size,
+        crop=settings.crop_size**ndim,
         batch_size=math.ceil(settings.batch_size / processes),  # the largest share
         maps=settings.feature_maps,
     )
     torch.manual_seed(seed)
-    network = OffsetNetwork(
+    kind = VolumeOffsetNetwork if ndim == 3 else OffsetNetwork
+    network: AnyOffsetNetwork = kind(
         channels=images[0].shape[-1],
         feature_maps=settings.feature_maps,
         growth=settings.growth,
@@ -126,9 +131,9 @@ def train_offsets(
     if settings.begins_drawn:
         begin_drawn(network)
     network = on_device(network, where)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
+    optimiser = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
     fused = where.type in ("cpu", "cuda")
-    optimise = kind(network.parameters(), lr=settings.learning_rate, fused=fused)
+    optimise = optimiser(network.parameters(), lr=settings.learning_rate, fused=fused)
     run = OffsetTraining(network, computation)
     done = 0
     if resume is not None:
@@ -147,13 +152,13 @@ def train_offsets(
 
     def draw(step: int) -> tuple[Tensor, Drawn]:
         rng = np.random.default_rng([seed, step])
-        return _draw_batch(padded, settings, rng), _draw_pairs(settings, rng)
+        return _draw_batch(padded, settings, rng), _draw_pairs(settings, network, rng)
 
     model: Any = DistributedDataParallel(network) if processes > 1 else network
 
     def part_of_loss(crops: Tensor, *, drawn: Drawn, weight: float) -> Tensor:
         with autocast(where, computation.precision):
-            offsets = model(crops.to(where, memory_format=torch.channels_last))
+            offsets = model(crops.to(where, memory_format=channels_last(crops.ndim)))
         share = len(crops) / settings.batch_size if settings.reduction == "mean" else 1.0
         return _pair_loss(offsets, drawn, settings, weight) * share
 
@@ -222,8 +227,12 @@ def training_steps(images: Sequence[ImageSource], settings: EmbeddingConfig) -> 
         return settings.steps
     if settings.epochs is None:
         return settings.usual_steps
-    pixels = sum(image.shape[0] * image.shape[1] for image in images)
-    return settings.epochs * math.ceil(pixels / (settings.crop_size**2 * settings.batch_size))
+    pixels, ndim = sum(map(_count_pixels, images)), len(images[0].shape) - 1
+    return settings.epochs * math.ceil(pixels / (settings.crop_size**ndim * settings.batch_size))
+
+
+def _count_pixels(image: ImageSource) -> int:
+    return math.prod(image.shape[:-1])
 
 
 def _learning_rate(settings: EmbeddingConfig, progress: float) -> float:
@@ -243,40 +252,47 @@ def _ahead(draw: Callable[[int], Any], first: int) -> Generator[Any, None, None]
 
 
 def _at_least(image: ImageSource, size: int) -> ImageSource:
-    """Pad an image by reflection until both sides measure `size` pixels."""
-    missing = [max(0, size - side) for side in image.shape[:2]]
+    """Pad an image by reflection until all sides measure `size` pixels."""
+    missing = [max(0, size - side) for side in image.shape[:-1]]
     if not any(missing):
         return image
     pad = [(gap // 2, gap - gap // 2) for gap in missing]
     # "symmetric" is defined for any amount of padding, also beyond one image width.
-    pixels = np.asarray(image[slice(0, image.shape[0]), slice(0, image.shape[1])])
+    pixels = np.asarray(image[tuple(slice(0, side) for side in image.shape[:-1])])
     return np.pad(pixels, [*pad, (0, 0)], mode="symmetric")
 
 
 def _draw_batch(
     images: Sequence[ImageSource], settings: EmbeddingConfig, rng: np.random.Generator
 ) -> Tensor:
-    """Draw crops, each pixel of the set equally likely; shape (B, C, crop, crop)."""
+    """Draw crops, each pixel of the set equally likely; shape (B, C, crop, crop).
+
+    Those of stacks are turned around z only, along which light blurs more.
+    """
     crop_size = settings.crop_size
-    pixels = np.array([image.shape[0] * image.shape[1] for image in images], dtype=float)
+    pixels = np.array([_count_pixels(image) for image in images], dtype=float)
     crops = []
     for index in rng.choice(len(images), settings.batch_size, p=pixels / pixels.sum()):
         image = images[index]
-        top, left = (int(rng.integers(0, side - crop_size + 1)) for side in image.shape[:2])
-        crop = np.asarray(image[top : top + crop_size, left : left + crop_size])
+        starts = [int(rng.integers(0, side - crop_size + 1)) for side in image.shape[:-1]]
+        crop = np.asarray(image[tuple(slice(start, start + crop_size) for start in starts)])
         if settings.augment:
-            crop = np.rot90(crop, k=int(rng.integers(4)))
-            crop = crop[::-1] if rng.integers(2) else crop
+            crop = np.rot90(crop, k=int(rng.integers(4)), axes=(-3, -2))
+            crop = np.flip(crop, -3) if rng.integers(2) else crop
+            crop = np.flip(crop, 0) if crop.ndim == 4 and rng.integers(2) else crop
         crops.append(np.moveaxis(crop, -1, 0))
     return torch.from_numpy(np.ascontiguousarray(np.stack(crops), dtype=np.float32))
 
 
-def _draw_pairs(settings: EmbeddingConfig, rng: np.random.Generator) -> Drawn:
+def _draw_pairs(
+    settings: EmbeddingConfig, network: AnyOffsetNetwork, rng: np.random.Generator
+) -> Drawn:
     """Draw which pixels of all crops are compared."""
+    ndim, kappa = network.ndim, settings.kappa
     if settings.pairs == "dense":
-        return (draw_displacements(settings.kappa, settings.displacements_per_step, rng),)
-    side = settings.crop_size - FIELD_OF_VIEW
-    return draw_pairs((side, side), kappa=settings.kappa, density=settings.density, rng=rng)
+        return (draw_displacements(kappa, settings.displacements_per_step, rng, ndim=ndim),)
+    side = settings.crop_size - network.field_of_view
+    return draw_pairs((side,) * ndim, kappa=kappa, density=settings.density, rng=rng)
 
 
 def _pair_loss(

@@ -104,7 +104,7 @@ def oracle_line_search(
             "bandwidths and halos must each hold at least one value. "
             f"Got {len(bandwidths)} and {len(halos)}."
         )
-    segmentation = segmentation_settings(settings)
+    segmentation = segmentation_settings(settings, ndim=2)
 
     def cluster(bandwidth: float) -> dict[str, Labels]:
         tried = replace(segmentation, bandwidth=bandwidth)

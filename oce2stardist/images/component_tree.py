@@ -1,11 +1,14 @@
 """Components of an image at many thresholds, nested: their shapes, and the best disjoint ones."""
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
+
+from oce2stardist.labels import equivalent_diameter
 
 Floats = NDArray[np.float64]
 
@@ -14,7 +17,7 @@ Floats = NDArray[np.float64]
 class Tree:
     """Components of all thresholds; those of one level follow each other.
 
-    node : int32 array of shape (Y, X), the highest component a pixel is in
+    node : int32 array of shape (Y, X) or (Z, Y, X), the highest component a pixel is in
     parent : int array of shape (nodes,), counted within the level below
     levels : the slice of nodes of every level, the whole image first
     """
@@ -49,7 +52,10 @@ def _pass_down(tree: Tree, values: Floats, level: int) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Properties of the nodes of a tree, arrays of shape (nodes,); centre (nodes, 2)."""
+    """Properties of the nodes of a tree, arrays of shape (nodes,); centre (nodes, 2 or 3).
+
+    In stacks an area is a volume.
+    """
 
     area: Floats
     diameter: Floats
@@ -62,32 +68,58 @@ def measure_parts(tree: Tree, grey: NDArray[np.float32]) -> Parts:
     """Measure all components at once, by sums over pixels that add up along the tree.
 
     Roundness is the area relative to that of the ellipse with the same second moments: 1
-    for any ellipse. Steepness is the mean grey difference across the outline.
+    for any ellipse, or ellipsoid. Steepness is the mean grey difference across the outline.
     """
     sums = np.concatenate([_sum_moments(tree), _sum_outlines(tree, grey)])
     for level in range(len(tree.levels) - 1, 0, -1):
         for row in sums:
             row[tree.levels[level - 1]] += _pass_down(tree, row, level)
-    area, y, x, yy, xx, yx, length, contrast = sums
-    y, x = y / area, x / area
-    # 1/12 is the moment of a pixel.
-    spread = (yy / area - y**2 + 1 / 12) * (xx / area - x**2 + 1 / 12) - (yx / area - y * x) ** 2
+    ndim = grey.ndim
+    area, *moments, length, contrast = sums
+    means = [one / area for one in moments[:ndim]]
+    square = _determinant(area, means, moments[ndim:])
     return Parts(
         area=area,
-        diameter=np.sqrt(4 * area / np.pi),
-        centre=np.stack([y, x], axis=1) + (np.array(grey.shape) - 1) / 2,
-        roundness=np.clip(area / (4 * np.pi * np.sqrt(np.maximum(spread, 1e-9))), 0, 1),
+        diameter=equivalent_diameter(area, ndim=ndim),
+        centre=np.stack(means, axis=1) + (np.array(grey.shape) - 1) / 2,
+        roundness=np.clip(area / (_ELLIPSE[ndim] * np.sqrt(np.maximum(square, 1e-9))), 0, 1),
         steepness=contrast / np.maximum(length, 1),
     )
 
 
+_ELLIPSE = {2: 4 * np.pi, 3: 4 / 3 * np.pi * 5**1.5}
+"""By dimensions, the area of an ellipse, or volume of an ellipsoid, over the root of the
+determinant of its second moments: the square of a half axis is 4, or 5, times the moment along it.
+"""
+
+
+def _determinant(area: Floats, means: list[Floats], squares: list[Floats]) -> Floats:
+    """Compute the determinants of the second moments of the nodes, those of `_sum_moments`."""
+    ndim = len(means)
+    # 1/12 is the moment of a pixel.
+    own = [one / area - mean**2 + 1 / 12 for one, mean in zip(squares, means, strict=False)]
+    pairs = combinations(range(ndim), 2)
+    mixed = [
+        one / area - means[a] * means[b] for one, (a, b) in zip(squares[ndim:], pairs, strict=True)
+    ]
+    if ndim == 2:
+        return np.asarray(own[0] * own[1] - mixed[0] ** 2)
+    (zz, yy, xx), (zy, zx, yx) = own, mixed
+    whole = zz * yy * xx + 2 * zy * zx * yx
+    return np.asarray(whole - zz * yx**2 - yy * zx**2 - xx * zy**2)
+
+
 def _sum_moments(tree: Tree) -> Floats:
-    """Sum 1, y, x, y², x² and yx over the pixels of each node, from the image's middle."""
+    """Sum 1, y, x, y², x² and yx over the pixels of each node, from the image's middle.
+
+    Of a stack 1, z, y, x, their squares, and zy, zx and yx.
+    """
     shape, count = tree.node.shape, tree.levels[-1].stop
-    y, x = (np.arange(size) - (size - 1) / 2 for size in shape)
+    sides = np.ix_(*(np.arange(size) - (size - 1) / 2 for size in shape))
     node = tree.node.ravel()
-    y, x = y[:, None], x[None]
-    powers = (np.ones((1, 1)), y, x, y * y, x * x, y * x)
+    squares = [side * side for side in sides]
+    mixed = [one * other for one, other in combinations(sides, 2)]
+    powers = (np.ones([1] * len(shape)), *sides, *squares, *mixed)
     return np.stack(
         [np.bincount(node, np.broadcast_to(power, shape).ravel(), count) for power in powers]
     )
@@ -101,7 +133,7 @@ def _sum_outlines(tree: Tree, grey: NDArray[np.float32]) -> Floats:
     """
     count = tree.levels[-1].stop
     sums = np.zeros((2, count))
-    for axis in (0, 1):
+    for axis in range(grey.ndim):
         node, other = _neighbours(tree.node, axis)
         value, other_value = _neighbours(grey, axis)
         differ = node != other
@@ -115,7 +147,9 @@ def _sum_outlines(tree: Tree, grey: NDArray[np.float32]) -> Floats:
 
 
 def _neighbours(array: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    return (array[1:], array[:-1]) if axis == 0 else (array[:, 1:], array[:, :-1])
+    before = (slice(None),) * axis
+    later, earlier = (*before, slice(1, None)), (*before, slice(None, -1))
+    return array[later], array[earlier]
 
 
 def choose_parts(tree: Tree, score: Floats, area: Floats) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ _SMALLEST = 5.0  # diameter in pixels of the resolution at hand; noise is mostly
 _LARGEST_SHARE = 0.1  # of the window's area; what is larger is ground or a clump
 _ROUNDNESS = 0.8  # below it, a component is no cell: two touching discs have 0.89
 _FAINTEST = 0.3  # outline's steepness, relative to what is typical of the image
-_WINDOW = 512  # pixels a side at the resolution at hand; bounds the cost of large images
+_WINDOW = {2: 512, 3: 128}  # pixels a side at the resolution at hand; bounds the cost
 _STEADY = 1.25  # diameters at two resolutions agree if their ratio is at most this
 _PAIRS = ((2, 4), (1, 2), (4, 8), (8, 16), (16, 32))  # of resolutions, cheap and likely first
 _ENOUGH = 3  # cells at either resolution, for their agreement to mean anything
@@ -38,8 +38,8 @@ class Cells:
     `steady` says whether two resolutions agree on the median diameter, within a quarter.
     """
 
-    centres: Floats  # (cells, 2), (y, x)
-    diameters: Floats  # (cells,), of the disc with the same area
+    centres: Floats  # (cells, 2), (y, x), or (cells, 3), (z, y, x)
+    diameters: Floats  # (cells,), of the disc with the same area, or the ball
     steady: bool
 
     @property
@@ -66,6 +66,13 @@ class DiameterEstimate:
     cells: tuple[Cells | None, ...]  # per image; None where nobody looked
 
     @property
+    def steady(self) -> bool:
+        """Whether most cells lie in images where two resolutions agree."""
+        measured = [own for own in self.cells if own is not None]
+        count = sum(own.diameters.size for own in measured)
+        return 2 * sum(own.diameters.size for own in measured if own.steady) >= max(count, 1)
+
+    @property
     def per_image(self) -> list[float]:
         """Median diameter of each image; NaN where no cell was found or nobody looked."""
         return [float("nan") if own is None else own.median for own in self.cells]
@@ -78,7 +85,7 @@ def estimate_diameter(
 
     Parameters
     ----------
-    images : sequence of float32 arrays of shape (Y, X, C)
+    images : sequence of float32 arrays of shape (Y, X, C), or (Z, Y, X, C) with cubic voxels
         In any unit, finite. Channels are scaled to one range and averaged.
     dark : bool, optional
         Whether cells are darker than the ground. Default: whichever way components are
@@ -99,8 +106,10 @@ def estimate_diameter(
     if not images:
         raise ValueError("images must hold at least one image. Got none instead.")
     for image in images:
-        if image.ndim != 3:
-            raise ValueError(f"images must have shape (Y, X, C). Got {image.shape} instead.")
+        if image.ndim not in (3, 4):
+            raise ValueError(
+                f"images must have shape (Y, X, C) or (Z, Y, X, C). Got {image.shape} instead."
+            )
     if at_most < 1:
         raise ValueError(f"at_most must be above 0. Got {at_most} instead.")
     rng = np.random.default_rng(seed)
@@ -140,7 +149,8 @@ def find_cells(image: Image, *, dark: bool = False) -> Cells:
 def _are_cells_dark(images: Sequence[Image]) -> bool:
     """Compare how much round area with steep outlines there is on either side."""
     voters = images[:: max(1, len(images) // _VOTERS)]
-    for side in (_WINDOW, 2 * _WINDOW):  # the smaller one mostly does
+    window = _WINDOW[images[0].ndim - 1]
+    for side in (window, 2 * window):  # the smaller one mostly does
         votes = [vote for image in voters if (vote := _vote(_central_window(image, side)[0]))]
         if votes:
             return sum(votes) > 0
@@ -155,9 +165,10 @@ def _vote(window: Image) -> float:
 
 def _find_at(image: Image, factor: int, *, dark: bool) -> tuple[Cells, float]:
     """Find cells in the image shrunk by a factor; returns them and their summed score."""
-    nothing = Cells(np.empty((0, 2)), np.empty(0), steady=False), 0.0
-    window, corner = _central_window(image, _WINDOW * factor)
-    if min(window.shape[:2]) < 4 * _SMALLEST * factor:
+    ndim = image.ndim - 1
+    nothing = Cells(np.empty((0, ndim)), np.empty(0), steady=False), 0.0
+    window, corner = _central_window(image, _WINDOW[ndim] * factor)
+    if min(window.shape[:-1]) < 4 * _SMALLEST * factor:
         return nothing
     grey = _to_grey(_average_blocks(window, factor))
     if dark:
@@ -180,27 +191,29 @@ def _find_at(image: Image, factor: int, *, dark: bool) -> tuple[Cells, float]:
 
 def _central_window(image: Image, side: int) -> tuple[Image, NDArray[np.int64]]:
     """Cut out at most `side` pixels a side; returns its first pixel, too."""
-    shape = np.array(image.shape[:2], np.int64)
+    shape = np.array(image.shape[:-1], np.int64)
     corner = np.maximum(shape - side, 0) // 2
-    (top, left), (bottom, right) = corner, np.minimum(corner + side, shape)
-    return image[top:bottom, left:right], corner
+    last = np.minimum(corner + side, shape)
+    return image[tuple(map(slice, corner.tolist(), last.tolist()))], corner
 
 
 def _average_blocks(image: Image, factor: int) -> Image:
     """Average blocks of `factor` pixels a side; what is left over at the end is dropped."""
-    rows, columns = (size // factor for size in image.shape[:2])
-    whole = image[: rows * factor, : columns * factor]
-    blocks = whole.reshape(rows, factor, columns, factor, -1)
-    averaged: Image = blocks.mean(axis=(1, 3), dtype=np.float32)
+    counts = [size // factor for size in image.shape[:-1]]
+    whole = image[tuple(slice(count * factor) for count in counts)]
+    blocks = whole.reshape(*(part for count in counts for part in (count, factor)), -1)
+    within = tuple(range(1, 2 * len(counts), 2))
+    averaged: Image = blocks.mean(axis=within, dtype=np.float32)
     return averaged
 
 
 def _to_grey(image: Image) -> NDArray[np.float32]:
     """Average the channels after scaling each to its own range."""
-    low, high = np.percentile(image, (1, 99.8), axis=(0, 1)).astype(np.float32)  # (C,)
+    space = tuple(range(image.ndim - 1))
+    low, high = np.percentile(image, (1, 99.8), axis=space).astype(np.float32)  # (C,)
     varies = high > low
     if not varies.any():
-        return np.zeros(image.shape[:2], np.float32)
+        return np.zeros(image.shape[:-1], np.float32)
     scaled = (image[..., varies] - low[varies]) / (high - low)[varies]
     return np.asarray(scaled.mean(axis=-1), np.float32)
 
@@ -208,7 +221,7 @@ def _to_grey(image: Image) -> NDArray[np.float32]:
 def _above_ground(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """Measure grey values from the ground, in units of three times the noise."""
     ground, top = np.percentile(grey, (5, 99.5))
-    noise = 1.4826 * np.median(np.abs(np.diff(grey, axis=1))) / np.sqrt(2)
+    noise = 1.4826 * np.median(np.abs(np.diff(grey, axis=-1))) / np.sqrt(2)
     # A sixtieth of the range is the smallest unit, for images without noise.
     unit = max(3 * noise, (top - ground) / 60, 1e-6 * float(np.ptp(grey)))
     return np.asarray((grey - ground) / unit, np.float32)

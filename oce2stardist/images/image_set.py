@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from oce2stardist.errors import InputError
 from oce2stardist.files.digests import digest, digest_arrays, digest_named
 from oce2stardist.images.find import find_images, image_stem
-from oce2stardist.images.pixel_size import PixelSize
+from oce2stardist.images.pixel_size import PixelSize, VoxelSize
 from oce2stardist.images.read import ImageFile
 from oce2stardist.labels import Image
 
@@ -22,7 +22,7 @@ class ImageSet:
 
     ``paths`` is empty and ``source``, the folder or glob, None where the images were given as
     arrays. ``pixel_sizes`` and ``digests``, SHA-256 of the files, are known of images that
-    `read_images` read.
+    `read_images` read. Where the images are stacks, (Z, Y, X, C), each has a voxel size.
     """
 
     paths: dict[str, Path]
@@ -30,6 +30,7 @@ class ImageSet:
     source: str | None = None
     pixel_sizes: Mapping[str, PixelSize | None] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    voxel_sizes: Mapping[str, VoxelSize] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "ImageSet":
@@ -42,8 +43,17 @@ class ImageSet:
         return image_set
 
     @property
+    def are_stacks(self) -> bool:
+        """Whether the images have planes along Z."""
+        return bool(self.voxel_sizes)
+
+    def sides(self, stem: str) -> tuple[float, ...]:
+        """The sides of a pixel in pixels, (1, 1), or of a voxel in units of its width."""
+        return self.voxel_sizes[stem].in_pixels if self.are_stacks else (1.0, 1.0)
+
+    @property
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """(Y, X) of every image."""
+        """(Y, X) of every image that is no stack."""
         return {stem: (image.shape[0], image.shape[1]) for stem, image in self.images.items()}
 
     @property

@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 def compress(image: NDArray[np.floating], *, knee: float) -> Floats:
     """Compress each channel's intensities so that dim cells count beside bright ones.
 
-    Each channel of (Y, X, C), in any unit, becomes ``arcsinh((x - median) / (knee * noise))``:
+    Each channel, the last axis, in any unit, becomes ``arcsinh((x - median) / (knee * noise))``:
     linear around the median, logarithmic from about `knee` standard deviations of the noise on.
     A network that is trained on linear intensities overlooks cells that are some ten times
     dimmer than the brightest (benchmarks/TRIALS.md, "Intensities"). An addition to the paper
@@ -31,7 +31,7 @@ def middle_and_unit(
     images: Sequence[NDArray[np.floating]], *, knee: float
 ) -> tuple[Floats, Floats]:
     """Measure median and noise, (C,), for `compress_by`: of one image or of windows (Y, X, C)."""
-    steps = [np.abs(np.diff(image, axis=1)).reshape(-1, image.shape[-1]) for image in images]
+    steps = [np.abs(np.diff(image, axis=-2)).reshape(-1, image.shape[-1]) for image in images]
     noise = np.median(np.concatenate(steps), axis=0) / 0.6745 / np.sqrt(2.0)
     values = np.concatenate([image.reshape(-1, image.shape[-1]) for image in images])
     low, middle, high = np.percentile(values, (1, 50, 99.8), axis=0)

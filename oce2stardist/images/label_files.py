@@ -1,4 +1,4 @@
-"""Label images on disk: int32 arrays of shape (Y, X)."""
+"""Label images on disk: int32 arrays of shape (Y, X), or (Z, Y, X) of stacks."""
 
 from pathlib import Path
 
@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import replacing
-from oce2stardist.images.formats import LABEL_SUFFIXES
-from oce2stardist.images.read import read_pixels
+from oce2stardist.images.formats import LABEL_SUFFIXES, TIFF_SUFFIXES
+from oce2stardist.images.read import PLANE, STACK, name_unnamed, read_pixels
+from oce2stardist.images.tiff import images_of, open_alone, open_tiff
 from oce2stardist.labels import UNLABELLED
 
 MAX_LABEL = 2**31 - 1
@@ -17,12 +18,13 @@ _SOFTWARE = "oce2stardist"
 
 
 def read_labels(
-    path: str | Path, *, shape: tuple[int, int] | None = None, image: str | Path | None = None
+    path: str | Path, *, shape: tuple[int, ...] | None = None, image: str | Path | None = None
 ) -> NDArray[np.int32]:
     """Read a label image (Y, X): TIFF or PNG of integers from -1 to 2**31 - 1, or of booleans.
 
-    Of a palette its indices are the labels, of grey stored as colours the grey values.
-    It must have the shape (Y, X), where one is given: that of `image`, which is for the message.
+    Of a stack (Z, Y, X), unless another `shape` is asked for. Of a palette its indices are the
+    labels, of grey stored as colours the grey values.
+    It must have the shape, where one is given: that of `image`, which is for the message.
     """
     path = Path(path)
     if path.suffix.lower() not in LABEL_SUFFIXES:
@@ -30,11 +32,16 @@ def read_labels(
             f"labels must be in a file of {', '.join(LABEL_SUFFIXES)}. Got {path.name}; save them "
             "as one of these, which keep the numbers of objects."
         )
-    stored = read_pixels(path, None, indices=True)
-    is_grey = stored.shape[2] in (3, 4) and bool((stored[..., :3] == stored[..., :1]).all())
-    if stored.shape[2] != 1 and not is_grey:
+    if shape is None or len(shape) == 3:
+        axes = _stack_axes(path)
+        stored = read_pixels(path, axes, indices=True, space=STACK if axes else PLANE)
+    else:
+        stored = read_pixels(path, None, indices=True)
+    n_channels = stored.shape[-1]
+    is_grey = n_channels in (3, 4) and bool((stored[..., :3] == stored[..., :1]).all())
+    if n_channels != 1 and not is_grey:
         raise InputError(
-            f"{path} must hold one channel of labels. Got {stored.shape[2]} channels; "
+            f"{path} must hold one channel of labels. Got {n_channels} channels; "
             "save object numbers, not colours."
         )
     labels = stored[..., 0]
@@ -57,14 +64,34 @@ def read_labels(
     return labels.astype(np.int32)
 
 
+def _stack_axes(path: Path) -> str | None:
+    """Name the axes of a TIFF of labels that has planes; None of others.
+
+    Labels have no channels, so a first of three dimensions that has no name is Z, unless the last
+    looks like colours (see `name_unnamed`).
+    """
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return None
+    try:
+        with open_alone(path) as file, open_tiff(file, path) as tiff:
+            (image,) = images_of(tiff)
+            axes = name_unnamed(image.axes, image.shape)
+            long = [axis for axis, size in zip(axes, image.shape, strict=True) if size > 1]
+    except Exception:  # whoever reads it says what is wrong
+        return None
+    if len(long) != 3 or long[0] not in "ZQI" or long[1:] != ["Y", "X"]:
+        return None
+    return axes.replace(long[0], "Z", 1)
+
+
 def write_labels(
     path: str | Path, labels: NDArray[np.integer], *, image: str | Path | None = None
 ) -> None:
-    """Write labels of shape (Y, X) as a compressed int32 TIFF.
+    """Write labels of shape (Y, X) or (Z, Y, X) as a compressed int32 TIFF.
 
     The file of the image that they belong to is noted in it, for `read_image_file`.
     """
-    assert labels.ndim == 2 and labels.dtype.kind in "biu", (labels.shape, labels.dtype)
+    assert labels.ndim in (2, 3) and labels.dtype.kind in "biu", (labels.shape, labels.dtype)
     assert labels.size == 0 or int(labels.max()) <= MAX_LABEL, labels.max()
     with replacing(path) as temporary:
         tifffile.imwrite(
@@ -72,7 +99,8 @@ def write_labels(
             labels.astype(np.int32),
             photometric="minisblack",
             compression="zlib",
-            metadata={"axes": "YX"} | ({} if image is None else {"image_file": str(image)}),
+            metadata={"axes": STACK[-labels.ndim :]}
+            | ({} if image is None else {"image_file": str(image)}),
             software=_SOFTWARE,
         )
 

@@ -155,16 +155,22 @@ def _inside(path: Path, place: str) -> str:
 
 
 def _pixel_size(scales: Mapping[str, Any], axes: str) -> PixelSize | None:
-    inner = _scale(scales["datasets"][0])
+    sides = axis_sizes(scales, axes)
+    return None if sides is None else to_pixel_size(sides["y"], sides["x"])
+
+
+def axis_sizes(scales: Mapping[str, Any], axes: str) -> dict[str, tuple[float, str | None]] | None:
+    """Read by axis how long a step of the full image is, and its unit; None where nothing says."""
+    inner, outer = _scale(scales["datasets"][0]), _scale(scales)
     if inner is None:
         return None
-    outer = _scale(scales)
-    units = [axis.get("unit") for axis in scales["axes"]]
-    y, x = (
-        (inner[place] * (1.0 if outer is None else outer[place]), units[place])
-        for place in (axes.index("y"), axes.index("x"))
-    )
-    return to_pixel_size(y, x)
+    return {
+        axis: (
+            inner[place] * (1.0 if outer is None else outer[place]),
+            scales["axes"][place].get("unit"),
+        )
+        for place, axis in enumerate(axes)
+    }
 
 
 def _scale(holder: Mapping[str, Any]) -> list[float] | None:

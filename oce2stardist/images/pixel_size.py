@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tifffile
 
@@ -24,6 +24,19 @@ class PixelSize(NamedTuple):
     x: float
 
 
+class VoxelSize(NamedTuple):
+    """Depth, height and width of a voxel, in micrometres or any other unit of length."""
+
+    z: float
+    y: float
+    x: float
+
+    @property
+    def in_pixels(self) -> tuple[float, float, float]:
+        """The sides in units of the width, (z, y, x): those of diameters in stacks."""
+        return self.z / self.x, self.y / self.x, 1.0
+
+
 def tiff_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     """Read the size of a pixel from an open TIFF, where it says it in a unit of length.
 
@@ -37,11 +50,36 @@ def tiff_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
         return None
 
 
+def tiff_voxel_size(tiff: tifffile.TiffFile) -> VoxelSize | None:
+    """Read the size of a voxel of a stack, where `tiff_pixel_size` tells and planes have one."""
+    size = tiff_pixel_size(tiff)
+    try:
+        depth = _ome_depth(tiff) or _imagej_depth(tiff)
+    except Exception as error:  # as above
+        _log.debug("no distance of planes in %s: %s", tiff.filename, error)
+        return None
+    if size is None or depth is None or not 0 < depth < math.inf:
+        return None
+    return VoxelSize(depth, *size)
+
+
+def _ome_depth(tiff: tifffile.TiffFile) -> float | None:
+    if tiff.ome_metadata is None:
+        return None
+    pixels = _ome_pixels(tiff.ome_metadata)
+    return to_micrometres(pixels.get("PhysicalSizeZ"), pixels.get("PhysicalSizeZUnit") or "µm")
+
+
+def _imagej_depth(tiff: tifffile.TiffFile) -> float | None:
+    described = tiff.imagej_metadata or {}
+    return to_micrometres(described.get("spacing"), described.get("unit"))
+
+
 def to_pixel_size(
     y: tuple[float | None, str | None], x: tuple[float | None, str | None]
 ) -> PixelSize | None:
     """Convert a height and a width, each with its unit; None where one is no length above 0."""
-    height, width = _to_micrometres(*y), _to_micrometres(*x)
+    height, width = to_micrometres(*y), to_micrometres(*x)
     if height is None or width is None:
         return None
     size = PixelSize(height, width)
@@ -51,14 +89,19 @@ def to_pixel_size(
 def _ome_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     if tiff.ome_metadata is None:
         return None
-    image = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
-    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
+    pixels = _ome_pixels(tiff.ome_metadata)
     y, x = (
         # OME means micrometres where it names no unit.
         (pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit") or "µm")
         for axis in "YX"
     )
     return to_pixel_size(y, x)
+
+
+def _ome_pixels(described: str) -> dict[str, Any]:
+    image = tifffile.xml2dict(described)["OME"]["Image"]
+    pixels: dict[str, Any] = (image[0] if isinstance(image, list) else image)["Pixels"]
+    return pixels
 
 
 def _imagej_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
@@ -74,7 +117,7 @@ def _imagej_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     return to_pixel_size(y, x)
 
 
-def _to_micrometres(value: float | None, unit: str | None) -> float | None:
+def to_micrometres(value: float | None, unit: str | None) -> float | None:
     """Convert a length; None for what is none."""
     # ImageJ writes \\u00B5 where its file format has no µ; U+03BC is the Greek letter.
     name = str(unit or "").replace("\\u00B5", "µ").replace("\u03bc", "µ").strip()

@@ -15,8 +15,14 @@ from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import Image, Labels
 from oce2stardist.runs.ahead import map_in_threads
 
-_SMALLEST_SIDE = 18
-"""Pixels at working scale: one more than the field of view, rounded up to even."""
+_SMALLEST_SIDE = {2: 18, 3: 10}
+"""By dimensions, pixels at working scale: one more than the field of view, rounded up to even."""
+
+_SMALLEST_DIAMETER = 16
+"""Pixels at working scale: the field of view in images."""
+
+_THINNEST = 2.0
+"""Planes in a cell below which a stack does not show it in three dimensions (taste)."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,21 @@ def prepare_images(
     Where `scales` are given they are taken as they are, and nothing is chosen from the others.
     """
     settings = config.pseudo
+    if not image_set.are_stacks and settings.working_diameter <= _SMALLEST_DIAMETER:
+        raise InputError(
+            f"pseudo.working_diameter must be above {_SMALLEST_DIAMETER} in images without planes: "
+            f"the network sees so much. Got {settings.working_diameter:g}; leave it out."
+        )
     image_set, channels, scales = choose_channels_and_scales(
         image_set, config, settings.scale, diameter, annotations, scales
     )
 
+    if image_set.are_stacks:
+        check_planes(image_set, scales)
+
     def prepare(stem: str) -> tuple[Image, Image]:
-        scaled = to_working_scale(image_set.images[stem], scales.factors[stem])
+        sides = image_set.sides(stem)
+        scaled = to_working_scale(image_set.images[stem], scales.factors[stem], sides)
         check_size(stem, scaled.shape, scales.factors[stem])
         own = normalise_percentiles(scaled)
         if settings.intensity == "compressed":
@@ -99,9 +114,22 @@ def choose_channels_and_scales(
 
 def check_size(name: str, shape: tuple[int, ...], factor: float) -> None:
     """Refuse an image that the network's field of view does not fit into."""
-    if min(shape[:2]) < _SMALLEST_SIDE:
+    smallest = _SMALLEST_SIDE[len(shape) - 1]
+    if min(shape[:-1]) < smallest:
         raise InputError(
-            f"images must measure at least {_SMALLEST_SIDE} pixels a side at working scale. "
-            f"Got {shape[0]}x{shape[1]} for {name} at scale "
+            f"images must measure at least {smallest} pixels a side at working scale. "
+            f"Got {'x'.join(map(str, shape[:-1]))} for {name} at scale "
             f"{factor:.3g}; leave it out or check --diameter."
         )
+
+
+def check_planes(image_set: ImageSet, scales: Scales) -> None:
+    """Refuse stacks whose planes lie too far apart to show a cell in more than one or two."""
+    for stem in image_set.images:
+        planes = scales.diameter / image_set.sides(stem)[0]
+        if planes < _THINNEST:
+            raise InputError(
+                f"planes of a stack must lie at most half a cell apart. Got {planes:.1f} planes in "
+                f"a cell of {scales.diameter:.4g} px in {stem}; check --voxel-size and --diameter, "
+                "or pass the planes as images of their own."
+            )

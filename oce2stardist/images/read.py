@@ -1,4 +1,4 @@
-"""Read an image file into one array of shape (Y, X, C), opening it once."""
+"""Read an image file into one array of shape (Y, X, C) or (Z, Y, X, C), opening it once."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.files.digests import digest_arrays, digest_content
 from oce2stardist.images.formats import IMAGE_SUFFIXES, RASTER_SUFFIXES, TIFF_SUFFIXES
 from oce2stardist.images.microscope import find_inside, read_inside, split_path
-from oce2stardist.images.pixel_size import PixelSize, tiff_pixel_size
+from oce2stardist.images.pixel_size import PixelSize, VoxelSize, tiff_pixel_size, tiff_voxel_size
 from oce2stardist.images.raster import decode_raster, raster_shape, without_palette
 from oce2stardist.images.tiff import (
     check_whole,
@@ -30,6 +30,8 @@ from oce2stardist.labels import Image
 
 _log = logging.getLogger(__name__)
 MAX_ELEMENTS = 2**31
+PLANE, STACK = "YX", "ZYX"
+"""Axes of what is read, besides channels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,18 +41,22 @@ class ImageFile:
     pixels: Image  # as `read_image` gives them
     pixel_size: PixelSize | None
     digest: str  # SHA-256 of the file, or of the values where the file holds other images, too
+    voxel_size: VoxelSize | None = None  # of a stack
 
     @classmethod
-    def read(cls, path: Path, *, axes: str | None) -> "ImageFile":
-        """Open the file once and read all of it; refuses what `read_image` refuses."""
+    def read(cls, path: Path, *, axes: str | None, space: str = PLANE) -> "ImageFile":
+        """Open the file once and read all of it; refuses what `read_image` refuses.
+
+        `space` is `PLANE`, or `STACK` for a TIFF of shape (Z, Y, X, C).
+        """
         if split_path(path) is not None:
             stored = _read_microscope(path)
             content = digest_arrays({"": stored.values})
             return cls(_to_float32(stored, path), stored.pixel_size, content)
         with _opened(path) as file:
-            stored = _decode(file, path, axes)
+            stored = _decode(file, path, axes, space)
             content = digest_content(file)
-        return cls(_to_float32(stored, path), stored.pixel_size, content)
+        return cls(_to_float32(stored, path), stored.pixel_size, content, stored.voxel_size)
 
 
 def read_image(path: str | Path, *, axes: str | None = None) -> Image:
@@ -73,17 +79,18 @@ def read_image(path: str | Path, *, axes: str | None = None) -> Image:
     if split_path(path) is not None:
         return _to_float32(_read_microscope(path), path)
     with _opened(path) as file:
-        stored = _decode(file, path, axes)
+        stored = _decode(file, path, axes, PLANE)
     return _to_float32(stored, path)
 
 
 @dataclass(frozen=True, eq=False)
 class _Stored:
-    """What a file holds: values (Y, X, C), and the one from which they count down, if they do."""
+    """What a file holds: values, channels last, and the one from which they count down, if any."""
 
     values: NDArray[Any]
     pixel_size: PixelSize | None = None
     white: float | None = None
+    voxel_size: VoxelSize | None = None
 
 
 def _to_float32(stored: _Stored, path: Path) -> Image:
@@ -128,7 +135,9 @@ def narrowest(pixels: Image) -> NDArray[Any]:
     return pixels
 
 
-def read_pixels(path: Path, axes: str | None, *, indices: bool = False) -> NDArray[Any]:
+def read_pixels(
+    path: Path, axes: str | None, *, indices: bool = False, space: str = PLANE
+) -> NDArray[Any]:
     """Read the stored values as (Y, X, C), also where 0 is white: labels are numbers.
 
     Of a palette PNG its colours, or `indices` into it.
@@ -136,7 +145,7 @@ def read_pixels(path: Path, axes: str | None, *, indices: bool = False) -> NDArr
     with _opened(path) as file:
         if indices and path.suffix.lower() == ".png":
             return _read_raster(without_palette(file.read()), path, axes)
-        return _decode(file, path, axes).values
+        return _decode(file, path, axes, space).values
 
 
 @contextmanager
@@ -163,14 +172,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _decode(file: BinaryIO, path: Path, axes: str | None) -> _Stored:
+def _decode(file: BinaryIO, path: Path, axes: str | None, space: str) -> _Stored:
     if path.suffix.lower() in RASTER_SUFFIXES:
         return _Stored(_read_raster(file.read(), path, axes))
     with open_tiff(file, path) as tiff:
-        return _read_tiff(tiff, path, axes)
+        return _read_tiff(tiff, path, axes, space)
 
 
-def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> _Stored:
+def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None, space: str) -> _Stored:
     images = images_of(tiff)
     if len(images) != 1:
         raise several_images(path, len(images))
@@ -179,12 +188,14 @@ def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None) -> _Stored
     check_whole(image)
     shape = without_alpha(image, path)
     named = image.axes if axes is None else _parse(axes, shape)
-    names = _name_axes(path, shape, named)
+    names = _name_axes(path, shape, named, space)
     stored = image.asarray()
     if stored.shape != image.shape:  # tifffile only remarks it
         raise ValueError(f"it holds values of shape {stored.shape}, not {image.shape}")
     values = stored[tuple(slice(size) for size in shape)]
-    return _Stored(_channels_last(values, names), tiff_pixel_size(tiff), white(image))
+    depth = None if space == PLANE else tiff_voxel_size(tiff)
+    pixels = _channels_last(values, names, space)
+    return _Stored(pixels, tiff_pixel_size(tiff), white(image), depth)
 
 
 def several_images(path: Path, n: int) -> InputError:
@@ -196,7 +207,7 @@ def _read_raster(data: bytes, path: Path, axes: str | None) -> NDArray[Any]:
     _check_size(path, raster_shape(data, path))
     pixels = decode_raster(data, path)
     names = "YXC"[: pixels.ndim] if axes is None else _parse(axes, pixels.shape)
-    return _channels_last(pixels, _name_axes(path, pixels.shape, names))
+    return _channels_last(pixels, _name_axes(path, pixels.shape, names, PLANE), PLANE)
 
 
 def _read_microscope(path: Path) -> _Stored:
@@ -239,24 +250,26 @@ def name_unnamed(axes: str, shape: tuple[int, ...]) -> str:
     return axes
 
 
-def _name_axes(path: Path, shape: tuple[int, ...], axes: str) -> str:
-    """Call every dimension Y, X, C, S or, where it is to be squeezed, ``-``."""
+def _name_axes(path: Path, shape: tuple[int, ...], axes: str, space: str) -> str:
+    """Call every dimension Y, X, C, S, of stacks Z or, where it is to be squeezed, ``-``."""
     names = "".join(
-        "-" if size == 1 and name not in "YX" else name
+        "-" if size == 1 and name not in space else name
         for name, size in zip(name_unnamed(axes, shape), shape, strict=True)
     )
-    if sorted(names.replace("-", "").replace("C", "", 1).replace("S", "", 1)) != ["X", "Y"]:
+    left = names.replace("-", "").replace("C", "", 1).replace("S", "", 1)
+    if sorted(left) != sorted(space):
+        wanted = "2-D with channels" if space == PLANE else "a stack, like the others,"
         raise InputError(
-            f"{path} must be 2-D with channels. Got shape {shape} with axes {axes}; split a "
-            f"stack into one file per plane, or if these are channels pass --axes CYX or YXC."
+            f"{path} must be {wanted}. Got shape {shape} with axes {axes}; split other axes into "
+            "one file each, or say what these are: --axes ZYX for a stack, CYX or YXC for channels."
         )
     return names
 
 
-def _channels_last(stored: NDArray[Any], names: str) -> NDArray[Any]:
-    """Squeeze and reorder to (Y, X, C); channels C and samples S share the last axis."""
+def _channels_last(stored: NDArray[Any], names: str, space: str) -> NDArray[Any]:
+    """Squeeze and reorder to (Y, X, C) or (Z, Y, X, C); channels C and samples S share an axis."""
     letters = names.replace("-", "")
     squeezed = stored.squeeze(axis=tuple(i for i, name in enumerate(names) if name == "-"))
-    order = sorted(range(len(letters)), key=lambda i: "YXCS".index(letters[i]))
+    order = sorted(range(len(letters)), key=lambda i: f"{space}CS".index(letters[i]))
     ordered = squeezed.transpose(order)
-    return ordered.reshape(*ordered.shape[:2], -1)
+    return ordered.reshape(*ordered.shape[: len(space)], -1)

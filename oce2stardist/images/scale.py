@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from skimage.transform import rescale
@@ -93,15 +93,29 @@ def choose_scales(
     return Scales(dict.fromkeys(image_set.images, factor), float(diameter), reason)
 
 
-def to_working_scale(image: Image, factor: float) -> Image:
-    """Rescale an image of shape (Y, X, C); smoothed before it is made smaller."""
-    if factor == 1.0:
+def to_working_scale(image: Image, factor: float, sides: tuple[float, ...] = (1.0, 1.0)) -> Image:
+    """Rescale an image of shape (Y, X, C); smoothed before it is made smaller.
+
+    Of a stack (Z, Y, X, C), `sides` are those of a voxel in units of its width: what comes out
+    has cubes. Between planes that lie farther apart it is interpolated.
+    """
+    if factor == 1.0 and set(sides) == {1.0}:
         return image
-    smooth = factor < 1
+    if image.ndim == 3:
+        by_axis: Any = factor
+        smooth = factor < 1
+    else:
+        by_axis = [factor * side for side in sides]
+        smooth = min(by_axis) < 1
     scaled = rescale(
-        image, factor, order=1, channel_axis=-1, anti_aliasing=smooth, preserve_range=True
+        image, by_axis, order=1, channel_axis=-1, anti_aliasing=smooth, preserve_range=True
     )
     return np.asarray(scaled, dtype=np.float32)
+
+
+def as_cubes(image: Image, sides: tuple[float, ...]) -> Image:
+    """Interpolate a stack (Z, Y, X, C) so that its voxels are cubes as wide as they were."""
+    return to_working_scale(image, 1.0, sides)
 
 
 def _factor(working: float, diameter: float) -> float:
@@ -128,6 +142,10 @@ def _annotated_images(image_set: ImageSet, labels: Mapping[str, Labels], working
 
 def _estimated(image_set: ImageSet, working: float, mode: ScaleMode, seed: int) -> Scales:
     images = list(image_set.images.values())
+    if image_set.are_stacks:
+        images = [
+            as_cubes(image, image_set.sides(stem)) for stem, image in image_set.images.items()
+        ]
     estimate = estimate_diameter(images, at_most=len(images) if mode == "image" else 100, seed=seed)
     own = _own_diameters(image_set, estimate)
     if mode == "auto" and _mixed(list(own.values())):
@@ -146,9 +164,11 @@ def _estimated(image_set: ImageSet, working: float, mode: ScaleMode, seed: int) 
         reason = (
             f"sizes differ between images, so each has its own scale; median estimated as {said}"
         )
-    elif estimate.trusted:
+    elif estimate.trusted or (image_set.are_stacks and estimate.steady):
+        # A stack often holds fewer cells than what is needed to be sure.
         factors = dict.fromkeys(image_set.images, _factor(working, median))
-        reason = f"estimated as {said}"
+        unsure = "" if estimate.trusted else "; if it is wrong pass --diameter"
+        reason = f"estimated as {said}{unsure}"
     else:
         # A wrong scale costs more than none: a size too small makes images many times larger.
         reason = (

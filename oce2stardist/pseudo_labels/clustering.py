@@ -1,19 +1,22 @@
 """Find which pixels are the same cell: modes of the embeddings (arXiv:2310.08501, section 3)."""
 
+import math
 import warnings
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import oaconvolve
 from scipy.spatial import cKDTree
 
-Points = NDArray[np.float64]  # (N, 2), (y, x) in pixels
+Points = NDArray[np.float64]  # (N, 2), (y, x) in pixels, or (N, 3), (z, y, x)
 
-_TILE = 512
-"""Side in pixels of the parts in which the density is computed, which bounds the memory."""
+_TILE = {2: 512, 3: 96}
+"""By dimensions: side in pixels of the parts in which the density is computed, which bounds the
+memory."""
 _CHUNK = 2**18
 """Embeddings that are counted at a time; what fits the processor's cache is faster."""
 _FEWEST_PIXELS = 10.0
@@ -70,7 +73,7 @@ def cluster_embeddings(
     foreground: NDArray[np.bool_],
     settings: ClusteringSettings,
     *,
-    centre: tuple[float, float] | None = None,
+    centre: tuple[float, ...] | None = None,
 ) -> NDArray[np.int32]:
     """Group foreground pixels that embed to the same place, by mean shift [1]_.
 
@@ -79,15 +82,15 @@ def cluster_embeddings(
 
     Parameters
     ----------
-    offsets : array of shape (2, Y, X)
-        Predicted offsets (y, x), pixels.
-    foreground : bool array of shape (Y, X)
-    centre : (y, x), optional
+    offsets : array of shape (2, Y, X) or (3, Z, Y, X)
+        Predicted offsets (y, x) or (z, y, x), pixels.
+    foreground : bool array of shape (Y, X) or (Z, Y, X)
+    centre : (y, x) or (z, y, x), optional
         Pixels; default: the median offset of the foreground. Parts of one image must share it.
 
     Returns
     -------
-    int32 array of shape (Y, X)
+    int32 array of the shape of the foreground
         Labels 1..n on the foreground, 0 elsewhere, where an offset is not finite, and (``density``)
         on pixels that embed too far from every mode.
 
@@ -109,24 +112,27 @@ def cluster_embeddings(
     nearest = _nearest(centres, embeddings)
     labels[embedded] = nearest + 1
     if settings.method == "density":
-        apart = np.hypot(*(embeddings - centres[nearest]).T) > _FARTHEST * bandwidth
+        apart = _lengths(embeddings - centres[nearest]) > _FARTHEST * bandwidth
         labels[embedded] = np.where(apart, 0, labels[embedded])
     return labels
 
 
 def median_offset(
     offsets: NDArray[np.floating], foreground: NDArray[np.bool_]
-) -> tuple[float, float]:
-    """Take the median offset (y, x) of the foreground, pixels."""
-    y, x = (float(np.median(of[foreground].astype(np.float64))) for of in offsets)
-    return y, x
+) -> tuple[float, ...]:
+    """Take the median offset, (y, x) or (z, y, x), of the foreground, pixels."""
+    return tuple(float(np.median(of[foreground].astype(np.float64))) for of in offsets)
+
+
+def _lengths(ways: Points) -> NDArray[np.float64]:
+    return np.asarray(reduce(np.hypot, ways.T))
 
 
 def _centred_embeddings(
     offsets: NDArray[np.floating],
     embedded: NDArray[np.bool_],
     bandwidth: float,
-    centre: tuple[float, float],
+    centre: tuple[float, ...],
 ) -> Points:
     """Embed pixels into a frame that starts one bandwidth outside the image.
 
@@ -134,7 +140,7 @@ def _centred_embeddings(
     huge density image.
     """
     margin = min(int(np.ceil(bandwidth)), max(embedded.shape) // 2) + 1
-    embeddings = np.argwhere(embedded).astype(np.float64)  # (N, 2)
+    embeddings = np.argwhere(embedded).astype(np.float64)  # (N, 2 or 3)
     for axis, column in enumerate(embeddings.T):
         column += offsets[axis][embedded].astype(np.float64) - centre[axis] + margin
         np.clip(column, 0, embedded.shape[axis] - 1 + 2 * margin, out=column)
@@ -142,11 +148,11 @@ def _centred_embeddings(
 
 
 def _density_modes(embeddings: Points, bandwidth: float) -> Points:
-    """Climb the density of the embeddings from everywhere; float array of shape (modes, 2)."""
+    """Climb the density of the embeddings from everywhere; array of shape (modes, 2 or 3)."""
     counts = _count_image(embeddings)
-    if bandwidth >= np.hypot(*counts.shape):  # every pixel is within reach of every other
+    if bandwidth >= reduce(np.hypot, counts.shape):  # every pixel is within reach of every other
         return embeddings.mean(axis=0, keepdims=True)
-    moments = _disc_moments(counts, bandwidth)
+    moments = _kernel_moments(counts, bandwidth)
     spacing = lattice_spacing(bandwidth)
     nodes, *_ = _distinct_places(np.rint(embeddings / spacing).astype(np.int64))
     modes, pixels = _climb(moments, (nodes * spacing).astype(np.float64), still=_STILL * bandwidth)
@@ -155,42 +161,50 @@ def _density_modes(embeddings: Points, bandwidth: float) -> Points:
 
 
 def _count_image(embeddings: Points) -> NDArray[np.float32]:
-    """Count embeddings per pixel, each shared among its four neighbours to keep its place."""
-    height, width = np.floor(embeddings.max(axis=0)).astype(np.int64) + 2
-    counts = np.zeros(height * width, np.float32)
+    """Count embeddings per pixel, each shared among its neighbours to keep its place.
+
+    These are four, of a stack eight.
+    """
+    shape = tuple((np.floor(embeddings.max(axis=0)).astype(np.int64) + 2).tolist())
+    counts = np.zeros(math.prod(shape), np.float32)
+    strides = _strides(shape)
     for first in range(0, len(embeddings), _CHUNK):
         chunk = embeddings[first : first + _CHUNK]
         corner = chunk.astype(np.int64)  # none is negative
-        index = corner[:, 0] * width + corner[:, 1]
-        down, right = (chunk - corner).T.astype(np.float32)
-        for step, weights in (
-            (0, (1 - down) * (1 - right)),
-            (1, (1 - down) * right),
-            (width, down * (1 - right)),
-            (width + 1, down * right),
-        ):
-            np.add.at(counts, index + step, weights)
-    return counts.reshape(height, width)
+        index = corner @ strides
+        beyond = (chunk - corner).T.astype(np.float32)  # the way from the corner
+        for steps in product((0, 1), repeat=len(shape)):
+            shares = [way if step else 1 - way for way, step in zip(beyond, steps, strict=True)]
+            np.add.at(counts, index + int(steps @ strides), reduce(np.multiply, shares))
+    return counts.reshape(shape)
 
 
-def _disc_moments(counts: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+def _strides(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Tell by how much the index of a flat array grows along each axis."""
+    return np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
+
+
+def _kernel_moments(counts: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
     """Count embeddings within `radius` of every place, and add up their ways from there.
 
-    Returns shape (3, Y, X): their number, and the sums of their distances along y and x.
+    Returns shape (3, Y, X): their number, and the sums of their distances along y and x. Of a
+    stack (4, Z, Y, X).
     """
-    reach = int(np.ceil(radius))
-    along = np.arange(-reach, reach + 1, dtype=np.float32)
-    distance = np.hypot(along[:, None], along)
+    reach, ndim = int(np.ceil(radius)), counts.ndim
+    along = np.ix_(*[np.arange(-reach, reach + 1, dtype=np.float32)] * ndim)
+    distance = reduce(np.hypot, along)
     disc = np.clip(radius + 0.5 - distance, 0, 1)  # pixels that the rim cuts count in part
     # Convolution mirrors the kernel, hence the minus.
-    kernels = np.stack([disc, -along[:, None] * disc, -along * disc])  # (3, y, x)
-    moments = np.empty((3, *counts.shape), np.float32)
-    padded, tile = np.pad(counts, reach), max(_TILE, 4 * reach)
-    for top, left in product(*(range(0, length, tile) for length in counts.shape)):
-        around = padded[None, top : top + tile + 2 * reach, left : left + tile + 2 * reach]
-        full = oaconvolve(around, kernels, mode="full", axes=(1, 2))
-        inner = full[:, 2 * reach : -2 * reach, 2 * reach : -2 * reach]
-        moments[:, top : top + tile, left : left + tile] = inner
+    kernels = np.stack([disc, *(-way * disc for way in along)])  # (3, y, x)
+    moments = np.empty((1 + ndim, *counts.shape), np.float32)
+    padded, tile = np.pad(counts, reach), max(_TILE[ndim], 4 * reach)
+    inner = (slice(None), *[slice(2 * reach, -2 * reach)] * ndim)
+    for starts in product(*(range(0, length, tile) for length in counts.shape)):
+        seen = tuple(slice(start, start + tile + 2 * reach) for start in starts)
+        place = tuple(slice(start, start + tile) for start in starts)
+        full = oaconvolve(padded[seen][None], kernels, mode="full", axes=range(1, 1 + ndim))
+        for moment, computed in zip(moments, full[inner], strict=True):
+            moment[place] = computed
     return moments
 
 
@@ -205,17 +219,17 @@ def lattice_spacing(radius: float) -> int:
 def _distinct_places(
     points: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """List the distinct of many points (N, 2), none negative; faster than `np.unique`.
+    """List the distinct of many points (N, 2 or 3), none negative; faster than `np.unique`.
 
-    Returns them (P, 2), row after row; a number for each, ascending (P,); and the number of the
-    place of every point (N,).
+    Returns them (P, 2 or 3), row after row; a number for each, ascending (P,); and the number of
+    the place of every point (N,).
     """
-    width = points[:, 1].max() + 1
-    numbers = points[:, 0] * width + points[:, 1]
+    shape = tuple((points.max(axis=0) + 1).tolist())
+    numbers = points @ _strides(shape)
     taken = np.zeros(numbers.max() + 1, bool)
     taken[numbers] = True
     distinct = np.flatnonzero(taken)
-    return np.stack(np.divmod(distinct, width), axis=1), distinct, numbers
+    return np.stack(np.unravel_index(distinct, shape), axis=1), distinct, numbers
 
 
 def _climb(
@@ -223,7 +237,7 @@ def _climb(
 ) -> tuple[Points, NDArray[np.float64]]:
     """Move places to the mean of the embeddings around them until they come to rest.
 
-    Returns where each start ends, (starts, 2), and the embeddings within the kernel there.
+    Returns where each start ends, (starts, 2 or 3), and the embeddings within the kernel there.
     """
     places, pixels = starts.copy(), np.zeros(len(starts))
     moving = np.arange(len(starts))
@@ -234,20 +248,24 @@ def _climb(
         step = np.stack(ways, axis=1) / np.maximum(number, 1e-3)[:, None]
         pixels[moving] = number
         places[moving] += step
-        moving = moving[np.hypot(*step.T) > still]
+        moving = moving[_lengths(step) > still]
     return places, pixels
 
 
 def _interpolate(fields: NDArray[np.float32], places: Points) -> NDArray[np.float64]:
-    """Read fields (K, Y, X) between their pixels, bilinearly; array of shape (K, places)."""
-    height, width = fields.shape[1:]
-    corner = np.clip(places.astype(np.int64), 0, (height - 2, width - 2))
-    down, right = np.clip(places - corner, 0, 1).T
-    index = corner[:, 0] * width + corner[:, 1]
-    flat = fields.reshape(len(fields), -1)
-    upper = flat[:, index] * (1 - right) + flat[:, index + 1] * right
-    lower = flat[:, index + width] * (1 - right) + flat[:, index + width + 1] * right
-    return upper * (1 - down) + lower * down
+    """Read fields (K, Y, X) or (K, Z, Y, X) between their pixels, linearly; (K, places)."""
+    shape = fields.shape[1:]
+    corner = np.clip(places.astype(np.int64), 0, np.array(shape) - 2)
+    beyond = np.clip(places - corner, 0, 1).T
+    flat, strides = fields.reshape(len(fields), -1), _strides(shape)
+
+    def between(index: NDArray[np.int64], axis: int) -> Any:
+        if axis == len(shape):
+            return flat[:, index]
+        lower, upper = between(index, axis + 1), between(index + strides[axis], axis + 1)
+        return lower * (1 - beyond[axis]) + upper * beyond[axis]
+
+    return np.asarray(between(corner @ strides, 0), np.float64)
 
 
 def _distinct(modes: Points, pixels: NDArray[np.float64], radius: float) -> Points:
@@ -276,7 +294,7 @@ def _nearest(centres: Points, embeddings: Points) -> NDArray[np.int32]:
     squares, numbers, of_embedding = _distinct_places(np.rint(embeddings).astype(np.int64))
     distances, nearest = tree.query(squares, k=2)
     # Each distance changes by at most half a diagonal within a square.
-    certain = distances[:, 1] - distances[:, 0] > np.sqrt(2)
+    certain = distances[:, 1] - distances[:, 0] > np.sqrt(embeddings.shape[1])
     of_square = np.empty(numbers[-1] + 1, np.int32)
     of_square[numbers] = np.where(certain, nearest[:, 0], -1)
     result = of_square[of_embedding]

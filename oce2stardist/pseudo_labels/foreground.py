@@ -1,5 +1,6 @@
 """Choose which pixels are cell: low spread over noisy copies (arXiv:2310.08501, section 3)."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.stats import mannwhitneyu
 from skimage.filters import threshold_otsu
+
+from oce2stardist.labels import cell_size
 
 _SMALLEST_SPREAD = 1e-4
 """Pixels; keeps the logarithm finite where no copy differs from another."""
@@ -117,10 +120,10 @@ def choose_foreground(
 
     Parameters
     ----------
-    maps : sequence of arrays of shape (Y, X)
+    maps : sequence of arrays of shape (Y, X) or (Z, Y, X)
         Smoothed log spread of every image, see `smooth_log_spread`.
-    offsets : iterable of arrays of shape (2, Y, X)
-        Predicted offsets (y, x) of the same images in the same order, pixels. Consumed one
+    offsets : iterable of arrays of shape (2, Y, X) or (3, Z, Y, X)
+        Predicted offsets of the same images in the same order, pixels. Consumed one
         by one, so a generator needs memory for one image.
     diameter : float, > 0
         Of a median cell, pixels at the scale of the maps.
@@ -154,7 +157,8 @@ def choose_foreground(
         hits, pixels = np.sum([gathering_at_low[index] for index in indices], axis=0)
         if cue == "outliers" or (hits / pixels if pixels else 0.0) < _EMPTY:
             levels = _pooled([maps[index] for index in indices])
-            of_image[name] = min(ceiling, outlier_threshold(levels, diameter=diameter))
+            cell = cell_size(diameter, ndim=maps[0].ndim)
+            of_image[name] = min(ceiling, outlier_threshold(levels, cell=cell))
     thresholds = tuple(of_image.get(name, otsu) for name in names)
     reason = _say(cue, below, above, exceptions=len(of_image), images=len(parts))
     agreement = cue_agreement(spread, gathers)
@@ -164,20 +168,24 @@ def choose_foreground(
 def gathering_density(offsets: NDArray[np.floating], *, diameter: float) -> NDArray[np.float32]:
     """Measure, for every pixel of offsets (2, Y, X), how crowded the place is to which it embeds.
 
+    Or for every voxel of offsets (3, Z, Y, X).
+
     Returns the pixels that embed there, (Y, X), under a Gaussian of a ninth of the diameter,
     relative to one for each pixel: 1 where offsets are constant, about 10 where a round cell of
     the given diameter embeds to one point. A constant added to all offsets changes next to nothing.
     """
     shape = np.array(offsets.shape[1:])
     margin = int(np.ceil(diameter))
-    centred = offsets - np.median(offsets, axis=(1, 2))[:, None, None]
+    by_axis = (-1, *[1] * len(shape))
+    space = tuple(range(1, offsets.ndim))
+    centred = offsets - np.median(offsets, axis=space).reshape(by_axis)
     embeddings = np.indices(offsets.shape[1:]) + centred
-    limit = (shape + 2 * margin - 1)[:, None, None]
-    y, x = np.clip(np.rint(embeddings).astype(np.int64) + margin, 0, limit)
-    height, width = shape + 2 * margin
-    places = y * width + x
-    counts = np.bincount(places.ravel(), minlength=height * width).astype(np.float32)
-    counts = counts.reshape(height, width)
+    limit = (shape + 2 * margin - 1).reshape(by_axis)
+    embedded = np.clip(np.rint(embeddings).astype(np.int64) + margin, 0, limit)
+    sides = tuple((shape + 2 * margin).tolist())
+    places = np.ravel_multi_index(tuple(embedded), sides)
+    counts = np.bincount(places.ravel(), minlength=math.prod(sides)).astype(np.float32)
+    counts = counts.reshape(sides)
     density: NDArray[np.float32] = ndi.gaussian_filter(counts, _KERNEL * diameter, mode="constant")
     return density.ravel()[places]
 
@@ -200,17 +208,17 @@ def gathering_threshold(spread: NDArray[np.floating], gathers: NDArray[np.bool_]
     return float(spread[order][count]) if count < len(order) else float("inf")
 
 
-def outlier_threshold(levels: NDArray[np.floating], *, diameter: float) -> float:
+def outlier_threshold(levels: NDArray[np.floating], *, cell: float) -> float:
     """Find what lies far below the usual smoothed log spread of an image, nearly all background.
 
     Returns the median less six standard deviations, these taken from the upper half, which
-    cells do not reach; ``-inf`` where less than an eighth of a cell would be left. Measured on
-    backgrounds of drawn scenes, hardly a pixel lies as low.
+    cells do not reach; ``-inf`` where less than an eighth of a cell, of so many pixels, would be
+    left. Measured on backgrounds of drawn scenes, hardly a pixel lies as low.
     """
     middle, high = np.quantile(levels, (0.5, 0.84))
     threshold = float(middle - _OUTLIER * (high - middle))
-    smallest = np.pi / 4 * diameter**2 / 8
-    return threshold if np.count_nonzero(levels < threshold) >= smallest else float("-inf")
+    enough = np.count_nonzero(levels < threshold) >= cell / 8
+    return threshold if enough else float("-inf")
 
 
 def cue_agreement(spread: NDArray[np.floating], gathers: NDArray[np.bool_]) -> float:
@@ -243,10 +251,10 @@ def _sample_cues(
     share = min(1.0, _SAMPLES / sum(level.size for level in maps))
     spread, gathers, gathering_at_low = [], [], []
     for level, predicted in zip(maps, offsets, strict=True):
-        if predicted.shape != (2, *level.shape):
+        if predicted.shape != (level.ndim, *level.shape):
             raise ValueError(
-                f"offsets must have shape (2, Y, X) of their map. Got {predicted.shape} and "
-                f"{level.shape}; pass both in one order."
+                f"offsets must have shape (2, Y, X) of their map, or (3, Z, Y, X). Got "
+                f"{predicted.shape} and {level.shape}; pass both in one order."
             )
         gathered = gathering_density(predicted, diameter=diameter) > _GATHERED
         keep = rng.random(level.shape) < share

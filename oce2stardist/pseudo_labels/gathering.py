@@ -13,7 +13,7 @@ def gathering(
 
     The ratio is the standard deviation of an object's embeddings over that of its pixels: 0 where
     all embed to one point, 1 where offsets are constant, as on structureless background. Offsets
-    have shape (2, Y, X), labels (Y, X).
+    have shape (2, Y, X), labels (Y, X); of a stack (3, Z, Y, X) and (Z, Y, X).
     """
     ids, index = np.unique(labels[labels > 0], return_inverse=True)
     pixels = np.argwhere(labels > 0).astype(np.float64)
@@ -25,7 +25,7 @@ def gathering(
 def _variance(
     points: NDArray[np.float64], index: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
-    """Take the variance of points (N, 2) around the mean of their group, both axes together."""
+    """Take the variance of points (N, 2 or 3) around the mean of their group, all axes together."""
     size = np.bincount(index, minlength=count)
     total = np.zeros(count)
     for column in points.T:

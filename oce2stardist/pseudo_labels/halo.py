@@ -66,10 +66,10 @@ def remove_halo(
 
     Parameters
     ----------
-    labels : integer array of shape (Y, X)
-    image : float array of shape (Y, X, C)
+    labels : integer array of shape (Y, X) or (Z, Y, X)
+    image : float array of shape (Y, X, C) or (Z, Y, X, C)
         Normalised, at the same scale.
-    signal : array of shape (Y, X), or None
+    signal : array of the shape of the labels, or None
         See `Signal`; ``contrast`` shrinks towards background where there is none.
     """
     method, shrink = settings.method, settings.shrink
@@ -94,7 +94,7 @@ class Signal:
     ground: float  # what background has; taken off
 
     def of(self, image: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Make that image, (Y, X), of one of shape (Y, X, C); smoothed by 1 px."""
+        """Make that image, without channels, of one with channels last; smoothed by 1 px."""
         mixed = image @ np.array(self.weights, image.dtype) - np.array(self.ground, image.dtype)
         return np.asarray(ndi.gaussian_filter(mixed, 1.0))
 
@@ -108,9 +108,9 @@ def find_signal(
     variance within the two classes (Fisher's discriminant of uncorrelated channels): where
     cells are dark it is negative.
 
-    Parts are pairs of labels (Y, X) and image (Y, X, C). Objects have their halo; background is
-    what lies a seventh of a diameter and more away from all of them. None is returned where no
-    channel tells objects from background, or one of them is missing.
+    Parts are pairs of labels (Y, X) and image (Y, X, C), or those of stacks. Objects have their
+    halo; background is what lies a seventh of a diameter and more away from all of them. None is
+    returned where no channel tells objects from background, or one of them is missing.
     """
     pairs = [
         (image[labels > 0], image[far_from(labels, diameter / 7.0)]) for labels, image in parts
@@ -180,7 +180,9 @@ def _filled(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def split_parts(labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Give every 4-connected part of every object a label of its own, 1..n.
+    """Give every part of every object a label of its own, 1..n.
+
+    Parts are 4-connected, in stacks 6-connected.
 
     Cells that embed to one place although dark ground lies between them come apart here.
     """
@@ -191,7 +193,7 @@ def _depth(labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Measure, inside each object, the distance in pixels to the nearest pixel of another label."""
     depth = np.zeros(labels.shape)
     for _, window, inside in each_object(labels):
-        inner = ndi.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+        inner = ndi.distance_transform_edt(np.pad(inside, 1))[(slice(1, -1),) * labels.ndim]
         depth[window] = np.maximum(depth[window], inner)
     return depth
 
@@ -212,7 +214,7 @@ def _brighter_parts(
 
 def each_object(
     labels: NDArray[np.integer],
-) -> Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:
+) -> Iterator[tuple[int, tuple[slice, ...], NDArray[np.bool_]]]:
     """Go through the objects: label, window in the image, and which pixels of it are the object."""
     for index, window in enumerate(ndi.find_objects(labels), start=1):
         if window is not None:

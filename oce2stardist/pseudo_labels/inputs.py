@@ -35,7 +35,10 @@ def predicted_file(folder: Path, stem: str) -> Path:
 
 
 def read_predicted(folder: Path, stem: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Read the offsets (2, Y, X) and the spread (Y, X) of one image, at working scale."""
+    """Read the offsets (2, Y, X) and the spread (Y, X) of one image, at working scale.
+
+    Of a stack they have shapes (3, Z, Y, X) and (Z, Y, X).
+    """
     arrays = load_file(predicted_file(folder, stem))
     return arrays["offsets"].astype(np.float32), arrays["spread"].astype(np.float32)
 
@@ -77,6 +80,11 @@ class SegmentationInputs(Mapping[str, Scene]):
 
     def __len__(self) -> int:
         return len(self.levels)
+
+    @property
+    def ndim(self) -> int:
+        """Two, of stacks three."""
+        return next(iter(self.levels.values())).ndim
 
     @property
     def foreground_share(self) -> float:

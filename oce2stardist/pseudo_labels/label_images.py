@@ -1,5 +1,6 @@
 """Turn predicted offsets on disk into label files: choose settings, judge the objects."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from oce2stardist.config import Config
 from oce2stardist.errors import plural
 from oce2stardist.files.atomic import write_text
+from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import write_labels
 from oce2stardist.images.prepare import PreparedImages
 from oce2stardist.labels import (
     FoundObjects,
     Labels,
     centroids,
+    equivalent_diameter,
     object_sizes,
     renumber,
     resize_labels,
@@ -81,7 +84,7 @@ def label_images(
     settings, choices = _choose_settings(config, scenes, annotations)
     choices = [*taken, *choices]
     labels, confidence = _find_objects(prepared, config, scenes, settings, reporter)
-    objects = _list_objects(labels, confidence)
+    objects = _list_objects(labels, confidence, prepared.found)
     trust = judge_trust(
         separation=None if foreground.cue == "outliers" else foreground.separation,
         confidences=objects["confidence"].to_numpy(),
@@ -89,7 +92,8 @@ def label_images(
         annotated_f1=score_annotated(labels, annotations),
         annotated_cells=sum(len(object_sizes(cells)[0]) for cells in annotations.values()),
     )
-    giants = warn_of_giants(labels, diameter=prepared.scales.diameter)
+    sides = {stem: prepared.found.sides(stem) for stem in labels}
+    giants = warn_of_giants(labels, sides, diameter=prepared.scales.diameter)
     trust = replace(trust, complaints=(*trust.complaints, *giants))
     parameters = list_parameters(prepared, config, foreground, settings, choices, copies=copies)
     parameters["trust"] = describe_trust(trust)
@@ -103,7 +107,7 @@ def label_images(
             clicked=clicked or {},
         )
         labels = heard.labels
-        objects = _list_objects(labels, heard.confidence)
+        objects = _list_objects(labels, heard.confidence, prepared.found)
         objects["found_by"] = np.concatenate([heard.found_by[stem] for stem in labels])
         parameters["witness"] = {"value": heard.by_start, "reason": heard.reason}
         reporter.say(f"{heard.reason[0].upper()}{heard.reason[1:]}.")
@@ -138,7 +142,7 @@ def _find_objects(
             variants=config.pseudo.variants,
             seed=config.seed,
         )
-        resized = resize_labels(segmented, prepared.found.images[stem].shape[:2])
+        resized = resize_labels(segmented, prepared.found.images[stem].shape[:-1])
         kept = np.unique(resized[resized > 0])  # tiny objects may vanish where images shrink
         return renumber(resized)[0], sure[kept - 1]
 
@@ -154,9 +158,14 @@ def _find_objects(
 
 
 def _list_objects(
-    labels: Mapping[str, Labels], confidence: Mapping[str, NDArray[np.float64]]
+    labels: Mapping[str, Labels],
+    confidence: Mapping[str, NDArray[np.float64]],
+    images: ImageSet,
 ) -> pd.DataFrame:
-    tables = [describe_objects(stem, found, confidence[stem]) for stem, found in labels.items()]
+    tables = [
+        describe_objects(stem, found, confidence[stem], sides=images.sides(stem))
+        for stem, found in labels.items()
+    ]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -164,10 +173,10 @@ def _explain_nothing(
     scenes: SegmentationInputs, settings: SegmentationSettings, prepared: PreparedImages
 ) -> str:
     """Say why there may be no object, and what the user can do."""
-    share = scenes.foreground_share
+    share, unit = scenes.foreground_share, "px²" if settings.ndim == 2 else "px³"
     happened = (
         f"{share:.1%} of the pixels count as cell, but no group of them made an object of at "
-        f"least {settings.min_size * settings.cell_area:.0f} px²"
+        f"least {settings.min_size * settings.cell_area:.0f} {unit}"
         if share > 0
         else "No pixel counts as cell, because none is steadier under noise than the others"
     )
@@ -184,7 +193,7 @@ def _choose_settings(
 ) -> tuple[SegmentationSettings, list[Choice]]:
     """Take the config's settings, and choose what it leaves at its default."""
     given = config.pseudo
-    settings = segmentation_settings(given)
+    settings = segmentation_settings(given, ndim=scenes.ndim)
     if not given.choose:
         return settings, []
     free = [name for name in type(given).model_fields if is_default(given, name)]
@@ -202,13 +211,23 @@ def write_parameters(folder: Path, result: LabelledImages) -> None:
 
 
 def describe_objects(
-    stem: str, labels: Labels, confidence: NDArray[np.float64] | None = None
+    stem: str,
+    labels: Labels,
+    confidence: NDArray[np.float64] | None = None,
+    *,
+    sides: tuple[float, ...] = (1.0, 1.0),
 ) -> pd.DataFrame:
-    """List image, label, area, equivalent diameter, centroid (pixels), confidence of objects."""
-    ids, areas = object_sizes(labels)
-    y, x = centroids(labels, ids).T
-    table = pd.DataFrame({"image": stem, "label": ids, "area": areas.astype(np.float64)})
-    table["diameter"] = np.sqrt(4 * table["area"] / np.pi)
-    table["y"], table["x"] = y, x
+    """List image, label, area, equivalent diameter, centroid (pixels), confidence of objects.
+
+    Of stacks, the volume in voxels in place of the area, and the diameter of the ball of that
+    volume in units of a voxel's width; `sides` are those of a voxel in this unit.
+    """
+    ids, sizes = object_sizes(labels)
+    ndim = labels.ndim
+    size = {2: "area", 3: "volume"}[ndim]
+    table = pd.DataFrame({"image": stem, "label": ids, size: sizes.astype(np.float64)})
+    table["diameter"] = equivalent_diameter(sizes * math.prod(sides), ndim=ndim)
+    for axis, places in zip("zyx"[-ndim:], centroids(labels, ids).T, strict=True):
+        table[axis] = places
     table["confidence"] = 1.0 if confidence is None else confidence[ids - 1]
     return table.round(2)

@@ -45,6 +45,7 @@ def list_parameters(
         "channels": _because(channels, prepared.channels.reason) | {"mode": prepared.channels.mode},
         "intensity": _because(given.intensity, _said(given, "intensity", "dim cells count, too")),
         "diameter": _diameter(prepared.scales),
+        **_voxel_sizes(prepared),
         "scale": _scale(prepared.scales),
         "copies": _because(copies, of_copies),
         "threshold": _because(threshold, foreground.reason),
@@ -85,6 +86,20 @@ def _diameter(scales: Scales) -> Parameter:
     return parameter | {"rejected": rejected}
 
 
+def _voxel_sizes(prepared: PreparedImages) -> dict[str, Parameter]:
+    """Write the size of a voxel of stacks, (z, y, x); nothing of images."""
+    sizes = {
+        stem: [round(side, 6) for side in own] for stem, own in prepared.found.voxel_sizes.items()
+    }
+    if not sizes:
+        return {}
+    value = next(iter(sizes.values()))
+    if all(own == value for own in sizes.values()):
+        return {"voxel_size": _because(value, "z, y, x, as the files or --voxel-size say")}
+    parameter = _because("one for each stack", "z, y, x, as the files say")
+    return {"voxel_size": parameter | {"images": sizes}}
+
+
 def _rounded(low: float, high: float) -> list[float]:
     return [round(low, 2), round(high, 2)]
 
@@ -100,7 +115,7 @@ def _scale(scales: Scales) -> Parameter:
 def _segmentation(settings: SegmentationSettings, given: PseudoConfig) -> dict[str, Parameter]:
     """List what clustering and clean-up used; sizes in pixels of the working scale."""
     area = settings.cell_area
-    of_cell = "of the area of a median cell"
+    of_cell = f"of the {'area' if settings.ndim == 2 else 'volume'} of a median cell"
     reasons = {
         **{name: _said(given, name) for name in ("bandwidth", "halo", "level", "min_unity")},
         "min_cluster": f"{settings.min_cluster:g} {of_cell}; even a speck has a halo",

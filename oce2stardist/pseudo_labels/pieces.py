@@ -2,18 +2,23 @@
 
 import heapq
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
+from oce2stardist.labels import cell_size
 from oce2stardist.pseudo_labels.halo import each_object
 
-Points = NDArray[np.float64]  # (N, 2)
+Points = NDArray[np.float64]  # (N, 2 or 3)
 
-_EDGES = 0.5 * np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
-"""From the centre of a pixel to the middle of its edges."""
+_EDGES = {
+    2: 0.5 * np.array([(-1, 0), (1, 0), (0, -1), (0, 1)]),
+    3: 0.5 * np.concatenate([np.eye(3), -np.eye(3)]),
+}
+"""By dimensions: from the centre of a pixel to the middle of its edges, of a voxel of its faces."""
 
 _EXCHANGE = 0.38
 """Solidity that makes up for one diameter between centres, or for a dip down to the ground.
@@ -30,9 +35,9 @@ _MOST_DIAMETERS = 2.0
 class _Piece:
     """A piece or a union of pieces, in numbers that add up."""
 
-    area: int
+    area: int  # in stacks, the volume
     corners: Points  # of the convex hull
-    embedded: NDArray[np.float64]  # sum over pixels, (2,)
+    embedded: NDArray[np.float64]  # sum over pixels, (2 or 3,)
     brightness: float  # sum over pixels
 
 
@@ -64,10 +69,10 @@ def merge_pieces(
 
     Parameters
     ----------
-    labels : integer array of shape (Y, X)
-    offsets : array of shape (2, Y, X)
-        Predicted offsets (y, x), pixels.
-    signal : array of shape (Y, X), or None
+    labels : integer array of shape (Y, X) or (Z, Y, X)
+    offsets : array of shape (2, Y, X) or (3, Z, Y, X)
+        Predicted offsets (y, x) or (z, y, x), pixels.
+    signal : array of the shape of the labels, or None
         An image in which cells are bright and their surroundings 0, see `Signal`; where
         there is none, the dip between pieces is not looked at.
     diameter : float, > 0
@@ -87,7 +92,7 @@ def merge_pieces(
     for piece, other in seams:
         neighbours[piece].add(other)
         neighbours[other].add(piece)
-    max_area = np.pi / 4 * (_MOST_DIAMETERS * diameter) ** 2
+    max_area = cell_size(_MOST_DIAMETERS * diameter, ndim=labels.ndim)
     queue: list[tuple[float, int, int]] = []
 
     def consider(piece: int, other: int) -> None:
@@ -124,7 +129,8 @@ def _unity(piece: _Piece, other: _Piece, seam: _Seam | None, diameter: float) ->
     area = piece.area + other.area
     # In two dimensions, `volume` is the area.
     solidity = area / ConvexHull(np.concatenate([piece.corners, other.corners])).volume
-    distance = np.hypot(*(piece.embedded / piece.area - other.embedded / other.area)) / diameter
+    way = piece.embedded / piece.area - other.embedded / other.area
+    distance = reduce(np.hypot, way) / diameter
     dip = 0.0
     if seam is not None:
         dimmer = min(piece.brightness / piece.area, other.brightness / other.area)
@@ -140,9 +146,11 @@ def _pair(piece: int, other: int) -> tuple[int, int]:
 def _seams(
     labels: NDArray[np.int32], signal: NDArray[np.floating] | None
 ) -> dict[tuple[int, int], _Seam]:
-    """Find every pair of touching objects (4-connected), and how bright it is where they touch."""
+    """Find every pair of objects that touch along an axis, and how bright it is there."""
     seams: dict[tuple[int, int], _Seam] = {}
-    for here, there in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+    for axis in range(labels.ndim):
+        before = (slice(None),) * axis
+        here, there = (*before, slice(None, -1)), (*before, slice(1, None))
         piece, other = labels[here], labels[there]
         touching = (piece != other) & (piece > 0) & (other > 0)
         pairs = np.sort(np.stack([piece[touching], other[touching]], axis=1), axis=1)
@@ -171,20 +179,22 @@ def _pieces(
         if index in wanted:
             origin = np.array([side.start for side in window])
             pixels = np.argwhere(inside) + origin
-            embedded = (pixels + offsets[:, window[0], window[1]][:, inside].T).sum(axis=0)
+            place = (slice(None), *window)
+            embedded = (pixels + offsets[place][:, inside].T).sum(axis=0)
             brightness = 0.0 if signal is None else float(signal[window][inside].sum())
             pieces[index] = _Piece(len(pixels), _corners(inside, origin), embedded, brightness)
     return pieces
 
 
 def _corners(inside: NDArray[np.bool_], origin: NDArray[np.int64]) -> Points:
-    """Find the corners of the convex hull of an object's pixels, (y, x)."""
-    rows = np.flatnonzero(inside.any(axis=1))
-    first = inside[rows].argmax(axis=1)
-    last = inside.shape[1] - 1 - inside[rows, ::-1].argmax(axis=1)
+    """Find the corners of the convex hull of an object's pixels, (y, x) or (z, y, x)."""
+    rows = np.nonzero(inside.any(axis=-1))
+    first = inside[rows].argmax(axis=-1)
+    last = inside.shape[-1] - 1 - inside[rows][:, ::-1].argmax(axis=-1)
     # only the ends of a row can be corners
-    ends = np.stack([np.concatenate([rows, rows]), np.concatenate([first, last])], axis=1) + origin
-    return _hull((ends[:, None] + _EDGES).reshape(-1, 2))
+    ends = [np.stack([*rows, end], axis=1) for end in (first, last)]
+    corners = np.concatenate(ends)[:, None] + origin + _EDGES[inside.ndim]
+    return _hull(corners.reshape(-1, inside.ndim))
 
 
 def _joined(piece: _Piece, other: _Piece) -> _Piece:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from oce2stardist.labels import cell_size
 from oce2stardist.pseudo_labels.clustering import (
     ClusteringSettings,
     cluster_embeddings,
@@ -34,6 +35,7 @@ from oce2stardist.pseudo_labels.pieces import merge_pieces
 class SegmentationSettings:
     """What `segment` does, see `PseudoConfig`; lengths in pixels at the scale of the offsets."""
 
+    ndim: int  # 2, in stacks 3
     diameter: float  # of a median cell
     bandwidth: float
     clustering: Literal["density", "mean_shift"]
@@ -50,15 +52,15 @@ class SegmentationSettings:
 
     @property
     def cell_area(self) -> float:
-        """Area of a cell of median diameter, pixels."""
-        return float(np.pi / 4 * self.diameter**2)
+        """Area of a cell of median diameter, pixels; in stacks its volume, voxels."""
+        return cell_size(self.diameter, ndim=self.ndim)
 
 
 @dataclass(frozen=True)
 class ImageStatistics:
     """What is measured on a whole image, for `segment` of parts of it to agree."""
 
-    centre: tuple[float, float] | None  # median offset (y, x) of the foreground, pixels
+    centre: tuple[float, ...] | None  # median offset of the foreground, pixels
     signal: Signal | None  # None where no channel tells cells from background
 
 
@@ -74,7 +76,9 @@ def measure_whole(
     """
     drawn = [offsets[:, foreground] for offsets, foreground, _ in parts]  # (2, N) each
     pooled = np.concatenate(drawn, axis=1)
-    centre = median_offset(pooled, np.ones(pooled.shape[1], bool)) if pooled.size else (0.0, 0.0)
+    centre = (0.0,) * len(pooled)
+    if pooled.size:
+        centre = median_offset(pooled, np.ones(pooled.shape[1], bool))
     clustered = (
         (cluster_cells(offsets, foreground, settings, seed=seed, centre=centre), image)
         for offsets, foreground, image in parts
@@ -95,10 +99,10 @@ def segment(
 
     Parameters
     ----------
-    offsets : array of shape (2, Y, X)
-        Predicted offsets (y, x), pixels.
-    foreground : bool array of shape (Y, X)
-    image : float array of shape (Y, X, C)
+    offsets : array of shape (2, Y, X) or (3, Z, Y, X)
+        Predicted offsets (y, x) or (z, y, x), pixels.
+    foreground : bool array of shape (Y, X) or (Z, Y, X)
+    image : float array of shape (Y, X, C) or (Z, Y, X, C)
         Normalised, intensities linear.
     seed : int
         Seeds the choice of pixels that scikit-learn's mean shift is fitted to.
@@ -116,7 +120,7 @@ def cluster_cells(
     settings: SegmentationSettings,
     *,
     seed: int,
-    centre: tuple[float, float] | None = None,
+    centre: tuple[float, ...] | None = None,
 ) -> NDArray[np.int32]:
     """Cluster the embeddings and drop what can't be a cell: the first half of `segment`."""
     method, share = settings.clustering, settings.fitted_share

@@ -1,10 +1,11 @@
 """Tell whether the sizes of pseudo objects are those of cells: each finding is one sentence."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from oce2stardist.labels import Labels, median_diameter, object_sizes
+from oce2stardist.labels import Labels, equivalent_diameter, median_diameter, object_sizes
 
 _SCALES_APART = 2.0
 _GIANT_SHARE = 0.5
@@ -24,12 +25,18 @@ def warn_of_scales(annotations: Mapping[str, Labels], pseudo: Mapping[str, Label
     ]
 
 
-def warn_of_giants(labels: Mapping[str, Labels], *, diameter: float) -> list[str]:
-    """Say that objects cover most of their image and are far larger than a cell, in pixels."""
+def warn_of_giants(
+    labels: Mapping[str, Labels], sides: Mapping[str, tuple[float, ...]], *, diameter: float
+) -> list[str]:
+    """Say that objects cover most of their image and are far larger than a cell, in pixels.
+
+    `sides` are those of a voxel of a stack in units of its width, (1, 1) of a pixel.
+    """
     giants = {}
     for stem, cells in labels.items():
         largest = int(object_sizes(cells)[1].max(initial=0))
-        is_long = np.sqrt(4 * largest / np.pi) > _GIANT_DIAMETERS * diameter
+        size = np.array(largest * math.prod(sides[stem]))
+        is_long = equivalent_diameter(size, ndim=cells.ndim) > _GIANT_DIAMETERS * diameter
         if is_long and largest > _GIANT_SHARE * cells.size:
             giants[stem] = largest / cells.size
     if not giants:

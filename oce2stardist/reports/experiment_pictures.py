@@ -175,7 +175,7 @@ def _repeat_clustering(
     else:
         level = gaussian_filter(spread, settings.smoothing) if settings.smoothing else spread
     foreground = np.asarray(level < threshold)
-    segmentation = segmentation_settings(settings)
+    segmentation = segmentation_settings(settings, ndim=2)
     bandwidth = chosen.get("bandwidth", {}).get("value", segmentation.bandwidth)
     segmentation = replace(segmentation, bandwidth=bandwidth)
     return foreground, cluster_cells(offsets, foreground, segmentation, seed=0)

@@ -39,6 +39,7 @@ from oce2stardist.reports.run_files import (
     stems_or_refuse,
 )
 from oce2stardist.reports.selection import choose_by_count, say_how_many
+from oce2stardist.reports.stack_panels import stack_panels
 from oce2stardist.reports.verdicts import pseudo_verdict
 from oce2stardist.reports.wording import (
     count_objects,
@@ -78,7 +79,7 @@ class _Run:
     parameters: dict[str, Any]
     objects: pd.DataFrame
     counts: pd.Series
-    predicted: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # (2, Y, X) and (Y, X)
+    predicted: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # offsets and spread
 
 
 def write_pseudo_report(run: Path, images: ImageSet) -> Path:
@@ -138,9 +139,14 @@ def _sections(run: _Run) -> list[Section]:
 
 
 def _numbers_section(run: _Run) -> Section:
+    about = "Diameters are those of discs of the same area, in pixels of the original images."
+    if run.images.are_stacks:
+        about = (
+            "Diameters are those of balls of the same volume; a px is as long as a voxel is wide."
+        )
     return Section(
         "In numbers",
-        "Diameters are those of discs of the same area, in pixels of the original images.",
+        about,
         table=[
             ("", "value"),
             ("images", f"{len(run.counts):,}"),
@@ -183,6 +189,12 @@ def _image_section(run: _Run, stem: str, limits: tuple[float, float]) -> Section
     objects = run.objects[run.objects["image"] == stem]
     confidence = np.ones(max(int(labels.max()), 0) + 1)
     confidence[objects["label"]] = objects["confidence"]
+    if run.images.are_stacks:
+        sides = run.images.sides(stem)
+        drawn = stack_panels(
+            image, labels, confidence, run.predicted[stem], sides=sides, limits=limits
+        )
+        return Section(stem, panels=drawn, level=3)
     panels = [
         ("Image", picture_of_image(image)),
         *embedding_panels(*run.predicted[stem], labels, limits, at_most=_LARGEST_MAP),

@@ -1,5 +1,6 @@
 """Train the offset network and predict with it, in a run folder: the first half of `pseudo`."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,8 +27,7 @@ from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.progress import Reporter, SilentReporter
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
-    from oce2stardist.embeddings.network import OffsetNetwork
-    from oce2stardist.embeddings.predict import ImageSource
+    from oce2stardist.embeddings.predict import AnyOffsetNetwork, ImageSource
 
 
 _OCE_RESULTS = (
@@ -81,7 +81,7 @@ def number_of_copies(given: int | None, prepared: PreparedImages) -> int:
     if given is not None:
         return given
     sizes = [image.shape for image in prepared.training_images]
-    return choose_copies(sum(height * width for height, width, _ in sizes) / 1e6)
+    return choose_copies(sum(math.prod(shape[:-1]) for shape in sizes) / 1e6)
 
 
 def open_stages(
@@ -122,7 +122,7 @@ def trained_network(
     oce: Stage,
     reporter: Reporter,
     source: FinishedRun | None,
-) -> "OffsetNetwork | None":
+) -> "AnyOffsetNetwork | None":
     """Train, or take the network of another run; None where that is done already."""
     if oce.finished:
         reporter.say(f"Embeddings in {folder / 'oce'} are finished and are used again.")
@@ -139,7 +139,7 @@ def _train(
     folder: Path,
     stage: Stage,
     reporter: Reporter,
-) -> "OffsetNetwork":
+) -> "AnyOffsetNetwork":
     """Train the offset network, or go on where an interrupted run stopped.
 
     Processes that torchrun started train together; the main one writes.
@@ -196,7 +196,7 @@ def _train(
 
 
 def predict_all(
-    network: "OffsetNetwork",
+    network: "AnyOffsetNetwork",
     prepared: PreparedImages,
     config: Config,
     folder: Path,

@@ -11,7 +11,7 @@ from oce2stardist.images.find import find_images, image_stem, label_paths
 from oce2stardist.images.formats import LABEL_SUFFIXES
 from oce2stardist.images.instances import as_instances
 from oce2stardist.images.label_files import is_ours, read_labels
-from oce2stardist.labels import Instances
+from oce2stardist.labels import Instances, Labels
 
 F1_CURVE = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
@@ -47,7 +47,7 @@ def evaluate_folders(
     Parameters
     ----------
     predicted, truth : path
-        Folders (or one file each) of label images, matched by stem; ``x_masks.tif`` is
+        Folders (or one file each) of label images or stacks, matched by stem; ``x_masks.tif`` is
         the truth of ``x.tif`` too.
     iou : float, in (0, 1]
         Least IoU of a match.
@@ -55,7 +55,8 @@ def evaluate_folders(
         Leave out objects, predicted or true, whose centroid lies closer to the image's
         edge than this, pixels.
     instances : {"auto", "labels", "components"}
-        How labels are taken that we did not write: see `oce2stardist.images.instances`.
+        How labels are taken that we did not write: see `oce2stardist.images.instances`. Those of
+        stacks are taken as they are.
     curve : sequence of float
         IoU thresholds at which pooled F1 is given as well.
 
@@ -86,9 +87,14 @@ def evaluate_folders(
     scores: dict[str, list[Scores]] = {}
     for path, true_path in matched.items():
         labels = read_labels(path)
+        if labels.ndim == 3 and instances == "components":
+            raise InputError(
+                f"--instances components is for images without planes. Got the stack {path}; "
+                "number the cells."
+            )
         true_labels = read_labels(true_path, shape=labels.shape, image=path)
         pair = [
-            as_instances(side, instances="labels" if is_ours(file) else instances, what=file)
+            as_instances(side, instances=_taken_as(side, file, instances), what=file)
             for side, file in ((labels, path), (true_labels, true_path))
         ]
         inner = [leave_out_border(side, border) if border else side for side in pair]
@@ -97,3 +103,8 @@ def evaluate_folders(
     f1_by_iou = {level: at.f1 for level, at in zip(curve, pooled[1:], strict=True)}
     images = {stem: of_image[0] for stem, of_image in scores.items()}
     return Evaluation(pooled[0], images, f1_by_iou)
+
+
+def _taken_as(labels: Labels, file: Path, instances: Instances) -> Instances:
+    """Take our own labels, and those of stacks, as they are."""
+    return "labels" if labels.ndim == 3 or is_ours(file) else instances

@@ -22,7 +22,7 @@ from oce2stardist.pseudo_labels.choose import Choice, segmentation_settings
 from oce2stardist.pseudo_labels.inputs import SegmentationInputs, predicted_file
 
 if TYPE_CHECKING:  # torch is loaded when a run needs it
-    from oce2stardist.embeddings.network import OffsetNetwork
+    from oce2stardist.embeddings.predict import AnyOffsetNetwork
 
 _SEARCHED = ("bandwidth", "level", "shrink", "min_size")
 """Settings of a segmentation that a run may choose itself."""
@@ -48,7 +48,7 @@ class FinishedRun:
 
     def merged_config(self, given: Config) -> Config:
         """Set what the run chose in its config; seed and device are those of the given one."""
-        area = segmentation_settings(self.config.pseudo).cell_area
+        area = segmentation_settings(self.config.pseudo, ndim=2).cell_area
         chosen = {
             f"pseudo.{name}": self.parameters[name]["value"] / (area if name == "min_size" else 1)
             for name in _SEARCHED
@@ -62,11 +62,11 @@ class FinishedRun:
 
     def explain(self, config: Config) -> list[Choice]:
         """Say of the settings of `merged_config` where they come from."""
-        segmentation = segmentation_settings(config.pseudo)
+        segmentation = segmentation_settings(config.pseudo, ndim=2)
         names = [name for name in _SEARCHED if name != "shrink" or segmentation.halo == "shrink"]
         return [Choice(name, getattr(segmentation, name), f"as in {self.folder}") for name in names]
 
-    def copy_network(self, stage: Path) -> "OffsetNetwork":
+    def copy_network(self, stage: Path) -> "AnyOffsetNetwork":
         """Copy the weights into the folder of a stage and read the network."""
         from oce2stardist.embeddings.checkpoint import read_weights
 

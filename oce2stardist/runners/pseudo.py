@@ -22,8 +22,10 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_bytes
 from oce2stardist.images.crops import LargeImages
 from oce2stardist.images.image_set import ImageSet, read_images
+from oce2stardist.images.pixel_size import VoxelSize
 from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
+from oce2stardist.images.stacks import Reading, are_stacks, read_stacks, refuse_for_stacks
 from oce2stardist.labels import Labels
 from oce2stardist.objects.overlay import write_overlay
 from oce2stardist.pseudo_labels.label_images import (
@@ -80,6 +82,7 @@ def make_pseudo_labels(
     diameter: float | str | Path | None = None,
     annotations: str | Path | Mapping[str, Labels] | None = None,
     axes: str | None = None,
+    voxel_size: VoxelSize | None = None,
     trained: str | Path | None = None,
     overlay: bool = False,
     overwrite: bool = False,
@@ -95,7 +98,7 @@ def make_pseudo_labels(
         A folder, a glob or one file; TIFF, OME-TIFF, PNG or OME-Zarr. OME-Zarr and large TIFF
         never have to fit into memory: the network trains on windows of the whole, settings are
         chosen on crops, written to ``output/crops`` (`annotations` are those of crops), and
-        then the whole is labelled in blocks.
+        then the whole is labelled in blocks. Where the first has planes along Z, all are stacks.
     output : path
         The run folder. If it holds an unfinished run with the same settings, that run goes
         on; of a finished one only the objects are found again, about a second an image.
@@ -110,7 +113,9 @@ def make_pseudo_labels(
         turn embeddings into labels. 0 in label images counts as not annotated. Where a point lies
         in no object, or together with others in one, the drawn start's object there is taken.
     axes : str, optional
-        Axes of the files, such as ``CYX``, where their metadata do not say.
+        Axes of the files, such as ``CYX``, of stacks ``ZYX``, where their metadata do not say.
+    voxel_size : VoxelSize, optional
+        Of stacks, in place of what the files say.
     trained : path, optional
         A finished run on other images. Nothing is trained: its offset network is used, with
         its settings, those that it chose included, and unless `diameter` or `annotations` say
@@ -139,7 +144,8 @@ def make_pseudo_labels(
     """
     folder, config = Path(output), config or Config()
     blocks = blocks or Blocks(side=_SIDE)
-    image_set, large = _read(images, folder, blocks, axes=axes, seed=config.seed)
+    reading = Reading(axes, voxel_size)
+    image_set, large = _read(images, folder, blocks, reading, seed=config.seed)
     result = label_set(
         large or image_set,
         folder,
@@ -161,11 +167,15 @@ def make_pseudo_labels(
 
 
 def _read(
-    images: str | Path | ImageSet, folder: Path, blocks: Blocks, *, axes: str | None, seed: int
+    images: str | Path | ImageSet, folder: Path, blocks: Blocks, reading: Reading, *, seed: int
 ) -> tuple[ImageSet, LargeImages | None]:
     """Read images, or crops of those that are taken in blocks, which come as well then."""
+    axes = reading.axes
     if isinstance(images, ImageSet):
         return images, None
+    if are_stacks(images, axes=axes):
+        return read_stacks(images, reading), None
+    reading.refuse_voxel_size(images)
     # Listed once: an image that is gone a moment later is missed, not left out.
     sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
     blocks.check(images, sources)
@@ -218,6 +228,10 @@ def label_set(
 
     The parameters are those of `make_pseudo_labels`.
     """
+    image_set = images.crops if isinstance(images, LargeImages) else images
+    if image_set.are_stacks:
+        refuse_for_stacks(annotations=annotations, trained=trained, overlay=overlay)
+        config = config.for_stacks()
     source = _read_trained(trained, folder) if trained is not None else None
     ignored = source.name_ignored(config) if source else []
     config = source.merged_config(config) if source else config
@@ -229,7 +243,6 @@ def label_set(
     ):
         if source and ignored:
             log.warn(f"Settings are those of {source.folder}, also {', '.join(ignored)}.")
-        image_set = images.crops if isinstance(images, LargeImages) else images
         known = None
         if annotations is not None:
             known = read_known(image_set, annotations, instances=config.instances)
@@ -250,6 +263,10 @@ def label_set(
             start = DrawnWitness(images, config, log)
             prepared = start.measure_again(prepared)
         inputs: dict[str, Any] = {"images": len(image_set.images), "sha256": image_set.digest()}
+        if image_set.are_stacks:
+            inputs["voxel_sizes"] = {
+                stem: list(size) for stem, size in image_set.voxel_sizes.items()
+            }
         if source:
             inputs["trained_sha256"] = source.digest
         files = image_set.files + (known.files if known else [])
@@ -303,14 +320,15 @@ def label_set(
             }
         write_parameters(folder, result)
         _draw(folder / "pseudo", prepared, result.labels, overlay=overlay)
-        write_choices(
-            folder / "pseudo" / "choices.png",
-            scenes=result.scenes,
-            labels=result.labels,
-            settings=result.settings,
-            choices=result.choices,
-            seed=config.seed,
-        )
+        if not image_set.are_stacks:
+            write_choices(
+                folder / "pseudo" / "choices.png",
+                scenes=result.scenes,
+                labels=result.labels,
+                settings=result.settings,
+                choices=result.choices,
+                seed=config.seed,
+            )
         stage.finish()
         if not result.trust.trusted:
             log.warn(f"{result.trust.verdict[0].upper()}{result.trust.verdict[1:]}.")
@@ -324,7 +342,7 @@ def _draw(
     """Write the picture of the diameter where it was estimated and, if asked, outlines of cells."""
     images = prepared.found.images
     estimate = prepared.scales.estimate
-    if estimate is not None and estimate.diameter is not None:
+    if estimate is not None and estimate.diameter is not None and not prepared.found.are_stacks:
         write_bytes(folder / "diameter.png", diameter_picture(images, estimate))
     for stem in labels if overlay else ():
         write_overlay(folder / "overlays" / f"{stem}.png", images[stem], labels[stem])

@@ -38,7 +38,7 @@ class VolumeJob:
     stacks : dict of float32 arrays of shape (Z, Y, X, C)
         Normalised, by stem.
     config, reporter, tensorboard
-        As in `TrainingJob`.
+        As in `TrainingJob`; of the config what `Config.for_stacks` gives.
     scale : VolumeScale
     cell : CellShape
         Of the median cell, in voxels of the stacks.
@@ -69,15 +69,8 @@ class VolumeJob:
 
     @property
     def settings(self) -> StarDistConfig:
-        """The settings of a training, with steps, learning rate and batch of stacks."""
-        own = self.config.stardist3d
-        return self.config.stardist.model_copy(
-            update={
-                "steps": own.steps,
-                "learning_rate": own.learning_rate,
-                "batch_size": own.batch_size,
-            }
-        )
+        """The settings of a training that begins with nothing."""
+        return self.config.stardist.filled(from_nothing=True)
 
 
 def train_volume_network(
@@ -95,11 +88,9 @@ def train_volume_network(
     labels = labels.changed(lambda _, drawn: zoom_stack_labels(drawn, job.scale))
     model = create_volume_model(
         folder,
-        config.stardist3d,
+        settings,
         anisotropy=job.anisotropy,
         channels=next(iter(job.stacks.values())).shape[-1],
-        batch_norm=settings.batch_norm,
-        distance_weight=settings.distance_weight,
         half_precision=choose_precision(config) == "mixed",
         seed=config.seed,
     )
@@ -170,7 +161,7 @@ def _volume_source(
             "annotate more cells or change --alpha."
         )
     weigh = kind == "pseudo" and job.config.stardist.object_weights
-    own = job.config.stardist3d
+    own = job.settings
     return VolumeSource(
         [job.zoomed_stacks[stem] for stem in drawn],
         list(drawn.values()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from oce2stardist.config import StarDist3DConfig
+from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError, first_line, is_out_of_memory
 from oce2stardist.stardist_model.backend import Config3D, StarDist3D, keras, rays_from_json
 from oce2stardist.stardist_model.base import QuietNetwork, computing, place_of, quiet
@@ -47,12 +47,10 @@ class SparseStarDist3D(QuietNetwork, StarDist3D):  # type: ignore[misc]  # stard
 
 def create_volume_model(
     folder: Path,
-    settings: StarDist3DConfig,
+    settings: StarDistConfig,
     *,
     anisotropy: float,
     channels: int,
-    batch_norm: bool,
-    distance_weight: float,
     half_precision: bool,
     seed: int,
 ) -> SparseStarDist3D:
@@ -72,12 +70,12 @@ def create_volume_model(
         unet_n_depth=2,
         unet_n_filter_base=settings.width,
         net_conv_after_unet=settings.features,
-        unet_batch_norm=batch_norm,
+        unet_batch_norm=settings.batch_norm,
         train_tensorboard=False,
         train_patch_size=(settings.patch_planes, settings.patch_size, settings.patch_size),
         train_batch_size=settings.batch_size,
-        train_learning_rate=settings.learning_rate,
-        train_loss_weights=(1.0, distance_weight),
+        train_learning_rate=settings.filled(from_nothing=True).learning_rate,
+        train_loss_weights=(1.0, settings.distance_weight),
     )
     keras.utils.set_random_seed(seed)
     with quiet(), computing(half_precision):

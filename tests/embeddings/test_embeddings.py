@@ -133,7 +133,7 @@ def test_dense_and_sampled_losses_estimate_the_same_number():
     smooth = np.cumsum(rng.normal(0, 0.5, (1, 2, 120, 120)), axis=-1)
     offsets = torch.tensor(smooth)
     common = {"temperature": 10.0, "sigma": "paper"} | PLAIN_LOSS
-    dense = dense_pair_loss(offsets, draw_displacements(6.0, 1000, rng), **common)
+    dense = dense_pair_loss(offsets, draw_displacements(6.0, 1000, rng, ndim=2), **common)
     pairs = draw_pairs((120, 120), kappa=6.0, density=0.5, rng=rng)
     sampled = sampled_pair_loss(offsets, *pairs, reference_gradient=True, **common)
     assert float(dense) == pytest.approx(float(sampled), abs=5e-3)
@@ -142,7 +142,7 @@ def test_dense_and_sampled_losses_estimate_the_same_number():
 def test_loss_is_least_when_a_disc_embeds_to_its_centre():
     y, x = np.mgrid[:20, :20].astype(np.float32)
     to_centre = torch.tensor(np.stack([9.5 - y, 9.5 - x]))[None]
-    steps = displacements_within(5.0)
+    steps = displacements_within(5.0, ndim=2)
     common = {"temperature": 10.0, "sigma": "code"} | PLAIN_LOSS
     losses = [
         float(dense_pair_loss(factor * to_centre, steps, **common)) for factor in (0.0, 0.5, 1.0)
@@ -162,7 +162,7 @@ def test_reference_gradient_can_be_stopped():
 
 
 def test_displacements_are_those_of_a_disc():
-    steps = displacements_within(2.0)
+    steps = displacements_within(2.0, ndim=2)
     assert {tuple(step) for step in steps} == {
         (-2, 0), (-1, -1), (-1, 0), (-1, 1), (0, -2), (0, -1), (0, 1), (0, 2), (1, -1), (1, 0),
         (1, 1), (2, 0),
@@ -173,9 +173,9 @@ def test_every_displacement_of_a_half_plane_is_drawn_equally_often():
     counts = {}
     rng = np.random.default_rng(0)
     for _ in range(3000):
-        for step in draw_displacements(4.0, 6, rng).tolist():
+        for step in draw_displacements(4.0, 6, rng, ndim=2).tolist():
             counts[tuple(step)] = counts.get(tuple(step), 0) + 1
-    half = len(displacements_within(4.0)) // 2
+    half = len(displacements_within(4.0, ndim=2)) // 2
     assert len(counts) == half
     expected = 3000 * 6 / half
     assert max(abs(count - expected) for count in counts.values()) < 5 * np.sqrt(expected)
@@ -373,16 +373,16 @@ def test_an_epoch_covers_the_pixels_of_all_images_once():
 def test_passes_on_the_cpu_fit_into_the_cache(batch_size):
     common = {"precision": "fp32", "batch_size": batch_size}
     cpu = torch.device("cpu")
-    fast = choose_computation(cpu, crop_size=140, maps=24, **common)
-    paper = choose_computation(cpu, crop_size=252, maps=64, **common)
+    fast = choose_computation(cpu, crop=140**2, maps=24, **common)
+    paper = choose_computation(cpu, crop=252**2, maps=64, **common)
     assert paper.crops_at_once == 1 <= fast.crops_at_once <= min(4, batch_size)
-    gpu = choose_computation(torch.device("cuda"), crop_size=252, maps=64, **common)
+    gpu = choose_computation(torch.device("cuda"), crop=252**2, maps=64, **common)
     assert gpu.crops_at_once == batch_size
 
 
 def test_auto_trains_in_float32_and_predicts_in_bfloat16_where_that_pays(monkeypatch):
     monkeypatch.delenv("OCE2STARDIST_PRECISION", raising=False)
-    device, common = torch.device("cpu"), {"crop_size": 140, "batch_size": 8, "maps": 24}
+    device, common = torch.device("cpu"), {"crop": 140**2, "batch_size": 8, "maps": 24}
     for has, wanted in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr("oce2stardist.embeddings.device.bf16_pays", lambda device, has=has: has)
         assert resolve_precision(device, "auto") == wanted

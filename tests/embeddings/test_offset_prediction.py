@@ -50,7 +50,7 @@ def plain_copies(net, image, *, copies, noise, seed):
     predicted = []
     for copy in range(copies):
         cycle, turn = divmod(copy, copies_per_cycle(noise))
-        hit = noise_turns(rows, columns, noise=noise, seed=seed, cycle=cycle) == turn
+        hit = noise_turns((rows, columns), noise=noise, seed=seed, cycle=cycle) == turn
         noisy = np.where(hit[..., None], np.float32(NOISE_VALUES[copy % 2]), padded)
         with torch.no_grad():
             predicted.append(net(torch.from_numpy(noisy.transpose(2, 0, 1)[None]))[0].numpy())
@@ -111,7 +111,7 @@ def test_tiles_cover_the_image_once_and_in_order():
     image = random_image(70, 45, 1)
     covered = np.zeros((70, 45), int)
     corners = []
-    for rows, columns, offsets, spread in tiles_of(network(), image, tile_size=32):
+    for (rows, columns), offsets, spread in tiles_of(network(), image, tile_size=32):
         covered[rows, columns] += 1
         corners.append((rows.start, columns.start))
         assert offsets.shape == (2, *spread.shape) == (2, *covered[rows, columns].shape)
@@ -180,21 +180,21 @@ def test_results_are_all_that_is_held_of_a_whole_image():
 
 
 def test_a_window_of_noise_is_the_same_wherever_its_drawing_starts():
-    everywhere = noise_turns(slice(-20, 300), slice(-20, 290), noise=0.01, seed=3)
-    part = noise_turns(slice(101, 260), slice(-7, 133), noise=0.01, seed=3)
+    everywhere = noise_turns((slice(-20, 300), slice(-20, 290)), noise=0.01, seed=3)
+    part = noise_turns((slice(101, 260), slice(-7, 133)), noise=0.01, seed=3)
     np.testing.assert_array_equal(part, everywhere[121:280, 13:153])
 
 
 def test_noise_far_from_the_origin_is_drawn_without_what_lies_between():
     far = slice(10**9, 10**9 + 5)
-    turns = noise_turns(far, far, noise=0.01, seed=0)
+    turns = noise_turns((far, far), noise=0.01, seed=0)
     assert turns.shape == (5, 5)
 
 
 def test_noise_differs_between_places_seeds_and_cycles():
     here, there = slice(0, 128), slice(128, 256)
     drawn = [
-        noise_turns(rows, columns, noise=0.01, seed=seed, cycle=cycle)
+        noise_turns((rows, columns), noise=0.01, seed=seed, cycle=cycle)
         for rows, columns, seed, cycle in [
             (here, here, 0, 0), (there, here, 0, 0), (here, there, 0, 0), (here, here, 1, 0),
             (here, here, 0, 1),
@@ -207,7 +207,7 @@ def test_noise_differs_between_places_seeds_and_cycles():
 
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.3, 0.7])
 def test_every_copy_replaces_the_given_share_of_pixels(noise):
-    turns = noise_turns(slice(0, 512), slice(0, 512), noise=noise, seed=0)
+    turns = noise_turns((slice(0, 512), slice(0, 512)), noise=noise, seed=0)
     counts = np.bincount(turns.ravel())[: copies_per_cycle(noise)]
     deviation = np.sqrt(noise * (1 - noise) / turns.size)
     np.testing.assert_allclose(counts / turns.size, noise, atol=5 * deviation)

@@ -19,7 +19,7 @@ from oce2stardist.pseudo_labels.inputs import Scene
 SHAPE = (200, 220)
 BANDWIDTHS = [7.84, 9.24, 10.64, 12.04, 14.0]  # 0.28 to 0.5 of a working diameter of 28
 DEFAULT = 12.04
-PLAIN = replace(segmentation_settings(PseudoConfig()), halo="none", min_unity=1.0)
+PLAIN = replace(segmentation_settings(PseudoConfig(), ndim=2), halo="none", min_unity=1.0)
 
 
 def pairs(gaps):
@@ -183,11 +183,11 @@ def test_images_without_objects_choose_the_default():
 
 def test_the_settings_are_what_the_config_says():
     given = PseudoConfig(working_diameter=20, bandwidth=5, halo="shrink", shrink=2, level=0.3)
-    settings = segmentation_settings(given)
+    settings = segmentation_settings(given, ndim=2)
     assert settings.cell_area == pytest.approx(np.pi * 100)
     found = (settings.bandwidth, settings.halo, settings.shrink, settings.level)
     assert found == (5, "shrink", 2, 0.3)
-    default = segmentation_settings(PseudoConfig(working_diameter=20))
+    default = segmentation_settings(PseudoConfig(working_diameter=20), ndim=2)
     assert default.bandwidth == pytest.approx(0.43 * 20)
 
 

@@ -201,27 +201,30 @@ def test_each_pixel_goes_to_the_nearest_centre():
     np.testing.assert_array_equal(clustering._nearest(centres, embeddings), expected)
 
 
-def test_moments_are_those_of_the_pixels_within_the_disc():
-    rng = np.random.default_rng(0)
-    counts = rng.poisson(2.0, (70, 80)).astype(np.float32)
-    found = clustering._disc_moments(counts, 7.0)
+@pytest.mark.parametrize("shape", [(70, 80), (20, 18, 16)])
+def test_moments_are_those_of_the_pixels_within_the_kernel(shape):
+    rng, radius = np.random.default_rng(0), 7.0 if len(shape) == 2 else 4.0
+    counts = rng.poisson(2.0, shape).astype(np.float32)
+    found = clustering._kernel_moments(counts, radius)
     points = np.argwhere(counts)
-    for place in [(0, 0), (35, 40), (69, 3), (10, 79)]:
+    for place in [(0,) * len(shape), tuple(size // 2 for size in shape), (*shape[:-1], 3)]:
+        place = tuple(np.minimum(place, np.array(shape) - 1))
         ways = points - place
-        # the area of a pixel within the disc: 8 x 8 places in each
+        # the part of a pixel within the disc, or ball: 8 places along each axis
         fine = (np.arange(8) + 0.5) / 8 - 0.5
-        grid = np.stack(np.meshgrid(fine, fine), -1).reshape(-1, 2)
-        share = (np.hypot(*(ways[:, None] + grid).T) <= 7).mean(axis=0)
+        grid = np.stack(np.meshgrid(*[fine] * len(shape)), -1).reshape(-1, len(shape))
+        share = (np.linalg.norm(ways[:, None] + grid, axis=-1) <= radius).mean(axis=1)
         weights = share * counts[tuple(points.T)]
         expected = [weights.sum(), *(weights @ ways)]
         np.testing.assert_allclose(found[(slice(None), *place)], expected, rtol=0.02, atol=8)
 
 
-def test_computing_the_density_in_tiles_changes_nothing(monkeypatch):
-    counts = np.random.default_rng(0).poisson(2.0, (70, 80)).astype(np.float32)
-    whole = clustering._disc_moments(counts, 7.0)
-    monkeypatch.setattr(clustering, "_TILE", 16)
-    np.testing.assert_allclose(clustering._disc_moments(counts, 7.0), whole, atol=1e-2)
+@pytest.mark.parametrize("shape", [(70, 80), (25, 40, 30)])
+def test_computing_the_density_in_tiles_changes_nothing(monkeypatch, shape):
+    counts = np.random.default_rng(0).poisson(2.0, shape).astype(np.float32)
+    whole = clustering._kernel_moments(counts, 4.0)
+    monkeypatch.setattr(clustering, "_TILE", {2: 16, 3: 16})
+    np.testing.assert_allclose(clustering._kernel_moments(counts, 4.0), whole, atol=1e-2)
 
 
 @pytest.mark.parametrize(

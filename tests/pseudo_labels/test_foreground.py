@@ -8,6 +8,7 @@ from scipy.stats import norm
 from skimage.segmentation import find_boundaries
 from sklearn.metrics import roc_auc_score
 
+from oce2stardist.labels import cell_size
 from oce2stardist.pseudo_labels.foreground import (
     choose_foreground,
     cue_agreement,
@@ -164,10 +165,10 @@ def test_outliers_lie_six_deviations_of_the_upper_half_below_the_median():
     rng = np.random.default_rng(0)
     one = rng.normal(3, 0.5, (200, 200))
     one[:20, :20] = -5  # 400 pixels, more than an eighth of a cell
-    assert outlier_threshold(one, diameter=DIAMETER) == pytest.approx(0, abs=0.1)
+    assert outlier_threshold(one, cell=cell_size(DIAMETER, ndim=2)) == pytest.approx(0, abs=0.1)
     one[:20, :20] = 3
     one[:5, :10] = -5  # 50 pixels, fewer
-    assert outlier_threshold(one, diameter=DIAMETER) == float("-inf")
+    assert outlier_threshold(one, cell=cell_size(DIAMETER, ndim=2)) == float("-inf")
 
 
 def test_the_same_input_gives_the_same_choice():

@@ -98,7 +98,7 @@ def parameters_of(images, *, diameter=None, choices=()):
     config = Config()
     stems = {f"{index}": image[..., None] for index, image in enumerate(images)}
     prepared = prepare_images(ImageSet(dict.fromkeys(stems), stems), config, diameter=diameter)
-    segmentation = segmentation_settings(config.pseudo)
+    segmentation = segmentation_settings(config.pseudo, ndim=2)
     foreground = Foreground((0.0,), "spread", 1.0, 1.0, 0.0, "two modes")
     return list_parameters(prepared, config, foreground, segmentation, choices, copies=6)
 

@@ -105,7 +105,7 @@ def test_segment_leads_from_fat_cut_and_false_objects_to_the_outlines_of_cells()
     patch[70:88, 5:40] = True
     image = ndi.gaussian_filter((true > 0).astype(float), 1.0) + rng.normal(0, 0.03, SHAPE)
     given = PseudoConfig(working_diameter=20, level=0.5, min_unity=0.5)
-    segmentation = segmentation_settings(given)
+    segmentation = segmentation_settings(given, ndim=2)
     found = segment(offsets, (fat > 0) | patch, image[..., None], segmentation, seed=0)
     assert found.max() == 3
     assert adjusted_rand_score(true.ravel(), found.ravel()) > 0.97

@@ -21,7 +21,7 @@ def tuned_run(tmp_path, shape=(200, 260), **settings):
     return {
         "scenes": SegmentationInputs(prepared, tmp_path / "run", config),
         "labels": labels,
-        "settings": segmentation_settings(config.pseudo),
+        "settings": segmentation_settings(config.pseudo, ndim=2),
         "choices": [],
         "seed": 7,
     }

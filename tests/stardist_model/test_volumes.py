@@ -175,19 +175,15 @@ def test_a_small_stack_is_padded_with_what_nobody_knows():
 
 def job_in(folder, *, steps=6, **settings):
     labels = balls()
-    small = Config().stardist3d.model_copy(
-        update={
-            "width": 4, "features": 8, "n_rays": 16, "patch_planes": 8, "patch_size": 32,
-            "batch_size": 2, "steps": steps, **settings,
-        }
-    )  # fmt: skip
-    config = Config().model_copy(update={"stardist3d": small})
-    config = config.model_copy(
-        update={"stardist": config.stardist.model_copy(update={"checks": 2})}
-    )
+    small = {
+        "width": 4, "features": 8, "n_rays": 16, "patch_planes": 8, "patch_size": 32,
+        "batch_size": 2, "steps": steps, "checks": 2, **settings,
+    }  # fmt: skip
+    config = Config().for_stacks()
+    config = config.replace(**{f"stardist.{name}": value for name, value in small.items()})
     cell = measure_cells([labels])
     folder.mkdir(parents=True, exist_ok=True)
-    scale = choose_volume_scale(cell, small.working_diameter)
+    scale = choose_volume_scale(cell, config.stardist.working_diameter)
     return VolumeJob(folder, {"a": stack_of(labels)}, config, SilentReporter(), False, scale, cell)
 
 

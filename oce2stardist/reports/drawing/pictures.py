@@ -134,7 +134,9 @@ def picture_of_spread(
 
 def spread_limits(spreads: Sequence[NDArray[Any]]) -> tuple[float, float]:
     """Find the 1st and 99th percentile of the positive values of all maps, pixels."""
-    pooled = np.concatenate([shrink_image(spread).ravel() for spread in spreads])
+    pooled = np.concatenate(
+        [(shrink_image(spread) if spread.ndim == 2 else spread).ravel() for spread in spreads]
+    )
     positive = pooled[pooled > 0]
     if positive.size == 0:
         return 1.0, 1.0
