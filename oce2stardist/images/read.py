@@ -258,11 +258,14 @@ def _name_axes(path: Path, shape: tuple[int, ...], axes: str, space: str) -> str
     )
     left = names.replace("-", "").replace("C", "", 1).replace("S", "", 1)
     if sorted(left) != sorted(space):
-        wanted = "2-D with channels" if space == PLANE else "a stack, like the others,"
-        raise InputError(
-            f"{path} must be {wanted}. Got shape {shape} with axes {axes}; split other axes into "
-            "one file each, or say what these are: --axes ZYX for a stack, CYX or YXC for channels."
-        )
+        wanted, advice = "a stack, like the others", "split what else there is, or pass --axes ZYX"
+        if space == PLANE:
+            wanted, advice = "2-D with channels", "split a stack into one file per plane"
+            advice += (
+                ", or say what it is: --axes ZYX makes pseudo take it for a stack, --axes CYX "
+            )
+            advice += "or YXC are channels"
+        raise InputError(f"{path} must be {wanted}. Got shape {shape} with axes {axes}; {advice}.")
     return names
 
 

@@ -186,7 +186,7 @@ def test_same_seed_same_estimate_and_only_so_many_images_are_looked_at():
     ("images", "options", "message"),
     [
         ([], {}, "images must hold at least one image. Got none instead."),
-        ([np.zeros((8, 9), np.float32)], {}, r"shape \(Y, X, C\). Got \(8, 9\) instead."),
+        ([np.zeros((8, 9), np.float32)], {}, r"\(Z, Y, X, C\). Got \(8, 9\) instead."),
         ([np.zeros((8, 9, 1), np.float32)], {"at_most": 0}, "at_most must be above 0. Got 0"),
     ],
 )
