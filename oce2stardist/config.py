@@ -201,6 +201,8 @@ class StarDistConfig(Settings):
     """auto computes in half precision where a GPU, or a processor with AMX, gains from it."""
     patch_size: int = Field(96, ge=32, le=2048)
     """Side of the training patches, pixels; a multiple of 8 * grid."""
+    patch_planes: int = Field(16, ge=4, le=512, multiple_of=4)
+    """Planes of the training patches of stacks."""
     batch_size: int = Field(8, ge=2, le=1024, multiple_of=2)
     """Patches in a step, half of them sparse, half pseudo."""
     steps: int | None = Field(None, ge=1)
@@ -278,6 +280,16 @@ OF_STACKS: Mapping[str, Any] = {
     "embedding.crop_size": 40,
     "embedding.batch_size": 4,
     "embedding.tile_size": 64,
+    # As many rays for a cell's surface as its outline has twice; a quarter lies in its plane.
+    "stardist.working_diameter": 14.0,
+    "stardist.n_rays": 64,
+    "stardist.width": 16,
+    "stardist.features": 64,
+    "stardist.patch_size": 48,
+    "stardist.batch_size": 4,
+    "stardist.steps": 500,
+    "stardist.learning_rate": 2e-3,
+    "stardist.start": "none",
 }
 """What a setting that is left at its default is in stacks. Others are the same as in images."""
 

@@ -33,6 +33,15 @@ def object_sizes(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArra
     return ids.astype(np.int64), sizes.astype(np.int64)
 
 
+def cut_cells(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """List the objects of a stack (Z, Y, X) that are on no two planes following each other.
+
+    They are cuts through a cell, drawn on single planes; ids ascend.
+    """
+    goes_on = labels[1:][(labels[1:] == labels[:-1]) & (labels[1:] > BACKGROUND)]
+    return np.setdiff1d(object_sizes(labels)[0], np.unique(goes_on))
+
+
 def cell_size(diameter: float, *, ndim: int) -> float:
     """Tell how many pixels a disc of so many pixels across has, or a ball of voxels."""
     if ndim == 2:

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from oce2stardist.evaluation.scores import score_sparse
-from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, renumber
+from oce2stardist.labels import BACKGROUND, UNLABELLED, Labels, cut_cells, renumber
 
 IOUS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Thresholds over which F1 is averaged: what outlines are worth shows above 0.5 only."""
 
 _MARGIN = 32
 """Pixels of image around a cell, so that its surroundings are seen as in the whole image."""
+
+_MARGIN_OF_STACKS = 16
+"""The same in stacks, voxels: they are looked at at a smaller scale."""
 
 FEWEST_FOR_INTERVAL = 5
 """Cells below which no interval is given."""
@@ -33,18 +36,30 @@ class Window:
     """One annotated cell with its surroundings."""
 
     stem: str
-    place: tuple[slice, slice]
-    """In that image; beyond its lower and right edge only if the image is smaller."""
+    place: tuple[slice, ...]
+    """In that image or stack; beyond its lower and right edge only if the image is smaller."""
     known: Labels
     """The cell, its known background 0, -1 where nothing is known; ends where the image does."""
 
     def cut(self, image: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Cut the window out of the image (Y, X, ...); beyond its edge it is mirrored."""
-        rows, columns = (
+        """Cut the window out of the image ((Z), Y, X, ...); beyond its edge it is mirrored."""
+        index = (
             _mirrored(np.arange(side.start, side.stop), length)
             for side, length in zip(self.place, image.shape, strict=False)
         )
-        return image[np.ix_(rows, columns)]
+        return image[np.ix_(*index)]
+
+    def compared(self, predicted: Labels) -> tuple[Labels, Labels]:
+        """Return what of the labels predicted in the window is compared with what is known.
+
+        Of a cell that is outlined on single planes of a stack these planes alone: how far it goes
+        beyond them nobody knows.
+        """
+        inside = predicted[tuple(slice(side) for side in self.known.shape)]
+        if self.known.ndim == 3 and cut_cells(self.known).size:
+            planes = (self.known > BACKGROUND).any(axis=(1, 2))
+            return inside[planes], self.known[planes]
+        return inside, self.known
 
 
 def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -53,7 +68,11 @@ def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 
 
 def find_windows(
-    known: Mapping[str, Labels], *, multiple_of: int, at_most: int, seed: int
+    known: Mapping[str, Labels],
+    *,
+    multiple_of: int | tuple[int, ...],
+    at_most: int,
+    seed: int,
 ) -> list[Window]:
     """Cut a window around every annotated cell, or around some of them drawn with the seed.
 
@@ -62,10 +81,10 @@ def find_windows(
 
     Parameters
     ----------
-    known : mapping of image stem to int32 array of shape (Y, X)
+    known : mapping of image stem to int32 array of shape (Y, X), or of all (Z, Y, X)
         Annotated cells > 0, known background 0, unknown -1.
-    multiple_of : int
-        That the side of the windows must be; all have the same.
+    multiple_of : int or one for each axis
+        That the sides of the windows must be. All windows are alike; in y and x they are square.
     """
     cells = []
     for stem, labels in sorted(known.items()):
@@ -74,22 +93,40 @@ def find_windows(
         cells += [(stem, label, own) for label, own in zip(ids.tolist(), extents, strict=True)]
     if not cells:
         return []
-    extent = max(side.stop - side.start for *_, window in cells for side in window)
-    side = math.ceil((extent + 2 * _MARGIN) / multiple_of) * multiple_of
+    sides = _window_sides([window for *_, window in cells], multiple_of)
     chosen = np.random.default_rng([seed, 2]).permutation(len(cells))[:at_most]
-    by_stem: dict[str, list[tuple[int, tuple[slice, slice]]]] = {}
+    by_stem: dict[str, list[tuple[int, tuple[slice, ...]]]] = {}
     for index in sorted(chosen):
         stem, label, window = cells[index]
         by_stem.setdefault(stem, []).append((label, window))
     return [
         window
         for stem, some in by_stem.items()
-        for window in _windows_of(stem, known[stem], some, side=side)
+        for window in _windows_of(stem, known[stem], some, sides=sides)
+    ]
+
+
+def _window_sides(
+    extents: Sequence[tuple[slice, ...]], multiple_of: int | tuple[int, ...]
+) -> list[int]:
+    """Choose the sides of windows that hold every cell and its surroundings."""
+    n_axes = len(extents[0])
+    parts = (multiple_of,) * n_axes if isinstance(multiple_of, int) else multiple_of
+    longest = [max(box[axis].stop - box[axis].start for box in extents) for axis in range(n_axes)]
+    longest[-2:] = [max(longest[-2:])] * 2
+    margin = _MARGIN if n_axes == 2 else _MARGIN_OF_STACKS
+    return [
+        math.ceil((extent + 2 * margin) / part) * part
+        for extent, part in zip(longest, parts, strict=True)
     ]
 
 
 def _windows_of(
-    stem: str, labels: Labels, cells: Iterable[tuple[int, tuple[slice, slice]]], *, side: int
+    stem: str,
+    labels: Labels,
+    cells: Iterable[tuple[int, tuple[slice, ...]]],
+    *,
+    sides: Sequence[int],
 ) -> Iterator[Window]:
     nearest = ndi.distance_transform_edt(
         labels <= BACKGROUND, return_distances=False, return_indices=True
@@ -97,15 +134,15 @@ def _windows_of(
     owner = labels[tuple(nearest)]
     for label, window in cells:
         # Moved back into the image: a network sees cells at the edge as they are, not mirrored.
-        rows, columns = (
+        place = tuple(
             slice(
                 start := max(0, min((own.start + own.stop - side) // 2, length - side)),
                 start + side,
             )
-            for own, length in zip(window, labels.shape, strict=True)
+            for own, length, side in zip(window, labels.shape, sides, strict=True)
         )
-        own = np.where(owner[rows, columns] == label, labels[rows, columns], UNLABELLED)
-        yield Window(stem, (rows, columns), own.astype(np.int32))
+        own = np.where(owner[place] == label, labels[place], UNLABELLED)
+        yield Window(stem, place, own.astype(np.int32))
 
 
 def count_matches(windows: Sequence[Window], labels: Iterable[Labels]) -> Counts:
@@ -116,8 +153,7 @@ def count_matches(windows: Sequence[Window], labels: Iterable[Labels]) -> Counts
     """
     counts = []
     for window, predicted in zip(windows, labels, strict=True):
-        inside = predicted[: window.known.shape[0], : window.known.shape[1]]
-        scores = score_sparse(inside, window.known, iou_thresholds=IOUS)
+        scores = score_sparse(*window.compared(predicted), iou_thresholds=IOUS)
         counts.append([[score.tp, score.fp, score.fn] for score in scores])
     return np.array(counts, np.int64).reshape(-1, len(IOUS), 3)
 

@@ -1,5 +1,7 @@
 """Ctrl-C that loses nothing: a training loop is asked to stop between two steps."""
 
+import ctypes
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -79,3 +81,22 @@ def deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def ctrl_c_kept() -> Iterator[None]:
+    """Give Ctrl-C back after compiled code that takes it for good, from whatever thread.
+
+    stardist's `polyhedron_to_label` leaves a handler behind that does nothing but print "AA".
+    Python's own `signal.signal` would work in the main thread only.
+    """
+    if os.name != "posix":
+        yield
+        return
+    system = ctypes.CDLL(None)
+    action = ctypes.create_string_buffer(256)  # struct sigaction has 152 bytes or fewer
+    system.sigaction(int(signal.SIGINT), None, action)
+    try:
+        yield
+    finally:
+        system.sigaction(int(signal.SIGINT), action, None)

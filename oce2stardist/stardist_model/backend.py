@@ -42,18 +42,25 @@ with quiet_native_code(), stop_on_signal():
         edt_prob,
         non_maximum_suppression,
         polygons_to_label,
+        polyhedron_to_label,
         star_dist,
+        star_dist3D,
     )
-    from stardist.models import Config2D, StarDist2D
-    from stardist.nms import non_maximum_suppression_inds
+    from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
+    from stardist.models.base import StarDistBase
+    from stardist.nms import non_maximum_suppression_3d, non_maximum_suppression_inds
+    from stardist.rays3d import Rays_Base, Rays_Explicit, rays_from_json, reorder_faces
     from tensorflow.python.framework.func_graph import dismantle_func_graph
 
     # TensorFlow looks for GPUs, and complains about none, when it is first asked for them.
     GPUS = tf.config.list_physical_devices("GPU")
 
 __all__ = [
-    "GPUS", "Config2D", "StarDist2D", "dismantle_func_graph", "dist_to_coord", "edt_prob",
+    "GPUS", "Config2D", "Config3D", "Rays_Base", "Rays_Explicit", "StarDist2D", "StarDist3D",
+    "StarDistBase", "dismantle_func_graph", "dist_to_coord", "edt_prob",
     "get_model_details", "get_registered_models", "keras", "non_maximum_suppression",
-    "non_maximum_suppression_inds", "polygons_to_label", "quiet_native_code",
-    "save_weights_to_hdf5_group", "star_dist", "tf",
+    "non_maximum_suppression_3d", "non_maximum_suppression_inds", "polygons_to_label",
+    "polyhedron_to_label", "quiet_native_code",
+    "rays_from_json", "reorder_faces", "save_weights_to_hdf5_group", "star_dist", "star_dist3D",
+    "tf",
 ]  # fmt: skip

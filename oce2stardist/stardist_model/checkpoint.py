@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from oce2stardist.files.atomic import write_bytes, write_text
 from oce2stardist.files.checkpoints import read_checkpoint, write_checkpoint
 from oce2stardist.stardist_model.backend import save_weights_to_hdf5_group
-from oce2stardist.stardist_model.network import SparseStarDist2D
+from oce2stardist.stardist_model.base import QuietNetwork
 from oce2stardist.stardist_model.train import State
 
 
@@ -36,7 +36,7 @@ def _load(path: Path) -> State:
         return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
 
 
-def write_weights(path: Path, model: SparseStarDist2D) -> None:
+def write_weights(path: Path, model: QuietNetwork) -> None:
     """Write the weights as StarDist does (HDF5, Keras 2 layout).
 
     HDF5 writes to memory: on a full disk it would end the process.

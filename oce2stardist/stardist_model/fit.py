@@ -24,6 +24,7 @@ from oce2stardist.stardist_model.scale import TrainingScale, zoom_image, zoom_la
 from oce2stardist.training_labels.make import TrainingLabels, object_weights
 
 if TYPE_CHECKING:
+    from oce2stardist.stardist_model.judge import Network
     from oce2stardist.stardist_model.network import SparseStarDist2D
     from oce2stardist.stardist_model.patches import BatchStream, PatchSource
 
@@ -54,7 +55,7 @@ class TrainingJob:
 class TrainedNetwork:
     """A network with the weights that were kept, and the course of its training."""
 
-    model: "SparseStarDist2D"
+    model: Any  # SparseStarDist2D, of stacks SparseStarDist3D
     history: pd.DataFrame
     judge: Judge
 
@@ -81,32 +82,66 @@ def train_network(
     weights that held-back cells can't tell from the best, otherwise the last are kept. `title` is
     what the progress bar says.
     """
+    images, config = job.zoomed_images, job.config
+    labels = labels.changed(lambda stem, drawn: zoom_labels(drawn, job.scale.of(stem)))
+    settings = config.stardist.filled(from_nothing=start_from is None)
+    model = _build_model(folder, images, config, start_from)
+    model.scale = job.scale.model
+    judge = Judge(images, labels.held_back, multiple=model.multiple, seed=config.seed)
+    return run_training(
+        folder,
+        model,
+        judge,
+        lambda: _make_batches(images, labels, model, config, alpha),
+        settings=settings,
+        alpha=alpha,
+        select=select,
+        title=title,
+        reporter=job.reporter,
+        tensorboard=job.tensorboard,
+        blend=job.blend,
+    )
+
+
+def run_training(
+    folder: Path,
+    model: "Network",
+    judge: Judge,
+    make_batches: Callable[[], tuple["BatchStream", int]],
+    *,
+    settings: StarDistConfig,
+    alpha: float,
+    select: bool,
+    title: str,
+    reporter: Reporter,
+    tensorboard: bool,
+    blend: Blend | None = None,
+) -> TrainedNetwork:
+    """Train a network that was built in `folder` on batches, or go on; see `train_network`.
+
+    `make_batches` gives the batches and how many patches of each are sparse. `settings` have
+    steps and learning rate.
+    """
     from oce2stardist.stardist_model.checkpoint import read_state, write_state, write_weights
     from oce2stardist.stardist_model.tensorboard import scalar_writer
     from oce2stardist.stardist_model.train import Checks, train_stardist
 
-    images, config = job.zoomed_images, job.config
-    labels = labels.changed(lambda stem, drawn: zoom_labels(drawn, job.scale.of(stem)))
-    settings = config.stardist.filled(from_nothing=start_from is None)
     steps = settings.steps or 1
-    model = _build_model(folder, images, config, start_from)
-    model.scale = job.scale.model
-    judge = Judge(images, labels.held_back, multiple=model.multiple, seed=config.seed)
     last, history_file = folder / "weights_last.h5", folder / "history.csv"
     if last.exists() and history_file.exists():
         model.load_weights("weights_best.h5")
         return TrainedNetwork(model, pd.read_csv(history_file), judge)
-    batches, n_sparse = _make_batches(images, labels, model, config, alpha)
+    batches, n_sparse = make_batches()
     state_file = folder / "state.safetensors"
     resume = read_state(state_file)
     if resume is not None:
-        job.reporter.say(f"{title}: going on after step {resume[1]['step']} of {steps}.")
+        reporter.say(f"{title}: going on after step {resume[1]['step']} of {steps}.")
     with (
         stop_on_signal() as should_stop,
-        job.reporter.task(title, steps) as advance,
-        scalar_writer(folder / "logs" if job.tensorboard else None) as write_row,
+        reporter.task(title, steps) as advance,
+        scalar_writer(folder / "logs" if tensorboard else None) as write_row,
     ):
-        blended = job.blend.applied if job.blend is not None else _as_it_is
+        blended = blend.applied if blend is not None else _as_it_is
         judged = blended(judge.score) if select and judge.windows else None
 
         def show(row: dict[str, float]) -> None:
@@ -119,7 +154,7 @@ def train_network(
             n_sparse=n_sparse,
             alpha=alpha,
             steps=steps,
-            rate_at=_learning_rate(settings, steps),
+            rate_at=learning_rate(settings, steps),
             checks=Checks(
                 every=max(1, steps // settings.checks),
                 keep=blended(partial(write_weights, folder / "weights_best.h5")),
@@ -238,7 +273,7 @@ def _patch_source(
     )
 
 
-def _learning_rate(settings: StarDistConfig, steps: int) -> Callable[[int], float]:
+def learning_rate(settings: StarDistConfig, steps: int) -> Callable[[int], float]:
     peak = settings.learning_rate or 0.0
     if settings.schedule == "steps":
         return partial(dropping_rate, steps=steps, peak=peak, drop_at=settings.drop_at)

@@ -1,7 +1,7 @@
 """Cross-validate: judge a training by more trainings, each on a part of the annotated cells."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oce2stardist.config import StarDistConfig
 from oce2stardist.stardist_model.fit import TrainingJob, train_network
@@ -33,7 +33,9 @@ def cross_validate(
 
     As long as the real training: probabilities rise with training, and thresholds with them.
     """
-    windows, raws, grid = [], [], (1, 1)
+    windows: list[Any] = []
+    raws: list[Any] = []
+    grid = (1, 1)
     for number, labels in enumerate(folds, start=1):
         trained = train_network(
             job,

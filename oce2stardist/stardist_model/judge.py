@@ -22,6 +22,11 @@ from oce2stardist.labels import Image, Labels
 if TYPE_CHECKING:
     from oce2stardist.stardist_model.network import SparseStarDist2D
     from oce2stardist.stardist_model.predict import RawPrediction
+    from oce2stardist.stardist_model.volume_network import SparseStarDist3D
+    from oce2stardist.stardist_model.volume_predict import RawVolume
+
+    Network = SparseStarDist2D | SparseStarDist3D
+    Raw = RawPrediction | RawVolume
 
 DEFAULT_THRESHOLDS = (0.5, 0.4)
 """StarDist's, of probability and of suppression."""
@@ -38,28 +43,31 @@ class Judge:
 
     Parameters
     ----------
-    images : dict of float32 arrays of shape (Y, X, C)
+    images : dict of float32 arrays of shape (Y, X, C) or (Z, Y, X, C)
         Normalised, by stem.
-    known : dict of int32 arrays of shape (Y, X)
+    known : dict of int32 arrays of shape (Y, X) or (Z, Y, X)
         Held-back cells and their background, -1 elsewhere.
-    multiple : int
+    multiple : int or one for each axis
         Pixels of which the sides of the network's input must be multiples.
     """
 
     def __init__(
-        self, images: dict[str, Image], known: dict[str, Labels], *, multiple: int, seed: int
+        self,
+        images: dict[str, Image],
+        known: dict[str, Labels],
+        *,
+        multiple: int | tuple[int, ...],
+        seed: int,
     ) -> None:
         self.windows = find_windows(known, multiple_of=multiple, at_most=_MOST_WINDOWS, seed=seed)
         self._seed = seed
         self._patches = [window.cut(images[window.stem]) for window in self.windows]
 
-    def predict(self, model: "SparseStarDist2D") -> list["RawPrediction"]:
+    def predict(self, model: "Network") -> Sequence["Raw"]:
         """Run the network on every window."""
-        from oce2stardist.stardist_model.predict import predict_patches
+        return model.predict_patches(self._patches)
 
-        return predict_patches(model, self._patches)
-
-    def score(self, model: "SparseStarDist2D") -> tuple[float, float]:
+    def score(self, model: "Network") -> tuple[float, float]:
         """Return mean F1 at the best of a few probability thresholds, and its standard error."""
         raws, grid = self.predict(model), model.config.grid
         counts = _count_grid(self.windows, raws, _CHECKED_PROBS, DEFAULT_THRESHOLDS[1:], grid=grid)
@@ -69,7 +77,7 @@ class Judge:
 
 def _count_grid(
     windows: Sequence[Window],
-    raws: Sequence["RawPrediction"],
+    raws: Sequence["Raw"],
     probs: Sequence[float],
     nms: Sequence[float],
     *,
@@ -92,22 +100,20 @@ def _count_grid(
 
 def _count_at(
     window: Window,
-    raw: "RawPrediction",
+    raw: "Raw",
     probs: Sequence[float],
     *,
     nms_thresh: float,
     grid: Sequence[int],
 ) -> list[NDArray[np.int64]]:
     """Match one window's objects at each probability threshold; equal ones are drawn once."""
-    from oce2stardist.stardist_model.predict import draw_polygons, suppress
-
-    objects = suppress(raw, grid=grid, prob_thresh=min(probs), nms_thresh=nms_thresh)
+    objects = raw.suppress(grid=grid, prob_thresh=min(probs), nms_thresh=nms_thresh)
     by_number: dict[int, NDArray[np.int64]] = {}
     counts = []
     for prob in probs:
         number = int((objects.prob >= prob).sum())
         if number not in by_number:
-            labels = draw_polygons(objects, raw.shape, prob_thresh=prob)
+            labels = raw.draw(objects, prob_thresh=prob)
             by_number[number] = count_matches([window], [labels])[0]
         counts.append(by_number[number])
     return counts
@@ -125,7 +131,7 @@ class Verdict:
 
 def judge_thresholds(
     windows: Sequence[Window],
-    raws: Sequence["RawPrediction"],
+    raws: Sequence["Raw"],
     *,
     grid: Sequence[int],
     usual: tuple[float, float],

@@ -1,26 +1,25 @@
 """Build, continue and open StarDist2D networks."""
 
 import contextlib
-import io
 import json
 import os
-import warnings
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.config import StarDistConfig
 from oce2stardist.errors import InputError, first_line, is_out_of_memory, name_some
-from oce2stardist.files.atomic import write_text
 from oce2stardist.runs.processor import asked_precision, may_use_amx
 from oce2stardist.stardist_model.backend import GPUS, Config2D, StarDist2D, keras, tf
+from oce2stardist.stardist_model.base import QuietNetwork, computing, place_of, quiet
 from oce2stardist.stardist_model.paper_unet import Blocks, build_paper_network
 from oce2stardist.stardist_model.scale import ModelScale, read_scale
+
+if TYPE_CHECKING:
+    from oce2stardist.stardist_model.predict import RawPrediction
 
 _LARGEST_CONFIG = 1_000_000  # bytes
 _LARGEST = {
@@ -63,17 +62,6 @@ def prepare_tensorflow(device: str, *, threads: int | None = None) -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Swallow what StarDist prints about thresholds; ours are reported by the runner."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        # The folder exists: training labels were written to it, or a run goes on.
-        warnings.filterwarnings("ignore", "output path for model already exists")
-        # Its weights are still to come, or are loaded by name.
-        warnings.filterwarnings("ignore", "Couldn't find any network weights")
-        yield
-
-
 class ConfigWithBlocks(Config2D):  # type: ignore[misc]  # stardist is not typed
     """StarDist's own config, and which blocks the U-Net is made of if not stock ones."""
 
@@ -83,68 +71,26 @@ class ConfigWithBlocks(Config2D):  # type: ignore[misc]  # stardist is not typed
             self.oce2stardist_blocks = oce2stardist_blocks
 
 
-class SparseStarDist2D(StarDist2D):  # type: ignore[misc]  # stardist is not typed
+class SparseStarDist2D(QuietNetwork, StarDist2D):  # type: ignore[misc]  # stardist is not typed
     """A StarDist2D of stock blocks, whose folder plain stardist opens, or of the paper's."""
 
     @property
     def _config_class(self) -> type[Config2D]:
         return ConfigWithBlocks
 
-    def _set_logdir(self) -> None:
-        """Write config.json whole or not at all, where a model is new; StarDist would not."""
-        if self.config is None or self.basedir is None:
-            super()._set_logdir()
-            return
-        self.logdir = self.basedir / self.name
-        write_text(self.logdir / "config.json", json.dumps(vars(self.config)))
-
     def _build(self) -> keras.Model:
         if getattr(self.config, "oce2stardist_blocks", "stock") == "paper":
             return build_paper_network(self.config)
         return super()._build()
 
-    @cached_property
-    def forward(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Probability and distances of a stack (B, Y, X, C), by one graph for every shape.
-
-        `keras.Model.predict` builds a pipeline of data at every call, and a graph for every new
-        shape of images.
-        """
-        network = self.keras_model
-        compiled = tf.function(lambda stack: network(stack, training=False), autograph=False)
-        shape = (None, None, None, self.config.n_channel_in)
-        return compiled.get_concrete_function(tf.TensorSpec(shape, tf.float32))
-
-    _one_at_a_time = Lock()
-    """Held by whoever uses a network: it takes all processors, and the memory of a tile."""
-
-    def _predict_setup(self, *arguments: Any, **options: Any) -> tuple[Any, ...]:
-        """Send a tile through the network as `forward` does, not as Keras does."""
-        *setup, _, tiling = super()._predict_setup(*arguments, **options)
-
-        def predict(tile: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-            with self._one_at_a_time:
-                outputs = self.forward(tf.constant(tile[np.newaxis], tf.float32))
-            return tuple(np.asarray(output[0], np.float32) for output in outputs)
-
-        return (*setup, predict, tiling)
-
-    def _compute_receptive_field(
-        self, img_size: tuple[int, ...] | None = None, keras_model: keras.Model | None = None
-    ) -> list[tuple[int, int]]:
-        """Measure how far the network sees, for tiles: in float32, the only kind scipy can zoom.
-
-        And bfloat16 would round what comes from afar to nothing.
-        """
-        network = keras_model or self.keras_model
-        if network.outputs[0].dtype != "float32":
-            with _quiet(), _computing(half_precision=False):
-                network = self._build()
-            network.set_weights(self.keras_model.get_weights())
-        return list(super()._compute_receptive_field(img_size, network))
-
     scale: ModelScale = ModelScale()
     """By what images are zoomed before the network sees them."""
+
+    def predict_patches(self, patches: Sequence[NDArray[np.float32]]) -> list["RawPrediction"]:
+        """Run the network on normalised patches of one shape (Y, X, C)."""
+        from oce2stardist.stardist_model.predict import predict_patches
+
+        return predict_patches(self, patches)
 
     @property
     def multiple(self) -> int:
@@ -268,25 +214,8 @@ def _build(folder: Path, config: Any, *, half_precision: bool, seed: int) -> Spa
             f"{os.environ['ONEDNN_MAX_CPU_ISA']}; unset it, or set precision: fp32."
         )
     keras.utils.set_random_seed(seed)
-    with _quiet(), _computing(half_precision):
-        return SparseStarDist2D(config, **_place(folder))
-
-
-@contextlib.contextmanager
-def _computing(half_precision: bool) -> Iterator[None]:
-    """Let networks that are built meanwhile compute in bfloat16, or in float32."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if half_precision else "float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
-def _place(folder: Path) -> dict[str, str]:
-    """Tell stardist where a folder is; it takes no ``.`` or ``..`` for a name."""
-    folder = folder.resolve()
-    return {"name": folder.name, "basedir": str(folder.parent)}
+    with quiet(), computing(half_precision):
+        return SparseStarDist2D(config, **place_of(folder))
 
 
 def open_model(folder: Path, *, half_precision: bool = False) -> SparseStarDist2D:
@@ -294,17 +223,11 @@ def open_model(folder: Path, *, half_precision: bool = False) -> SparseStarDist2
 
     In half precision it labels in bfloat16: as plain stardist does but for a pixel here and there.
     """
-    needed = {"config.json": "config.json", "weights (.h5)": "*.h5"}
-    missing = [what for what, pattern in needed.items() if not any(folder.glob(pattern))]
-    if missing:
-        raise InputError(
-            f"{folder} must be a StarDist model folder. It lacks {' and '.join(missing)}; "
-            f"pass {_name_near(folder)}."
-        )
-    _check_config(folder / "config.json")
+    check_model_files(folder)
+    check_config(folder / "config.json", n_dim=2)
     try:
-        with _quiet(), _computing(half_precision):
-            model = SparseStarDist2D(None, **_place(folder))
+        with quiet(), computing(half_precision):
+            model = SparseStarDist2D(None, **place_of(folder))
     except Exception as error:  # whatever foreign or broken files make StarDist and Keras raise
         if is_out_of_memory(error):
             raise
@@ -316,6 +239,17 @@ def open_model(folder: Path, *, half_precision: bool = False) -> SparseStarDist2
     return model
 
 
+def check_model_files(folder: Path) -> None:
+    """Refuse a folder that lacks the files of a model, and name those that may be meant."""
+    needed = {"config.json": "config.json", "weights (.h5)": "*.h5"}
+    missing = [what for what, pattern in needed.items() if not any(folder.glob(pattern))]
+    if missing:
+        raise InputError(
+            f"{folder} must be a StarDist model folder. It lacks {' and '.join(missing)}; "
+            f"pass {_name_near(folder)}."
+        )
+
+
 def _name_near(path: Path) -> str:
     """Name the model folders that may be meant: that of a file, or those in a folder."""
     near = [path.parent / "config.json"] if path.is_file() else sorted(path.glob("*/config.json"))
@@ -323,19 +257,19 @@ def _name_near(path: Path) -> str:
     return name_some(folders) if folders else "the folder that `oce2stardist finetune -o` wrote"
 
 
-def _check_config(path: Path) -> None:
+def check_config(path: Path, *, n_dim: int) -> None:
     """Look at config.json before a network of the size that it names is built."""
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise ValueError(f"it has {path.stat().st_size} bytes")
         config = json.loads(path.read_text(encoding="utf-8"))
-        if config.get("n_dim", 2) != 2 or "n_rays" not in config:
-            raise ValueError("it is not that of a StarDist2D model")
+        if config.get("n_dim", 2) != n_dim or "n_rays" not in config:
+            raise ValueError(f"it is not that of a StarDist{n_dim}D model")
         for name, most in _LARGEST.items():
             if not 0 <= int(config.get(name) or 0) <= most:
                 raise ValueError(f"{name} must be at most {most}, it is {config[name]}")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path} must be the config of a StarDist2D model. Got a file that can't be used: "
-            f"{first_line(error)}; pass the folder that `oce2stardist finetune -o` wrote."
+            f"{path} must be the config of a StarDist{n_dim}D model. Got a file that can't be "
+            f"used: {first_line(error)}; pass the folder that `oce2stardist finetune -o` wrote."
         ) from error

@@ -24,6 +24,13 @@ class Batch:
     prob: NDArray[np.float32]
     dist: NDArray[np.float32]
     weight: NDArray[np.float32]
+    flat: NDArray[np.float32] | None = None  # of stacks; see `volume_targets`
+
+    @property
+    def target(self) -> list[NDArray[np.float32]]:
+        """What `weighted_loss` takes for the target."""
+        target = [self.prob, self.dist, self.weight]
+        return target if self.flat is None else [*target, self.flat]
 
 
 class PatchSource:

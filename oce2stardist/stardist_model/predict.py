@@ -42,6 +42,14 @@ class RawPrediction:
     dist: NDArray[np.float32]
     shape: tuple[int, int]
 
+    def suppress(self, *, grid: Sequence[int], prob_thresh: float, nms_thresh: float) -> Objects:
+        """Keep, of overlapping polygons, the most probable."""
+        return suppress(self, grid=grid, prob_thresh=prob_thresh, nms_thresh=nms_thresh)
+
+    def draw(self, objects: Objects, *, prob_thresh: float) -> NDArray[np.int32]:
+        """Draw the objects of at least this probability; int32 labels of the shape."""
+        return draw_polygons(objects, self.shape, prob_thresh=prob_thresh)
+
 
 def predict_patches(
     model: SparseStarDist2D, patches: Sequence[NDArray[np.float32]]

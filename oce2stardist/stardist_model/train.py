@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from oce2stardist.errors import check_finite
 from oce2stardist.stardist_model.backend import dismantle_func_graph, keras, tf
+from oce2stardist.stardist_model.base import QuietNetwork
 from oce2stardist.stardist_model.loss import weighted_loss
-from oce2stardist.stardist_model.network import SparseStarDist2D
 from oce2stardist.stardist_model.patches import BatchStream
 
 Row = dict[str, float]
@@ -61,13 +61,13 @@ class Checks:
     """
 
     every: int
-    keep: Callable[[SparseStarDist2D], None]
-    judge: Callable[[SparseStarDist2D], tuple[float, float]] | None = None
+    keep: Callable[[Any], None]
+    judge: Callable[[Any], tuple[float, float]] | None = None
     patience: int | None = None
 
 
 def train_stardist(
-    model: SparseStarDist2D,
+    model: QuietNetwork,
     batches: BatchStream,
     *,
     n_sparse: int,
@@ -108,18 +108,17 @@ def train_stardist(
 
     # Nothing here is control flow over tensors: without autograph it starts sooner.
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def train_step(
-        images: tf.Tensor, prob: tf.Tensor, dist: tf.Tensor, weight: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def train_step(images: tf.Tensor, *target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             predicted = network(images, training=True)
             losses = weighted_loss(
                 predicted,
-                (prob, dist, weight),
+                target,
                 n_sparse=n_sparse,
                 alpha=alpha,
                 loss_weights=model.config.train_loss_weights,
                 background_reg=model.config.train_background_reg,
+                in_plane=model.in_plane,
             )
         gradients = tape.gradient(losses[0], network.trainable_variables)
         optimiser.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
@@ -133,7 +132,7 @@ def train_stardist(
             break
         rate = rate_at(done)
         optimiser.learning_rate.assign(rate)
-        made = [batch.images, batch.prob, batch.dist, batch.weight]
+        made = [batch.images, *batch.target]
         if compiled is None:  # one graph for every step: all batches have the same shape
             compiled = train_step.get_concrete_function(*map(tf.constant, made))
         total, sparse, pseudo = compiled(*map(tf.constant, made))

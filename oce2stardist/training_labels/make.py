@@ -21,11 +21,16 @@ from oce2stardist.training_labels.merge import (
     keep_largest_pieces,
     merge_annotations,
 )
+from oce2stardist.training_labels.planes import VoxelSize
 
 if TYPE_CHECKING:
     from oce2stardist.pseudo_labels.files import PseudoLabels
 
-_OBJECT_COLUMNS = ("image", "id", "source", "pseudo_id", "area", "y", "x", "confidence", "role")
+_OBJECT_COLUMNS = (
+    *("image", "id", "source", "pseudo_id", "area"),
+    *("z", "y", "x"),  # z of stacks
+    *("confidence", "role"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,10 @@ class TrainingLabels:
 
     Attributes
     ----------
-    sparse, pseudo : dict of int32 arrays of shape (Y, X)
+    sparse, pseudo : dict of int32 arrays of shape (Y, X) or (Z, Y, X)
         See `oce2stardist.training_labels.merge`. `sparse` has the images of which something is
         known; `pseudo` has all images with pseudo labels.
-    held_back : dict of int32 arrays of shape (Y, X)
+    held_back : dict of int32 arrays of the same shape
         Annotated cells kept from training, with the background nearest to them; -1
         elsewhere. Only the images with such cells.
     cells : DataFrame
@@ -45,7 +50,8 @@ class TrainingLabels:
     objects : DataFrame
         Provenance of every object of `pseudo` (of `sparse` where there is none) and of
         `held_back`: image, id, source ("manual", "pseudo", or a `hints.Source`), pseudo_id (-1 if
-        manual), area and centroid y, x in pixels, confidence, role. An id is used once in an image.
+        manual), area and centroid (z), y, x in pixels, confidence, role. An id is used once in an
+        image.
     """
 
     sparse: dict[str, Labels]
@@ -103,6 +109,7 @@ def make_training_labels(
     background_distance: float,
     overlap: float,
     hinted: Mapping[str, HintedImage] | None = None,
+    voxel_size: Mapping[str, VoxelSize] | None = None,
 ) -> TrainingLabels:
     """Hold some of the annotated cells back, and merge the others with the pseudo labels.
 
@@ -124,6 +131,8 @@ def make_training_labels(
         See `merge_annotations`.
     hinted : mapping of image stem to HintedImage, optional
         What hints made of the pseudo labels of the run. `pseudo` may be others by now.
+    voxel_size : mapping of image stem to (z, y, x), optional
+        Of stacks, in any unit; see `merge_annotations`. Cubes where not given.
 
     Notes
     -----
@@ -155,6 +164,7 @@ def make_training_labels(
             overlap=overlap,
             confidence=pseudo.confidence.get(stem),
             reserved_ids=judges.get(stem, []),
+            voxel_size=(voxel_size or {}).get(stem, (1.0, 1.0, 1.0)),
         )
         if (train != UNLABELLED).any():
             sparse[stem] = train
@@ -239,7 +249,8 @@ def _list_objects(
     held_back = merge_annotations(None, judge, background_distance=0.0).objects
     both = [training, held_back.assign(role="held_back")]
     table = pd.concat(both, ignore_index=True)
-    return table.assign(image=stem)[list(_OBJECT_COLUMNS)]
+    table["image"] = stem
+    return table[[column for column in _OBJECT_COLUMNS if column in table]]
 
 
 def _list_cells(used: Mapping[str, list[int]], held_back: Mapping[str, list[int]]) -> pd.DataFrame:

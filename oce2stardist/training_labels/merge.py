@@ -36,7 +36,8 @@ any other                                            kept whole
 ===================================================  ==================================
 
 What points, boxes and verdicts make of pseudo objects comes before: `training_labels.hints`. A
-cell that they confirm is an annotated one here.
+cell that they confirm is an annotated one here. In a stack, what outlines on single planes make
+of them comes before, too: `training_labels.planes`. "Near" is measured within each plane.
 
 A small piece may belong to a cell or not, so it becomes unlabelled. Pieces touch by edges or
 corners; of equal ones the first in reading order is kept. ``docs/merge.md`` shows each case.
@@ -53,6 +54,7 @@ from skimage.measure import label as label_pieces
 
 from oce2stardist.errors import InputError
 from oce2stardist.labels import BACKGROUND, UNLABELLED, centroids, object_sizes
+from oce2stardist.training_labels.planes import UNDECIDED, VoxelSize, claim_on_planes
 
 MAX_ID = int(np.iinfo(np.int32).max)
 
@@ -63,12 +65,14 @@ class MergedLabels:
 
     Attributes
     ----------
-    sparse, pseudo : int32 arrays of shape (Y, X)
-        Objects > 0, background 0, unlabelled -1. An annotated cell has one id in both.
+    sparse, pseudo : int32 arrays of shape (Y, X) or (Z, Y, X)
+        Objects > 0, background 0, unlabelled -1. An annotated cell has one id in both; in a stack
+        `pseudo` may have more of it than the plane on which it is outlined.
     objects : DataFrame
         One row per object of `pseudo`, ascending by id: ``id``; ``source`` ("manual" or
         "pseudo"); ``pseudo_id``, its id in the pseudo ground truth or -1; ``area`` in
-        pixels; ``y``, ``x``, its centroid in pixels; ``confidence``, 1.0 if manual.
+        pixels; ``y``, ``x``, in stacks ``z`` before, its centroid in pixels; ``confidence``, 1.0
+        if manual.
     """
 
     sparse: NDArray[np.int32]
@@ -153,16 +157,17 @@ def merge_annotations(
     overlap: float = 0.0,
     confidence: Mapping[int, float] | None = None,
     reserved_ids: Iterable[int] = (),
+    voxel_size: VoxelSize = (1.0, 1.0, 1.0),
 ) -> MergedLabels:
-    """Merge annotations into the pseudo ground truth of one image.
+    """Merge annotations into the pseudo ground truth of one image or stack.
 
     The module's docstring has the rules as tables.
 
     Parameters
     ----------
-    pseudo_labels : integer array of shape (Y, X), or None
+    pseudo_labels : integer array of shape (Y, X) or (Z, Y, X), or None
         Objects > 0, background 0, unlabelled -1. With None, `pseudo` equals `sparse`.
-    annotations : integer array of shape (Y, X)
+    annotations : integer array of the same shape
         Annotated cells > 0, known background 0, unknown -1.
     background_distance : float, >= 0
         In pixels; see `infer_background`.
@@ -173,6 +178,8 @@ def merge_annotations(
         Confidence of objects by their id in `pseudo_labels`; 1.0 where not given.
     reserved_ids : iterable of int
         Ids that no pseudo object may get, beside those of the annotated cells.
+    voxel_size : (z, y, x)
+        Of stacks, in any unit: voxels of an object that two outlines share go to the nearer one.
 
     Returns
     -------
@@ -194,7 +201,11 @@ def merge_annotations(
     sparse = infer_background(annotations, pseudo_labels, background_distance=background_distance)
     if pseudo_labels is None:
         return MergedLabels(sparse, sparse.copy(), _describe(sparse, {}, {}))
-    codes, ids, is_kept, is_cut = _judge_pseudo_objects(pseudo_labels, annotations, overlap=overlap)
+    judging, claims = annotations, None
+    if annotations.ndim == 3:
+        claims = claim_on_planes(pseudo_labels, annotations, voxel_size=voxel_size)
+        pseudo_labels, judging = claims.left, claims.others
+    codes, ids, is_kept, is_cut = _judge_pseudo_objects(pseudo_labels, judging, overlap=overlap)
     taken = {*object_sizes(annotations)[0].tolist(), *reserved_ids}
     kept_ids = free_ids(taken, int(is_kept.sum()))
     new_ids = np.where(ids < BACKGROUND, UNLABELLED, BACKGROUND).astype(np.int32)
@@ -202,6 +213,8 @@ def merge_annotations(
     pseudo = new_ids[codes]
     pseudo[annotations >= BACKGROUND] = BACKGROUND
     keep_largest_pieces(pseudo, new_ids[is_cut])
+    if claims is not None:
+        pseudo = np.where(claims.decided > UNDECIDED, claims.decided, pseudo)
     is_cell = annotations > BACKGROUND
     pseudo[is_cell] = annotations[is_cell]
     pseudo_ids = dict(zip(kept_ids.tolist(), ids[is_kept].tolist(), strict=True))
@@ -263,7 +276,7 @@ def keep_largest_pieces(labels: NDArray[np.int32], ids: NDArray[np.integer]) -> 
     if not ids.size:
         return
     cut = np.where(np.isin(labels, ids), labels, BACKGROUND)
-    pieces = label_pieces(cut, connectivity=2)  # neighbours of different ids stay apart
+    pieces = label_pieces(cut, connectivity=cut.ndim)  # neighbours of different ids stay apart
     _, first_pixel, sizes = np.unique(pieces, return_index=True, return_counts=True)
     owners = cut.ravel()[first_pixel]
     # Per object the largest piece comes first, of equal ones the first in reading order.
@@ -279,7 +292,7 @@ def _describe(
     """Tabulate the objects of `labels`; the keys of `pseudo_ids` are the pseudo ones."""
     ids, areas = object_sizes(labels)
     origins = [pseudo_ids.get(i, -1) for i in ids.tolist()]
-    y, x = centroids(labels, ids).T
+    places = dict(zip("zyx"[-labels.ndim :], centroids(labels, ids).T, strict=True))
     is_manual = np.array(origins, np.int64) < 0
     sure = [confidence.get(origin, 1.0) for origin in origins]
     return pd.DataFrame(
@@ -288,19 +301,23 @@ def _describe(
             "source": pd.Series(np.where(is_manual, "manual", "pseudo"), dtype=str),
             "pseudo_id": np.array(origins, np.int64),
             "area": areas,
-            "y": y,
-            "x": x,
+            **places,
             "confidence": np.where(is_manual, 1.0, np.array(sure, np.float64)),
         }
     )
 
 
 def _is_near(is_cell: NDArray[np.bool_], distance: float) -> NDArray[np.bool_]:
-    """Mark the pixels within `distance` pixels (Euclidean) of a cell; nothing for 0."""
+    """Mark the pixels within `distance` pixels (Euclidean) of a cell; nothing for 0.
+
+    In a stack each plane is looked at alone: what is above or below an outline nobody drew.
+    """
     if not distance >= 0:
         raise InputError(
             f"background_distance must be at least 0. Got {distance}; 30 is usual, 0 turns it off."
         )
+    if is_cell.ndim == 3:
+        return np.stack([_is_near(plane, distance) for plane in is_cell])
     # without a cell the transform would measure distances to nothing
     if distance == 0 or not is_cell.any():
         return np.zeros(is_cell.shape, bool)
