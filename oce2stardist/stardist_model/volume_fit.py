@@ -1,5 +1,6 @@
 """Train one StarDist3D network into a model folder; resumes."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -169,5 +170,6 @@ def _volume_source(
         [radii[stem] for stem in drawn],
         usual_radius=job.diameter / 2,
         sides=(own.patch_planes, own.patch_size, own.patch_size),
+        margin=math.ceil(job.diameter / job.anisotropy),  # as high as a cell; planes have grid 1
         around_objects=job.config.stardist.around_objects,
     )

