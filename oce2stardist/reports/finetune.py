@@ -12,6 +12,7 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.labels import Image, Labels
 from oce2stardist.reports.drawing.page import Section, write_page
 from oce2stardist.reports.drawing.pictures import picture_of_image, picture_of_labels
+from oce2stardist.reports.drawing.plots import learning_curve_plot
 from oce2stardist.reports.record_sections import settings_section, times_section
 from oce2stardist.reports.run_files import read_cells, read_record, stems_or_refuse
 from oce2stardist.reports.selection import AT_MOST, choose_evenly, say_how_many
@@ -24,7 +25,7 @@ from oce2stardist.reports.training_panels import (
     used_kinds,
 )
 from oce2stardist.reports.verdicts import finetune_verdict
-from oce2stardist.reports.wording import capital, count_objects
+from oce2stardist.reports.wording import capital, count_objects, sentence
 
 
 def write_finetune_report(
@@ -86,6 +87,7 @@ def write_finetune_report(
             ),
             _numbers_section(model, n_train, n_judge),
             *_best_section(parameters.get("best")),
+            *_more_section(parameters.get("how_many_more")),
             Section("Training", panels=[training_plot(model)]),
             settings_section("Settings and why they were chosen", {"": parameters}),
             times_section(read_record(model / "times.yaml")),
@@ -112,6 +114,21 @@ def _best_section(best: Mapping[str, Any] | None) -> list[Section]:
     ]
     about = "Mean F1 over IoU 0.5 to 0.9 on the annotated cells that judged, and standard error."
     return [Section("What the annotated cells say", about, table=[("", "mean F1"), *rows])]
+
+
+def _more_section(told: Mapping[str, Any] | None) -> list[Section]:
+    """Show what more annotated cells would bring, where that was asked."""
+    if told is None:
+        return []
+    heading = "How many more cells?"
+    if told["value"] is None:
+        return [Section(heading, sentence(told["reason"]))]
+    caption = (
+        "Points: F1 of short trainings, each from where the training began. Dashed: what more "
+        "cells would bring, and its 90 % interval."
+    )
+    plot = learning_curve_plot(told["trained_on"], told["f1"], told["ahead"])
+    return [Section(heading, sentence(told["reason"]), panels=[(caption, plot)])]
 
 
 def _numbers_section(model: Path, n_train: int, n_judge: int) -> Section:

@@ -51,7 +51,8 @@ from oce2stardist.training_labels.files import read_held_back
 from oce2stardist.training_labels.hints import follow_hints
 
 _RESULTS = (
-    *("training", "teacher", "folds", "rounds", "logs", "thresholds.json", "scale.json"),
+    *("training", "teacher", "folds", "rounds", "more_cells", "logs"),
+    *("thresholds.json", "scale.json"),
     *("state.safetensors", "state-before.safetensors"),
     *("weights_best.h5", "weights_last.h5", "history.csv", "parameters.yaml"),
 )

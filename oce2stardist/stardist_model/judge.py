@@ -161,6 +161,18 @@ def count_at_defaults(
     """Match what a model finds at its own thresholds with the annotated cells."""
     from oce2stardist.stardist_model.predict import predict_patches
 
-    probs, nms = (model.thresholds.prob,), (model.thresholds.nms,)
+    thresholds = model.thresholds.prob, model.thresholds.nms
     raws = predict_patches(model, patches)
-    return _count_grid(windows, raws, probs, nms, grid=model.config.grid)[0]
+    return count_predicted(windows, raws, thresholds=thresholds, grid=model.config.grid)
+
+
+def count_predicted(
+    windows: Sequence[Window],
+    raws: Sequence["RawPrediction"],
+    *,
+    thresholds: tuple[float, float],
+    grid: Sequence[int],
+) -> Counts:
+    """Match what is found at thresholds of probability and suppression with the windows' cells."""
+    prob, nms = thresholds
+    return _count_grid(windows, raws, (prob,), (nms,), grid=grid)[0]

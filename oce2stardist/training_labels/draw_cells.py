@@ -22,7 +22,7 @@ Cell = TypeVar("Cell")
 
 # Streams of random numbers beside that of the draw: which cells are drawn must not decide
 # which of them are held back.
-_HELD_BACK, _FOLDS = 1, 3
+_HELD_BACK, _FOLDS, _NESTED = 1, 3, 5
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,22 @@ def split_folds(drawn: Mapping[str, Sequence[int]], n_folds: int, seed: int) -> 
     ]
     # The cells of an image are neighbours in this list: dealing them out in turn spreads them.
     return [_by_image(dealt[first::n_folds]) for first in range(n_folds)]
+
+
+def nest_cells(
+    drawn: Mapping[str, Sequence[int]], shares: Sequence[float], seed: int
+) -> list[Draw]:
+    """Draw parts of the cells, each within the next; shares ascend, in (0, 1].
+
+    Shares are rounded, to at least one cell. Ids ascend; only images with cells in a part are
+    named.
+    """
+    cells = _list_cells(drawn)
+    order = np.random.default_rng([seed, _NESTED]).permutation(len(cells))
+    return [
+        _by_image(cells[index] for index in order[: max(1, round(share * len(cells)))])
+        for share in shares
+    ]
 
 
 def _check_amount(fraction: float | None, count: int | None) -> None:

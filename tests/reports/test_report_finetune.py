@@ -3,6 +3,7 @@
 import imagecodecs
 import numpy as np
 import pytest
+import yaml
 from pages import Page, assert_self_contained
 from run_folders import finetuned, image_set, pseudo_run, two_annotated
 
@@ -127,3 +128,26 @@ def test_demo_report_tells_the_story_in_order(tmp_path, saw_test):
     assert ("in the training of: both." in page.source) == saw_test
     strip = imagecodecs.png_decode(path.with_name("strip.png").read_bytes())
     assert 200 < strip.shape[0] < 280 and 1100 < strip.shape[1] < 1300 and strip.shape[2] == 3
+
+
+def test_the_page_shows_what_more_cells_would_bring_where_that_was_asked(tmp_path):
+    images, labels = image_set(tmp_path, ["a"])
+    finetuned(tmp_path, {"a": two_annotated(labels["a"])}, labels)
+    record = tmp_path / "parameters.yaml"
+    told = {
+        "value": 0.02, "interval": [0.0, 0.05], "more": 40, "trained_on": [8, 16, 32],
+        "f1": [0.8, 0.85, 0.88], "reason": "40 more cells: F1 +0.02",
+        "ahead": [
+            {"cells": 32, "f1": 0.88, "interval": [0.88, 0.88]},
+            {"cells": 64, "f1": 0.9, "interval": [0.88, 0.93]},
+        ],
+    }  # fmt: skip
+    before = record.read_text()
+    for entry, said in (
+        (told, "40 more cells: F1 +0.02."),
+        ({"value": None, "reason": "too few"}, "Too few."),
+    ):
+        record.write_text(before + yaml.safe_dump({"how_many_more": entry}))
+        page = Page(write_finetune_report(tmp_path, images, labels, held_back={}))
+        assert "How many more cells?" in page.texts["h2"]
+        assert said in page.texts["p"]

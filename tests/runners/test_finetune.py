@@ -19,7 +19,8 @@ from oce2stardist.errors import InputError
 from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.runners import finetune
 from oce2stardist.runners.finetune import finetune_stardist
-from oce2stardist.stardist_model import rounds
+from oce2stardist.runs.interruption import Interrupted
+from oce2stardist.stardist_model import more_cells, rounds
 from oce2stardist.training_labels.draw_cells import CellDraw
 
 no_pages = pytest.mark.usefixtures("without_pages")
@@ -171,6 +172,49 @@ def test_a_model_can_be_started_from_another(tmp_path, truth):
     ]
     np.testing.assert_allclose(layers[0]["dist"][0], layers[1]["dist"][0], atol=1e-6)
     assert {path.name: path.read_bytes() for path in first.glob("*.*")} == before
+
+
+@pytest.mark.slow
+def test_short_trainings_on_parts_of_the_cells_tell_what_more_would_bring(
+    tmp_path, truth, monkeypatch
+):
+    first = tune(tmp_path / "first", truth).model
+    plain = tune(tmp_path / "plain", truth, init=first)
+    ask = {"how_many_more": True}
+
+    def stop(*_, **__):
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(more_cells, "fit_learning_curve", stop)
+        with pytest.raises(Interrupted):
+            tune(tmp_path / "asked", truth, init=first, settings=ask)
+    parts = sorted((tmp_path / "asked" / "more_cells").glob("*/weights_last.h5"))
+    before = [path.stat().st_mtime_ns for path in parts]
+    asked = tune(tmp_path / "asked", truth, init=first, settings=ask)
+    assert [path.stat().st_mtime_ns for path in parts] == before and len(parts) == 3
+    told = asked.parameters["how_many_more"]
+    assert told["trained_on"] == [2, 5, 10] and told["more"] == 12  # of 12 cells 2 are held back
+    assert told["interval"][0] <= told["value"] <= told["interval"][1]
+    assert told["reason"].startswith("12 more cells: F1 ")
+    pd.testing.assert_series_equal(plain.history["loss"], asked.history["loss"])
+    kept = {name: one for name, one in asked.parameters.items() if name != "how_many_more"}
+    assert kept == plain.parameters  # the model, its thresholds and its scores depend on none of it
+    again = tune(tmp_path / "again", truth, init=first, settings=ask)
+    assert again.parameters["how_many_more"] == told
+    page = asked.report.read_text(encoding="utf-8")
+    assert "How many more cells?" in page and "12 more cells: F1" in page
+
+
+@no_pages
+def test_few_cells_and_a_start_from_nothing_cannot_tell_what_more_would_bring(tmp_path, truth):
+    ask = {"how_many_more": True}
+    result = tune(tmp_path / "few", {"field0": only(truth["field0"], 1, 2)}, settings=ask)
+    assert result.parameters["how_many_more"]["value"] is None
+    assert result.parameters["how_many_more"]["reason"].endswith("would bring; there are 2")
+    assert not (result.model / "more_cells").exists()
+    result = tune(tmp_path / "nothing", truth, settings=ask)
+    assert "from nothing, as here" in result.parameters["how_many_more"]["reason"]
 
 
 def test_a_number_as_alpha_needs_pseudo_labels(tmp_path, truth):

@@ -14,6 +14,7 @@ from oce2stardist.training_labels.draw_cells import (
     check_cells,
     draw_cells,
     draw_held_back,
+    nest_cells,
     split_folds,
 )
 
@@ -220,3 +221,14 @@ def test_folds_hold_every_cell_once_and_are_even_in_all_and_in_each_image(n_fold
 def test_numbers_of_folds_out_of_range_are_refused(n_folds):
     with pytest.raises(InputError, match=f"number of cells, 3. Got {n_folds};"):
         split_folds({"a": [1, 2, 3]}, n_folds, seed=0)
+
+
+def test_parts_lie_within_each_other_and_are_as_large_as_asked(images):
+    drawn = draw_cells(images, fraction=1, seed=0)
+    parts = [pairs(part) for part in nest_cells(drawn, (0.01, 0.25, 0.5, 1.0), 3)]
+    assert [len(part) for part in parts] == [1, 20, 40, 80]
+    assert all(smaller < larger for smaller, larger in pairwise(parts))
+    assert parts[-1] == pairs(drawn)
+    backwards = nest_cells(dict(reversed(drawn.items())), (0.25,), 3)[0]
+    assert pairs(backwards) == parts[1]
+    assert pairs(nest_cells(drawn, (0.25,), 4)[0]) != parts[1]

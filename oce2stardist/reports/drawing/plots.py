@@ -1,6 +1,7 @@
-"""Plot the loss of a training, and how sure objects are, as small PNGs for a page."""
+"""Plot a training, a learning curve, and how sure objects are, as small PNGs for a page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,4 +67,31 @@ def loss_plot(history: pd.DataFrame, columns: Mapping[str, str]) -> bytes:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.2)
     figure.align_ylabels()
+    return small_png(figure, transparent=True)
+
+
+def learning_curve_plot(
+    cells: Sequence[int], f1: Sequence[float], ahead: Sequence[Mapping[str, Any]]
+) -> bytes:
+    """Plot F1 over the number of annotated cells trained on, and what more would bring.
+
+    `ahead` are points from the last of `cells` on: cells, f1, and its 90 % interval. A transparent
+    PNG.
+    """
+    figure = Figure(figsize=(4.4, 2.8), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    numbers = [point["cells"] for point in ahead]
+    low, high = zip(*(point["interval"] for point in ahead), strict=True)
+    axes.fill_between(numbers, low, high, color="#0072B2", alpha=0.2, linewidth=0)
+    axes.plot(numbers, [point["f1"] for point in ahead], color="#0072B2", linestyle="--")
+    axes.plot(cells, f1, color="#0072B2", marker="o")
+    axes.set_xscale("log")
+    axes.set_xticks([*cells, numbers[-1]], [str(number) for number in [*cells, numbers[-1]]])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("annotated cells trained on")
+    axes.set_ylabel("F1 at IoU 0.5")
+    lowest = min([*low, *f1])
+    axes.set_ylim(max(-0.02, lowest - 0.05), min(1.02, max([*high, *f1]) + 0.05))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.2)
     return small_png(figure, transparent=True)
