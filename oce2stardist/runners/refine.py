@@ -3,13 +3,12 @@
 Where each step is: alpha is chosen in `training_labels.alpha`; the drawn start is asked in
 `stardist_model.witness`, and taught in `stardist_model.teacher`; `stardist_model.fit` trains, and
 goes on where a training stopped, with the loss of `stardist_model.loss`; `stardist_model.judge`
-asks the held-back cells.
+asks the held-back cells; `runners.how_many_more` asks what more of them would bring.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
@@ -19,23 +18,18 @@ from oce2stardist.pseudo_labels.files import Confidences, PseudoLabels
 from oce2stardist.pseudo_labels.witness import keep_agreed
 from oce2stardist.reports import choose_evenly
 from oce2stardist.reports.wording import sentence
+from oce2stardist.runners.how_many_more import tell_how_many_more
 from oce2stardist.runs.folder import Times
 from oce2stardist.stardist_model.blend import Blend, choose_share
 from oce2stardist.stardist_model.compare import compare_with_sources
 from oce2stardist.stardist_model.fit import TrainingJob
 from oce2stardist.stardist_model.folds import choose_folds, cross_validate
-from oce2stardist.stardist_model.more_cells import (
-    FEWEST,
-    Part,
-    ask_how_many_more,
-    describe_curve,
-)
 from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
 from oce2stardist.stardist_model.rounds import train_rounds
 from oce2stardist.stardist_model.teacher import can_teach, teach
 from oce2stardist.stardist_model.witness import ask_start, choose_witness
 from oce2stardist.training_labels.alpha import choose_alpha
-from oce2stardist.training_labels.draw_cells import Draw, draw_held_back, nest_cells, split_folds
+from oce2stardist.training_labels.draw_cells import Draw, draw_held_back, split_folds
 from oce2stardist.training_labels.files import write_training_labels
 from oce2stardist.training_labels.hints import HintedImage, summarise
 from oce2stardist.training_labels.make import TrainingLabels, make_training_labels
@@ -43,10 +37,6 @@ from oce2stardist.training_labels.make import TrainingLabels, make_training_labe
 _MOST_LABELLED = 150
 """Images that the start and the teacher label: a training sees some thousand patches, and tens of
 thousands of images would take hours."""
-
-_PARTS = (0.25, 0.5, 1.0)
-_HELD_BACK = 0.2
-"""Of the cells, to judge what more of them would bring, where the run itself holds none back."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +134,8 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
         begins_drawn=asked is not None,
     )
     if share and job.init is not None:
-        first = job.init if asked is None else asked.model
-        job = replace(job, blend=Blend.with_start(first, share))
+        start = job.init if asked is None else asked.model
+        job = replace(job, blend=Blend.with_start(start, share))
         kept = (
             f"{share:g} of the start stays in the model: of {plural(len(job.images), 'image')} "
             f"{len(annotated)} have annotated cells"
@@ -199,8 +189,8 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
         parameters["labels_from"] = {"value": witness.name, "reason": witness.reason}
     if taught:
         parameters["teacher"] = {"value": True, "reason": taught}
-    start = None if asked is None else asked.model
-    compared = compare_with_sources(job, best.verdict, sources.pseudo.labels, start=start)
+    asked_start = None if asked is None else asked.model
+    compared = compare_with_sources(job, best.verdict, sources.pseudo.labels, start=asked_start)
     if compared is not None:
         parameters["best"] = compared.describe()
         tell = job.reporter.warn if compared.is_clearly_worse else job.reporter.say
@@ -208,49 +198,12 @@ def refine(job: TrainingJob, sources: Sources, *, times: Times) -> tuple[Paramet
     if settings.how_many_more:
         with times.measure("how_many_more"):
             # the teacher has seen every cell, so its labels would tell the parts of the others
-            told = _how_many_more(job, sources, partial(merge, first), held_back, alpha.value)
+            told = tell_how_many_more(
+                job, sources.cells, partial(merge, first), held_back, alpha=alpha.value
+            )
         parameters["how_many_more"] = told
         job.reporter.say(sentence(told["reason"]))
     return parameters, history
-
-
-def _how_many_more(
-    job: TrainingJob,
-    sources: Sources,
-    merge: Callable[..., TrainingLabels],
-    held_back: Draw,
-    alpha: float,
-) -> dict[str, Any]:
-    """Tell what as many cells again would bring, as an entry of parameters.yaml."""
-    cells, seed = sources.cells, job.config.seed
-    n_cells = sum(map(len, cells.values()))
-    if n_cells < FEWEST:
-        said = f"{FEWEST} annotated cells or more can tell what more would bring; there are"
-        return {"value": None, "reason": f"{said} {n_cells}"}
-    if job.init is None:
-        said = "what more cells would bring is told by short trainings, and from nothing, as here"
-        return {"value": None, "reason": f"{said}, these learn too little to tell"}
-    held_back = held_back or draw_held_back(cells, share=_HELD_BACK, seed=seed)
-    train = _without(cells, held_back)
-    parts, judged = nest_cells(train, _PARTS, seed), held_back
-    made = []
-    for before, part in zip([None, *parts], parts, strict=False):
-        if before is not None:  # what the part leaves out judges, too
-            judged = _without(cells, part)
-        labels = merge(cells=_with(part, held_back), held_back=held_back)
-        known = merge(held_back=judged).held_back
-        made.append(Part(sum(map(len, part.values())), labels, known))
-    return describe_curve(ask_how_many_more(job, made, alpha=alpha), n_cells=n_cells)
-
-
-def _without(cells: Mapping[str, Sequence[int]], others: Draw) -> Draw:
-    kept = {stem: sorted(set(ids).difference(others.get(stem, []))) for stem, ids in cells.items()}
-    return {stem: ids for stem, ids in kept.items() if ids}
-
-
-def _with(one: Draw, other: Draw) -> Draw:
-    stems = sorted({*one, *other})
-    return {stem: sorted({*one.get(stem, []), *other.get(stem, [])}) for stem in stems}
 
 
 def _agreed(found: FoundObjects, given: PseudoLabels) -> tuple[PseudoLabels, str]:

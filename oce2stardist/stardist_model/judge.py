@@ -168,7 +168,7 @@ def count_at_defaults(
 
 def count_predicted(
     windows: Sequence[Window],
-    raws: Sequence["RawPrediction"],
+    raws: Sequence["Raw"],
     *,
     thresholds: tuple[float, float],
     grid: Sequence[int],
