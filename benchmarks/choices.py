@@ -40,7 +40,7 @@ def main() -> None:
     paths = {image_stem(path): path for path in find_images(arguments.masks)}
     truth = {stem: leave_out_border(read_labels(paths[stem]), arguments.border) for stem in stems}
 
-    bandwidths = [share * segmentation.diameter for share in BANDWIDTHS]
+    bandwidths = [share * segmentation.diameter for share in BANDWIDTHS[2]]
     by_bandwidth = []
     for bandwidth in bandwidths:
         tried = replace(segmentation, bandwidth=bandwidth)

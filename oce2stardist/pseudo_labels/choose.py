@@ -15,8 +15,8 @@ from oce2stardist.pseudo_labels.inputs import Scene
 from oce2stardist.pseudo_labels.segment import SegmentationSettings, segment
 from oce2stardist.runs.ahead import map_in_threads
 
-BANDWIDTHS = (0.28, 0.33, 0.38, 0.43, 0.5)
-"""Shares of the diameter that are tried."""
+BANDWIDTHS = {2: (0.28, 0.33, 0.38, 0.43, 0.5), 3: (0.33, 0.38, 0.43, 0.5, 0.57, 0.65)}
+"""By dimensions: shares of the diameter that are tried."""
 
 _LEVELS = (0.25, 0.32, 0.4, 0.46, 0.52)
 _SIZES = (1 / 32, 1 / 16, 1 / 8)
@@ -122,7 +122,7 @@ def choose_by_stability(
     if "bandwidth" not in free or not scenes:
         return settings, []
     stems = list(scenes)[:: max(1, len(scenes) // _AT_MOST)][:_AT_MOST]
-    bandwidths = [share * settings.diameter for share in BANDWIDTHS]
+    bandwidths = [share * settings.diameter for share in BANDWIDTHS[settings.ndim]]
 
     def vary(stem: str) -> list[Labels]:
         scene = scenes[stem]
@@ -163,7 +163,7 @@ def _line_search(
     criterion: str,
 ) -> tuple[SegmentationSettings, list[Choice]]:
     values: dict[str, Sequence[float]] = {
-        "bandwidth": [round(share * settings.diameter, 2) for share in BANDWIDTHS],
+        "bandwidth": [round(share * settings.diameter, 2) for share in BANDWIDTHS[settings.ndim]],
         "level": _LEVELS if settings.halo == "contrast" else (),
         "shrink": range(7) if settings.halo == "shrink" else (),
         "min_size": _SIZES,

@@ -125,7 +125,7 @@ def _variants(
 
 def _bandwidths(settings: SegmentationSettings, scores: Mapping[float, float]) -> list[_Variant]:
     """Take the one chosen and three others from small to large."""
-    others = [round(share * settings.diameter, 2) for share in BANDWIDTHS]
+    others = [round(share * settings.diameter, 2) for share in BANDWIDTHS[settings.ndim]]
     others = [width for width in others if abs(width / settings.bandwidth - 1) > 0.01]
     shown = {others[0], others[len(others) // 2], others[-1], settings.bandwidth}
     names = {width: f"{width:.4g} px ({width / settings.diameter:.2f})" for width in sorted(shown)}
