@@ -18,9 +18,11 @@ from .options import (
     verbosity_options,
 )
 from .results import prints_json, tell
+from .voxels import voxel_size_option
 
 if TYPE_CHECKING:
     from oce2stardist import CellDraw, Config
+    from oce2stardist.images.pixel_size import VoxelSize
     from oce2stardist.runs.progress import Reporter
 
 
@@ -71,6 +73,7 @@ def _alpha(value: str) -> float | str:
 )
 @click.option("--tensorboard", is_flag=True, help="Write the training's course to MODEL/logs.")
 @axes_option
+@voxel_size_option
 @overwrite_option
 @device_option
 @deterministic_option
@@ -98,6 +101,7 @@ def finetune(
     init: str | None,
     tensorboard: bool,
     axes: str | None,
+    voxel_size: "VoxelSize | None",
     config: "Config",
     overwrite: bool,
     reporter: "Reporter",
@@ -127,6 +131,7 @@ def finetune(
         tensorboard=tensorboard,
         config=config,
         axes=axes,
+        voxel_size=voxel_size,
         overwrite=overwrite,
         command="oce2stardist finetune",
         reporter=reporter,
@@ -137,5 +142,8 @@ def finetune(
         shown = f"{say_setting('F1', score)}: {shown}"
     tell(
         {"model": output, "f1": score, "parameters": result.parameters, "report": result.report},
-        [f"Model: {output} ({shown})", f"Look at {result.report}"],
+        [
+            f"Model: {output} ({shown})",
+            *([f"Look at {result.report}"] if result.report is not None else []),
+        ],
     )

@@ -2,22 +2,18 @@
 
 import functools
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from oce2stardist.errors import InputError, one_line
 
 from .completion import folders, paths, presets
-
-if TYPE_CHECKING:
-    from oce2stardist.images.pixel_size import VoxelSize
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -267,31 +263,6 @@ deterministic_option = click.option(
 )
 axes_option = click.option(
     "--axes", help="Axes of the image files, such as CYX, where their metadata do not say."
-)
-
-
-def _voxel_size(_: click.Context, __: click.Parameter, value: str | None) -> "VoxelSize | None":
-    """Read three lengths."""
-    from oce2stardist.images.pixel_size import VoxelSize
-
-    if value is None:
-        return None
-    try:
-        size = VoxelSize(*map(float, value.split(",")))
-    except (TypeError, ValueError):
-        size = None
-    if size is None or not all(0 < side < math.inf for side in size):
-        raise click.BadParameter(
-            f"must be three lengths above 0, such as 2,0.5,0.5. Got {value!r}."
-        )
-    return size
-
-
-voxel_size_option = click.option(
-    "--voxel-size",
-    callback=_voxel_size,
-    metavar="Z,Y,X",
-    help="Of stacks: depth, height and width of a voxel, µm.  [default: as the files say]",
 )
 instances_option = click.option(
     "--instances",

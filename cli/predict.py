@@ -18,9 +18,11 @@ from .options import (
     verbosity_options,
 )
 from .results import prints_json, tell
+from .voxels import voxel_size_option
 
 if TYPE_CHECKING:
     from oce2stardist.blockwise.settings import Blocks
+    from oce2stardist.images.pixel_size import VoxelSize
     from oce2stardist.runs.progress import Reporter
 
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     help="Also write to FILE, with the time, all that is said and warned.",
 )
 @axes_option
+@voxel_size_option
 @click.option(
     "--diameter",
     type=float,
@@ -76,6 +79,7 @@ def predict(
     write: str,
     log_file: str | None,
     axes: str | None,
+    voxel_size: "VoxelSize | None",
     diameter: float | None,
     overlay: bool,
     blocks: "Blocks",
@@ -105,6 +109,7 @@ def predict(
         output,
         model=model,
         axes=axes,
+        voxel_size=voxel_size,
         write=write,
         overlay=overlay,
         diameter=diameter,

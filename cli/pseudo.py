@@ -20,9 +20,9 @@ from .options import (
     overlay_option,
     overwrite_option,
     verbosity_options,
-    voxel_size_option,
 )
 from .results import prints_json, tell
+from .voxels import voxel_size_option
 
 if TYPE_CHECKING:
     from oce2stardist import Config

@@ -54,12 +54,28 @@ POINTS_OF = {0: 1, 1: 1, 2: 2, 3: 3, 4: 0}  # java.awt.geom.PathIterator: segmen
 Points = NDArray[np.float64]  # (n, 2), (x, y)
 
 
-def read_rois(file: Path, *, shape: tuple[int, int]) -> Reading:
+def slices_of(file: Path) -> list[int]:
+    """List the slices on which selections mark something, from 1; 0 where one tells none."""
+    slices = set()
+    for member, data in _members(file):
+        with naming(f"{member} in {file}", expected="an ImageJ selection"):
+            roi = ImagejRoi.frombytes(data)
+        if _marks_something(roi):
+            slices.add(_slice_of(roi))
+    return sorted(slices)
+
+
+def _slice_of(roi: ImagejRoi) -> int:
+    """Return the slice of a selection, in a hyperstack or in a stack of nothing but slices."""
+    return int(roi.z_position if roi.z_position > 0 else roi.position)
+
+
+def read_rois(file: Path, *, shape: tuple[int, int], slice_number: int | None = None) -> Reading:
     """Read the selections of a ``.roi``, a ``.zip`` or a folder of ``.roi`` files.
 
     They come in the order of the zip, which is read in memory, never unpacked, or of the names
     in the folder. What a selection marks is told by its name (`role_of`). `shape` is (Y, X) of
-    the image.
+    the image. Of a stack only those on one slice are read.
     """
     shapes: list[Shape] = []
     marks: list[Mark] = []
@@ -68,6 +84,8 @@ def read_rois(file: Path, *, shape: tuple[int, int]) -> Reading:
         what = f"{member} in {file}" if member != file.name else f"{file}"
         with naming(what, expected="an ImageJ selection"):
             roi = ImagejRoi.frombytes(data)
+        if slice_number is not None and _slice_of(roi) != slice_number:
+            continue
         name = roi.name or re.sub(r"\.roi$", "", member, flags=re.IGNORECASE)
         if not _marks_something(roi):
             skipped.add(name, reason=NO_MARK)

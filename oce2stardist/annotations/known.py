@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oce2stardist.annotations import AnnotationSet, read_annotations
+from oce2stardist.annotations.planes import read_stack_annotations
 from oce2stardist.errors import InputError
 from oce2stardist.files.digests import digest, digest_arrays
 from oce2stardist.images.image_set import ImageSet
@@ -25,15 +26,16 @@ def _check_annotations(
                 f"{next(iter(image_set.images))!r}; use the same names for both."
             )
         array = np.asarray(given)
-        if array.dtype.kind not in "biu" or array.shape != image_set.shapes[stem]:
+        shape = image_set.images[stem].shape[:-1]
+        if array.dtype.kind not in "biu" or array.shape != shape:
             raise InputError(
-                f"annotations of {stem} must be integers of shape {image_set.shapes[stem]}. Got "
+                f"annotations of {stem} must be integers of shape {shape}. Got "
                 f"{array.dtype} of shape {array.shape}; number the cells from 1."
             )
     labels = {
         stem: as_instances(
             np.asarray(arrays[stem], np.int32),
-            instances=instances,
+            instances="labels" if image_set.are_stacks else instances,
             what=f"annotations of {stem}",
         )
         for stem in sorted(arrays)
@@ -59,6 +61,15 @@ def read_known(
         raise InputError(
             "annotations of images given as arrays must be arrays. Got the path "
             f"{annotations}; read the files first, or pass the images as files."
+        )
+    if image_set.are_stacks:
+        if instances == "components":
+            raise InputError(
+                "--instances components is for images without planes. Got stacks; number the cells."
+            )
+        z_y_x = {stem: image.shape[:3] for stem, image in image_set.images.items()}
+        return read_stack_annotations(
+            image_set.paths, z_y_x, annotations, zero_is_background=zero_is_background
         )
     return read_annotations(
         image_set.paths,

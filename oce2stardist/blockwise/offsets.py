@@ -18,7 +18,7 @@ from oce2stardist.files.digests import digest
 from oce2stardist.images.blocks import Block, Window, widen
 from oce2stardist.images.working import RescaledImage
 from oce2stardist.labels import nearest_pixels
-from oce2stardist.pseudo_labels.clustering import lattice_spacing
+from oce2stardist.pseudo_labels.density import lattice_spacing
 from oce2stardist.pseudo_labels.foreground import spread_map
 from oce2stardist.pseudo_labels.segment import ImageStatistics, SegmentationSettings, segment_surely
 

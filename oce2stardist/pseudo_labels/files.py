@@ -38,7 +38,7 @@ def read_pseudo_labels(run: str | Path, images: ImageSet) -> PseudoLabels:
     for stem, image in images.images.items():
         path = folder / f"{stem}.tif"
         if path.exists():
-            labels[stem] = read_labels(path, shape=image.shape[:2], image=images.paths.get(stem))
+            labels[stem] = read_labels(path, shape=image.shape[:-1], image=images.paths.get(stem))
     if not labels:
         raise InputError(
             f"{folder} must hold pseudo labels of the images. Got none of the same name, such as "

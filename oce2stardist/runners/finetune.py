@@ -20,13 +20,16 @@ from oce2stardist.files.digests import digest
 from oce2stardist.files.records import read_yaml
 from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.images.pixel_size import common_pixel_size
+from oce2stardist.images.pixel_size import VoxelSize, common_pixel_size
+from oce2stardist.images.stacks import Reading as StackReading
+from oce2stardist.images.stacks import are_stacks, read_stacks
 from oce2stardist.labels import Image, Labels
 from oce2stardist.pseudo_labels.files import PseudoLabels, read_pseudo_labels
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
 from oce2stardist.reports import choose_evenly, write_finetune_report
 from oce2stardist.reports.selection import AT_MOST
 from oce2stardist.runners.refine import Sources, refine
+from oce2stardist.runners.stacks import finetune_stacks
 from oce2stardist.runs.determinism import (
     describe_determinism,
     fixed_threads,
@@ -66,7 +69,7 @@ class FinetuneResult:
     model: Path
     parameters: Parameters
     history: pd.DataFrame
-    report: Path
+    report: Path | None  # of stacks there is none yet
 
 
 def finetune_stardist(
@@ -80,6 +83,7 @@ def finetune_stardist(
     tensorboard: bool = False,
     config: Config | None = None,
     axes: str | None = None,
+    voxel_size: VoxelSize | None = None,
     overwrite: bool = False,
     command: str = "finetune_stardist",
     reporter: Reporter | None = None,
@@ -111,8 +115,8 @@ def finetune_stardist(
         Also write the course of the training for TensorBoard.
     config : Config, optional
         Default: the `fast` preset. ``config.stardist.alpha`` weighs the pseudo half.
-    axes, overwrite
-        As in `make_pseudo_labels`.
+    axes, voxel_size, overwrite
+        As in `make_pseudo_labels`. Of stacks a StarDist3D model is trained.
 
     Raises
     ------
@@ -122,6 +126,26 @@ def finetune_stardist(
         If the user stopped the run; the same call goes on where it stopped.
     """
     config, draw, folder = config or Config(), cells or CellDraw(), Path(output)
+    reading = StackReading(axes, voxel_size)
+    stacks = _read_stacks(images, reading)
+    if stacks is not None:
+        parameters, history = finetune_stacks(
+            stacks,
+            folder,
+            annotations=annotations,
+            pseudo=pseudo,
+            cells=draw,
+            init=init,
+            tensorboard=tensorboard,
+            config=config,
+            overwrite=overwrite,
+            results=_RESULTS,
+            command=command,
+            reporter=reporter,
+        )
+        return FinetuneResult(folder, parameters, history, None)
+    if not isinstance(images, ImageSet):
+        reading.refuse_voxel_size(images)
     if tensorboard:
         check_tensorboard()
     with one_thread_for_sums(config.deterministic), logged(reporter, command) as log:
@@ -234,6 +258,13 @@ def finetune_stardist(
             held_back = read_held_back(folder)
             report = write_finetune_report(folder, image_set, predictions, held_back=held_back)
             return FinetuneResult(folder, parameters, history, report)
+
+
+def _read_stacks(images: str | Path | ImageSet, reading: StackReading) -> ImageSet | None:
+    """Read stacks; None where the images have no planes."""
+    if isinstance(images, ImageSet):
+        return images if images.are_stacks else None
+    return read_stacks(images, reading) if are_stacks(images, axes=reading.axes) else None
 
 
 def _find_start(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from oce2stardist.annotations import read_annotations
 from oce2stardist.config import Config
+from oce2stardist.errors import InputError
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.pseudo_labels.files import PseudoLabels, pseudo_folder, read_confidences
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
@@ -44,6 +45,12 @@ def merge_run(
     """
     paths = {path.stem: path for path in sorted(pseudo_folder(run, finished=False).glob("*.tif"))}
     pseudo_labels = {stem: read_labels(path) for stem, path in paths.items()}
+    for stem, labels in pseudo_labels.items():
+        if labels.ndim == 3:
+            raise InputError(
+                f"merge takes images without planes. Got pseudo labels of the stack {stem}; "
+                "`oce2stardist finetune --pseudo RUN --annotations A` merges them itself."
+            )
     config, draw = config or Config(), cells or CellDraw()
     annotated = read_annotations(
         paths,

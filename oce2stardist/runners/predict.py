@@ -13,11 +13,14 @@ from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.label_files import is_ours
 from oce2stardist.images.lazy import sample_windows
 from oce2stardist.images.normalise import normalise_percentiles
-from oce2stardist.images.pixel_size import PixelSize, warn_of_pixel_sizes
+from oce2stardist.images.pixel_size import PixelSize, VoxelSize, warn_of_pixel_sizes
 from oce2stardist.images.read import read_image, read_pixel_size
 from oce2stardist.images.sources import find_sources
+from oce2stardist.images.stacks import Reading as StackReading
+from oce2stardist.images.stacks import are_stacks, read_stacks, refuse_for_stacks
 from oce2stardist.labels import Image, Labels
 from oce2stardist.objects.write import Prediction, check_kinds, open_table, write_prediction
+from oce2stardist.runners.stacks import predict_stacks
 from oce2stardist.runs.ahead import map_ahead
 from oce2stardist.runs.determinism import fixed_threads
 from oce2stardist.runs.interruption import Interrupted, stop_on_signal
@@ -45,6 +48,7 @@ def predict_images(
     *,
     model: str | Path,
     axes: str | None = None,
+    voxel_size: VoxelSize | None = None,
     write: str | Iterable[str] = "labels",
     overlay: bool = False,
     diameter: float | None = None,
@@ -71,6 +75,8 @@ def predict_images(
         comes with the package, which has seen drawn cells only.
     axes : str, optional
         Axes of the files, such as ``CYX``, where their metadata do not say.
+    voxel_size : VoxelSize, optional
+        Of stacks, in place of what the files say; they need a StarDist3D model.
     write : str or iterable of str
         What to write; names, or one string of them with commas:
 
@@ -109,6 +115,20 @@ def predict_images(
     blocks = blocks or Blocks(side=_SIDE)
     kinds = check_kinds(write) | ({"overlay"} if overlay else set())
     large: list[Path] = []
+    stacks = _read_stacks(images, StackReading(axes, voxel_size))
+    if stacks is not None:
+        refuse_for_stacks(diameter=diameter)
+        with logged(reporter, command) as log:
+            if log_file is not None:
+                log.open(Path(log_file).parent, Path(log_file).name)
+            of_stacks = predict_stacks(
+                stacks, None if output is None else Path(output), model=Path(model), kinds=kinds,
+                device=device, deterministic=deterministic, reporter=log,
+            )  # fmt: skip
+        found = PredictedLabels()
+        found.update(of_stacks if keep else {})
+        found.counts = {stem: int(labels.max()) for stem, labels in of_stacks.items()}
+        return found
     if isinstance(images, str | Path):
         sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
         blocks.check(images, sources)
@@ -141,6 +161,20 @@ def predict_images(
                 deterministic, log,
             )  # fmt: skip
     return predicted
+
+
+def _read_stacks(
+    images: str | Path | Sequence[Path] | ImageSet, reading: StackReading
+) -> ImageSet | None:
+    """Read stacks; None where the images have no planes."""
+    if isinstance(images, ImageSet):
+        return images if images.are_stacks else None
+    if not isinstance(images, str | Path):
+        return None
+    if are_stacks(images, axes=reading.axes):
+        return read_stacks(images, reading)
+    reading.refuse_voxel_size(images)
+    return None
 
 
 def _find_model(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from oce2stardist.files.records import read_yaml
-from oce2stardist.images.pixel_size import PixelSize
+from oce2stardist.images.pixel_size import PixelSize, VoxelSize
 
 
 def trained_pixel_size(model: Path) -> PixelSize | None:
@@ -16,6 +16,16 @@ def trained_pixel_size(model: Path) -> PixelSize | None:
         return PixelSize(float(y), float(x))
     except (OSError, ValueError, LookupError, TypeError):
         return None  # stock models have no such file, other tools another
+
+
+def trained_voxel_size(model: Path) -> VoxelSize | None:
+    """Read from run.yaml which voxel size a model of stacks was trained on; None if unknown."""
+    try:
+        recorded: Any = read_yaml(model / "run.yaml")
+        z, y, x = recorded["inputs"]["voxel_size_um"]
+        return VoxelSize(float(z), float(y), float(x))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def has_thresholds(model: Path) -> bool:

@@ -5,7 +5,7 @@ Stacks are zoomed as plain stardist does with ``predict_instances(stack, scale=(
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from scipy import ndimage as ndi
 
 from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
+from oce2stardist.images.pixel_size import VoxelSize
 from oce2stardist.labels import Labels, cut_cells, renumber, resize_labels
 
 _FILE = "scale.json"
@@ -49,6 +50,17 @@ class VolumeScale:
     factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
     working_diameter: float | None = None
     reason: str = "the model says nothing of a scale"
+
+    def for_voxels(self, size: VoxelSize, trained: VoxelSize | None) -> "VolumeScale":
+        """Return the scale for stacks with such voxels, if the model was trained on others."""
+        if trained is None or size == trained:
+            return self
+        factors = (
+            _rounded(by * own / other)
+            for by, own, other in zip(self.factors, size, trained, strict=True)
+        )
+        z, y, x = factors
+        return replace(self, factors=(z, y, x), reason="another size of voxels")
 
     @property
     def is_one(self) -> bool:

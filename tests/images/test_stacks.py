@@ -1,5 +1,7 @@
 """Stacks from files: which axes make one, how large a voxel is, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -7,7 +9,7 @@ from ngff import write_ome_zarr
 from scenes import disc, grid_of_discs
 from scipy import ndimage as ndi
 
-from oce2stardist.config import Config
+from oce2stardist.config import OF_STACKS, Config
 from oce2stardist.errors import InputError
 from oce2stardist.images.diameter import estimate_diameter
 from oce2stardist.images.image_set import ImageSet
@@ -199,3 +201,15 @@ def test_stacks_change_only_what_was_left_at_its_default():
     assert own.embedding.kappa == 7
     assert own.pseudo.working_diameter == 14
     assert own.for_stacks() == own
+
+
+def test_the_page_names_every_setting_that_differs_in_stacks():
+    page = (Path(__file__).parents[2] / "docs" / "stacks.md").read_text(encoding="utf-8")
+    default = Config().model_dump()
+    for name, value in OF_STACKS.items():
+        section, key = name.split(".")
+        said = [
+            f"{one:g}" if isinstance(one, float) else str(one)
+            for one in (default[section][key], value)
+        ]
+        assert f"| `{name}` | {said[0]} | {said[1]} |" in page

@@ -9,7 +9,7 @@ from scenes import disc
 from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
-from oce2stardist.pseudo_labels import clustering
+from oce2stardist.pseudo_labels import clustering, density
 from oce2stardist.pseudo_labels.clustering import ClusteringSettings, cluster_embeddings
 
 SHAPE = (100, 130)
@@ -205,7 +205,7 @@ def test_each_pixel_goes_to_the_nearest_centre():
 def test_moments_are_those_of_the_pixels_within_the_kernel(shape):
     rng, radius = np.random.default_rng(0), 7.0 if len(shape) == 2 else 4.0
     counts = rng.poisson(2.0, shape).astype(np.float32)
-    found = clustering._kernel_moments(counts, radius)
+    found = density._kernel_moments(counts, radius)
     points = np.argwhere(counts)
     for place in [(0,) * len(shape), tuple(size // 2 for size in shape), (*shape[:-1], 3)]:
         place = tuple(np.minimum(place, np.array(shape) - 1))
@@ -222,9 +222,9 @@ def test_moments_are_those_of_the_pixels_within_the_kernel(shape):
 @pytest.mark.parametrize("shape", [(70, 80), (25, 40, 30)])
 def test_computing_the_density_in_tiles_changes_nothing(monkeypatch, shape):
     counts = np.random.default_rng(0).poisson(2.0, shape).astype(np.float32)
-    whole = clustering._kernel_moments(counts, 4.0)
-    monkeypatch.setattr(clustering, "_TILE", {2: 16, 3: 16})
-    np.testing.assert_allclose(clustering._kernel_moments(counts, 4.0), whole, atol=1e-2)
+    whole = density._kernel_moments(counts, 4.0)
+    monkeypatch.setattr(density, "_TILE", {2: 16, 3: 16})
+    np.testing.assert_allclose(density._kernel_moments(counts, 4.0), whole, atol=1e-2)
 
 
 @pytest.mark.parametrize(
