@@ -40,7 +40,7 @@ from oce2stardist.reports.run_files import (
 )
 from oce2stardist.reports.selection import choose_by_count, say_how_many
 from oce2stardist.reports.stack_panels import stack_panels
-from oce2stardist.reports.verdicts import pseudo_verdict
+from oce2stardist.reports.verdicts import pseudo_verdict, stack_verdict
 from oce2stardist.reports.wording import (
     count_objects,
     say_middle_half,
@@ -102,7 +102,11 @@ def write_pseudo_report(run: Path, images: ImageSet) -> Path:
         title="Pseudo labels",
         lead=f"{plural(len(objects), 'object')} found in {plural(len(counts), 'image')}; no "
         "outline was drawn by hand.",
-        verdict=pseudo_verdict(run, trust, of_start=_is_of_start(objects)),
+        verdict=(
+            stack_verdict(run, trust)
+            if trust and images.are_stacks
+            else pseudo_verdict(run, trust, of_start=_is_of_start(objects))
+        ),
         sections=_sections(_Run(run, images, parameters, objects, counts, predicted)),
         runs={"pseudo": read_record(run / "run.yaml")},
     )

@@ -13,6 +13,7 @@ from oce2stardist.reports.wording import capital, sentence
 
 _BY_PICTURE = Guide("by-picture.html", "What you see, and what to change")
 _IMAGES = Guide("images.html", "Your own images")
+_STACKS = Guide("stacks.html", "Stacks")
 
 _POOR_F1, _GOOD_F1, _FEW_CELLS = 0.5, 0.7, 10
 """Of a model on the annotated cells that judged it: as `pseudo_labels.trust` takes them."""
@@ -66,6 +67,32 @@ def pseudo_verdict(run: Path, trust: Mapping[str, Any] | None, *, of_start: bool
     ]
     said = f"Do not train on these labels yet: {sentence(trust['reason'])[:1].lower()}"
     return Verdict("red", said + sentence(trust["reason"])[1:] + measured, steps, _BY_PICTURE)
+
+
+def stack_verdict(run: Path, trust: Mapping[str, Any]) -> Verdict:
+    """Say what the labels of stacks are worth; `trust` is that of their parameters.yaml."""
+    measures = ", ".join(f"{name} {value:.2f}" for name, value in trust["measures"].items())
+    measured = f" Measured, from 0 to 1, high is good: {measures}." if measures else ""
+    look = Step("Look at the sections below. Are the outlined objects your cells?")
+    use = Step(
+        f"The labels are stacks of their own, for Fiji or napari: {run / 'pseudo' / 'labels'}"
+    )
+    if trust["value"]:
+        said = f"All measures of these labels are good.{measured}"
+        return Verdict("green", said, [look, use], _STACKS)
+    images = quote(str(read_record(run / "run.yaml")["inputs"].get("images_from") or "stacks/"))
+    steps = [
+        *([Step(trust["advice"])] if "advice" in trust else []),
+        look,
+        Step(
+            "Measure a few cells. If the diameter in the table below is another, say it in pixels "
+            "of x, with the options that you gave before:",
+            f"oce2stardist pseudo {images} -o {quote(str(run))} --diameter PIXELS --overwrite",
+        ),
+    ]
+    reason = sentence(trust["reason"])
+    said = f"Do not rely on these labels yet: {reason[:1].lower()}{reason[1:]}{measured}"
+    return Verdict("red", said, steps, _STACKS)
 
 
 def finetune_verdict(

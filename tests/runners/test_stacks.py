@@ -16,6 +16,7 @@ from oce2stardist import Config, make_pseudo_labels
 from oce2stardist.errors import InputError
 from oce2stardist.images.label_files import read_labels
 from oce2stardist.images.pixel_size import VoxelSize
+from oce2stardist.reports.verdicts import stack_verdict
 from oce2stardist.runs.interruption import Interrupted
 
 FEW = Config().replace(**{"embedding.steps": 3, "embedding.copies": 6, "embedding.batch_size": 2})
@@ -60,6 +61,21 @@ def test_the_page_shows_three_sections_and_a_projection(lab):
     page = (lab / "run/report/index.html").read_text()
     for caption in ("xy at z = ", "xz at y = ", "yz at x = ", "Largest value along z; pseudo"):
         assert caption in page
+
+
+def test_the_page_names_no_command_that_refuses_stacks(lab):
+    page = (lab / "run/report/index.html").read_text()
+    assert "oce2stardist finetune" not in page and "oce2stardist suggest" not in page
+    assert "stacks.html" in page
+
+
+def test_labels_that_can_not_be_trusted_are_said_so_first(tmp_path):
+    write_yaml = (tmp_path / "run.yaml").write_text
+    write_yaml(yaml.safe_dump({"inputs": {"images_from": "my stacks"}}))
+    trust = {"value": False, "reason": "objects change", "measures": {"agreement": 0.3}}
+    verdict = stack_verdict(tmp_path, trust)
+    assert verdict.light == "red" and "objects change" in verdict.text
+    assert any("'my stacks' -o" in step.command for step in verdict.steps)
 
 
 def test_a_finished_run_finds_objects_again_without_training(lab, tmp_path):
