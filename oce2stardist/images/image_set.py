@@ -88,7 +88,11 @@ class ImageSet:
 
 
 def read_images(
-    source: str | Path | ImageSet, *, axes: str | None = None, files: Sequence[Path] | None = None
+    source: str | Path | ImageSet,
+    *,
+    axes: str | None = None,
+    files: Sequence[Path] | None = None,
+    first: ImageFile | None = None,
 ) -> ImageSet:
     """Read every image of a folder, glob or file; an `ImageSet` is passed through.
 
@@ -99,12 +103,17 @@ def read_images(
         Axes of the files, such as ``CYX``, where their metadata do not say.
     files : sequence of Path, optional
         What `source` held when it was listed. Default: it is listed now.
+    first : ImageFile, optional
+        The first of the files, where it was read already.
     """
     if isinstance(source, ImageSet):
         return source
     listed = find_images(source) if files is None else files
     paths = {image_stem(path): path for path in listed}
-    opened = {stem: ImageFile.read(path, axes=axes) for stem, path in paths.items()}
+    opened = {} if first is None else {image_stem(listed[0]): first}
+    opened |= {
+        stem: ImageFile.read(path, axes=axes) for stem, path in paths.items() if stem not in opened
+    }
     image_set = ImageSet(
         paths,
         {stem: file.pixels for stem, file in opened.items()},

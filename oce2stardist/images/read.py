@@ -43,11 +43,17 @@ class ImageFile:
     digest: str  # SHA-256 of the file, or of the values where the file holds other images, too
     voxel_size: VoxelSize | None = None  # of a stack
 
+    @property
+    def is_stack(self) -> bool:
+        """Whether the pixels have shape (Z, Y, X, C)."""
+        return self.pixels.ndim == 4
+
     @classmethod
-    def read(cls, path: Path, *, axes: str | None, space: str = PLANE) -> "ImageFile":
+    def read(cls, path: Path, *, axes: str | None, space: str | None = PLANE) -> "ImageFile":
         """Open the file once and read all of it; refuses what `read_image` refuses.
 
-        `space` is `PLANE`, or `STACK` for a TIFF of shape (Z, Y, X, C).
+        `space` is `PLANE`, or `STACK` for a TIFF of shape (Z, Y, X, C); None takes what the axes
+        of a TIFF say.
         """
         if split_path(path) is not None:
             stored = _read_microscope(path)
@@ -172,14 +178,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _decode(file: BinaryIO, path: Path, axes: str | None, space: str) -> _Stored:
+def _decode(file: BinaryIO, path: Path, axes: str | None, space: str | None) -> _Stored:
     if path.suffix.lower() in RASTER_SUFFIXES:
         return _Stored(_read_raster(file.read(), path, axes))
     with open_tiff(file, path) as tiff:
         return _read_tiff(tiff, path, axes, space)
 
 
-def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None, space: str) -> _Stored:
+def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None, space: str | None) -> _Stored:
     images = images_of(tiff)
     if len(images) != 1:
         raise several_images(path, len(images))
@@ -188,6 +194,9 @@ def _read_tiff(tiff: tifffile.TiffFile, path: Path, axes: str | None, space: str
     check_whole(image)
     shape = without_alpha(image, path)
     named = image.axes if axes is None else _parse(axes, shape)
+    if space is None:
+        has_planes = any(axis in "Zz" and size > 1 for axis, size in zip(named, shape, strict=True))
+        space = STACK if has_planes else PLANE
     names = _name_axes(path, shape, named, space)
     stored = image.asarray()
     if stored.shape != image.shape:  # tifffile only remarks it

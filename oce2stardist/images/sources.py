@@ -31,6 +31,13 @@ class Sources:
     at_once: list[Path]
     in_blocks: list[Path]
 
+    @property
+    def listed(self) -> list[Path]:
+        """All of them, OME-Zarr first."""
+        return sorted(
+            [*self.at_once, *self.in_blocks], key=lambda path: (not is_ome_zarr(path), path)
+        )
+
 
 def find_sources(
     source: str | Path, *, axes: str | None = None, largest: float = LARGEST_AT_ONCE

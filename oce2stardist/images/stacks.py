@@ -5,6 +5,7 @@ a name is never taken for Z, so a movie or channels are not taken for a stack, n
 round.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.digests import digest_arrays
 from oce2stardist.images.find import find_images, image_stem
 from oce2stardist.images.formats import TIFF_SUFFIXES
-from oce2stardist.images.image_set import ImageSet
+from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.ome_zarr import (
     axis_sizes,
     is_ome_zarr,
@@ -62,27 +63,62 @@ def refuse_for_stacks(**given: object) -> None:
             )
 
 
-def are_stacks(source: str | Path, *, axes: str | None) -> bool:
-    """Tell whether the first image that a path names has several planes along Z."""
-    source = Path(source)
+def is_stack(path: Path, *, axes: str | None) -> bool:
+    """Tell whether an image, the first of a set, has several planes along Z."""
     try:
-        first = _list(source)[0]
-        sizes = _zarr_sizes(first) if is_ome_zarr(first) else _tiff_sizes(first, axes)
+        sizes = _zarr_sizes(path) if is_ome_zarr(path) else _tiff_sizes(path, axes)
     except Exception:  # whoever reads it says what is wrong
         return False
     return sizes.get("z", 1) > 1
 
 
-def read_stacks(source: str | Path, reading: Reading) -> ImageSet:
+def read_images_or_stacks(source: str | Path, reading: Reading) -> ImageSet:
+    """Read all images of a folder, glob or file, or all stacks where the first one is a stack.
+
+    What is there is listed once, and every TIFF opened once.
+    """
+    listed = list_stacks(source)
+    if is_ome_zarr(listed[0]):
+        if is_stack(listed[0], axes=reading.axes):
+            return read_stacks(source, reading, files=listed)
+        reading.refuse_voxel_size(source)
+        return read_images(source, axes=reading.axes)
+    first = ImageFile.read(listed[0], axes=reading.axes, space=None)
+    if first.is_stack:
+        return read_stacks(source, reading, files=listed, first=first)
+    reading.refuse_voxel_size(source)
+    return read_images(source, axes=reading.axes, files=listed, first=first)
+
+
+def read_stacks(
+    source: str | Path,
+    reading: Reading,
+    *,
+    files: Sequence[Path] | None = None,
+    first: ImageFile | None = None,
+) -> ImageSet:
     """Read all stacks of a folder, glob, file or OME-Zarr as (Z, Y, X, C).
+
+    Parameters
+    ----------
+    source : path or glob
+    reading : Reading
+    files : sequence of Path, optional
+        What `source` held when it was listed. Default: it is listed now.
+    first : ImageFile, optional
+        The first of the files, where it was read already.
 
     Raises
     ------
     InputError
         If a file is no stack, or neither it nor the user says how large a voxel is.
     """
-    paths = {_stem(path): path for path in _list(Path(source))}
-    opened = {stem: _read(path, reading.axes) for stem, path in paths.items()}
+    listed = list_stacks(source) if files is None else files
+    paths = {_stem(path): path for path in listed}
+    opened = {} if first is None else {_stem(listed[0]): first}
+    opened |= {
+        stem: _read(path, reading.axes) for stem, path in paths.items() if stem not in opened
+    }
     sizes = {stem: reading.voxel_size or _told(paths[stem], file) for stem, file in opened.items()}
     image_set = ImageSet(
         paths,
@@ -95,7 +131,9 @@ def read_stacks(source: str | Path, reading: Reading) -> ImageSet:
     return image_set
 
 
-def _list(source: Path) -> list[Path]:
+def list_stacks(source: str | Path) -> list[Path]:
+    """List the images of a folder, glob or file; the OME-Zarr of a folder come first."""
+    source = Path(source)
     if is_ome_zarr(source):
         return [source]
     stores = sorted(filter(is_ome_zarr, source.iterdir())) if source.is_dir() else []

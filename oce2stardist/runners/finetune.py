@@ -18,11 +18,11 @@ from oce2stardist.errors import InputError
 from oce2stardist.files.atomic import write_text
 from oce2stardist.files.digests import digest
 from oce2stardist.files.records import read_yaml
-from oce2stardist.images.image_set import ImageSet, read_images
+from oce2stardist.images.image_set import ImageSet
 from oce2stardist.images.normalise import normalise_percentiles
 from oce2stardist.images.pixel_size import VoxelSize, common_pixel_size
 from oce2stardist.images.stacks import Reading as StackReading
-from oce2stardist.images.stacks import are_stacks, read_stacks
+from oce2stardist.images.stacks import read_images_or_stacks
 from oce2stardist.labels import Image, Labels
 from oce2stardist.pseudo_labels.files import PseudoLabels, read_pseudo_labels
 from oce2stardist.pseudo_labels.sizes import warn_of_scales
@@ -126,11 +126,14 @@ def finetune_stardist(
         If the user stopped the run; the same call goes on where it stopped.
     """
     config, draw, folder = config or Config(), cells or CellDraw(), Path(output)
-    reading = StackReading(axes, voxel_size)
-    stacks = _read_stacks(images, reading)
-    if stacks is not None:
+    if tensorboard:
+        check_tensorboard()
+    image_set = images
+    if not isinstance(image_set, ImageSet):
+        image_set = read_images_or_stacks(image_set, StackReading(axes, voxel_size))
+    if image_set.are_stacks:
         parameters, history = finetune_stacks(
-            stacks,
+            image_set,
             folder,
             annotations=annotations,
             pseudo=pseudo,
@@ -144,12 +147,7 @@ def finetune_stardist(
             reporter=reporter,
         )
         return FinetuneResult(folder, parameters, history, None)
-    if not isinstance(images, ImageSet):
-        reading.refuse_voxel_size(images)
-    if tensorboard:
-        check_tensorboard()
     with one_thread_for_sums(config.deterministic), logged(reporter, command) as log:
-        image_set = read_images(images, axes=axes)
         if annotations is None and (pseudo is None or draw.is_sample):
             raise InputError(
                 "a model must learn from annotations, pseudo labels or both. Got no --annotations "
@@ -258,13 +256,6 @@ def finetune_stardist(
             held_back = read_held_back(folder)
             report = write_finetune_report(folder, image_set, predictions, held_back=held_back)
             return FinetuneResult(folder, parameters, history, report)
-
-
-def _read_stacks(images: str | Path | ImageSet, reading: StackReading) -> ImageSet | None:
-    """Read stacks; None where the images have no planes."""
-    if isinstance(images, ImageSet):
-        return images if images.are_stacks else None
-    return read_stacks(images, reading) if are_stacks(images, axes=reading.axes) else None
 
 
 def _find_start(

@@ -17,7 +17,7 @@ from oce2stardist.images.pixel_size import PixelSize, VoxelSize, warn_of_pixel_s
 from oce2stardist.images.read import read_image, read_pixel_size
 from oce2stardist.images.sources import find_sources
 from oce2stardist.images.stacks import Reading as StackReading
-from oce2stardist.images.stacks import are_stacks, read_stacks, refuse_for_stacks
+from oce2stardist.images.stacks import is_stack, read_stacks, refuse_for_stacks
 from oce2stardist.labels import Image, Labels
 from oce2stardist.objects.write import Prediction, check_kinds, open_table, write_prediction
 from oce2stardist.runners.stacks import predict_stacks
@@ -115,24 +115,29 @@ def predict_images(
     blocks = blocks or Blocks(side=_SIDE)
     kinds = check_kinds(write) | ({"overlay"} if overlay else set())
     large: list[Path] = []
-    stacks = _read_stacks(images, StackReading(axes, voxel_size))
-    if stacks is not None:
+    if isinstance(images, str | Path):
+        # Listed once: an image that is gone a moment later is missed, not left out.
+        sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
+        reading = StackReading(axes, voxel_size)
+        if is_stack(sources.listed[0], axes=axes):
+            images = read_stacks(images, reading, files=sources.listed)
+        else:
+            reading.refuse_voxel_size(images)
+            blocks.check(images, sources)
+            images, large = sources.at_once, sources.in_blocks
+    if isinstance(images, ImageSet) and images.are_stacks:
         refuse_for_stacks(diameter=diameter)
         with logged(reporter, command) as log:
             if log_file is not None:
                 log.open(Path(log_file).parent, Path(log_file).name)
             of_stacks = predict_stacks(
-                stacks, None if output is None else Path(output), model=Path(model), kinds=kinds,
+                images, None if output is None else Path(output), model=Path(model), kinds=kinds,
                 device=device, deterministic=deterministic, reporter=log,
             )  # fmt: skip
         found = PredictedLabels()
         found.update(of_stacks if keep else {})
         found.counts = {stem: int(labels.max()) for stem, labels in of_stacks.items()}
         return found
-    if isinstance(images, str | Path):
-        sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
-        blocks.check(images, sources)
-        images, large = sources.at_once, sources.in_blocks
     if large and output is None:
         raise InputError(
             f"images that are taken in blocks need an output. Got none for {large[0]}; pass a "
@@ -161,20 +166,6 @@ def predict_images(
                 deterministic, log,
             )  # fmt: skip
     return predicted
-
-
-def _read_stacks(
-    images: str | Path | Sequence[Path] | ImageSet, reading: StackReading
-) -> ImageSet | None:
-    """Read stacks; None where the images have no planes."""
-    if isinstance(images, ImageSet):
-        return images if images.are_stacks else None
-    if not isinstance(images, str | Path):
-        return None
-    if are_stacks(images, axes=reading.axes):
-        return read_stacks(images, reading)
-    reading.refuse_voxel_size(images)
-    return None
 
 
 def _find_model(

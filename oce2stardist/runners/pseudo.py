@@ -25,7 +25,7 @@ from oce2stardist.images.image_set import ImageSet, read_images
 from oce2stardist.images.pixel_size import VoxelSize
 from oce2stardist.images.prepare import PreparedImages, prepare_images
 from oce2stardist.images.sources import find_sources, open_in_blocks
-from oce2stardist.images.stacks import Reading, are_stacks, read_stacks, refuse_for_stacks
+from oce2stardist.images.stacks import Reading, is_stack, read_stacks, refuse_for_stacks
 from oce2stardist.labels import Labels
 from oce2stardist.objects.overlay import write_overlay
 from oce2stardist.pseudo_labels.label_images import (
@@ -173,11 +173,11 @@ def _read(
     axes = reading.axes
     if isinstance(images, ImageSet):
         return images, None
-    if are_stacks(images, axes=axes):
-        return read_stacks(images, reading), None
-    reading.refuse_voxel_size(images)
     # Listed once: an image that is gone a moment later is missed, not left out.
     sources = find_sources(images, axes=axes, largest=blocks.blocks_above)
+    if is_stack(sources.listed[0], axes=axes):
+        return read_stacks(images, reading, files=sources.listed), None
+    reading.refuse_voxel_size(images)
     blocks.check(images, sources)
     lazy = open_in_blocks(sources, axes=axes)
     if not lazy:

@@ -31,7 +31,7 @@ from oce2stardist.runs.interruption import Interrupted, stop_on_signal
 from oce2stardist.runs.log import RunLog, logged
 from oce2stardist.runs.progress import Reporter
 from oce2stardist.stardist_model.facts import trained_voxel_size
-from oce2stardist.stardist_model.fit import check_tensorboard, choose_precision
+from oce2stardist.stardist_model.fit import choose_precision
 from oce2stardist.stardist_model.judge import DEFAULT_THRESHOLDS, judge_thresholds
 from oce2stardist.stardist_model.parameters import Parameters, describe_model, describe_use
 from oce2stardist.stardist_model.volume_fit import VolumeJob, train_volume_network
@@ -71,8 +71,6 @@ def finetune_stacks(
     """
     config = config.for_stacks()
     _refuse(config, init)
-    if tensorboard:
-        check_tensorboard()
     with one_thread_for_sums(config.deterministic), logged(reporter, command) as log:
         known = read_known(
             stacks,

@@ -17,6 +17,8 @@ from oce2stardist.images.sources import find_sources
 from oce2stardist.pseudo_labels.sizes import warn_of_giants, warn_of_scales
 from oce2stardist.stardist_model.facts import has_thresholds, trained_pixel_size
 
+FLAT = {"a": (1.0, 1.0), "b": (1.0, 1.0)}  # sides of a pixel
+
 
 def discs(radius, shape=(100, 100)):
     return {"a": disc(shape, (50, 50), radius).astype(np.int32)}
@@ -38,13 +40,14 @@ def test_a_factor_above_two_between_their_diameters_is_said(annotated, pseudo):
 
 def test_an_object_over_most_of_an_image_is_a_giant():
     labels = {"a": np.ones((100, 100), np.int32), "b": discs(10)["a"]}
-    (warning,) = warn_of_giants(labels, diameter=20)
+    (warning,) = warn_of_giants(labels, FLAT, diameter=20)
     assert warning.startswith("one object covers 100% of a (cells of 20 px were expected)")
 
 
 def test_a_large_cell_in_a_small_image_is_no_giant():
-    assert warn_of_giants({"a": np.ones((20, 20), np.int32)}, diameter=20) == []
-    assert warn_of_giants(discs(10) | {"b": np.zeros((9, 9), np.int32)}, diameter=2) == []
+    assert warn_of_giants({"a": np.ones((20, 20), np.int32)}, FLAT, diameter=20) == []
+    small = discs(10) | {"b": np.zeros((9, 9), np.int32)}
+    assert warn_of_giants(small, FLAT, diameter=2) == []
 
 
 @pytest.mark.parametrize("name", ["broken.tif", "x.png"])

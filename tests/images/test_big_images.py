@@ -199,7 +199,7 @@ def test_a_folder_is_divided_into_what_is_predicted_at_once_and_in_blocks(tmp_pa
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "axes T, C, Y and X. Got ZYX of shape (4, 40, 40)"),
+    [([], "must say how large its voxels are. Got no size of all three sides"),
      (["--scheduler", "a", "--slurm", "b"], "can't be given together")],
 )  # fmt: skip
 def test_a_stack_and_two_places_are_refused_in_one_line(tmp_path, arguments, message):

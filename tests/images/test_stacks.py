@@ -17,7 +17,7 @@ from oce2stardist.images.label_files import read_labels, write_labels
 from oce2stardist.images.pixel_size import VoxelSize
 from oce2stardist.images.prepare import prepare_images
 from oce2stardist.images.scale import as_cubes
-from oce2stardist.images.stacks import Reading, are_stacks, read_stacks
+from oce2stardist.images.stacks import Reading, is_stack, list_stacks, read_stacks
 
 STACK = np.arange(5 * 6 * 7, dtype=np.uint16).reshape(5, 6, 7)
 SAID = VoxelSize(2.0, 0.5, 0.5)
@@ -61,7 +61,7 @@ def ome_zarr(path):
 )
 def test_a_stack_and_its_voxels_are_read_from_the_file(tmp_path, name, write):
     write(tmp_path / name)
-    assert are_stacks(tmp_path, axes=None)
+    assert is_stack(list_stacks(tmp_path)[0], axes=None)
     found = read_stacks(tmp_path, NOTHING)
     np.testing.assert_array_equal(found.images["a"][..., 0], STACK)
     assert found.voxel_sizes["a"] == pytest.approx(SAID)
@@ -89,15 +89,15 @@ def test_what_the_user_says_goes_before_the_file(tmp_path):
 
 def test_a_movie_is_no_stack(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, metadata={"axes": "TYX"})
-    assert not are_stacks(tmp_path, axes=None)
+    assert not is_stack(list_stacks(tmp_path)[0], axes=None)
     with pytest.raises(InputError, match=r"a\.tif must be a stack.*axes TYX.*--axes ZYX"):
         read_stacks(tmp_path, Reading(None, SAID))
 
 
 def test_axes_without_a_name_are_no_stack_until_the_user_names_them(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", STACK)
-    assert not are_stacks(tmp_path, axes=None)
-    assert are_stacks(tmp_path, axes="ZYX")
+    assert not is_stack(list_stacks(tmp_path)[0], axes=None)
+    assert is_stack(list_stacks(tmp_path)[0], axes="ZYX")
     assert read_stacks(tmp_path, Reading("ZYX", SAID)).images["a"].shape == (5, 6, 7, 1)
 
 

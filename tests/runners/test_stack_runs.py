@@ -103,7 +103,7 @@ def test_an_interrupted_run_ends_with_the_same_labels(lab, tmp_path, monkeypatch
 
 def test_another_voxel_size_is_another_run(lab, tmp_path):
     run = shutil.copytree(lab / "run", tmp_path / "run")
-    with pytest.raises(InputError, match="to continue it. Got inputs.voxel_sizes.balls"):
+    with pytest.raises(InputError, match=r"to continue it\. Got inputs\.voxel_sizes\.balls"):
         make_pseudo_labels(lab / "images", run, config=FEW, voxel_size=VoxelSize(3, 1, 1))
 
 
