@@ -179,6 +179,12 @@ def finetune_stardist(
         given = PseudoLabels({}, {}) if pseudo is None else read_pseudo_labels(pseudo, image_set)
         hinted = follow_hints(given.labels, annotated.hints)
         start, init_files = _find_start(init, config, image_set)
+        if start is None and config.stardist.start_share not in ("auto", 0.0):
+            raise InputError(
+                "stardist.start_share is a share of what training begins with. Got "
+                f"{config.stardist.start_share:g} and a training from nothing; leave it out, or "
+                "begin with drawn cells or a model."
+            )
         begins_drawn = init_files == [drawn_start.WEIGHTS]
         if not begins_drawn:  # what a run does is recorded; how well the start knows, not yet known
             settings = config.stardist.filled(from_nothing=start is None)

@@ -142,6 +142,8 @@ def _refuse(config: Config, init: str | Path | None) -> None:
         ("rounds", settings.rounds > 1),
         ("folds", settings.folds not in (0, "auto")),
         ("blocks", settings.blocks != "stock"),
+        ("start_share", settings.start_share not in ("auto", 0.0)),
+        ("how_many_more", settings.how_many_more),
     ):
         if is_asked:
             raise InputError(

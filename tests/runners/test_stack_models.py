@@ -122,6 +122,14 @@ def test_the_commands_train_on_a_plane_predict_a_stack_and_plain_stardist_agrees
             "alpha 0.3 needs",
         ),
         ({"init": "drawn"}, "--init does not work on stacks yet"),
+        (
+            {"config": Config().replace(**{"stardist.start_share": 0.5})},
+            "start_share does not work on stacks yet",
+        ),
+        (
+            {"config": Config().replace(**{"stardist.how_many_more": True})},
+            "how_many_more does not work on stacks yet",
+        ),
         ({"config": Config().replace(**{"stardist.rounds": 2})}, "rounds does not work on stacks"),
         ({"config": Config().replace(**{"stardist.folds": 3})}, "folds does not work on stacks"),
         ({"config": Config().replace(**{"stardist.n_rays": 8})}, "at least 16 for stacks. Got 8"),

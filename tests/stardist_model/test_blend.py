@@ -5,6 +5,7 @@ import pytest
 from small_models import FINETUNING, fields, small_model, write_model
 
 from oce2stardist import finetune_stardist
+from oce2stardist.errors import InputError
 from oce2stardist.files.records import read_yaml
 from oce2stardist.images.image_set import ImageSet
 from oce2stardist.stardist_model.blend import Blend, choose_share
@@ -31,6 +32,21 @@ def test_what_is_judged_and_kept_is_the_blend_and_training_goes_on_from_its_own(
     for ours, theirs, now in zip(seen, trained, model.keras_model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, 0.75 * theirs, rtol=1e-6)
         np.testing.assert_array_equal(now, theirs)
+
+
+def test_a_share_of_nothing_is_refused_before_anything_is_written(tmp_path):
+    images, truth = fields()
+    settings = FINETUNING.stardist.model_copy(update={"start_share": 0.5})
+    config = FINETUNING.model_copy(update={"stardist": settings})
+    with pytest.raises(InputError, match=r"share of what training begins with\. Got 0\.5"):
+        finetune_stardist(
+            ImageSet.from_arrays(images.images),
+            tmp_path / "model",
+            annotations=truth,
+            init="none",
+            config=config,
+        )
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.slow
